@@ -1,0 +1,55 @@
+# Two commands: `make` sets up and runs the default suite to its report, `make test` sets up and runs the tests.
+# It needs Python 3.11 to 3.13 and make; everything else goes into .venv. PYTHON names another interpreter, SUITE another config file.
+
+PYTHON ?= python3
+SUITE ?= config.yaml
+BIN := .venv/bin
+READY := .venv/.ready
+# pip's own variable, so that packages pip finds in a local folder are found by uv as well; empty elsewhere.
+UV := UV_FIND_LINKS="$${PIP_FIND_LINKS:-}" $(BIN)/uv pip install --quiet --python .venv --constraint constraints.txt
+ON_PATH := PATH="$(CURDIR)/$(BIN):$$PATH"
+
+.PHONY: all setup test lint docs lock clean
+.DELETE_ON_ERROR:
+
+all: $(READY)
+	@if [ -t 1 ]; then LOGGER="--logger rich"; fi; \
+	$(ON_PATH) snakemake --config suite=$(SUITE) --report results/report.html --report-after-run $$LOGGER
+	@echo "Report: $(CURDIR)/results/report.html"
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	@echo "Setting up .venv"
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] < (3, 14) else f"Recurlab needs Python 3.11 to 3.13, $(PYTHON) is {sys.version.split()[0]}; use make PYTHON=python3.12")'
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
+	@$(UV) --editable .
+	@touch $@
+
+.venv/.ready-test: $(READY)
+	@$(UV) --editable '.[test]'
+	@touch $@
+
+.venv/.ready-docs: $(READY)
+	@$(UV) --editable '.[docs]'
+	@touch $@
+
+test: .venv/.ready-test
+	@OMP_NUM_THREADS=1 $(ON_PATH) pytest -n 2 --dist worksteal $(PYTEST)
+
+lint: .venv/.ready-test
+	@$(ON_PATH) ruff check .
+	@$(ON_PATH) ruff format --check .
+	@$(ON_PATH) pyright
+	@$(ON_PATH) snakefmt --check Snakefile workflow
+	@$(ON_PATH) snakemake --lint
+
+docs: .venv/.ready-docs
+	@$(ON_PATH) mkdocs build --strict --quiet
+
+lock: $(READY)
+	UV_FIND_LINKS= $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-header pyproject.toml --output-file constraints.txt
+
+clean:
+	rm -rf .venv results .snakemake

@@ -1,0 +1,77 @@
+"""Writing files so that no reader ever sees half of one.
+
+Everything goes to a temporary name in the same folder, is flushed to the disk, and only then takes its real name.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pipeline.storage.errors import UserError
+
+REASONS = {
+    errno.ENOSPC: "the disk is full; free some space and run again, nothing is lost",
+    errno.EDQUOT: "the disk quota is used up; free some space and run again, nothing is lost",
+    errno.EACCES: "permission denied; expected a folder this user can write to",
+    errno.EPERM: "not permitted; expected a folder this user can write to",
+    errno.ENOTDIR: "a file stands where a folder is expected; move it away",
+    errno.EEXIST: "a file stands where a folder is expected; move it away",
+    errno.EISDIR: "a folder stands where a file is expected; move it away",
+    errno.EROFS: "the file system is read-only; expected a folder this user can write to",
+}
+
+
+@contextmanager
+def writable(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusal to write `path` into one line for the user."""
+    try:
+        yield
+    except OSError as error:
+        reason = REASONS.get(error.errno or 0)
+        if reason is None:
+            raise
+        raise UserError(f"{path}: {reason}") from error
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; when the block ends well the file is fsynced and renamed to `path`.
+
+    Raises UserError, with the path, on a full disk or a folder that cannot be written. The temporary file never stays.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with writable(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            fsync(temporary)
+            temporary.replace(path)
+            fsync(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def fsync(path: Path) -> None:
+    """Flush a file, or the names in a folder, to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically."""
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file atomically, keys sorted."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")

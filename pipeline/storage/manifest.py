@@ -1,0 +1,92 @@
+"""Manifests: what a finished folder holds, so that a reader trusts every byte or stops.
+
+A manifest lists each file with its size and SHA-256, and a digest of itself. It is written last: a folder without one is not finished.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pipeline.storage.atomic import write_text
+from pipeline.storage.digest import digest, file_sha256
+from pipeline.storage.errors import CorruptFileError, MissingFileError
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+MEND = "delete it and run again"
+
+
+def seal(folder: Path, names: Iterable[str], extra: dict[str, Any]) -> None:
+    """Write `folder`'s manifest over the named files (paths relative to it, with /), and `extra` facts beside them.
+
+    Raises MissingFileError when a named file is not there.
+    """
+    manifest = {**extra, "format": FORMAT, "files": {name: _entry(folder, name) for name in sorted(names)}}
+    write_text(folder / MANIFEST, _spelling({**manifest, "digest": digest(manifest, 64)}))
+
+
+def _spelling(manifest: dict[str, Any]) -> str:
+    return json.dumps(manifest, indent=2, sort_keys=True, allow_nan=False) + "\n"
+
+
+def _entry(folder: Path, name: str) -> dict[str, Any]:
+    path = folder / name
+    if not path.is_file():
+        raise MissingFileError(f"{path}: no such file; expected it before {folder} is sealed; run again to make it")
+    return {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a finished folder, itself verified. Raises MissingFileError or CorruptFileError, naming the file."""
+    path = folder / MANIFEST
+    try:
+        text = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise MissingFileError(f"{path}: no such file; the folder is not finished; run again to finish it") from None
+    try:
+        manifest = json.loads(text)
+    except (ValueError, RecursionError):
+        raise CorruptFileError(f"{path}: not readable as JSON; {MEND}") from None
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
+        raise CorruptFileError(f"{path}: not a manifest; {MEND}")
+    if manifest.get("format") != FORMAT:
+        raise CorruptFileError(f"{path}: format {manifest.get('format')!r}, expected {FORMAT}; {MEND}")
+    if not _intact(manifest, text):
+        raise CorruptFileError(f"{path}: changed after it was written; {MEND}")
+    return manifest
+
+
+def _intact(manifest: dict[str, Any], text: bytes) -> bool:
+    content = {key: value for key, value in manifest.items() if key != "digest"}
+    try:
+        return _spelling(manifest).encode() == text and manifest.get("digest") == digest(content, 64)
+    except ValueError:
+        return False
+
+
+def verify(folder: Path, names: Iterable[str] | None = None) -> dict[str, Any]:
+    """Check the named files, or all that are listed, against the manifest and return it; every byte is read once.
+
+    Raises MissingFileError or CorruptFileError, naming the file and what to do about it.
+    """
+    manifest = read_manifest(folder)
+    files = manifest["files"]
+    for name in files if names is None else names:
+        if name not in files:
+            raise MissingFileError(f"{folder / name}: not listed in {folder / MANIFEST}; expected one of {', '.join(files) or 'no file'}")
+        _check(folder / name, files[name])
+    return manifest
+
+
+def _check(path: Path, entry: dict[str, Any]) -> None:
+    if not path.is_file():
+        raise MissingFileError(f"{path}: no such file, but {MANIFEST} lists it; run again to make it")
+    size = path.stat().st_size
+    if size != entry["bytes"]:
+        raise CorruptFileError(f"{path}: {size} bytes, expected {entry['bytes']}; {MEND}")
+    found = file_sha256(path)
+    if found != entry["sha256"]:
+        raise CorruptFileError(f"{path}: SHA-256 {found[:12]}…, expected {entry['sha256'][:12]}…; {MEND}")

@@ -1,0 +1,67 @@
+"""Shards: the Parquet files of a dataset.
+
+Whole numbers are stored as 32 bits in Parquet, so every column is dictionary-encoded: a token of a small vocabulary takes a byte or less,
+and rows of one layout share a single entry of the role column. The order of a shard's bytes depends on its rows and metadata only.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.storage.atomic import atomic
+from pipeline.storage.tables import PARQUET, parquet
+
+ROWS_PER_GROUP = 4096
+LARGEST_DICTIONARY = 1 << 30  # bytes; pyarrow's default of 1 MiB would fall back to plain roles for long rows of many layouts
+
+
+class ShardFacts(NamedTuple):
+    """What a shard's footer tells: rows, tokens, and the metadata it was written with."""
+
+    rows: int
+    tokens: int
+    metadata: dict[str, str]
+
+
+def shard_name(index: int) -> str:
+    """File name of a dataset's shard."""
+    return f"{index:05d}.parquet"
+
+
+def shard_rows(rows: int, shards: int, index: int) -> int:
+    """Rows of one shard when `rows` are spread evenly over `shards`; the first ones hold one more where it does not divide."""
+    assert 0 <= index < shards
+    return rows // shards + (index < rows % shards)
+
+
+def write_shard(path: Path, rows: pa.RecordBatch | pa.Table, metadata: dict[str, str]) -> None:
+    """Write the rows atomically in row groups of 4096, dictionary-encoded and compressed, with `metadata` in the file's schema."""
+    table = pa.Table.from_batches([rows]) if isinstance(rows, pa.RecordBatch) else rows
+    notes = {**(table.schema.metadata or {}), **{key.encode(): value.encode() for key, value in metadata.items()}}
+    with atomic(path) as temporary:
+        pq.write_table(
+            table.replace_schema_metadata(notes),
+            temporary,
+            row_group_size=ROWS_PER_GROUP,
+            use_dictionary=True,
+            dictionary_pagesize_limit=LARGEST_DICTIONARY,
+            **PARQUET,
+        )
+
+
+def leaf_values(group: pq.RowGroupMetaData) -> dict[str, int]:
+    """Stored values per top-level column of a row group: for a column of lists the sum of their lengths, an empty one counted as 1."""
+    columns = [group.column(index) for index in range(group.num_columns)]
+    return {column.path_in_schema.partition(".")[0]: column.num_values for column in columns}
+
+
+def shard_facts(path: Path) -> ShardFacts:
+    """Read a shard's footer. Raises CorruptFileError where it cannot be read."""
+    with parquet(path) as file:
+        footer, notes = file.metadata, file.schema_arrow.metadata or {}
+        tokens = sum(leaf_values(footer.row_group(group)).get("tokens", 0) for group in range(footer.num_row_groups))
+        return ShardFacts(footer.num_rows, tokens, {key.decode(): value.decode() for key, value in notes.items()})

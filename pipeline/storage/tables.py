@@ -1,0 +1,44 @@
+"""Tables on disk: evaluations, histories, results. The same table gives the same bytes, and damage is noticed when it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.storage.atomic import atomic
+from pipeline.storage.errors import CorruptFileError, MissingFileError, UserError
+
+PARQUET: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Write a table atomically as Parquet: zstd, a checksum in every page, none of the notes that pandas leaves in a schema."""
+    notes = {key: value for key, value in (table.schema.metadata or {}).items() if key != b"pandas"}
+    with atomic(path) as temporary:
+        pq.write_table(table.replace_schema_metadata(notes), temporary, **PARQUET)
+
+
+def read_table(path: Path) -> pa.Table:
+    """Read a table and verify its pages' checksums. Raises MissingFileError or CorruptFileError, naming the file."""
+    with parquet(path, page_checksum_verification=True) as file:
+        return file.read(use_threads=False)
+
+
+@contextmanager
+def parquet(path: Path, **options: Any) -> Iterator[pq.ParquetFile]:
+    """Open a Parquet file; whatever goes wrong while it is read is one line for the user, naming it."""
+    try:
+        with pq.ParquetFile(path, **options) as file:
+            yield file
+    except FileNotFoundError:
+        raise MissingFileError(f"{path}: no such file; run again to make it") from None
+    except PermissionError:
+        raise UserError(f"{path}: permission denied; expected a file this user can read") from None
+    except (pa.ArrowException, OSError, ValueError, TypeError, KeyError, MemoryError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise CorruptFileError(f"{path}: not readable as Parquet ({reason}); delete it and run again") from None

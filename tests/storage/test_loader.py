@@ -1,0 +1,130 @@
+"""Reading datasets: both modes return exactly what was written, and only after it was verified."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from pipeline.storage import loader
+from pipeline.storage.arrow import from_numpy
+from pipeline.storage.errors import CorruptFileError, MissingFileError
+from pipeline.storage.loader import GroupRows, MemoryRows, Rows, open_rows
+from pipeline.storage.manifest import seal
+from pipeline.storage.tables import write_table
+from tests.storage.datasets import PADDING, Sample, make_dataset
+
+FORMS: list[dict[str, Any]] = [
+    {"fixed": fixed, "labelled": labelled, "longest": longest}
+    for fixed in (True, False)
+    for labelled in (True, False)
+    for longest in (1, 9)
+]
+
+
+@pytest.fixture(params=["memory", "row_groups"])
+def mode(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+def check(rows: Rows, sample: Sample, indices: np.ndarray) -> None:
+    """Compare the block at `indices` with the plain lists."""
+    block = rows.gather(indices)
+    for line, (index, length) in enumerate(zip(indices, block.lengths, strict=True)):
+        padding = block.tokens.shape[1] - length
+        assert block.tokens[line].tolist() == sample.tokens[index] + [PADDING] * padding
+        assert block.roles[line].tolist() == sample.roles[index] + [0] * padding
+    assert block.columns["row"].tolist() == indices.tolist()
+    assert block.columns["level"].tolist() == [sample.level[index] for index in indices]
+    if sample.target is None:
+        assert block.target is None
+    else:
+        assert block.target is not None
+        assert block.target.tolist() == [label for index in indices for label in sample.target[index]]
+    assert (block.tokens.dtype, block.roles.dtype, block.lengths.dtype) == (np.uint16, np.uint8, np.int32)
+
+
+@pytest.mark.parametrize("form", FORMS, ids=str)
+def test_rows_come_back_as_written(tmp_path: Path, small_groups: None, mode: Any, form: dict[str, Any]) -> None:
+    sample = make_dataset(tmp_path, [50, 1, 0, 33], **form)
+    rows = open_rows(tmp_path, mode)
+    assert len(rows) == 84
+    assert rows.lengths.tolist() == [len(row) for row in sample.tokens]
+    assert rows.column("level").tolist() == sample.level
+    draw = np.random.default_rng(0)
+    for indices in (np.arange(84), draw.permutation(84), draw.integers(84, size=10), np.array([83]), np.array([5, 5, 60])):
+        check(rows, sample, indices)
+
+
+def test_both_modes_say_where_the_row_groups_are(tmp_path: Path, small_groups: None) -> None:
+    make_dataset(tmp_path, [40, 16])
+    assert open_rows(tmp_path, "row_groups").groups.tolist() == [0, 16, 32, 40, 56]
+    assert open_rows(tmp_path, "memory").groups.tolist() == [0, 56]
+
+
+def test_a_dataset_without_rows(tmp_path: Path, mode: Any) -> None:
+    make_dataset(tmp_path, [0, 0])
+    rows = open_rows(tmp_path, mode)
+    assert len(rows) == 0 and len(rows.lengths) == 0
+
+
+def test_constant_columns_take_no_memory(tmp_path: Path, mode: Any) -> None:
+    make_dataset(tmp_path, [40], fixed=True)
+    assert open_rows(tmp_path, mode).lengths.strides == (0,)
+
+
+def test_few_row_groups_are_open_at_once_and_each_is_read_once(tmp_path: Path, small_groups: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    sample = make_dataset(tmp_path, [16 * 20])
+    rows, read = open_rows(tmp_path, "row_groups"), []
+    decode = loader.decode
+    monkeypatch.setattr(loader, "decode", lambda *arguments: read.append(1) or decode(*arguments))
+    assert isinstance(rows, GroupRows)
+    check(rows, sample, np.random.default_rng(0).permutation(len(rows)))
+    assert len(read) == 20
+    assert len(rows._open) == loader.OPEN_GROUPS
+    held = np.concatenate([np.arange(rows.groups[group], rows.groups[group + 1]) for group in rows._open])
+    check(rows, sample, held)
+    assert len(read) == 20
+    straddling = np.concatenate([np.arange(16), held])  # a group that is not open comes first, yet none of the open ones is lost
+    check(rows, sample, straddling)
+    assert len(read) == 21
+
+
+def test_auto_goes_by_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sample = make_dataset(tmp_path, [20])
+    size = 2 * sum(len(row) for row in sample.tokens)
+    monkeypatch.setattr(loader, "RESIDENT_BYTES", size)
+    assert isinstance(open_rows(tmp_path), MemoryRows)
+    monkeypatch.setattr(loader, "RESIDENT_BYTES", size - 1)
+    assert isinstance(open_rows(tmp_path), GroupRows)
+
+
+def test_nothing_is_read_before_it_is_verified(tmp_path: Path, mode: Any) -> None:
+    make_dataset(tmp_path, [20, 20])
+    path = tmp_path / "00001.parquet"
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + b"?")
+    with pytest.raises(CorruptFileError, match=r"00001\.parquet: SHA-256"):
+        open_rows(tmp_path, mode)
+    path.unlink()
+    with pytest.raises(MissingFileError, match=r"00001\.parquet"):
+        open_rows(tmp_path, mode)
+
+
+def test_a_sealed_file_that_is_no_shard(tmp_path: Path) -> None:
+    write_table(tmp_path / "x.parquet", pa.table({"loss": from_numpy(np.ones(1))}))
+    seal(tmp_path, ["x.parquet"], {})
+    with pytest.raises(CorruptFileError, match=r"x\.parquet: no column role or tokens; expected a shard"):
+        open_rows(tmp_path)
+
+
+def test_damage_after_opening_is_noticed_too(tmp_path: Path) -> None:
+    make_dataset(tmp_path, [200], fixed=True)
+    rows, path = open_rows(tmp_path, "row_groups"), tmp_path / "00000.parquet"
+    content = path.read_bytes()
+    path.write_bytes(content[:1000] + bytes([content[1000] ^ 1]) + content[1001:])
+    with pytest.raises(CorruptFileError, match=r"00000\.parquet"):
+        rows.gather(np.arange(200))
