@@ -1,0 +1,60 @@
+"""Which components there are: the classes of a page, and those that installed packages add through entry points."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import operator
+from importlib.metadata import entry_points
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticKnownError
+
+from pipeline.config.base import Component
+from pipeline.storage.errors import UserError
+
+
+def collect(page: dict[str, Any], base: type[Component], group: str) -> dict[str, type[Component]]:
+    """Every component of one kind by name: the subclasses of `base` on the page, then those of the entry point group."""
+    found = [item for item in page.values() if isinstance(item, type) and issubclass(item, base) and item is not base]
+    found = [item for item in found if item.model_fields["name"].default]
+    for entry in entry_points(group=group):
+        try:
+            item = entry.load()
+        except Exception as error:
+            raise UserError(f"entry point {group}:{entry.name}: cannot be imported ({error}); uninstall or repair its package") from None
+        if not (isinstance(item, type) and issubclass(item, base)):
+            raise UserError(f"entry point {group}:{entry.name}: expected a subclass of {base.__module__}.{base.__name__}")
+        found.append(item)
+    known: dict[str, type[Component]] = {}
+    for item in found:
+        name = str(item.model_fields["name"].default)
+        if name in known:
+            raise UserError(
+                f"entry point {group}: {item.__module__}.{item.__name__} is named {name}, as {known[name].__module__}'s is; rename one"
+            )
+        known[name] = item
+    return known
+
+
+def union_of(components: dict[str, type[Component]]) -> Any:
+    """The pydantic type of a component field: a bare name (all defaults), or a mapping with `name`."""
+    kinds = tuple(components.values())
+    typed: Any = functools.reduce(operator.or_, kinds)
+    typed = Annotated[typed, Field(discriminator="name")] if len(kinds) > 1 else typed
+    return Annotated[typed, BeforeValidator(_named)]
+
+
+def _named(value: Any) -> Any:
+    """A bare name as mapping. A mapping says its name even where the catalogue has only one to choose: a second may come."""
+    if isinstance(value, dict) and "name" not in value:
+        raise PydanticKnownError("union_tag_not_found", {"discriminator": "'name'"})
+    return {"name": value} if isinstance(value, str) else value
+
+
+def implementation(component: Component | type[Component]) -> Any:
+    """The class that does the work, imported only now: so nothing heavy is loaded until a stage needs it."""
+    kind = component if isinstance(component, type) else type(component)
+    module, _, attribute = kind.implementation.partition(":")
+    return getattr(importlib.import_module(module), attribute)

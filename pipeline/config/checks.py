@@ -1,0 +1,117 @@
+"""The checks that need more than one field, point or experiment: what each part of the config gets right and their sum does not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.config.base import canonical
+from pipeline.config.document import Block, Place, shown, suggestion
+from pipeline.config.networks import SequenceNetwork
+from pipeline.config.resolved import Member, ResolvedExperiment
+from pipeline.storage.digest import canonical_json
+
+WEIGHTLESS = ("dropout", "context")
+"""Fields of a network that a child may have different from its parent: they change no weights."""
+
+
+def place_of(written: Block, *paths: str) -> Place:
+    """The place of the dotted path that was written last; of a block that was overridden in part, the place of the override."""
+    return max((_place(written, path) for path in paths), key=lambda place: place.line)
+
+
+def _place(written: Block, path: str) -> Place:
+    value: Any = written
+    here = written.place
+    for key in path.split("."):
+        if not isinstance(value, Block) or key not in value:
+            break
+        here, value = value.places[key], value[key]
+    overriding = [place for place in value.places.values() if not place.path.startswith(here.path)] if isinstance(value, Block) else []
+    return max(overriding, key=lambda place: place.line, default=here)
+
+
+def check_point(member: Member, written: Block) -> None:
+    """What only several fields of one point together can get wrong."""
+    point = member.point
+    longest = max([point.task, *member.measured], key=lambda task: task.longest)
+    if longest.longest > point.network.context:
+        here = place_of(written, "task" if longest is point.task else "evaluate", "network.context")
+        raise here.error(f"rows of {longest.longest} tokens do not fit network.context of {point.network.context}; expected at most that")
+    curriculum = getattr(point.learner, "curriculum", None)
+    if curriculum and curriculum.column not in point.task.columns:
+        here = place_of(written, "learner.curriculum.column")
+        raise here.error(f"{point.task.name} has no column {curriculum.column!r}" + suggestion(curriculum.column, point.task.columns))
+    mixer = getattr(point.network, "mixer", None)
+    if isinstance(point.network, SequenceNetwork) and point.learner.needs_causal and mixer and not mixer.causal:
+        here = place_of(written, "network.mixer")
+        raise here.error(f"{mixer.name} is not causal; {point.learner.name} expects a mixer that never sees the future")
+
+
+def check_members(members: list[Member]) -> None:
+    """No two points of a sweep are the same run."""
+    seen: dict[str, Member] = {}
+    for member in members:
+        twin = seen.setdefault(f"{member.variant} {canonical_json(member.block)}", member)
+        if twin is not member:
+            both = " and ".join(", ".join(f"{key}: {shown(value)}" for key, value in one.coordinates.items()) for one in (twin, member))
+            raise member.place.error(f"{both} are the same run; expected values that differ")
+
+
+def check_figures(experiment: ResolvedExperiment, block: Block) -> None:
+    """Every task of the experiment has the columns that its figures draw."""
+    written = block.get("figures", [])
+    for index, figure in enumerate(experiment.figures):
+        for member in experiment.members:
+            missing = [column for column in figure.needs if column not in member.point.task.columns]
+            if missing:
+                message = f"{figure.name} draws the column {missing[0]!r}, which {member.point.task.name} does not have"
+                raise written.places[index].error(message)
+
+
+def check_parents(experiments: list[ResolvedExperiment]) -> None:
+    """Every parent exists, is one run and has weights that fit; no run descends from itself."""
+    for experiment in experiments:
+        for member in experiment.members:
+            seen = [member]
+            while seen[-1].point.learner.parent:
+                parent = find_parent(experiments, seen[-1])
+                if any(parent.point == earlier.point for earlier in seen):
+                    raise member.place.error(f"{member.point.learner.parent} leads back to the same run; expected a chain that ends")
+                _check_weights(seen[-1], parent)
+                seen.append(parent)
+
+
+def _check_weights(child: Member, parent: Member) -> None:
+    """A child starts from its parent's weights, so the two networks have the same shape."""
+    one, other = _shape(child), _shape(parent)
+    solved = {"width", "parameters"} if "auto" in (one.get("width"), other.get("width")) else set()
+    different = sorted(key for key in (one.keys() | other.keys()) - solved if one.get(key) != other.get(key))
+    if different:
+        name = child.point.learner.parent
+        raise child.place.error(f"{name} differs in {', '.join(different)}; expected a network of the same weights")
+
+
+def _shape(member: Member) -> dict[str, Any]:
+    task, network = member.point.task, canonical(member.point.network)
+    shape = {key: value for key, value in network.items() if key not in WEIGHTLESS}
+    return {**shape, "vocabulary": task.vocabulary, "classes": task.classes}
+
+
+def find_parent(experiments: list[ResolvedExperiment], child: Member) -> Member:
+    """The member whose weights `child` starts from: of the named experiment and variant, with the same seed."""
+    written = str(child.point.learner.parent)
+    name, _, variant = written.partition("/")
+    known = {experiment.name: experiment for experiment in experiments}
+    complain = child.place.error
+    if name not in known:
+        raise complain(f"no experiment {shown(name)}" + suggestion(name, known))
+    members = known[name].members
+    variants = sorted({member.variant for member in members if member.variant})
+    if variant and variant not in variants:
+        raise complain(f"{name} has no variant {shown(variant)}" + (suggestion(variant, variants) or "; expected no '/'"))
+    same = [member for member in members if member.variant == (variant or None) and member.point.seed == child.point.seed]
+    points = [member for index, member in enumerate(same) if member.point not in [earlier.point for earlier in same[:index]]]
+    if len(points) != 1:
+        found = "no run" if not points else f"{len(points)} runs"
+        raise complain(f"{written} has {found} with seed {child.point.seed}; expected exactly one")
+    return points[0]

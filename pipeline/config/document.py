@@ -1,0 +1,268 @@
+"""Reading YAML so that every value still knows the file and line it was written on.
+
+YAML 1.2 (`1e-3` is a number, `off` a word), duplicate keys refused. A mapping becomes a Block, a list Items; both remember a Place
+for each of their values, and merging blocks carries the places along, so that an error in a merged value names the line that wrote it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.constructor import DuplicateKeyError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.reader import ReaderError
+
+from pipeline.storage.errors import MissingFileError, UserError
+
+LARGEST_TEXT = 1_000_000
+LARGEST_DOCUMENT = 100_000
+DEEPEST_DOCUMENT = 50
+WHOLE = {"name", "uniform", "log_uniform"}
+"""A mapping with one of these keys, a component or a distribution, replaces what it is laid over."""
+KINDS = {dict: "a mapping", list: "a list", bool: "true or false", int: "a number", float: "a number", str: "a text"}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a value was written: file, line counted from 1, and its dotted path there."""
+
+    file: str
+    line: int
+    path: str
+
+    def error(self, message: str) -> ConfigError:
+        """The one line that names this place."""
+        where = f"{self.file}:{self.line}" if self.line else self.file
+        return ConfigError(f"{where}: {self.path}: {message}" if self.path else f"{where}: {message}", self)
+
+
+class ConfigError(UserError):
+    """A mistake in a config file: `file:line: path.of.key: what is wrong; what was expected`.
+
+    clash: the value at `place` is wrong only together with another one.
+    """
+
+    def __init__(self, message: str, place: Place | None = None) -> None:
+        super().__init__(message)
+        self.place = place
+        self.clash = False
+
+
+class Block(dict[str, Any]):
+    """A mapping whose values know their places."""
+
+    def __init__(self, place: Place) -> None:
+        super().__init__()
+        self.place = place
+        self.places: dict[str, Place] = {}
+
+    def put(self, key: str, value: Any, place: Place) -> None:
+        """Set a value together with its place."""
+        self[key] = value
+        self.places[key] = place
+
+    def copy(self) -> Block:
+        """A copy in which inner blocks are copies too."""
+        twin = Block(self.place)
+        for key, value in self.items():
+            twin.put(key, value.copy() if isinstance(value, Block) else value, self.places[key])
+        return twin
+
+
+class Items(list[Any]):
+    """A list whose items know their places."""
+
+    def __init__(self, place: Place) -> None:
+        super().__init__()
+        self.place = place
+        self.places: list[Place] = []
+
+
+@dataclass
+class _Converter:
+    file: str
+    seen: int = field(default=0)
+
+    def convert(self, node: Any, place: Place) -> Any:
+        """The node as Block, Items or a plain Python value."""
+        self.seen += 1
+        if self.seen > LARGEST_DOCUMENT:
+            raise place.error(f"more than {LARGEST_DOCUMENT} values (aliases counted where they are used); expected a smaller file")
+        if place.path.count(".") + place.path.count("[") > DEEPEST_DOCUMENT:
+            raise Place(self.file, place.line, "").error(f"nested more than {DEEPEST_DOCUMENT} levels deep; expected a few")
+        if isinstance(node, CommentedMap):
+            return self._block(node, place)
+        if isinstance(node, CommentedSeq):
+            return self._items(node, place)
+        for kind in (bool, int, float, str):
+            if isinstance(node, kind):
+                return kind(node)
+        if node is None:
+            return None
+        raise place.error(f"got {node!s:.40} ({type(node).__name__}); expected a number, a text (in quotes), a list or a mapping")
+
+    def _block(self, node: CommentedMap, place: Place) -> Block:
+        block = Block(place)
+        for key, value in node.items():
+            line = _line(node, key, place.line)
+            if not isinstance(key, str):
+                raise Place(self.file, line, place.path).error(f"got the key {shown(key)}; expected a text")
+            here = Place(self.file, line, f"{place.path}.{key}" if place.path else key)
+            block.put(key, self.convert(value, here), here)
+        return block
+
+    def _items(self, node: CommentedSeq, place: Place) -> Items:
+        items = Items(place)
+        for index, value in enumerate(node):
+            here = Place(self.file, _line(node, index, place.line), f"{place.path}[{index}]")
+            items.append(self.convert(value, here))
+            items.places.append(here)
+        return items
+
+
+def _line(node: CommentedMap | CommentedSeq, key: Any, default: int) -> int:
+    position = (node.lc.data or {}).get(key)
+    return position[0] + 1 if position else default
+
+
+def read_document(path: Path) -> Block:
+    """Read a YAML file whose top is a mapping. Raises ConfigError or MissingFileError, one line naming file and line."""
+    name = str(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise MissingFileError(f"{name}: no such file; expected a config such as config.yaml") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{name}: not text in UTF-8 (byte {error.start} is 0x{error.object[error.start]:02X}); expected a config in YAML"
+        ) from None
+    except OSError as error:
+        raise ConfigError(f"{name}: cannot be read ({(error.strerror or str(error)).lower()}); expected a config in YAML") from None
+    return read_text(text, name)
+
+
+def read_text(text: str, name: str) -> Block:
+    """Read YAML text whose top is a mapping; `name` stands for the file in errors."""
+    _check_size(text, name)
+    try:
+        node = YAML(typ="rt", pure=True).load(text)
+        document = _Converter(name).convert(node, Place(name, 1, ""))
+    except MarkedYAMLError as error:
+        raise _marked(name, error) from None
+    except ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise ConfigError(f"{name}:{line}: not YAML: the character U+{ord(text[error.position]):04X} is not allowed") from None
+    except RecursionError:
+        raise ConfigError(f"{name}: nested more than {DEEPEST_DOCUMENT} levels deep; expected a few") from None
+    except (YAMLError, ValueError) as error:
+        raise ConfigError(f"{name}: not YAML: {str(error).splitlines()[0]}") from None
+    if not isinstance(document, Block):
+        raise ConfigError(f"{name}:1: got {kind_of(document)}; expected a mapping of keys to values")
+    return document
+
+
+def _check_size(text: str, name: str) -> None:
+    """Refuse at once what the parser would take minutes over."""
+    if len(text) > LARGEST_TEXT:
+        raise ConfigError(f"{name}: {len(text):,} characters; expected at most {LARGEST_TEXT:,}")
+    depth = 0
+    for match in re.finditer(r"[\[{\]}]|(?:- ){50}", text):
+        depth += 1 if match[0] in "[{" else -1 if match[0] in "]}" else DEEPEST_DOCUMENT
+        if depth >= 4 * DEEPEST_DOCUMENT:
+            line = text.count("\n", 0, match.start()) + 1
+            raise ConfigError(f"{name}:{line}: nested more than {DEEPEST_DOCUMENT} levels deep; expected a few")
+
+
+def _marked(name: str, error: MarkedYAMLError) -> ConfigError:
+    """A parser's complaint in a user's words: what was opened and never closed is shown where it was opened."""
+    problem, context = error.problem or "", error.context or ""
+    mark = error.problem_mark or error.context_mark
+    if isinstance(error, DuplicateKeyError):
+        text = problem.split(" with value")[0].replace("found duplicate key", "duplicate key").replace('"', "'")
+    elif context.startswith(("while parsing a flow", "while scanning a quoted")) and error.context_mark:
+        mark, opened = error.context_mark, context.rsplit("a ", 1)[-1].replace("scalar", "text")
+        text = f"not YAML: {problem or 'never closed'} in the {opened} that begins here"
+    elif "'\\t'" in problem:
+        text = "not YAML: a tab; expected spaces"
+    else:
+        text = f"not YAML: {f'{context}, {problem}' if problem.startswith('but ') else problem or context}"
+    return ConfigError(f"{name}{f':{mark.line + 1}' if mark else ''}: {' '.join(text.split())}")
+
+
+def kind_of(value: Any) -> str:
+    """What a value is, in a user's words."""
+    return "nothing" if value is None else next((words for kind, words in KINDS.items() if isinstance(value, kind)), type(value).__name__)
+
+
+def shown(value: Any) -> str:
+    """A value as the user would write it, shortened; lists and mappings by their kind."""
+    if value is None or isinstance(value, dict | list):
+        return kind_of(value) if value or value is None else "an empty list" if isinstance(value, list) else "an empty mapping"
+    text = str(value).lower() if isinstance(value, bool) else repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def merged(beneath: Block, above: Block) -> Block:
+    """`above` laid over `beneath`. Inner mappings merge, unless the upper one is WHOLE: a component replaces a component."""
+    result = beneath.copy()
+    for key, value in above.items():
+        put_over(result, key, value, above.places[key])
+    return result
+
+
+def put_over(block: Block, key: str, value: Any, place: Place) -> None:
+    """Lay one value over what stands at `key`; a mapping that is not WHOLE merges into the mapping there."""
+    present = block.get(key)
+    partial = isinstance(value, Block) and not WHOLE & value.keys()
+    if isinstance(present, str) and partial:
+        present = named(present, block.places[key])
+    if isinstance(present, Block) and partial:
+        value = merged(present, value)
+    block.put(key, value.copy() if isinstance(value, Block) else value, place)
+
+
+def put_dotted(block: Block, dotted: str, value: Any, place: Place) -> None:
+    """Lay a value over what stands at a dotted path; a component written as a bare name becomes a mapping on the way."""
+    *parents, last = dotted.split(".")
+    for key in parents:
+        inner = block.get(key)
+        if isinstance(inner, str):
+            inner = named(inner, block.places[key])
+            block.places[key] = place
+        elif inner is None:
+            inner = Block(place)
+        elif not isinstance(inner, Block):
+            raise block.places[key].error(f"got {shown(inner)}; expected a mapping, since '{dotted}' is set in it")
+        block.put(key, inner, block.places.get(key, place))
+        block = inner
+    put_over(block, last, value, place)
+
+
+def named(name: str, place: Place) -> Block:
+    """A bare component name as the mapping it stands for."""
+    block = Block(place)
+    block.put("name", name, place)
+    return block
+
+
+def plain(value: Any) -> Any:
+    """A block or list without places: ordinary dictionaries and lists."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list) else value
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?` where a known word is close, otherwise what is known."""
+    known = sorted(known)
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean '{close[0]}'?"
+    return f"; expected {'one of ' if len(known) > 1 else ''}{', '.join(known)}" if known else ""

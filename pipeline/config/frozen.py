@@ -1,0 +1,108 @@
+"""Frozen specifications: the YAML files that describe a run, dataset, network or experiment, and their way back to components."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any, Literal
+
+from ruamel.yaml import YAML, YAMLError
+
+from pipeline.storage.atomic import write_text
+from pipeline.storage.errors import CorruptFileError, ForeignSpecError, MissingFileError, UserError
+
+Kind = Literal["task", "network", "mixer", "learner", "figure"]
+SpecKind = Literal["dataset", "network", "run", "experiment"]
+SPECS: dict[SpecKind, tuple[str, ...]] = {
+    "dataset": ("id", "task", "split", "rows", "shards"),
+    "network": ("id", "network", "vocabulary", "classes"),
+    "run": ("id", "task", "network", "learner", "seed", "data"),
+    "experiment": ("name", "columns", "runs"),
+}
+"""The keys by which one kind of specification is told from another."""
+
+
+def dump(block: dict[str, Any]) -> str:
+    """A mapping as YAML text, keys in the order given, short lists on one line."""
+    writer = YAML(typ="safe", pure=True)
+    writer.default_flow_style = None
+    writer.sort_base_mapping_type_on_output = False  # pyright: ignore[reportAttributeAccessIssue]
+    writer.width = 120
+    stream = io.StringIO()
+    writer.dump(block, stream)
+    return stream.getvalue()
+
+
+def write_spec(path: Path, block: dict[str, Any]) -> None:
+    """Write a frozen specification atomically."""
+    write_text(path, dump(block))
+
+
+def read_spec(path: Path, kind: SpecKind | None = None) -> dict[str, Any]:
+    """Read a frozen specification. Raises MissingFileError, CorruptFileError, or UserError for one of another kind, naming the file."""
+    try:
+        block = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise MissingFileError(f"{path}: no such file; expected a specification written by 'pipeline describe'") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({(error.strerror or str(error)).lower()}); expected a specification") from None
+    except (YAMLError, UnicodeDecodeError):
+        raise CorruptFileError(f"{path}: not readable as YAML; delete it and run again") from None
+    if not isinstance(block, dict):
+        raise CorruptFileError(f"{path}: expected a mapping, got {type(block).__name__}; delete it and run again")
+    missing = [key for key in SPECS[kind] if key not in block] if kind else []
+    if missing:
+        raise UserError(f"{path}: missing key '{missing[0]}'; expected what 'pipeline describe {kind}' writes")
+    return block
+
+
+def revive(kind: Kind, block: dict[str, Any]) -> Any:
+    """The component that a frozen block describes.
+
+    Raises ForeignSpecError when the block was written by another version of the component: its fields may mean something else now.
+    """
+    from pydantic import ValidationError
+
+    from pipeline.config.base import Component
+
+    known = _catalogue(kind)
+    name = str(block.get("name"))
+    if name not in known:
+        raise UserError(f"{kind} {name}: not in the catalogue; expected one of {', '.join(sorted(known))}")
+    _check_version(kind, name, block.get("version"), known[name].version)
+    try:
+        found = known[name].model_validate(_without_versions(block))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ForeignSpecError(f"{kind} {name}: {where}: {first['msg']}; expected a specification written by this version") from None
+    for key, inner in found:
+        if isinstance(inner, Component) and isinstance(block.get(key), dict):
+            _check_version(key, inner.name, block[key].get("version"), type(inner).version)
+    return found
+
+
+def _check_version(kind: str, name: str, written: Any, present: int) -> None:
+    if written != present:
+        raise ForeignSpecError(f"{kind} {name}: written for version {written}, this is version {present}; run the workflow again")
+
+
+def _without_versions(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_versions(item) for key, item in value.items() if not (key == "version" and "name" in value)}
+    if isinstance(value, list):
+        return [_without_versions(item) for item in value]
+    return value
+
+
+def _catalogue(kind: Kind) -> dict[str, Any]:
+    from pipeline.config import figures, learners, mixers, networks, tasks
+
+    pages = {
+        "task": tasks.TASKS,
+        "network": networks.NETWORKS,
+        "mixer": mixers.MIXERS,
+        "learner": learners.LEARNERS,
+        "figure": figures.FIGURES,
+    }
+    return pages[kind]

@@ -1,0 +1,68 @@
+"""Every whole network. Code: `pipeline/networks/`, one file each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from pipeline.config.base import Clash, Component, Count
+from pipeline.config.catalogue import collect, union_of
+from pipeline.config.mixers import AnyMixer, Lstm, Mixer
+
+
+class Network(Component):
+    """A model with weights: what a learner trains and an evaluation reads."""
+
+    context: int
+
+    @property
+    def label(self) -> str:
+        """The short name used in identifiers."""
+        raise NotImplementedError
+
+
+class SequenceNetwork(Network):
+    """Token embedding, `depth` blocks of mixer and feed-forward, a linear head: a distribution over classes at every position."""
+
+    implementation: ClassVar[str] = "pipeline.networks.sequence:SequenceNetwork"
+
+    name: Literal["sequence"] = "sequence"
+    mixer: AnyMixer = Field(default=Lstm(), description="what carries information along the sequence")
+    width: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        default=64, description="channels of the residual stream; auto solves it from parameters"
+    )
+    parameters: Count | None = Field(default=None, description="trainable weights to come within 3 % of, with width: auto")
+    depth: int = Field(default=1, ge=1, description="number of blocks")
+    feedforward: float = Field(
+        default=0.0, ge=0, description="width of each block's gated feed-forward layer, in multiples of width; 0: none"
+    )
+    norm: Literal["none", "rms", "layer"] = Field(default="none", description="normalisation before every mixer and feed-forward")
+    final_norm: Literal["none", "rms", "layer"] = Field(default="layer", description="normalisation before the head")
+    residual: bool = Field(default=False, description="add each mixer's output to its input instead of replacing it")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="share of channels dropped after each mixer and feed-forward in training")
+    context: int = Field(default=16_384, ge=1, description="longest sequence the network accepts, in tokens")
+
+    @model_validator(mode="after")
+    def _width_is_known(self) -> SequenceNetwork:
+        if self.width == "auto" and self.parameters is None:
+            raise Clash("width: auto needs 'parameters', the number of weights to aim at", "width")
+        if self.width != "auto" and self.parameters is not None:
+            raise Clash(f"'parameters' is used with width: auto only, got width: {self.width}", "parameters", "width")
+        heads = getattr(self.mixer, "heads", None)
+        if heads and self.width != "auto" and self.width % (2 * heads):
+            raise Clash(f"got width {self.width}; {heads} heads expect one divisible by {2 * heads}", "width", "mixer")
+        return self
+
+    @property
+    def label(self) -> str:
+        """The short name used in identifiers."""
+        assert isinstance(self.mixer, Mixer)
+        return self.mixer.name
+
+
+NETWORKS = collect(globals(), Network, "recurlab.networks")
+if TYPE_CHECKING:
+    AnyNetwork = Network
+else:
+    AnyNetwork = union_of(NETWORKS)

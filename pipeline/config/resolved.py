@@ -1,0 +1,58 @@
+"""What a config comes to: experiments of members, each one validated run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.config.base import canonical
+from pipeline.config.document import Place
+from pipeline.config.experiment import Point, Runtime, Tracking
+from pipeline.config.figures import Figure
+from pipeline.config.tasks import Evaluation, Task
+
+
+@dataclass(frozen=True)
+class Member:
+    """One run of an experiment: its validated point and where in the experiment it stands.
+
+    coordinates: swept key -> value. overrides: what its variant sets, likewise. Both hold validated values, components as text.
+    """
+
+    point: Point
+    evaluation: Evaluation
+    variant: str | None
+    coordinates: dict[str, Any]
+    overrides: dict[str, Any]
+    place: Place
+
+    @property
+    def block(self) -> dict[str, Any]:
+        """Point and evaluation in canonical form: equal for two spellings of the same run and measurement."""
+        return dict(sorted({**canonical(self.point), "evaluate": canonical(self.evaluation)}.items()))
+
+    @property
+    def measured(self) -> list[Task]:
+        """The tasks that the evaluation measures, one dataset each."""
+        return self.evaluation.points(self.point.task)
+
+
+@dataclass(frozen=True)
+class ResolvedExperiment:
+    """An experiment with its sweeps expanded."""
+
+    name: str
+    question: str
+    columns: list[str]
+    members: list[Member]
+    figures: list[Figure]
+    place: Place
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A whole config file, validated."""
+
+    experiments: list[ResolvedExperiment]
+    runtime: Runtime = field(default_factory=Runtime)
+    tracking: Tracking = field(default_factory=Tracking)

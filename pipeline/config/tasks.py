@@ -1,0 +1,129 @@
+"""Every task. Code: `pipeline/tasks/`, one file each."""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field, field_validator
+
+from pipeline.config.base import Component, Draw, Rows, Section, largest
+from pipeline.config.catalogue import collect, union_of
+
+
+class Evaluation(Section):
+    """What is measured on held-out rows."""
+
+    rows: Rows = Field(default=1000, description="rows per point of the evaluation")
+
+    def points(self, task: Any) -> list[Any]:
+        """The variants of the task that are measured, one dataset each."""
+        return [task]
+
+
+class Task(Component):
+    """A problem with rows of tokens: it says how long they are and what they are made of."""
+
+    evaluation: ClassVar[type[Evaluation]] = Evaluation
+    columns: ClassVar[tuple[str, ...]] = ()
+    """Metadata columns of every row: a curriculum can filter on them, an evaluation groups by them."""
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of different input tokens."""
+        raise NotImplementedError
+
+    @property
+    def classes(self) -> int:
+        """Number of different labels."""
+        raise NotImplementedError
+
+    @property
+    def longest(self) -> int:
+        """Tokens in the longest row."""
+        raise NotImplementedError
+
+    @property
+    def chance(self) -> float:
+        """Symbol accuracy of a guess without memory, 0..1."""
+        raise NotImplementedError
+
+    @property
+    def floor(self) -> float:
+        """Cross-entropy per scored position of the best predictor without memory, in nats."""
+        raise NotImplementedError
+
+
+class CopyEvaluation(Evaluation):
+    """Copy is measured at each of these delays and symbol counts (their product), known to training or not."""
+
+    delays: list[int] = Field(default=[], description="delays to measure, in tokens; default: the task's longest")
+    symbols: list[int] = Field(default=[], description="symbol counts to measure; default: the task's largest")
+
+    @field_validator("delays", "symbols")
+    @classmethod
+    def _positive_and_different(cls, values: list[int]) -> list[int]:
+        if values and min(values) < 1:
+            raise ValueError(f"got {min(values)} in the list; expected values of at least 1")
+        if len(set(values)) < len(values):
+            raise ValueError(f"got {values}; expected different values")
+        return sorted(values)
+
+    def points(self, task: Any) -> list[Any]:
+        """One task of fixed delay and symbol count per point of the grid."""
+        grid = product(self.symbols or [largest(task.symbols)], self.delays or [largest(task.delay)])
+        return [task.model_copy(update={"symbols": symbols, "delay": delay}) for symbols, delay in grid]
+
+
+class Copy(Task):
+    """Symbols, then a delay, then the same symbols again from memory.
+
+    A fixed `delay` is the classic task, a distribution the variable one (only the delimiter says when to answer); a distribution of
+    `symbols` gives length copy; `scattered` gives selective copy; `recall: reverse` asks for the symbols backwards.
+    """
+
+    implementation: ClassVar[str] = "pipeline.tasks.copy:Copy"
+    source: ClassVar[str] = "Hochreiter & Schmidhuber 1997; Arjovsky et al. 2016; selective: Gu & Dao 2023"
+    evaluation: ClassVar[type[Evaluation]] = CopyEvaluation
+    columns: ClassVar[tuple[str, ...]] = ("delay", "symbols")
+
+    name: Literal["copy"] = "copy"
+    symbols: Draw = Field(default=10, description="symbols to remember in each row")
+    delay: Draw = Field(default=100, description="tokens from the last symbol to the delimiter, the delimiter counted")
+    alphabet: int = Field(default=8, ge=2, le=60_000, description="different symbols")
+    recall: Literal["forward", "reverse"] = Field(default="forward", description="order in which the symbols are asked for")
+    scattered: bool = Field(default=False, description="spread the symbols at random among the delay's tokens: selective copy")
+    noise: int = Field(default=0, ge=0, le=4_096, description="different noise tokens that fill the delay; 0: blanks")
+
+    @property
+    def vocabulary(self) -> int:
+        """The alphabet, then blank, delimiter and padding, then noise."""
+        return self.alphabet + 3 + self.noise
+
+    @property
+    def classes(self) -> int:
+        """Answers are always letters of the alphabet."""
+        return self.alphabet
+
+    @property
+    def longest(self) -> int:
+        """Symbols, delay, symbols."""
+        return 2 * largest(self.symbols) + largest(self.delay)
+
+    @property
+    def chance(self) -> float:
+        """Symbols are independent and uniform."""
+        return 1 / self.alphabet
+
+    @property
+    def floor(self) -> float:
+        """ln of the alphabet's size, in nats per recalled symbol."""
+        return math.log(self.alphabet)
+
+
+TASKS = collect(globals(), Task, "recurlab.tasks")
+if TYPE_CHECKING:
+    AnyTask = Task
+else:
+    AnyTask = union_of(TASKS)

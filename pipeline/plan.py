@@ -1,0 +1,349 @@
+"""From the resolved config to datasets, networks, runs, evaluations and experiments, each with its identifier. Never imports torch.
+
+An identifier is a readable slug and a digest of the canonical spec: what differs from the defaults, component versions, and the
+identifiers it depends on. Equal specs are one thing, in however many experiments they appear.
+
+    config.yaml -> Plan -> plan.json (frozen while its jobs run) -> the Snakefile's targets and every rule's params
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.config.base import Component, canonical, filled
+from pipeline.config.resolve import Member, Resolved, ResolvedExperiment, find_parent, load
+from pipeline.storage.digest import canonical_json, digest
+from pipeline.storage.errors import UserError
+
+Spec = dict[str, Any]
+SHARD_ROWS = 65_536
+"""Rows of a full shard: one `generate` job each."""
+NAMED = ("mixer", "task", "network", "learner")
+"""Swept keys whose values say by themselves what they are."""
+SEALED = ("manifest.json", "card.md")
+TRAINED = (
+    "model/config.json",
+    "model/model.safetensors",
+    "history.parquet",
+    "timing.parquet",
+    "environment.json",
+    "curve.svg",
+    "curve.png",
+    "manifest.json",
+)
+COLLECTED = ("results.parquet", "curves.parquet", "positions.parquet", "timing.parquet", "table.md", "table.html")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Rows of one task and split, in shards."""
+
+    id: str
+    spec: Spec
+    shards: list[str]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: its spec and what it depends on."""
+
+    id: str
+    spec: Spec
+    canonical: Spec
+    data: list[str]
+    parent: str | None
+    network: str
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One run measured on a list of datasets."""
+
+    run: str
+    id: str
+    datasets: list[str]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One picture of an experiment: all its options, the module that draws it (None outside this repository), how to read it."""
+
+    spec: Spec
+    module: str | None
+    reading: str
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Runs shown together. `block` is the part of the config they come from, in canonical form."""
+
+    name: str
+    question: str
+    block: Spec
+    spec: Spec
+    figures: dict[str, Figure]
+
+
+@dataclass
+class Plan:
+    """Everything that a config asks for, by identifier."""
+
+    datasets: dict[str, Dataset] = field(default_factory=dict)
+    networks: dict[str, Spec] = field(default_factory=dict)
+    runs: dict[str, Run] = field(default_factory=dict)
+    evaluations: dict[str, Evaluation] = field(default_factory=dict)
+    experiments: dict[str, Experiment] = field(default_factory=dict)
+    runtime: Spec = field(default_factory=dict)
+    tracking: Spec = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """The frozen form. Keys keep their order: Snakemake takes a mapping in another order for another value."""
+        return json.dumps(asdict(self), ensure_ascii=False, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Plan:
+        """The plan as it was frozen."""
+        block = json.loads(text)
+        return cls(
+            datasets={key: Dataset(**value) for key, value in block["datasets"].items()},
+            networks=block["networks"],
+            runs={key: Run(**value) for key, value in block["runs"].items()},
+            evaluations={key: Evaluation(**value) for key, value in block["evaluations"].items()},
+            experiments={key: _thaw(value) for key, value in block["experiments"].items()},
+            runtime=block["runtime"],
+            tracking=block["tracking"],
+        )
+
+    def spec(self, kind: str, name: str) -> Spec:
+        """The spec that `describe` writes for one thing of a kind: dataset, network, run or experiment."""
+        things = {"dataset": self.datasets, "network": self.networks, "run": self.runs, "experiment": self.experiments}[kind]
+        if name not in things:
+            raise UserError(f"{kind} {name}: not in the plan; expected one of {', '.join(sorted(things)[:5])} ...")
+        thing = things[name]
+        return thing if isinstance(thing, dict) else thing.spec
+
+    def files(self) -> dict[str, list[str]]:
+        """Every declared file below the results folder, by stage: what `rule all` names and `pipeline status` looks for."""
+        figures = [(name, figure) for name, experiment in self.experiments.items() for figure in experiment.figures]
+        return {
+            "describe": [
+                *(f"datasets/{name}/dataset.yaml" for name in self.datasets),
+                *(f"profiles/{name}.yaml" for name in self.networks),
+                *(f"runs/{name}/run.yaml" for name in self.runs),
+                *(f"experiments/{name}/experiment.yaml" for name in self.experiments),
+            ],
+            "generate": [f"datasets/{name}/{shard}.parquet" for name, dataset in self.datasets.items() for shard in dataset.shards],
+            "seal": [f"datasets/{name}/{file}" for name in self.datasets for file in SEALED],
+            "train": [f"runs/{name}/{file}" for name in self.runs for file in TRAINED],
+            "evaluate": [f"evaluations/{item.run}/{item.id}.parquet" for item in self.evaluations.values()],
+            "profile": [f"profiles/{name}.parquet" for name in self.networks],
+            "collect": [f"experiments/{name}/{file}" for name in self.experiments for file in COLLECTED],
+            "plot": [f"experiments/{name}/{figure}.{kind}" for name, figure in figures for kind in ("svg", "png", "csv")],
+        }
+
+    def evaluation(self, run: str, evaluation: str) -> Evaluation:
+        """The evaluation of a run by its identifier."""
+        return self.evaluations[f"{run}/{evaluation}"]
+
+    def evaluations_of(self, experiment: str) -> list[Evaluation]:
+        """The evaluations that an experiment collects."""
+        return [self.evaluation(run["run"], run["evaluation"]) for run in self.experiments[experiment].spec["runs"]]
+
+    def parents_of(self, run: str) -> list[str]:
+        """The run whose weights this one starts from, if any."""
+        parent = self.runs[run].parent
+        return [parent] if parent else []
+
+    def code_of(self, stage: str, root: str, experiment: str = "", figure: str = "") -> list[str]:
+        """The modules whose content a table (`collect`) or a figure (`plot`) depends on; `root` is the folder of the Snakefile."""
+        modules = [f"pipeline/evaluation/{name}.py" for name in ("collect", "progress", "scores", "statistics", "summary")]
+        if stage == "plot":
+            module = self.experiments[experiment].figures[figure].module
+            modules = ["pipeline/figures/style.py", "pipeline/figures/frames.py", *([module] if module else [])]
+        here = Path(root).resolve() == Path.cwd()
+        return [module if here else str(Path(root).resolve() / module) for module in modules]
+
+    def networks_of(self, experiment: str) -> list[str]:
+        """The networks whose profiles an experiment collects."""
+        return sorted({run["network"] for run in self.experiments[experiment].spec["runs"]})
+
+
+def _thaw(value: Spec) -> Experiment:
+    return Experiment(**{**value, "figures": {name: Figure(**figure) for name, figure in value["figures"].items()}})
+
+
+def _module(figure: Component) -> str | None:
+    module = type(figure).implementation.partition(":")[0]
+    return f"{module.replace('.', '/')}.py" if module.startswith("pipeline.") else None
+
+
+def _block(experiment: ResolvedExperiment) -> Spec:
+    """What all runs share, the swept values and the variants' overrides: the same for every spelling of the same experiment."""
+    members = experiment.members
+    swept = sorted({key for member in members for key in member.coordinates})
+    values = {
+        key: {str(member.coordinates[key]): member.coordinates[key] for member in members if key in member.coordinates} for key in swept
+    }
+    variants = {member.variant: dict(sorted(member.overrides.items())) for member in members if member.variant}
+    block = {
+        "base": functools.reduce(_shared, [member.block for member in members]),
+        "sweep": {key: [found[text] for text in sorted(found)] for key, found in values.items()},
+        "variants": dict(sorted(variants.items())),
+    }
+    return {key: value for key, value in block.items() if value}
+
+
+def _shared(one: Spec, other: Spec) -> Spec:
+    """The entries that two nested mappings have in common."""
+    both = {key: (one[key], other[key]) for key in one if key in other}
+    nested = {key: _shared(a, b) if isinstance(a, dict) and isinstance(b, dict) else a for key, (a, b) in both.items()}
+    return {key: value for key, value in nested.items() if isinstance(value, dict) or value == other[key]}
+
+
+def plan_file(path: Path) -> Plan:
+    """The plan of a config file. Raises ConfigError, one line, for any mistake in it."""
+    return make_plan(load(path))
+
+
+def make_plan(resolved: Resolved) -> Plan:
+    """The plan of a validated config."""
+    return _Planner(resolved).plan()
+
+
+@dataclass
+class _Planner:
+    resolved: Resolved
+    made: Plan = field(default_factory=Plan)
+
+    def plan(self) -> Plan:
+        self.made.runtime = filled(self.resolved.runtime)
+        self.made.tracking = filled(self.resolved.tracking)
+        for experiment in self.resolved.experiments:
+            self._experiment(experiment)
+        return self.made
+
+    def _experiment(self, experiment: ResolvedExperiment) -> None:
+        labels = _labels(experiment)
+        runs = [self._entry(member, label) for member, label in zip(experiment.members, labels, strict=True)]
+        runs.sort(key=lambda run: (run["label"], run["seed"], run["run"]))
+        self.made.experiments[experiment.name] = Experiment(
+            name=experiment.name,
+            question=experiment.question,
+            block=_block(experiment),
+            spec={"name": experiment.name, "columns": sorted(experiment.columns), "runs": runs},
+            figures={figure.name: Figure(filled(figure), _module(figure), type(figure).reading) for figure in experiment.figures},
+        )
+
+    def _entry(self, member: Member, label: str) -> Spec:
+        """One run as its experiment's spec lists it."""
+        point = member.point
+        run = self._run(member)
+        datasets = sorted(self._dataset(task, "test", member.evaluation.rows) for task in member.measured)
+        evaluation = Evaluation(run.id, f"test-{digest(datasets)}", datasets)
+        self.made.evaluations[f"{run.id}/{evaluation.id}"] = evaluation
+        return {
+            "run": run.id,
+            "label": label,
+            "variant": member.variant,
+            "seed": point.seed,
+            "coordinates": {key: value for key, value in sorted(member.coordinates.items()) if key != "seed"},
+            "evaluation": evaluation.id,
+            "network": run.network,
+            "task": point.task.name,
+            "chance": point.task.chance,
+            "floor": point.task.floor,
+            "batch": point.learner.batch,
+        }
+
+    def _run(self, member: Member) -> Run:
+        point, parent = member.point, None
+        if point.learner.parent:
+            parent = self._run(find_parent(self.resolved.experiments, member)).id
+        train = (
+            None if getattr(point.learner, "data", "shards") == "stream" else self._dataset(point.task, "train", point.learner.stored_rows)
+        )
+        validation = self._dataset(point.task, "validation", point.learner.validation_rows)
+        data = {"train": train, "validation": validation}
+        learner = canonical(point.learner)
+        if parent:
+            learner["parent"] = parent
+        network = self._network(point.network, point.task.vocabulary, point.task.classes)
+        block = {
+            "task": canonical(point.task),
+            "network": canonical(point.network),
+            "learner": learner,
+            "seed": point.seed,
+            "data": data,
+        }
+        identifier = self._identifier(f"{point.task.name}-{point.network.label}-s{point.seed}", block)
+        shown = {"task": filled(point.task), "network": filled(point.network), "learner": {**filled(point.learner), "parent": parent}}
+        spec = {"id": identifier, **shown, "seed": point.seed, "data": data}
+        run = Run(identifier, spec, block, [item for item in data.values() if item], parent, network)
+        return self.made.runs.setdefault(identifier, run)
+
+    def _dataset(self, task: Component, split: str, rows: int) -> str:
+        dataset = dataset_of(task, split, rows)
+        self._register(dataset.id, {key: value for key, value in dataset.spec.items() if key != "id"})
+        return self.made.datasets.setdefault(dataset.id, dataset).id
+
+    def _network(self, network: Any, vocabulary: int, classes: int) -> str:
+        block = {"network": canonical(network), "vocabulary": vocabulary, "classes": classes}
+        identifier = self._identifier(network.label, block)
+        spec = {"id": identifier, "network": filled(network), "vocabulary": vocabulary, "classes": classes}
+        self.made.networks.setdefault(identifier, spec)
+        return identifier
+
+    def _identifier(self, slug: str, block: Spec) -> str:
+        identifier = f"{slug.replace('_', '-')}-{digest(block)}"
+        self._register(identifier, block)
+        return identifier
+
+    def _register(self, identifier: str, block: Spec) -> None:
+        """Refuse one identifier for two different blocks: a digest collision."""
+        known = self._blocks.setdefault(identifier, canonical_json(block))
+        if known != canonical_json(block):
+            raise UserError(
+                f"{identifier}: two different specifications share this identifier; change any value of one, for example its seed"
+            )
+
+    _blocks: dict[str, str] = field(default_factory=dict)
+
+
+def dataset_of(task: Component, split: str, rows: int) -> Dataset:
+    """The dataset of so many rows of one task and split."""
+    count = -(-rows // SHARD_ROWS)
+    block = {"task": canonical(task), "split": split, "rows": rows, "shards": count}
+    identifier = f"{task.name}-{split}".replace("_", "-") + f"-{digest(block)}"
+    spec = {"id": identifier, "task": filled(task), "split": split, "rows": rows, "shards": count}
+    return Dataset(identifier, spec, [f"{index:05d}" for index in range(count)])
+
+
+def _labels(experiment: ResolvedExperiment) -> list[str]:
+    """A short name per member, the same for all seeds: its coordinates, shortened to component names where these suffice."""
+    full = [_label(experiment, member, _text) for member in experiment.members]
+    short = [_label(experiment, member, lambda value: _text(value).split(" (")[0]) for member in experiment.members]
+    labels = full if len(set(short)) < len(set(full)) else short
+    swept = {label for label, member in zip(labels, experiment.members, strict=True) if not member.variant}
+    for member in experiment.members:
+        if member.variant in swept:
+            raise member.place.error(f"variant {member.variant!r} has the name of a swept point; expected another name")
+    return labels
+
+
+def _text(value: Any) -> str:
+    """A swept value as it is written in a config."""
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
+
+
+def _label(experiment: ResolvedExperiment, member: Member, write: Any) -> str:
+    if member.variant:
+        return member.variant
+    swept = {key: value for key, value in sorted(member.coordinates.items()) if key != "seed"}
+    if not swept:
+        return member.point.network.label
+    parts = [write(value) if key.endswith(NAMED) else f"{key.rsplit('.', 1)[-1]} {write(value)}" for key, value in swept.items()]
+    return ", ".join(parts)

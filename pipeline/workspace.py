@@ -1,0 +1,150 @@
+"""One owner per results folder: the lock that a live pipeline holds, and the plan frozen for its jobs.
+
+Snakemake's own lock names no process and does not keep two pipelines apart, so the owner is whoever holds an flock, which the kernel
+lets go at the owner's death, however it died. The owner removes Snakemake's stale locks and freezes the plan; jobs that parse the
+Snakefile again, on a cluster for example, read the frozen plan, so an edit of the config touches the next invocation only.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import socket
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from pipeline.storage.atomic import writable, write_text
+from pipeline.storage.errors import BusyError, MissingFileError, UserError
+
+if TYPE_CHECKING:
+    from pipeline.plan import Plan
+
+STATE = ".pipeline"
+ATTEMPTS = 5
+"""Tries to take the lock, since `pipeline status` holds it for a moment when it looks."""
+READ_ONLY = {
+    "--d3dag", "--dag", "--detailed-summary", "--dry-run", "--dryrun", "--filegraph", "--generate-unit-tests",
+    "--lint", "--list", "--list-changes", "--list-input-changes", "--list-params-changes", "--list-rules",
+    "--list-target-rules", "--print-compilation", "--rulegraph", "--summary", "--unlock", "-D", "-S", "-l", "-n",
+}  # fmt: skip
+"""Snakemake's words that start no job. At parse time Snakemake itself does not yet know that it only looks."""
+
+
+def only_looks(words: list[str]) -> bool:
+    """Whether Snakemake, called with these words, starts no job; `-np` is `-n -p`."""
+    return any(word in READ_ONLY or re.fullmatch(r"-n[a-zA-Z]+", word) for word in words)
+
+
+def frozen_plan(results: Path) -> Path:
+    """Where the owner keeps the plan for its jobs."""
+    return results / STATE / "plan.json"
+
+
+def hold(results: Path, snakemake: Path = Path(".snakemake")) -> IO[str]:
+    """Become the owner of a results folder until this process ends; keep the returned file open.
+
+    Raises BusyError naming the live owner, or UserError when the folder cannot be written.
+    """
+    path = results / STATE / "owner"
+    with writable(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+", encoding="utf-8")
+    try:
+        _lock(results, file)
+    except UserError:
+        file.close()
+        raise
+    owner = {"pid": os.getpid(), "host": socket.gethostname(), "since": datetime.now(UTC).isoformat(timespec="seconds")}
+    file.truncate(0)
+    file.write(json.dumps(owner))
+    file.flush()
+    for stale in snakemake.glob("locks/*.lock"):
+        stale.unlink(missing_ok=True)
+    return file
+
+
+def _lock(results: Path, file: IO[str]) -> None:
+    for attempt in range(ATTEMPTS):
+        try:
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if attempt < ATTEMPTS - 1:
+                time.sleep(0.05)
+        except OSError as error:
+            raise UserError(f"{file.name}: cannot be locked ({error.strerror}); expected a file system with flock") from None
+    raise BusyError(f"{results}: another pipeline is running here ({_describe(file)}); wait for it or stop it")
+
+
+def owner(results: Path) -> dict[str, Any] | None:
+    """Who holds a results folder right now: pid, host, since; None when nobody does."""
+    path = results / STATE / "owner"
+    if not path.exists():
+        return None
+    with path.open("r", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return json.loads(file.read() or "{}")
+    return None
+
+
+def _describe(file: IO[str]) -> str:
+    file.seek(0)
+    try:
+        found = json.loads(file.read())
+        return f"pid {found['pid']} on {found['host']} since {found['since']}"
+    except (json.JSONDecodeError, KeyError):
+        return "its name not yet written"
+
+
+class Workspace:
+    """What the Snakefile starts from: the plan, and the ownership that goes with it."""
+
+    def __init__(self, config: Path, results: Path, main: bool, arguments: list[str] | None = None) -> None:
+        """Own `results` and plan `config`, or only look, or read the owner's frozen plan.
+
+        main: this is the process the user started, not one of its jobs. Raises UserError, one line.
+        """
+        from pipeline.plan import Plan, plan_file
+
+        words = sys.argv[1:] if arguments is None else arguments
+        self.results = results
+        self.lock: IO[str] | None = None
+        if not main:
+            self.plan: Plan = Plan.from_json(read_frozen(results))
+            return
+        self.plan = plan_file(config)
+        if not only_looks(words):
+            self.lock = hold(results)
+            write_text(frozen_plan(results), self.plan.to_json())
+
+    @classmethod
+    def open(cls, config: Path, results: Path, main: bool) -> Workspace:
+        """As the constructor, but a user's error is printed as its one line and ends the process with code 2."""
+        try:
+            return cls(config, results, main)
+        except UserError as error:
+            print(error, file=sys.stderr)
+            raise SystemExit(2) from None
+
+
+def read_frozen(results: Path) -> str:
+    """The text of the frozen plan. Raises MissingFileError where there is none."""
+    path = frozen_plan(results)
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise MissingFileError(f"{path}: no such file; expected the plan that snakemake freezes when it starts in this folder") from None
+
+
+def frozen_spec(results: Path, kind: str, name: str) -> dict[str, Any]:
+    """One thing's spec out of the frozen plan. It reads JSON only: `describe` runs once for every file and must start fast."""
+    things = json.loads(read_frozen(results))[f"{kind}s"]
+    if name not in things:
+        raise UserError(f"{kind} {name}: not in the frozen plan {frozen_plan(results)}; expected an identifier that 'pipeline plan' shows")
+    return things[name] if kind == "network" else things[name]["spec"]

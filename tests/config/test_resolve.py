@@ -1,0 +1,447 @@
+"""From the written file to runs: presets, sweeps, variants, parents, and the checks of several fields together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import pytest
+
+from pipeline.config import resolve as resolving
+from pipeline.config.document import read_text
+from pipeline.config.experiment import Point
+from pipeline.config.mixers import Lstm, Mixer
+from pipeline.config.resolve import Resolved, load, resolve
+from pipeline.config.resolved import Member
+from pipeline.plan import plan_file
+from pipeline.storage.errors import UserError
+
+HEAD = """\
+experiments:
+  a:
+    base:
+      task: {name: copy, symbols: 3, delay: {log_uniform: [1, 9]}}
+      network: {name: sequence, mixer: {name: lstm, horizon: 9}, width: 8, context: 500}
+      learner: {name: supervised, steps: 5}
+"""
+NEXT = HEAD.count("\n") + 1
+
+
+def members(text: str) -> list[Member]:
+    """The members of the only experiment."""
+    return resolve(read_text(text, "c.yaml")).experiments[0].members
+
+
+def fails(text: str) -> str:
+    """What the whole path from text to plan says to a mistake."""
+    from pipeline.plan import make_plan
+
+    with pytest.raises(UserError) as caught:
+        make_plan(resolve(read_text(text, "c.yaml")))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.fixture
+def presets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder of presets."""
+    folder = tmp_path / "presets"
+    folder.mkdir()
+    monkeypatch.setattr(resolving, "PRESETS", folder)
+    return folder
+
+
+def test_a_sweep_is_the_product_of_its_lists() -> None:
+    found = members(HEAD + "    sweep:\n      network.mixer: [lstm, gru]\n      seed: [3, 4, 5]\n")
+    assert [(member.coordinates["network.mixer"], member.point.seed) for member in found] == [
+        (mixer, seed) for mixer in ("lstm", "gru") for seed in (3, 4, 5)
+    ]
+
+
+def test_a_swept_component_replaces_and_a_swept_field_reaches_into_it() -> None:
+    replacing = members(HEAD + "    sweep: {network.mixer: [{name: lstm, init: chrono}, gru]}\n")
+    assert replacing[0].point.network.mixer == Lstm(init="chrono")  # pyright: ignore[reportAttributeAccessIssue]
+    reaching = members(HEAD + "    sweep: {network.mixer.init: [chrono, default]}\n")
+    assert reaching[0].point.network.mixer == Lstm(init="chrono", horizon=9)  # pyright: ignore[reportAttributeAccessIssue]
+    merging = members(HEAD + "    sweep: {network.mixer: [{init: chrono}, {horizon: 20}]}\n")
+    assert merging[1].point.network.mixer == Lstm(horizon=20)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_coordinates_are_validated_values() -> None:
+    text = (
+        HEAD + "    sweep:\n      network.mixer: [{horizon: 50, init: chrono, name: lstm}, gru]\n"
+        "      learner.validation_rows: [1k, 2e3]\n      learner.betas: [[0.9, 0.99]]\n"
+        "      evaluate.rows: ['7']\n      learner.clip: [null, 1]\n"
+        "      task.delay: [{uniform: [1, 5]}, 7]\n"
+    )
+    found = members(text)
+    assert found[0].coordinates == {
+        "network.mixer": "lstm (horizon=50, init=chrono)",
+        "learner.validation_rows": 1000,
+        "learner.betas": [0.9, 0.99],
+        "evaluate.rows": 7,
+        "learner.clip": None,
+        "task.delay": "uniform=[1, 5]",
+    }
+    assert found[-1].coordinates["task.delay"] == 7
+    assert found[-1].coordinates["learner.validation_rows"] == 2000
+    assert found[-1].coordinates["network.mixer"] == "gru"
+
+
+def test_the_order_of_overrides_means_nothing() -> None:
+    one = (
+        HEAD
+        + "    variants: {v: {network.width: 16, network: {name: sequence, depth: 2}, network.mixer.horizon: 7, network.mixer: lstm}}\n"
+    )
+    other = (
+        HEAD
+        + "    variants: {v: {network.mixer: lstm, network.mixer.horizon: 7, network: {depth: 2, name: sequence}, network.width: 16}}\n"
+    )
+    assert members(one)[1].point == members(other)[1].point
+    assert members(one)[1].point.network.model_dump(exclude_defaults=True) == {"width": 16, "depth": 2, "mixer": {"horizon": 7}}
+
+
+def test_variants_are_swept_over_the_seeds_only() -> None:
+    text = (
+        HEAD
+        + "    sweep: {network.mixer: [lstm, gru], seed: [0, 1]}\n    variants: {wide: {network.width: 16}, deep: {network.depth: 2}}\n"
+    )
+    found = members(text)
+    assert [(member.variant, member.point.seed) for member in found[4:]] == [("wide", 0), ("wide", 1), ("deep", 0), ("deep", 1)]
+    assert found[4].point.network.width == 16  # pyright: ignore[reportAttributeAccessIssue]
+    assert found[4].overrides == {"network.width": 16}
+    assert found[4].coordinates == {"seed": 0}
+
+
+def test_without_sweep_and_variants_there_is_one_run() -> None:
+    assert [(member.variant, member.coordinates, member.point.seed) for member in members(HEAD)] == [(None, {}, 0)]
+
+
+def test_bare_names_are_components_with_all_defaults() -> None:
+    text = "experiments:\n  a:\n    base:\n      task: copy\n      network: sequence\n      learner: {name: supervised, rows: 64}\n"
+    point = members(text)[0].point
+    assert point.task == Point.model_validate({**point.model_dump(), "task": {"name": "copy"}}).task
+
+
+SWEEPS = {
+    "a swept value": (
+        "    sweep:\n      network.width:\n        - 8\n        - -3\n",
+        3,
+        "sweep.network.width[1]: got -3; expected at least 1",
+    ),
+    "a swept component": (
+        "    sweep:\n      network.mixer: [lstm,\n        lstn]\n",
+        2,
+        "sweep.network.mixer[1]: got 'lstn'; did you mean 'lstm'?",
+    ),
+    "a field of a swept component": (
+        "    sweep:\n      network.mixer:\n        - {name: gru}\n        - name: lru\n          radios: 1\n",
+        4,
+        "sweep.network.mixer[1].radios: unknown key; did you mean 'radius'?",
+    ),
+    "a swept key": ("    sweep:\n      learner.batches: [1]\n", 1, "sweep.learner.batches[0]: unknown key; did you mean 'batch'?"),
+    "a swept path": (
+        "    sweep:\n      seed: [0]\n      learner.batch.size: [1]\n",
+        2,
+        "sweep.learner.batch.size[0]: got a mapping; expected a whole number",
+    ),
+    "a path into a number": (
+        "    sweep:\n      task.symbols.low: [1]\n",
+        -2,
+        "base.task.symbols: got 3; expected a mapping, since 'task.symbols.low' is set in it",
+    ),
+    "a value twice": ("    sweep:\n      seed: [0, 1, 0]\n", 1, "sweep.seed[2]: 0 stands twice in the list; expected different values"),
+    "one number in two spellings": (
+        "    sweep:\n      learner.validation_rows: [1k, 2k, 1_000]\n",
+        1,
+        "sweep.learner.validation_rows[2]: learner.validation_rows: 1000 and learner.validation_rows: 1000 are the same run; expected",
+    ),
+    "one component in two spellings": (
+        "    sweep:\n      network.mixer: [gru, {name: gru}]\n",
+        1,
+        "sweep.network.mixer[1]: network.mixer: 'gru' and network.mixer: 'gru' are the same run; expected values that differ",
+    ),
+    "an axis that is no list": ("    sweep:\n      seed: 3\n", 1, "sweep.seed: got 3; expected a list of at least one value"),
+    "a variant's field": (
+        "    variants:\n      v:\n        network.widht: 3\n",
+        2,
+        "variants.v.network.widht: unknown key; did you mean 'width'?",
+    ),
+    "a variant's value": (
+        "    variants:\n      v:\n        network.width: 0\n",
+        2,
+        "variants.v.network.width: got 0; expected at least 1 or auto",
+    ),
+    "a variant that clashes": (
+        "    variants:\n      v:\n        learner.steps: 3\n        learner.rows: 100\n",
+        3,
+        "variants.v.learner.rows: got rows and steps; expected one budget out of rows, steps and seconds",
+    ),
+    "a variant's heads": (
+        "    variants:\n      v:\n        network.mixer: {name: attention, heads: 3}\n",
+        2,
+        "variants.v.network.mixer: got width 8; 3 heads expect one divisible by 6",
+    ),
+    "a variant's name": ("    variants:\n      Wide: {network.width: 3}\n", 1, "variants.Wide: got the name 'Wide'; expected lower-case"),
+    "a variant's seed": (
+        "    sweep: {seed: [0, 1]}\n    variants:\n      v:\n        seed: 3\n",
+        3,
+        "variants.v.seed: seed is swept, and every variant with it; expected it in one place",
+    ),
+    "a variant with a swept point's name": (
+        "    sweep: {network.mixer: [lstm, gru]}\n    variants:\n      gru: {network.width: 16}\n",
+        2,
+        "variants.gru: variant 'gru' has the name of a swept point; expected another name",
+    ),
+    "an unused value of base": ("      seed: -1\n    sweep: {seed: [0, 1]}\n", 0, "base.seed: got -1; expected at least 0"),
+    "a figure twice": (
+        "    figures: [learning_curves,\n      {name: learning_curves}]\n",
+        1,
+        "figures[1]: learning_curves stands twice in the list; expected each figure once",
+    ),
+    "a figure's option": (
+        "    figures:\n      - name: cost_quality\n        titel: x\n",
+        2,
+        "figures[0].titel: unknown key; did you mean 'title'?",
+    ),
+    "a figure that is not there": (
+        "    figures: [accuracy_by_dely]\n",
+        0,
+        "figures[0]: got 'accuracy_by_dely'; did you mean 'accuracy_by_delay'?",
+    ),
+    "a question": ("    question: [why]\n", 0, "question: got a list; expected a text"),
+    "a long evaluation": (
+        "      evaluate:\n        delays: [500]\n",
+        0,
+        "base.evaluate: rows of 506 tokens do not fit network.context of 500; expected at most that",
+    ),
+    "a long variant": (
+        "    variants:\n      far: {task.delay: 600}\n",
+        1,
+        "variants.far.task.delay: rows of 606 tokens do not fit network.context of 500; expected at most that",
+    ),
+    "a short context": (
+        "    variants:\n      v: {network.context: 14}\n",
+        1,
+        "variants.v.network.context: rows of 15 tokens do not fit network.context of 14; expected at most that",
+    ),
+    "a curriculum's column": (
+        "    variants:\n      v:\n        learner.curriculum: {column: dealy}\n",
+        2,
+        "variants.v.learner.curriculum.column: copy has no column 'dealy'; did you mean 'delay'?",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SWEEPS)
+def test_a_mistake_in_an_override_is_named_where_it_was_written(case: str) -> None:
+    text, offset, message = SWEEPS[case]
+    assert fails(HEAD + text).startswith(f"c.yaml:{NEXT + offset if offset >= 0 else 4}: experiments.a.{message}")
+
+
+CLASHES = {
+    "rows: 100, steps: 5": "rows and steps; expected one budget out of rows, steps and seconds",
+    "steps: 5, seconds: 5": "steps and seconds; expected one budget out of rows, steps and seconds",
+    "rows: 10, batch: 32": "10 rows; expected at least one batch of 32",
+    "steps: 5, keep: [best]": "select: last needs last in 'keep', got ['best']",
+    "steps: 5, select: best": "select: best needs best in 'keep', got ['last']",
+    "seconds: 5, schedule: cosine": "schedule: cosine needs a budget in rows or steps, got seconds",
+    "steps: 5, data: stream, distinct_rows: 100": "'distinct_rows' is used with data: shards only, got data: stream",
+    "batch: 8": "missing budget; expected one of rows, steps and seconds",
+}
+
+
+@pytest.mark.parametrize("written", CLASHES)
+def test_fields_that_contradict_each_other(written: str) -> None:
+    fields = written.split(", ")
+    lines = "".join(f"        {field}\n" for field in fields)
+    text = HEAD.replace("learner: {name: supervised, steps: 5}\n", f"learner:\n        name: supervised\n{lines}")
+    said = fails(text)
+    assert said.endswith(CLASHES[written])
+    last = NEXT + len(fields) if "missing" not in said else 6
+    assert said.startswith(f"c.yaml:{last}: experiments.a.base.learner")
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        ("{name: sequence, width: auto}", "network.width: width: auto needs 'parameters', the number of weights to aim at"),
+        ("{name: sequence, width: 8, parameters: 1k}", "network.parameters: 'parameters' is used with width: auto only, got width: 8"),
+        ("{name: sequence, mixer: attention, width: 12}", "network.width: got width 12; 4 heads expect one divisible by 8"),
+        (
+            "{name: sequence, mixer: {name: lru, radius: [0.9, 1.5]}}",
+            "network.mixer.radius: got [0.9, 1.5]; expected 0 < smallest <= largest <= 1",
+        ),
+    ],
+)
+def test_networks_that_cannot_be_built(network: str, message: str) -> None:
+    assert fails(HEAD.replace("{name: sequence, mixer: {name: lstm, horizon: 9}, width: 8, context: 500}", network)).endswith(message)
+
+
+def test_a_mixer_that_sees_the_future_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Both(Mixer):
+        """Sees both directions."""
+
+        causal: ClassVar[bool] = False
+        name: Literal["both"] = "both"
+
+    def with_both(kind: type, value: object, place: object, validate: object = resolving.validate) -> object:
+        found = validate(kind, value, place)  # pyright: ignore[reportCallIssue]
+        return (
+            found.model_copy(update={"network": found.network.model_copy(update={"mixer": Both()})}) if isinstance(found, Point) else found
+        )
+
+    monkeypatch.setattr(resolving, "validate", with_both)
+    message = "c.yaml:5: experiments.a.base.network.mixer: both is not causal; supervised expects a mixer that never sees the future"
+    assert fails(HEAD) == message
+
+
+def test_a_figure_needs_its_column(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipeline.config.tasks import Copy
+
+    monkeypatch.setattr(Copy, "columns", ("symbols",))
+    said = fails(HEAD + "    figures:\n      - learning_curves\n      - accuracy_by_delay\n")
+    assert said == (f"c.yaml:{NEXT + 2}: experiments.a.figures[1]: accuracy_by_delay draws the column 'delay', which copy does not have")
+
+
+def test_a_preset_lies_beneath_what_is_written(presets: Path) -> None:
+    (presets / "big.yaml").write_text("# A big one\nname: sequence\nwidth: 512\ndepth: 4\nmixer: {name: gru, horizon: 77}\n")
+    text = HEAD.replace("{name: sequence, mixer: {name: lstm, horizon: 9}, width: 8, context: 500}", "{preset: big, depth: 2}")
+    network = members(text)[0].point.network.model_dump(exclude_defaults=True)
+    assert (network["width"], network["depth"], network["mixer"]["horizon"]) == (512, 2, 77)
+
+
+def test_presets_may_build_on_each_other_and_be_swept(presets: Path) -> None:
+    (presets / "small.yaml").write_text("name: sequence\nwidth: 4\ndepth: 3\n")
+    (presets / "middle.yaml").write_text("preset: small\nwidth: 6\n")
+    (presets / "fast.yaml").write_text("name: supervised\nsteps: 2\nlearning_rate: 1e-2\n")
+    text = HEAD + "    sweep: {network: [{preset: small}, {preset: middle}]}\n    variants: {quick: {learner: {preset: fast, batch: 4}}}\n"
+    found = members(text)
+    assert [(member.point.network.width, member.point.network.depth) for member in found[:2]] == [(4, 3), (6, 3)]  # pyright: ignore[reportAttributeAccessIssue]
+    assert [member.coordinates["network"] for member in found[:2]] == ["preset=small", "preset=middle"]
+    assert (found[2].point.learner.steps, found[2].point.learner.batch) == (2, 4)
+
+
+def test_a_preset_for_a_mixer(presets: Path) -> None:
+    (presets / "patient.yaml").write_text("name: lstm\ninit: chrono\nhorizon: 300\n")
+    found = members(HEAD + "    sweep: {network.mixer: [{preset: patient}, {preset: patient, horizon: 200}]}\n")
+    assert [member.point.network.mixer.horizon for member in found] == [300, 200]  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_mistakes_in_presets_are_named_in_their_files(presets: Path) -> None:
+    (presets / "big.yaml").write_text("name: sequence\n\nwdith: 512\n")
+    text = HEAD.replace("{name: sequence, mixer: {name: lstm, horizon: 9}, width: 8, context: 500}", "{preset: big}")
+    assert fails(text) == f"{presets / 'big.yaml'}:3: wdith: unknown key; did you mean 'width'?"
+    (presets / "big.yaml").write_text("name: sequence\nwidth: [512\n")
+    assert fails(text).startswith(f"{presets / 'big.yaml'}:2: not YAML: expected ',' or ']'")
+    assert (
+        fails(text.replace("preset: big", "preset: bigg")) == "c.yaml:5: experiments.a.base.network.preset: got 'bigg'; did you mean 'big'?"
+    )
+    (presets / "big.yaml").write_text("preset: big\n")
+    assert fails(text) == f"{presets / 'big.yaml'}:1: preset: more than 5 presets that name each other; expected a chain that ends"
+
+
+def test_a_value_of_base_that_no_run_has_may_clash_with_swept_ones() -> None:
+    sweep = "    sweep: {network.mixer: [{name: attention, heads: 4}, {name: attention, heads: 2}], network.width: [8, 16]}\n"
+    lines = HEAD.replace("width: 8", "width: 7").splitlines(keepends=True)
+    for text in ("".join(lines) + sweep, "".join([*lines[:2], sweep, *lines[2:]])):
+        assert len(members(text)) == 4
+
+
+PARENT = """\
+  b:
+    base:
+      task: {name: copy, symbols: 3, delay: {log_uniform: [1, 9]}}
+      network: {name: sequence, mixer: {name: lstm, horizon: 9}, width: 8, context: 600}
+      learner:
+        name: supervised
+        steps: 9
+        parent: a
+"""
+LINE = NEXT + PARENT.count("\n") - 1
+
+
+def parented(extra: str = "", parent: str = PARENT) -> str:
+    return HEAD + extra + parent
+
+
+def where_of_parent(extra: str) -> str:
+    return f"c.yaml:{LINE + extra.count(chr(10))}: experiments.b.base.learner.parent: "
+
+
+def test_a_parent_is_the_run_with_the_same_seed(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(parented("    sweep: {seed: [0, 1]}\n") + "    sweep: {seed: [0, 1]}\n")
+    plan = plan_file(tmp_path / "c.yaml")
+    children = [run for run in plan.runs.values() if run.parent]
+    assert len(children) == 2
+    for child in children:
+        assert child.parent is not None
+        parent = plan.runs[child.parent]
+        assert parent.spec["seed"] == child.spec["seed"]
+        assert parent.spec["learner"]["steps"] == 5
+        assert child.spec["learner"]["parent"] == parent.id
+        assert plan.parents_of(child.id) == [parent.id]
+        assert plan.parents_of(parent.id) == []
+
+
+def test_a_parent_may_be_a_variant() -> None:
+    extra = "    variants: {long: {learner.steps: 50}, short: {learner.steps: 3}}\n"
+    from pipeline.plan import make_plan
+
+    plan = make_plan(resolve(read_text(parented(extra, PARENT.replace("parent: a", "parent: a/long")), "c.yaml")))
+    (child,) = [run for run in plan.runs.values() if run.parent]
+    assert child.parent is not None
+    assert plan.runs[child.parent].spec["learner"]["steps"] == 50
+
+
+@pytest.mark.parametrize(
+    ("extra", "parent", "message"),
+    [
+        ("", "parent: aa", "no experiment 'aa'; did you mean 'a'?"),
+        ("", "parent: zzz", "no experiment 'zzz'; expected one of a, b"),
+        ("", "parent: a/long", "a has no variant 'long'; expected no '/'"),
+        ("    variants: {long: {learner.steps: 50}}\n", "parent: a/lnog", "a has no variant 'lnog'; did you mean 'long'?"),
+        ("    sweep: {network.width: [8, 16]}\n", "parent: a", "a has 2 runs with seed 0; expected exactly one"),
+        ("    sweep: {seed: [1, 2]}\n", "parent: a", "a has no run with seed 0; expected exactly one"),
+        ("", "parent: b", "b leads back to the same run; expected a chain that ends"),
+        ("", "parent: 3", "got 3; expected a text"),
+    ],
+)
+def test_parents_that_cannot_be(extra: str, parent: str, message: str) -> None:
+    assert fails(parented(extra, PARENT.replace("parent: a", parent))) == where_of_parent(extra) + message
+
+
+def test_parents_in_a_circle() -> None:
+    text = parented().replace("steps: 5}", "steps: 5, parent: b}")
+    assert fails(text) == "c.yaml:6: experiments.a.base.learner.parent: b leads back to the same run; expected a chain that ends"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "different"),
+    [
+        ("width: 8, context: 600", "width: 16", "width"),
+        ("mixer: {name: lstm, horizon: 9}, width: 8, context: 600", "mixer: gru, width: 8, depth: 2", "depth, mixer"),
+        ("symbols: 3", "symbols: 3, alphabet: 9", "classes, vocabulary"),
+    ],
+)
+def test_a_parent_has_the_network_of_its_child(old: str, new: str, different: str) -> None:
+    said = fails(parented("", PARENT.replace(old, new)))
+    assert said == where_of_parent("") + f"a differs in {different}; expected a network of the same weights"
+
+
+def test_a_parent_may_differ_in_what_changes_no_weights() -> None:
+    text = parented("", PARENT.replace("context: 600", "context: 700, dropout: 0.1"))
+    assert len(resolve(read_text(text, "c.yaml")).experiments) == 2
+
+
+def test_the_first_mistake_of_several_is_named(tmp_path: Path) -> None:
+    said = fails(HEAD.replace("symbols: 3", "symbol: 3").replace("width: 8", "width: -8") + "    figures: [nothing]\n")
+    assert said == "c.yaml:4: experiments.a.base.task.symbol: unknown key; did you mean 'symbols'?"
+
+
+def test_loading_answers_what_resolving_does(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(HEAD)
+    found = load(tmp_path / "c.yaml")
+    assert isinstance(found, Resolved)
+    assert found.runtime.threads == 1
+    assert found.tracking.wandb == "off"

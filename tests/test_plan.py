@@ -1,0 +1,394 @@
+"""Identifiers: stable where the meaning is, new exactly where it is not."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline import plan as planning
+from pipeline.config.document import read_text
+from pipeline.config.mixers import Gru
+from pipeline.config.resolve import resolve
+from pipeline.plan import SHARD_ROWS, Plan, dataset_of, make_plan
+from pipeline.storage.digest import digest
+from pipeline.storage.errors import UserError
+
+BASE = """\
+experiments:
+  first:
+    question: Why?
+    base:
+      task: {name: copy, symbols: 3, delay: {log_uniform: [1, 20]}}
+      network: {name: sequence, mixer: lstm, width: 16}
+      learner: {name: supervised, rows: 640, batch: 32, curriculum: {column: delay}}
+      evaluate: {rows: 50, delays: [10, 20]}
+    sweep: {network.mixer: [lstm, gru], seed: [0, 1]}
+    figures: [accuracy_by_delay, {name: cost_quality, title: Cost}]
+  second:
+    base:
+      task: {name: copy, symbols: 3, delay: {log_uniform: [1, 20]}}
+      network: {name: sequence, mixer: gru, width: 16}
+      learner: {name: supervised, rows: 640, batch: 32, parent: third}
+  third:
+    base:
+      task: {name: copy, symbols: 3, delay: {log_uniform: [1, 20]}}
+      network: {name: sequence, mixer: gru, width: 16}
+      learner: {name: supervised, rows: 640, batch: 32, curriculum: {column: delay}}
+      evaluate: {rows: 50, delays: [10, 20]}
+"""
+
+
+def planned(text: str = BASE) -> Plan:
+    """The plan of a config text."""
+    return make_plan(resolve(read_text(text, "c.yaml")))
+
+
+def things(plan: Plan) -> dict[str, set[str]]:
+    """All identifiers by kind, and by content what has a name of the user's."""
+    return {
+        "datasets": set(plan.datasets),
+        "networks": set(plan.networks),
+        "runs": set(plan.runs),
+        "evaluations": set(plan.evaluations),
+        "experiments": {f"{name} {digest([item.block, item.spec])}" for name, item in plan.experiments.items()},
+        "figures": {
+            f"{name}/{key} {digest(figure.spec)}" for name, item in plan.experiments.items() for key, figure in item.figures.items()
+        },
+    }
+
+
+def changes(old: str, new: str, text: str = BASE) -> dict[str, tuple[int, int]]:
+    """How many identifiers of each kind went and came; kinds without change are left out."""
+    assert text.count(old), old
+    before, after = things(planned(text)), things(planned(text.replace(old, new)))
+    counts = {kind: (len(before[kind] - after[kind]), len(after[kind] - before[kind])) for kind in before}
+    return {kind: count for kind, count in counts.items() if count != (0, 0)}
+
+
+def test_what_a_config_comes_to() -> None:
+    plan = planned()
+    assert {kind: len(found) for kind, found in things(plan).items()} == {
+        "datasets": 5,
+        "networks": 2,
+        "runs": 5,
+        "evaluations": 5,
+        "experiments": 3,
+        "figures": 2,
+    }
+    assert all(name == item.id == item.spec["id"] for found in (plan.datasets, plan.runs) for name, item in found.items())
+
+
+def test_identifiers_are_the_same_for_ever() -> None:
+    """These stand in people's results folders: whoever changes them makes everything run again, and says so in the changelog."""
+    plan = planned()
+    found = {kind: sorted(names) for kind, names in things(plan).items() if kind not in ("experiments", "figures")}
+    recorded = json.loads((Path(__file__).parent / "golden" / "identifiers.json").read_text(encoding="utf-8"))
+    assert found == recorded
+
+
+def test_equal_specifications_are_one_run_in_however_many_experiments() -> None:
+    plan = planned()
+    shared = {run["run"] for run in plan.experiments["first"].spec["runs"]} & {run["run"] for run in plan.experiments["third"].spec["runs"]}
+    assert len(shared) == 1
+    (run,) = shared
+    assert plan.runs[run].spec["network"]["mixer"]["name"] == "gru"
+    assert plan.experiments["third"].spec["runs"][0]["evaluation"] in {run["evaluation"] for run in plan.experiments["first"].spec["runs"]}
+
+
+NEUTRAL = [
+    ("seed: [0, 1]", "seed: [1, 0]"),
+    ("[lstm, gru]", "[gru, {name: lstm}]"),
+    ("rows: 640, batch: 32", "batch: 3.2e1, rows: 0.64k"),
+    ("learner: {name: supervised, rows: 640, batch: 32, parent", "seed: 0\n      learner: {name: supervised, rows: 640, batch: 32, parent"),
+    ("delays: [10, 20]", "delays: [20, 10]"),
+    ("width: 16", "width: 16, depth: 1"),
+    ("[accuracy_by_delay, {name: cost_quality, title: Cost}]", "[{title: Cost, name: cost_quality}, accuracy_by_delay]"),
+    ("experiments:", "runtime: {threads: 3}\nexperiments:"),
+    ("curriculum: {column: delay}", "curriculum: {factor: 2, column: delay}"),
+]
+
+
+@pytest.mark.parametrize(("old", "new"), NEUTRAL)
+def test_a_neutral_edit_changes_nothing(old: str, new: str) -> None:
+    assert changes(old, new) == {}
+
+
+FIRST = "    sweep: {network.mixer: [lstm, gru], seed: [0, 1]}\n"
+RUNS = {"runs": (0, 2), "evaluations": (0, 2), "experiments": (1, 1)}
+AGAIN = {"networks": (1, 1), "runs": (2, 2), "evaluations": (2, 2), "experiments": (1, 1)}
+EDITS: list[tuple[str, str, dict[str, tuple[int, int]]]] = [
+    ("Why?", "Why not?", {}),
+    ("title: Cost", "title: Price", {"figures": (1, 1)}),
+    (", {name: cost_quality, title: Cost}", "", {"figures": (1, 0)}),
+    ("[lstm, gru], seed", "[lstm, gru, none], seed", {"networks": (0, 1), **RUNS}),
+    ("seed: [0, 1]", "seed: [0, 1, 2]", RUNS),
+    (FIRST, FIRST + "    variants: {wide: {network.width: 32}}\n", {"networks": (0, 1), **RUNS}),
+    ("[lstm, gru]", "[{name: lstm, init: chrono}, gru]", AGAIN),
+    ("parent: third", "parent: third, learning_rate: 0.5", {"runs": (1, 1), "evaluations": (1, 1), "experiments": (1, 1)}),
+    ("delays: [10, 20]}\n    sweep", "delays: [10]}\n    sweep", {"evaluations": (3, 4), "experiments": (1, 1)}),
+    ("rows: 50, delays: [10, 20]}\n    sweep", "rows: 60}\n    sweep", {"datasets": (0, 1), "evaluations": (3, 4), "experiments": (1, 1)}),
+    # Two: the one that is renamed, and the one that names it as its parent.
+    ("third", "fourth", {"experiments": (2, 2)}),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "expected"), EDITS)
+def test_an_edit_changes_what_depends_on_it_and_nothing_else(old: str, new: str, expected: dict[str, tuple[int, int]]) -> None:
+    assert changes(old, new) == expected
+
+
+ONE = """\
+experiments:
+  only:
+    base:
+      task: {name: copy, symbols: 3, delay: {log_uniform: [1, 20]}}
+      network: {name: sequence, mixer: attention, width: 16, depth: 2}
+      learner: {name: supervised, rows: 640, curriculum: {column: delay}, keep: [last, best]}
+      evaluate: {rows: 50, delays: [10, 20]}
+      seed: 3
+"""
+WEIGHTS = {"runs", "evaluations", "experiments"}
+NETWORK = {"networks", *WEIGHTS}
+DATA = {"datasets", *WEIGHTS}
+FIELDS: dict[str, tuple[str, set[str]]] = {
+    "task.symbols": ("4", DATA),
+    "task.delay": ("{log_uniform: [1, 19]}", DATA),
+    "task.alphabet": ("9", {*DATA, *NETWORK}),
+    "task.recall": ("reverse", DATA),
+    "task.scattered": ("true", DATA),
+    "task.noise": ("2", {*DATA, *NETWORK}),
+    "network.mixer": ("gru", NETWORK),
+    "network.mixer.heads": ("2", NETWORK),
+    "network.mixer.rotary_base": ("500", NETWORK),
+    "network.width": ("32", NETWORK),
+    "network.depth": ("1", NETWORK),
+    "network.feedforward": ("1", NETWORK),
+    "network.norm": ("rms", NETWORK),
+    "network.final_norm": ("rms", NETWORK),
+    "network.residual": ("true", NETWORK),
+    "network.dropout": ("0.1", NETWORK),
+    "network.context": ("100", NETWORK),
+    "learner.rows": ("1280", DATA),
+    "learner.batch": ("16", WEIGHTS),
+    "learner.evaluate_every": ("7", WEIGHTS),
+    "learner.validation_rows": ("7", DATA),
+    "learner.keep": ("[last, best, 7]", WEIGHTS),
+    "learner.select": ("best", WEIGHTS),
+    "learner.optimizer": ("adamw", WEIGHTS),
+    "learner.learning_rate": ("0.5", WEIGHTS),
+    "learner.betas": ("[0.8, 0.9]", WEIGHTS),
+    "learner.weight_decay": ("0.1", WEIGHTS),
+    "learner.schedule": ("cosine", WEIGHTS),
+    "learner.warmup": ("3", WEIGHTS),
+    "learner.final": ("0.1", WEIGHTS),
+    "learner.half_life": ("3", WEIGHTS),
+    "learner.clip": ("null", WEIGHTS),
+    "learner.average": ("0.9", WEIGHTS),
+    "learner.curriculum": ("null", WEIGHTS),
+    "learner.curriculum.column": ("symbols", WEIGHTS),
+    "learner.curriculum.start": ("4", WEIGHTS),
+    "learner.curriculum.factor": ("3", WEIGHTS),
+    "learner.curriculum.threshold": ("0.8", WEIGHTS),
+    "learner.curriculum.upper": ("0.8", WEIGHTS),
+    "learner.curriculum.memory": ("8", WEIGHTS),
+    "learner.data": ("stream", DATA),
+    "learner.distinct_rows": ("64", DATA),
+    "learner.loader": ("memory", WEIGHTS),
+    "learner.stop_at": ("0.5", WEIGHTS),
+    "evaluate.rows": ("60", {"datasets", "evaluations", "experiments"}),
+    "evaluate.delays": ("[10]", {"datasets", "evaluations", "experiments"}),
+    "evaluate.symbols": ("[2]", {"datasets", "evaluations", "experiments"}),
+    "seed": ("4", WEIGHTS),
+}
+
+
+def with_field(dotted: str, value: str) -> Plan:
+    """The plan of ONE with a single field set."""
+    from pipeline.config.document import Place, put_dotted
+
+    document = read_text(ONE, "c.yaml")
+    put_dotted(document["experiments"]["only"]["base"], dotted, read_text(f"value: {value}", "set")["value"], Place("set", 1, dotted))
+    return make_plan(resolve(document))
+
+
+@pytest.mark.parametrize("dotted", FIELDS)
+def test_every_field_changes_the_identifiers_of_what_it_is_part_of(dotted: str) -> None:
+    value, expected = FIELDS[dotted]
+    before, after = things(planned(ONE)), things(with_field(dotted, value))
+    assert {kind for kind in before if before[kind] != after[kind]} == expected
+
+
+def test_every_field_is_in_the_table_above() -> None:
+    from pipeline.config.learners import Curriculum, Supervised
+    from pipeline.config.networks import SequenceNetwork
+    from pipeline.config.tasks import Copy, CopyEvaluation
+
+    pages: dict[str, Any] = {"task": Copy, "network": SequenceNetwork, "learner": Supervised, "evaluate": CopyEvaluation}
+    known = {f"{page}.{key}" for page, kind in pages.items() for key in kind.model_fields if key != "name"}
+    known |= {f"learner.curriculum.{key}" for key in Curriculum.model_fields}
+    exempt = {"learner.steps", "learner.seconds", "learner.parent", "network.parameters"}
+    assert known - exempt - set(FIELDS) == set()
+
+
+def test_a_stream_needs_no_training_rows() -> None:
+    plan = with_field("learner.data", "stream")
+    (run,) = plan.runs.values()
+    assert run.spec["data"]["train"] is None
+    assert run.data == [run.spec["data"]["validation"]]
+
+
+def test_a_new_version_runs_again_what_used_the_component(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = planned()
+    monkeypatch.setattr(Gru, "version", 2)
+    after = planned()
+    gone = {name.split("-s")[0] for name in set(before.runs) - set(after.runs)}
+    assert gone == {"copy-gru"}
+    assert len(set(before.runs) - set(after.runs)) == 3
+    assert set(before.datasets) == set(after.datasets)
+
+
+def test_splits_never_share_a_dataset() -> None:
+    task = resolve(read_text(ONE, "c.yaml")).experiments[0].members[0].point.task
+    identifiers = {dataset_of(task, split, 100).id for split in ("train", "validation", "test")}
+    assert len(identifiers) == 3
+    assert dataset_of(task, "train", 100).spec["split"] == "train"
+
+
+@pytest.mark.parametrize(("rows", "shards"), [(1, 1), (SHARD_ROWS, 1), (SHARD_ROWS + 1, 2), (5 * SHARD_ROWS, 5)])
+def test_rows_are_cut_into_shards(rows: int, shards: int) -> None:
+    task = resolve(read_text(ONE, "c.yaml")).experiments[0].members[0].point.task
+    dataset = dataset_of(task, "train", rows)
+    assert dataset.shards == [f"{index:05d}" for index in range(shards)]
+    assert dataset.spec["shards"] == shards
+    assert dataset_of(task, "train", rows + 1).id != dataset.id
+
+
+def test_a_run_descends_from_its_parent() -> None:
+    plan = planned()
+    (child,) = [run for run in plan.runs.values() if run.parent]
+    assert child.parent in plan.runs
+    assert child.spec["learner"]["parent"] == child.canonical["learner"]["parent"] == child.parent
+    changed = planned(BASE.replace("curriculum: {column: delay}", "curriculum: {column: delay, start: 5}"))
+    (other,) = [run for run in changed.runs.values() if run.parent]
+    assert other.id != child.id
+    assert other.spec["learner"] == {**child.spec["learner"], "parent": other.parent}
+
+
+def test_a_plan_survives_being_frozen() -> None:
+    plan = planned()
+    text = plan.to_json()
+    thawed = Plan.from_json(text)
+    assert thawed == plan
+    assert thawed.to_json() == text
+    run = next(iter(plan.runs))
+    assert list(thawed.runs[run].spec["task"]) == list(plan.runs[run].spec["task"]), "a mapping in another order starts jobs again"
+    assert {stage: sorted(files) for stage, files in thawed.files().items()} == {
+        stage: sorted(files) for stage, files in plan.files().items()
+    }
+
+
+def test_two_specifications_never_share_an_identifier(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "digest", lambda value: "00000000")
+    with pytest.raises(UserError, match=r"^copy-test-00000000: two different specifications share this identifier; change any value"):
+        planned()
+
+
+def test_files_lists_everything_a_plan_makes() -> None:
+    plan = planned()
+    files = plan.files()
+    listed = list(itertools.chain(*files.values()))
+    assert len(listed) == len(set(listed))
+    for name, dataset in plan.datasets.items():
+        for file in ("dataset.yaml", "manifest.json", "card.md", *(f"{shard}.parquet" for shard in dataset.shards)):
+            assert f"datasets/{name}/{file}" in listed
+    for name in plan.runs:
+        assert {f"runs/{name}/{file}" for file in ("run.yaml", "model/model.safetensors", "model/config.json", "history.parquet")} <= set(
+            listed
+        )
+    for item in plan.evaluations.values():
+        assert f"evaluations/{item.run}/{item.id}.parquet" in files["evaluate"]
+    for name in plan.networks:
+        assert {f"profiles/{name}.yaml", f"profiles/{name}.parquet"} <= set(listed)
+    assert {
+        f"experiments/first/{figure}.{kind}" for figure in ("accuracy_by_delay", "cost_quality") for kind in ("svg", "png", "csv")
+    } == set(files["plot"])
+    assert len(files["collect"]) == 3 * len(planning.COLLECTED)
+
+
+def test_every_file_is_the_output_of_a_rule() -> None:
+    rules = "".join(path.read_text(encoding="utf-8") for path in sorted((Path(__file__).parents[1] / "workflow" / "rules").glob("*.smk")))
+    names = {Path(file).name for files in planned().files().values() for file in files}
+    wild = {name for name in names if name.split(".")[0] in ("00000", "accuracy_by_delay", "cost_quality") or "-" in name}
+    for name in names - wild:
+        stem, dot, kind = name.rpartition(".")
+        assert f"/{name}" in rules or (f'"results/runs/{{run}}/{stem}"' in rules and f'"{dot}{kind}"' in rules), name
+
+
+def test_what_the_rules_ask_of_a_plan() -> None:
+    plan = planned()
+    run = next(iter(plan.runs.values()))
+    assert plan.spec("run", run.id) == run.spec
+    assert plan.spec("dataset", run.data[0])["split"] == "train"
+    assert plan.spec("network", run.network)["id"] == run.network
+    assert plan.spec("experiment", "first")["name"] == "first"
+    with pytest.raises(UserError, match=r"^run nothing: not in the plan; expected one of copy-"):
+        plan.spec("run", "nothing")
+    assert {item.run for item in plan.evaluations_of("first")} == {run["run"] for run in plan.experiments["first"].spec["runs"]}
+    assert plan.networks_of("second") == [plan.runs[plan.experiments["second"].spec["runs"][0]["run"]].network]
+
+
+def test_the_code_a_figure_depends_on_exists() -> None:
+    plan, root = planned(), str(Path(__file__).parents[1])
+    for stage, arguments in (("collect", ()), ("plot", ("first", "accuracy_by_delay"))):
+        for module in plan.code_of(stage, root, *arguments):
+            assert Path(module).exists()
+
+
+def test_an_experiment_describes_its_runs() -> None:
+    plan = planned()
+    spec = plan.experiments["first"].spec
+    assert spec["columns"] == ["network.mixer"]
+    assert [(run["label"], run["seed"]) for run in spec["runs"]] == [("gru", 0), ("gru", 1), ("lstm", 0), ("lstm", 1)]
+    entry = spec["runs"][0]
+    assert entry["coordinates"] == {"network.mixer": "gru"}
+    assert (entry["task"], entry["chance"], entry["batch"], entry["variant"]) == ("copy", 1 / 8, 32, None)
+    assert entry["network"] in plan.networks
+    block = plan.experiments["first"].block
+    assert block["sweep"] == {"network.mixer": ["gru", "lstm"], "seed": [0, 1]}
+    assert block["base"]["task"] == {"name": "copy", "version": 1, "symbols": 3, "delay": {"log_uniform": [1, 20]}}
+    assert "mixer" not in block["base"]["network"] or "name" not in block["base"]["network"]["mixer"]
+
+
+LABELS = [
+    ("", ["gru"]),
+    ("    sweep: {network.mixer: [lstm, gru]}\n", ["gru", "lstm"]),
+    ("    sweep: {network.mixer: [{name: lstm, init: chrono}, gru]}\n", ["gru", "lstm"]),
+    ("    sweep: {network.mixer: [{name: lstm, init: chrono}, lstm]}\n", ["lstm", "lstm (init=chrono)"]),
+    ("    sweep: {network.width: [8, 16]}\n", ["width 16", "width 8"]),
+    ("    sweep: {network.mixer: [gru, lstm], network.width: [8, 16]}\n", ["gru, width 16", "gru, width 8", "lstm, width 16", "lstm, width 8"]),
+    ("    sweep: {seed: [0, 1]}\n", ["gru"]),
+    ("    sweep: {network.norm: [rms], network.residual: [true, false]}\n", ["norm rms, residual false", "norm rms, residual true"]),
+    ("    variants: {wide: {network.width: 32}}\n", ["gru", "wide"]),
+    ("    sweep: {learner.clip: [null, 2]}\n", ["clip 2.0", "clip null"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("extra", "labels"), LABELS)
+def test_labels_are_short_and_different(extra: str, labels: list[str]) -> None:
+    text = ONE.replace("mixer: attention, width: 16, depth: 2", "mixer: gru, width: 16")
+    spec = planned(text + extra).experiments["only"].spec
+    assert sorted({run["label"] for run in spec["runs"]}) == labels
+
+
+def test_planning_hundreds_of_runs_is_fast() -> None:
+    import time
+
+    text = ONE.replace("mixer: attention, width: 16, depth: 2", "mixer: gru, width: 16")
+    text += f"    sweep: {{network.mixer: [gru, lstm, none], seed: {list(range(100))}}}\n"
+    start = time.process_time()
+    assert len(planned(text).runs) == 300
+    assert time.process_time() - start < 4
