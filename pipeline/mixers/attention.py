@@ -1,0 +1,169 @@
+"""Causal multi-head softmax attention (Vaswani et al. 2017) with rotary positions (Su et al. 2021).
+
+Letters: B batch, T time (new positions), D width, H heads, E = D / H channels of a head, C slots of the cache,
+q, k, v query, key and value; p position counted from the start of the episode.
+
+Recurrent form: the state is every key and value of the episode so far,
+
+    append R(p) k_t and v_t            R(p) turns pairs of channels by angles that grow with p
+    y_t = W sum_s softmax_s(R(p) q_t . k_s / sqrt(E)) v_s            over the slots s up to its own
+
+Parallel form: the same for all new positions in one product, a mask hiding what is later or of another episode.
+
+The cache has room for a few positions more than it holds, so that a step writes into it and copies nothing. A state that was given is
+never changed for its owner: slots are only ever written beyond its length, and once it has been continued, continuing it again copies.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pipeline.config import mixers as config
+from pipeline.mixers.base import Mixer
+from pipeline.mixers.rotary import angles, rotate
+from pipeline.mixers.state import State
+
+ROOM = 64
+"""Slots by which a cache grows."""
+
+
+class Cache(NamedTuple):
+    """Keys, already turned, and values; how many slots of each row hold something, and how many anybody has written."""
+
+    keys_BCHE: Tensor
+    values_BCHE: Tensor
+    length_B: Tensor
+    written_B: Tensor
+    """Shared by all states that share the slots, while length_B is each state's own: where they differ, another state went on."""
+
+
+class Attention(Mixer):
+    """Heads of softmax attention over everything since the episode began. State: a Cache."""
+
+    def __init__(self, config: config.Attention, width: int) -> None:
+        super().__init__(width)
+        self.heads, self.channels, self.base = config.heads, width // config.heads, config.rotary_base
+        assert width % (2 * config.heads) == 0, "the heads divide the width into even parts"
+        self.project = nn.Linear(width, 3 * width, bias=False)
+        self.out = nn.Linear(width, width, bias=False)
+
+    def initial_state(self, batch: int) -> State:
+        """An empty cache."""
+        slots = self.out.weight.new_zeros(batch, 0, self.heads, self.channels)
+        none = torch.zeros(batch, dtype=torch.int64, device=slots.device)
+        return Cache(slots, slots, none, none)
+
+    def forward(
+        self, x_BTD: Tensor, state: State | None = None, reset_BT: Tensor | None = None, length_B: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """All new positions at once; see `Mixer.forward`."""
+        batch, steps, _ = x_BTD.shape
+        cache: Cache = self.initial_state(batch) if state is None else state
+        added_B = torch.full_like(cache.length_B, steps) if length_B is None else length_B.to(cache.length_B)
+        if reset_BT is not None and not bool(reset_BT.any()):
+            reset_BT = None
+        fresh = cache.keys_BCHE.shape[1] == 0
+        start_BT = None if fresh and reset_BT is None else _episode_starts(cache.length_B, steps, reset_BT)
+        place_BT = torch.arange(steps, device=x_BTD.device) + cache.length_B.unsqueeze(1)
+        q, k, v = self._projected(x_BTD, place_BT if start_BT is None else place_BT - start_BT)
+        cache = _appended(cache, k, v, place_BT, added_B)
+        if start_BT is None:
+            mixed = _attend(q, k, v, causal=True)
+        else:
+            slot_C = torch.arange(cache.keys_BCHE.shape[1], device=x_BTD.device)
+            mask_BTC = (slot_C <= place_BT.unsqueeze(-1)) & (slot_C >= start_BT.unsqueeze(-1))
+            mixed = _attend(q, cache.keys_BCHE, cache.values_BCHE, mask_BTC)
+        if reset_BT is not None and start_BT is not None:
+            cache = _last_episode(cache, start_BT, added_B)
+        return self.out(mixed.flatten(2)), cache
+
+    def step(self, x_BD: Tensor, state: State, active_B: Tensor | None = None) -> tuple[Tensor, State]:
+        """One position, at the cost of reading the cache; see `Mixer.step`."""
+        place_B1 = state.length_B.unsqueeze(1)
+        q, k, v = self._projected(x_BD.unsqueeze(1), place_B1)
+        added_B = torch.ones_like(state.length_B) if active_B is None else active_B.to(state.length_B)
+        cache = _appended(state, k, v, place_B1, added_B)
+        shortest, longest = (int(end) + 1 for end in torch.aminmax(state.length_B))
+        keys, values = cache.keys_BCHE[:, :longest], cache.values_BCHE[:, :longest]
+        slot_C = torch.arange(longest, device=x_BD.device)
+        mixed = _attend(q, keys, values, None if shortest == longest else (slot_C <= place_B1).unsqueeze(1))
+        return self.out(mixed.flatten(1)), cache
+
+    def _projected(self, x_BTD: Tensor, position_BT: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Turned queries and keys, and values, each of shape (B, T, H, E)."""
+        q, k, v = self.project(x_BTD).unflatten(-1, (3, self.heads, self.channels)).unbind(2)
+        angle = angles(position_BT, self.channels, self.base, x_BTD.dtype).unsqueeze(2)
+        return rotate(q, angle), rotate(k, angle), v
+
+    def state_bytes(self, context: int) -> int:
+        """Keys and values of the slots that `context` positions take, and two counters."""
+        return 2 * capacity(context) * self.width * self.out.weight.element_size() + 16
+
+
+def capacity(length: int) -> int:
+    """Slots of a cache that holds `length` positions."""
+    return math.ceil(length / ROOM) * ROOM
+
+
+def _attend(q_BTHE: Tensor, k_BCHE: Tensor, v_BCHE: Tensor, mask_BTC: Tensor | None = None, causal: bool = False) -> Tensor:
+    """What each query reads, shape (B, T, H, E)."""
+    mask = None if mask_BTC is None else mask_BTC.unsqueeze(1)
+    q, k, v = (tensor.transpose(1, 2) for tensor in (q_BTHE, k_BCHE, v_BCHE))
+    return functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal).transpose(1, 2)
+
+
+def _episode_starts(length_B: Tensor, steps: int, reset_BT: Tensor | None) -> Tensor:
+    """The slot at which each new position's episode began."""
+    if reset_BT is None:
+        return torch.zeros_like(length_B).unsqueeze(1).expand(-1, steps)
+    place_BT = torch.arange(steps, device=length_B.device) + length_B.unsqueeze(1)
+    return torch.where(reset_BT, place_BT, 0).cummax(1).values
+
+
+def _appended(cache: Cache, k_BTHE: Tensor, v_BTHE: Tensor, place_BT: Tensor, added_B: Tensor) -> Cache:
+    """The cache with new keys and values at their slots; its own slots where nobody else uses them, a copy otherwise."""
+    length_B = cache.length_B + added_B
+    needed = capacity(int(cache.length_B.max()) + k_BTHE.shape[1])
+    room = needed - cache.keys_BCHE.shape[1]
+    if room > 0 or _shared(cache, k_BTHE):
+        keys, values = (_with_room(old, new, max(room, 0), place_BT) for old, new in zip(cache[:2], (k_BTHE, v_BTHE), strict=True))
+        return Cache(keys, values, length_B, length_B.clone())
+    row_B1 = torch.arange(len(length_B), device=length_B.device).unsqueeze(1)
+    cache.keys_BCHE[row_B1, place_BT] = k_BTHE
+    cache.values_BCHE[row_B1, place_BT] = v_BTHE
+    cache.written_B.add_(added_B)
+    return cache._replace(length_B=length_B)
+
+
+def _shared(cache: Cache, new: Tensor) -> bool:
+    """Whether writing into the slots could change what somebody else reads: another state that went on, or a gradient to come.
+
+    Nor can tensors of inference mode be written to outside of it.
+    """
+    keys = cache.keys_BCHE
+    differentiable = keys.requires_grad or (torch.is_grad_enabled() and new.requires_grad)
+    frozen = keys.is_inference() and not torch.is_inference_mode_enabled()
+    return differentiable or frozen or not torch.equal(cache.length_B, cache.written_B)
+
+
+def _with_room(old_BCHE: Tensor, new_BTHE: Tensor, room: int, place_BT: Tensor) -> Tensor:
+    if old_BCHE.shape[1] == 0:
+        return functional.pad(new_BTHE, (0, 0, 0, 0, 0, room - new_BTHE.shape[1]))
+    larger = functional.pad(old_BCHE, (0, 0, 0, 0, 0, room))
+    return larger.scatter(1, place_BT[..., None, None].expand_as(new_BTHE), new_BTHE)
+
+
+def _last_episode(cache: Cache, start_BT: Tensor, added_B: Tensor) -> Cache:
+    """Only the episode that each row is in at its end, moved to the first slots: what lies before will not be read again."""
+    last_B = (added_B - 1).clamp(min=0)
+    begin_B = start_BT.gather(1, last_B.unsqueeze(1)).squeeze(1).masked_fill(added_B == 0, 0)
+    length_B = cache.length_B - begin_B
+    slots = torch.arange(capacity(int(length_B.max())), device=length_B.device)
+    index = (slots + begin_B.unsqueeze(1)).clamp(max=cache.keys_BCHE.shape[1] - 1)[..., None, None]
+    keys, values = (old.gather(1, index.expand(-1, -1, *old.shape[2:])) for old in cache[:2])
+    return Cache(keys, values, length_B, length_B.clone())

@@ -1,0 +1,83 @@
+"""Linear recurrent unit (Orvieto et al. 2023, "Resurrecting recurrent neural networks for long sequences", arXiv 2303.06349).
+
+Letters: B batch, T time, D width, N complex states, S = 2 N their real parts, then their imaginary parts;
+a decay (the paper's Lambda), W the map into the state (its B), V the map out of it (its C), s skip (its D).
+
+Recurrent form, h complex:
+
+    a = exp(-exp(nu) + i exp(theta))            so |a| < 1 whatever nu is learned
+    h_t = a h_{t-1} + exp(gamma) W x_t          gamma starts at log sqrt(1 - |a|^2): h keeps unit scale
+    y_t = Re(V h_t) + s x_t
+
+Parallel form: the same recurrence for all positions by `diagonal`, since a does not depend on the input.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.config import mixers as config
+from pipeline.mixers.base import Mixer
+from pipeline.mixers.diagonal import diagonal, rotated
+from pipeline.mixers.state import State
+
+
+class LRU(Mixer):
+    """The recurrence and its linear read-out; nonlinearity is left to the network's feed-forward layers."""
+
+    def __init__(self, config: config.Lru, width: int) -> None:
+        super().__init__(width)
+        self.states = config.states or width
+        self.nu_N = nn.Parameter(torch.empty(self.states))
+        self.theta_N = nn.Parameter(torch.empty(self.states))
+        self.gamma_N = nn.Parameter(torch.empty(self.states))
+        self.into_SD = nn.Parameter(torch.empty(2 * self.states, width))
+        self.out_DS = nn.Parameter(torch.empty(width, 2 * self.states))
+        self.skip_D = nn.Parameter(torch.empty(width))
+        self._initialise(config)
+
+    @torch.no_grad()
+    def _initialise(self, config: config.Lru) -> None:
+        """Eigenvalues even over a ring of the unit disc (the paper's lemma 3.2), weights of unit gain.
+
+        out_DS holds Re V and -Im V, whose signs do not matter at the start. Eigenvalues are drawn on the CPU, whatever the device.
+        """
+        smallest, largest = config.radius
+        squared_N = torch.empty(self.states, device="cpu").uniform_(smallest**2, largest**2)
+        self.nu_N.copy_(torch.log(-0.5 * torch.log(squared_N)))
+        self.theta_N.copy_(torch.log(torch.empty(self.states, device="cpu").uniform_(1e-6, 1) * config.phase))
+        self.gamma_N.copy_(0.5 * torch.log1p(-squared_N))
+        self.into_SD.normal_(std=1 / math.sqrt(2 * self.width))
+        self.out_DS.normal_(std=1 / math.sqrt(self.states))
+        self.skip_D.normal_()
+
+    def decay(self) -> Tensor:
+        """Real and imaginary part of a, shape (2, N)."""
+        modulus_N, phase_N = torch.exp(-torch.exp(self.nu_N)), torch.exp(self.theta_N)
+        return torch.stack([modulus_N * torch.cos(phase_N), modulus_N * torch.sin(phase_N)])
+
+    def initial_state(self, batch: int) -> State:
+        """h = 0, shape (B, S)."""
+        return self.skip_D.new_zeros(batch, 2 * self.states)
+
+    def forward(
+        self, x_BTD: Tensor, state: State | None = None, reset_BT: Tensor | None = None, length_B: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """All positions at once; see `Mixer.forward`."""
+        state_BS = self.initial_state(x_BTD.shape[0]) if state is None else state
+        into_SD = self.into_SD * torch.exp(self.gamma_N).repeat(2).unsqueeze(1)
+        return diagonal(x_BTD, into_SD, self.decay(), self.out_DS, self.skip_D, state_BS, reset_BT, length_B)
+
+    def step(self, x_BD: Tensor, state: State, active_B: Tensor | None = None) -> tuple[Tensor, State]:
+        """One position; see `Mixer.step`."""
+        scale_S = torch.exp(self.gamma_N).repeat(2)
+        h_BS = torch.addcmul(rotated(state, self.decay()), x_BD @ self.into_SD.t(), scale_S)
+        y_BD = torch.addcmul(h_BS @ self.out_DS.t(), x_BD, self.skip_D)
+        return y_BD, h_BS if active_B is None else torch.where(active_B.unsqueeze(1), h_BS, state)
+
+    def state_bytes(self, context: int) -> int:
+        """2 N numbers, whatever the context."""
+        return 2 * self.states * self.skip_D.element_size()

@@ -1,0 +1,130 @@
+"""C files beside this module, compiled on first use and kept per user; without a compiler there is a reason why not.
+
+A library's name covers its source, the flags, the compiler and this processor's abilities, so that a home folder shared between
+different machines is safe. It is built in a folder of its own and renamed into place: any number of processes may be the first.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import platform
+import shutil
+import stat
+import subprocess
+import tempfile
+import threading
+from pathlib import Path
+
+from pipeline.storage.digest import digest
+
+HERE = Path(__file__).parent
+FLAGS = ("-O3", "-std=c11", "-fPIC", "-shared")
+TUNED = ("-march=native",)
+PATIENCE = 120
+"""Seconds a compiler may take."""
+
+_lock = threading.Lock()
+
+
+class NotAvailable(Exception):
+    """No library, with the reason."""
+
+
+def load(source: str, *definitions: str) -> ctypes.CDLL:
+    """The library compiled from a C file beside this module, with `-D` definitions. Raises NotAvailable."""
+    with _lock:
+        found = _load(source, definitions)
+    if isinstance(found, str):
+        raise NotAvailable(found)
+    return found
+
+
+@functools.cache
+def _load(source: str, definitions: tuple[str, ...]) -> ctypes.CDLL | str:
+    """The library, or why there is none: found out once per process."""
+    try:
+        path = _built(HERE / source, definitions, rebuild=False)
+        try:
+            return ctypes.CDLL(str(path))
+        except OSError:
+            return ctypes.CDLL(str(_built(HERE / source, definitions, rebuild=True)))
+    except (NotAvailable, OSError) as error:
+        return str(error)
+
+
+def _built(source: Path, definitions: tuple[str, ...], rebuild: bool) -> Path:
+    compiler, folder = _compiler(), cache_folder()
+    key = {"source": source.read_text(), "compiler": _version(compiler), "processor": _processor(), "flags": [*FLAGS, *TUNED, *definitions]}
+    target = folder / f"{source.stem}-{digest(key, 20)}.so"
+    if rebuild or not target.exists():
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            fresh = Path(scratch) / target.name
+            _compile(compiler, source, definitions, fresh)
+            with fresh.open("rb") as file:
+                os.fsync(file.fileno())
+            fresh.replace(target)
+    return target
+
+
+def _compile(compiler: str, source: Path, definitions: tuple[str, ...], target: Path) -> None:
+    """Tuned to this processor where the compiler knows how."""
+    defined = [f"-D{definition}" for definition in definitions]
+    for flags in ((*FLAGS, *TUNED), FLAGS):
+        done = _run([compiler, *flags, *defined, "-o", str(target), str(source)])
+        if done.returncode == 0:
+            return
+    lines = done.stderr.strip().splitlines() or ["no message"]
+    raise NotAvailable(f"{compiler} cannot compile {source.name} ({lines[0]})")
+
+
+def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise NotAvailable(f"{command[0]} does not run ({type(error).__name__})") from None
+
+
+def _compiler() -> str:
+    asked = os.environ.get("CC")
+    found = [path for name in ([asked] if asked else ["cc", "gcc", "clang"]) if (path := shutil.which(name))]
+    if not found:
+        raise NotAvailable(f"no C compiler found ({'CC=' + asked if asked else 'cc, gcc or clang'})")
+    return found[0]
+
+
+def _version(compiler: str) -> str:
+    return _run([compiler, "--version"]).stdout
+
+
+def _processor() -> str:
+    """What the compiler's `native` means here."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    abilities = [line for line in lines if line.startswith(("model name", "flags", "Features"))]
+    return "\n".join([platform.machine(), platform.processor(), *sorted(set(abilities))])
+
+
+def cache_folder() -> Path:
+    """The folder of compiled libraries: below XDG_CACHE_HOME or ~/.cache, else in the temporary folder; only this user may write to it."""
+    if not hasattr(os, "getuid"):
+        raise NotAvailable("no per-user cache folder on this operating system")
+    home = os.environ.get("XDG_CACHE_HOME") or f"{os.environ.get('HOME', '.')}/.cache"
+    choices = [Path(home) / "recurlab", Path(tempfile.gettempdir()) / f"recurlab-{os.getuid()}"]
+    for folder in choices:
+        if folder.is_absolute() and _private(folder):
+            return folder
+    raise NotAvailable(f"no folder to keep the library in ({' or '.join(map(str, choices))})")
+
+
+def _private(folder: Path) -> bool:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = folder.stat()
+    except OSError:
+        return False
+    shared = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return status.st_uid == os.getuid() and not shared and os.access(folder, os.W_OK)

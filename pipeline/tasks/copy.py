@@ -1,0 +1,167 @@
+"""Copy: symbols, a delay, the delimiter, and then the symbols again from memory.
+
+With an alphabet of 8 the blank is 8 and the delimiter 9; `symbols: 3, delay: 4` gives rows like
+
+    tokens   3 1 6   8 8 8 9   8 8 8
+    role     . . .   . . . .   a a a      a: answer, the positions that count
+    target                     3 1 6      6 1 3 with recall: reverse
+
+`scattered` spreads the symbols over everything before the delimiter, in order, and `noise: 2` fills the rest with the tokens 11 and 12:
+
+    tokens   11 3 12 1 11 6 9   8 8 8
+    target                      3 1 6
+
+Source: Hochreiter & Schmidhuber 1997; Arjovsky, Shah & Bengio 2016 (layout); Gu & Dao 2023 (scattered, there called selective copying).
+
+Arrays are flat, rows end to end: S symbols of all rows together; B rows.
+"""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.config.base import Distribution
+from pipeline.config.tasks import Copy as Config
+from pipeline.storage.errors import UserError
+from pipeline.storage.keys import Key, generator
+from pipeline.tasks.base import ANSWER, PROMPT, Ragged, Split, TokenTask, hash_weights, in_split, mix, rows_of
+
+ENOUGH = 1000
+"""Different strings of symbols that there must be for the splits to be kept apart; fewer could leave a split empty."""
+
+CELLS = 1 << 22
+"""Numbers drawn at once when places are scattered: 32 MiB of them."""
+
+
+def canonical_hash(symbols_S: np.ndarray, symbols_B: np.ndarray, delay_B: np.ndarray) -> np.ndarray:
+    """64-bit hash of what a row asks for: its symbols and its delay, wherever the symbols stand and whatever stands between them."""
+    if not len(symbols_B):
+        return np.empty(0, np.uint64)
+    starts = np.cumsum(symbols_B) - symbols_B
+    weights = hash_weights(int(symbols_B.max()))
+    sums = np.add.reduceat((symbols_S + np.uint64(1)) * weights[within(symbols_B)], starts)
+    return sums + mix(delay_B.astype(np.uint64))
+
+
+def within(counts: np.ndarray) -> np.ndarray:
+    """0..n-1 for every n of `counts`, end to end."""
+    return np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+
+
+class Copy(TokenTask):
+    """Generator and score of the copy task; the tokens are letters 0..V-1, V blank, V+1 delimiter, V+2 padding, then noise."""
+
+    meanings: ClassVar[dict[str, str]] = {
+        "delay": "tokens before the answer, the delimiter counted, that are not symbols",
+        "symbols": "symbols to remember",
+    }
+
+    config: Config
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.blank, self.delimiter, self.padding = (config.alphabet + offset for offset in range(3))
+        self.separable = next(length for length in count(1) if config.alphabet**length >= ENOUGH)
+
+    def generate(self, rows: int, key: Key, level: int | None = None, column: str | None = None, split: Split = "train") -> pa.RecordBatch:
+        """Make rows; a pure function of its arguments.
+
+        `level` is an upper bound on `column` (delay, the default, or symbols); the others of a row's properties are drawn as ever.
+        Raises UserError where no row lies under the bound.
+        """
+        rng = generator(key)
+        bounds = {column or "delay": level}
+        symbols_B = _draw("symbols", self.config.symbols, rows, rng, bounds.get("symbols"))
+        delay_B = _draw("delay", self.config.delay, rows, rng, bounds.get("delay"))
+        symbols_S = self._symbols(rng, symbols_B, delay_B, split)
+        tokens = self._tokens(rng, symbols_S, symbols_B, delay_B)
+        layouts, layout_B = _layouts(symbols_B, delay_B)
+        answer_S = symbols_S[self._recall(symbols_B)]
+        return rows_of(
+            tokens=Ragged(tokens, 2 * symbols_B + delay_B, isinstance(self.config.symbols, int) and isinstance(self.config.delay, int)),
+            layouts=layouts,
+            layout_B=layout_B,
+            target=Ragged(answer_S, symbols_B, isinstance(self.config.symbols, int)),
+            columns={"delay": delay_B, "symbols": symbols_B},
+            padding=self.padding,
+        )
+
+    def overlap(self) -> str:
+        """Which rows are too few to be kept apart between the splits."""
+        return (
+            f"Rows of one split never have symbols and delay of another's, except rows of fewer than {self.separable} symbols:"
+            f" of those there are not {ENOUGH} different strings, so every split draws from all of them."
+        )
+
+    def _symbols(self, rng: np.random.Generator, symbols_B: np.ndarray, delay_B: np.ndarray, split: Split) -> np.ndarray:
+        """Symbols of rows that belong to `split`: rows that do not are drawn again until they do."""
+        symbols_S = rng.integers(self.config.alphabet, size=symbols_B.sum(), dtype=np.uint16)
+        wrong_B = self._wrong(symbols_S, symbols_B, delay_B, split)
+        while wrong_B.any():
+            counts, chosen = symbols_B[wrong_B], np.repeat(wrong_B, symbols_B)
+            fresh = rng.integers(self.config.alphabet, size=counts.sum(), dtype=np.uint16)
+            symbols_S[chosen] = fresh
+            wrong_B[wrong_B] = self._wrong(fresh, counts, delay_B[wrong_B], split)
+        return symbols_S
+
+    def _wrong(self, symbols_S: np.ndarray, symbols_B: np.ndarray, delay_B: np.ndarray, split: Split) -> np.ndarray:
+        return (symbols_B >= self.separable) & ~in_split(canonical_hash(symbols_S, symbols_B, delay_B), split)
+
+    def _tokens(self, rng: np.random.Generator, symbols_S: np.ndarray, symbols_B: np.ndarray, delay_B: np.ndarray) -> np.ndarray:
+        lengths = 2 * symbols_B + delay_B
+        starts = np.cumsum(lengths) - lengths
+        if self.config.noise:
+            tokens = rng.integers(self.padding + 1, self.config.vocabulary, size=lengths.sum(), dtype=np.uint16)
+        else:
+            tokens = np.full(lengths.sum(), self.blank, np.uint16)
+        place_S = _scatter(rng, symbols_B, symbols_B + delay_B - 1) if self.config.scattered else within(symbols_B)
+        tokens[np.repeat(starts, symbols_B) + place_S] = symbols_S
+        tokens[starts + symbols_B + delay_B - 1] = self.delimiter
+        tokens[np.repeat(starts + symbols_B + delay_B, symbols_B) + within(symbols_B)] = self.blank
+        return tokens
+
+    def _recall(self, symbols_B: np.ndarray) -> np.ndarray:
+        """Where in the flat symbols each answer is found."""
+        if self.config.recall == "forward":
+            return np.arange(symbols_B.sum())
+        return np.repeat(np.cumsum(symbols_B), symbols_B) - 1 - within(symbols_B)
+
+
+def _draw(name: str, draw: int | Distribution, rows: int, rng: np.random.Generator, most: int | None) -> np.ndarray:
+    """One number per row, none above `most`: what is drawn evenly on a log scale is the whole part of such a real number."""
+    low, high = draw.bounds if isinstance(draw, Distribution) else (draw, draw)
+    high = high if most is None else min(high, most)
+    if high < low:
+        raise UserError(f"copy: no row has {name} <= {most}, the smallest is {low}; start the curriculum there")
+    if low == high:
+        return np.full(rows, low)
+    if isinstance(draw, Distribution) and draw.kind == "log_uniform":
+        return np.minimum(np.exp(rng.uniform(np.log(low), np.log(high + 1), rows)).astype(np.int64), high)
+    return rng.integers(low, high, size=rows, endpoint=True)
+
+
+def _scatter(rng: np.random.Generator, counts: np.ndarray, among: np.ndarray) -> np.ndarray:
+    """For each row `counts` of the places 0..among-1, ascending, every choice equally likely; end to end."""
+    widest = int(among.max(initial=1))
+    step = max(1, CELLS // widest)
+    blocks = range(0, len(counts), step)
+    return np.concatenate([np.empty(0, np.int64), *(_scatter_block(rng, counts[at : at + step], among[at : at + step]) for at in blocks)])
+
+
+def _scatter_block(rng: np.random.Generator, counts: np.ndarray, among: np.ndarray) -> np.ndarray:
+    drawn = rng.random((len(counts), int(among.max())))
+    drawn[np.arange(drawn.shape[1]) >= among[:, None]] = 2.0
+    last = np.take_along_axis(np.sort(drawn, axis=1), counts[:, None] - 1, axis=1)
+    return np.nonzero(drawn <= last)[1]
+
+
+def _layouts(symbols_B: np.ndarray, delay_B: np.ndarray) -> tuple[list[bytes], np.ndarray]:
+    """The distinct role columns and which of them each row has."""
+    base = int(delay_B.max(initial=0)) + 1
+    codes, index_B = np.unique(symbols_B * base + delay_B, return_inverse=True)
+    prompt, answer = bytes([PROMPT]), bytes([ANSWER])
+    return [prompt * (symbols + delay) + answer * symbols for symbols, delay in (divmod(int(code), base) for code in codes)], index_B

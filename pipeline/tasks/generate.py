@@ -1,0 +1,98 @@
+"""Making a dataset from its frozen specification: each shard by itself, then the seal over all of them."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any, get_args
+
+from pipeline.config.catalogue import implementation
+from pipeline.config.frozen import dump, read_spec, revive
+from pipeline.storage.atomic import write_text
+from pipeline.storage.card import CardFacts, card
+from pipeline.storage.digest import file_sha256
+from pipeline.storage.errors import CorruptFileError, MissingFileError, UserError
+from pipeline.storage.keys import derive_key
+from pipeline.storage.manifest import seal
+from pipeline.storage.shards import ShardFacts, shard_facts, shard_name, shard_rows, write_shard
+from pipeline.tasks.base import BUCKETS, Split, TokenTask
+
+SPECIFICATION = "dataset.yaml"
+
+COLUMNS = {
+    "tokens": "input tokens, uint16",
+    "role": "one byte per token: 0 prompt, 1 target, 2 injected, 3 answer; positions with role 1 or 3 are scored",
+    "target": "label of each scored position, in order; without this column it is the token there, predicted one position before",
+}
+
+
+def generate_shard(folder: Path, index: int) -> Path:
+    """Write shard `index` of the dataset that `folder`/dataset.yaml describes, and return its path.
+
+    Its rows depend on the dataset's id and the index only. Raises UserError for an index the dataset does not have.
+    """
+    spec, task = _read(folder)
+    if not 0 <= index < spec["shards"]:
+        raise UserError(f"{folder / SPECIFICATION}: no shard {index}; expected 0..{spec['shards'] - 1}")
+    rows = shard_rows(spec["rows"], spec["shards"], index)
+    batch = task.generate(rows, derive_key("rows", spec["id"], index), split=spec["split"])
+    path = folder / shard_name(index)
+    write_shard(path, batch, _notes(spec, index))
+    return path
+
+
+def seal_dataset(folder: Path) -> None:
+    """Check that all shards of the dataset are there and are its own, then write card.md and, last, manifest.json.
+
+    Raises MissingFileError or CorruptFileError, naming the shard.
+    """
+    spec, task = _read(folder)
+    facts = {shard_name(index): _check(folder / shard_name(index), spec, index) for index in range(spec["shards"])}
+    tokens = sum(fact.tokens for fact in facts.values())
+    write_text(folder / "card.md", card(_card_facts(folder, spec, task, list(facts), tokens)))
+    seal(folder, facts, {"dataset": spec["id"], "rows": spec["rows"], "tokens": tokens})
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], TokenTask]:
+    path = folder / SPECIFICATION
+    spec = read_spec(path, "dataset")
+    kinds = {"id": str, "task": dict, "split": str, "rows": int, "shards": int}
+    wrong = [key for key, kind in kinds.items() if not isinstance(spec.get(key), kind)]
+    if wrong or spec["split"] not in get_args(Split) or spec["rows"] < 0 or spec["shards"] < 1:
+        what = f"no usable {', '.join(wrong)}" if wrong else f"split {spec['split']}, {spec['rows']} rows, {spec['shards']} shards"
+        raise CorruptFileError(f"{path}: {what}; expected a dataset's specification; delete it and run again")
+    config = revive("task", spec["task"])
+    return spec, implementation(config)(config)
+
+
+def _notes(spec: dict[str, Any], index: int) -> dict[str, str]:
+    return {"dataset": spec["id"], "shard": str(index), "task": spec["task"]["name"], "version": str(spec["task"]["version"])}
+
+
+def _check(path: Path, spec: dict[str, Any], index: int) -> ShardFacts:
+    if not path.is_file():
+        raise MissingFileError(f"{path}: no such file; expected shard {index} of {spec['shards']}; run again to make it")
+    facts, notes = shard_facts(path), _notes(spec, index)
+    if any(facts.metadata.get(key) != value for key, value in notes.items()):
+        raise CorruptFileError(f"{path}: not shard {index} of {spec['id']}; delete it and run again")
+    rows = shard_rows(spec["rows"], spec["shards"], index)
+    if facts.rows != rows:
+        raise CorruptFileError(f"{path}: {facts.rows} rows, expected {rows}; delete it and run again")
+    return facts
+
+
+def _card_facts(folder: Path, spec: dict[str, Any], task: TokenTask, names: list[str], tokens: int) -> CardFacts:
+    low, high = BUCKETS[spec["split"]]
+    kind = type(task.config)
+    return CardFacts(
+        name=spec["id"],
+        about=inspect.getdoc(kind) or kind.__name__,
+        source=kind.source,
+        specification=dump(spec),
+        split=f"{spec['split']} (buckets {low}..{high - 1} of 100 of a hash of each row)",
+        overlap=task.overlap(),
+        rows=spec["rows"],
+        tokens=tokens,
+        files={name: ((folder / name).stat().st_size, file_sha256(folder / name)) for name in names},
+        columns={**COLUMNS, **task.meanings},
+    )
