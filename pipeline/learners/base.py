@@ -1,0 +1,86 @@
+"""What every update rule offers to the one training loop: updates, validation, weights to keep, and its whole state."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from pipeline.config.learners import Learner as LearnerConfig
+from pipeline.config.tasks import Task
+from pipeline.storage.loader import Rows
+
+Weights = dict[str, Tensor]
+"""Parameters and buffers by name."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a learner learns from: the task, its stored training rows (none where data comes fresh), and validation rows."""
+
+    task: Task
+    train: Rows | None
+    validation: Rows
+
+
+class Learner(ABC):
+    """An update rule at work. Everything that changes while it learns is in `state_dict()`.
+
+    An implementation is made as `Kind(config, network, problem, seed, device)`; the network is already on the device.
+    Randomness that is not torch's global generator must be its own, follow from the seed, and be part of the state.
+    """
+
+    def __init__(self, config: LearnerConfig, network: nn.Module) -> None:
+        self.config = config
+        self.network = network
+        self.steps = 0
+        self.examples_seen = 0
+
+    @abstractmethod
+    def update(self) -> dict[str, Tensor | float]:
+        """Learn from the next batch; return this update's figures by history column.
+
+        Figures stay on the device: reading one would make the host wait for it at every step.
+        """
+
+    @abstractmethod
+    def validate(self) -> dict[str, float]:
+        """Figures of the weights to keep on validation data: no side effect on weights or random generators."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """Nested dictionaries and lists of tensors, arrays, numbers and texts, from which learning goes on bit by bit."""
+
+    @abstractmethod
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over a state that `state_dict` gave for the same specification."""
+
+    @abstractmethod
+    def merit(self, validation: dict[str, float]) -> float:
+        """How good a validation result is, larger is better: what the checkpoint `best` maximises."""
+
+    def weights(self) -> Weights:
+        """What is validated and exported."""
+        return self.network.state_dict()
+
+    def further_files(self) -> dict[str, Weights]:
+        """Weights besides the network's that belong to the trained model, by file stem: a critic, an adapter."""
+        return {}
+
+    def gauges(self) -> dict[str, float | int | None]:
+        """Where the learner stands, by history column, without touching the device."""
+        return {}
+
+    def reached(self, validation: dict[str, float]) -> bool:
+        """Whether a validation result is good enough to stop before the budget is used up."""
+        return False
+
+    def progress(self, seconds: float) -> float:
+        """Share of the budget used up after so many wall seconds of updates; 1 or more ends the run."""
+        if self.config.seconds is not None:
+            return seconds / self.config.seconds
+        total = self.config.total_steps
+        assert total is not None
+        return self.steps / total

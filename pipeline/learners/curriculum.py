@@ -1,0 +1,66 @@
+"""The growing filter on a metadata column: which rows training may see, and when it has mastered them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.config.learners import Curriculum
+from pipeline.learners.base import Problem
+
+
+class Level:
+    """The curriculum's state: the present level, and the accuracy on its hardest rows since it was last judged.
+
+    Judged every `memory` batches, from the scored positions of rows with column >= upper x level; above the threshold the level is
+    multiplied by the factor, up to the task's largest. Judging in windows keeps the host from waiting for the device at every step.
+    """
+
+    def __init__(self, config: Curriculum, smallest: int, largest: int) -> None:
+        self.config = config
+        self.largest = largest
+        self.value = min(max(config.start, smallest), largest)
+        self._forget()
+
+    @property
+    def limit(self) -> int | None:
+        """Largest column value training sees now; None once nothing is held back."""
+        return self.value if self.value < self.largest else None
+
+    def observe(self, column_B: np.ndarray, row_N: Tensor, right_N: Tensor) -> None:
+        """Take in one batch: its rows' column, and for each scored position its row (on the CPU) and whether it was right."""
+        if self.limit is None:
+            return
+        judged_N = torch.from_numpy(column_B >= self.config.upper * self.value)[row_N]
+        self._judged += int(judged_N.sum())
+        self._right = self._right + (right_N & judged_N.to(right_N.device)).sum()
+        self._batches += 1
+        if self._batches >= self.config.memory and self._judged:
+            self._judge()
+
+    def _judge(self) -> None:
+        if float(self._right) / self._judged > self.config.threshold:
+            self.value = min(max(self.value + 1, int(self.value * self.config.factor)), self.largest)
+        self._forget()
+
+    def _forget(self) -> None:
+        self._batches, self._judged, self._right = 0, 0, torch.zeros((), dtype=torch.int64)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Level and what has been seen of the present window."""
+        return {"value": self.value, "batches": self._batches, "judged": self._judged, "right": self._right}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a saved level."""
+        self.value, self._batches, self._judged, self._right = (state[key] for key in ("value", "batches", "judged", "right"))
+
+
+def make_level(config: Curriculum | None, problem: Problem) -> Level | None:
+    """The curriculum at its start, bounded by what the stored rows hold of its column."""
+    if config is None:
+        return None
+    stored = [rows.column(config.column) for rows in (problem.train, problem.validation) if rows is not None]
+    return Level(config, smallest=min(int(values.min()) for values in stored), largest=max(int(values.max()) for values in stored))

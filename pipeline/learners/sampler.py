@@ -1,0 +1,178 @@
+"""Samplers: which rows come next, as batches of tensors.
+
+A sampler is a function of its seed and of two counters, its whole state: the curriculum's level and the batches drawn at that level.
+It looks at a window of rows at a time, 64 batches of them, sorts it by length so that a batch holds rows of nearly one length, and
+shuffles the batches.
+
+Shapes: B rows of a batch, T tokens of its longest row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from pipeline.learners.order import Order
+from pipeline.storage.errors import UserError
+from pipeline.storage.keys import Key, derive_key, generator
+from pipeline.storage.loader import MemoryRows, Rows
+from pipeline.storage.rows import SCORED, Block
+
+WINDOW = 64
+IGNORED = -100
+"""The label of a position that is not scored; what torch's cross-entropy skips."""
+
+
+class Batch(NamedTuple):
+    """Rows for a network: right-padded tokens, the label of each position or -100, the rows' lengths and their metadata."""
+
+    tokens_BT: torch.Tensor  # int64
+    labels_BT: torch.Tensor  # int64
+    length_B: torch.Tensor  # int64
+    columns: dict[str, np.ndarray]
+
+
+class Generator(Protocol):
+    """What a stream needs of a task."""
+
+    def generate(self, rows: int, key: Key, level: int | None = None, column: str | None = None) -> pa.RecordBatch:
+        """Fresh training rows."""
+        ...
+
+
+def collate(block: Block) -> Batch:
+    """A block as a batch. Without a target column the label of a scored token stands one position before it."""
+    scored = (block.roles & SCORED).view(bool)
+    labels = np.full(block.tokens.shape, IGNORED, np.int64)
+    if block.target is None:
+        np.copyto(labels[:, :-1], block.tokens[:, 1:], where=scored[:, 1:])
+    else:
+        labels[scored] = block.target
+    tokens, lengths = block.tokens.astype(np.int64), block.lengths.astype(np.int64)
+    return Batch(torch.from_numpy(tokens), torch.from_numpy(labels), torch.from_numpy(lengths), block.columns)
+
+
+class Sampler:
+    """An endless series of batches, cut from windows; subclasses say which rows a window holds."""
+
+    def __init__(self, batch: int, seed: int, column: str | None = None) -> None:
+        self.batch, self.seed, self.column = batch, seed, column
+        self._level: int | None = None
+        self._batches = 0
+        self._window: int | None = None
+        self._cuts: list[np.ndarray] = []
+        self._blocks: list[Block] = []
+        self._rows: Rows | None = None
+
+    @property
+    def level(self) -> int | None:
+        """Only rows whose column is at most this are drawn; None: all. A new level starts a new series."""
+        return self._level
+
+    @level.setter
+    def level(self, level: int | None) -> None:
+        if level != self._level:
+            self._level, self._batches, self._window = level, 0, None
+
+    def next(self) -> Batch:
+        """The next batch, always of `batch` rows."""
+        window, place = divmod(self._batches, WINDOW)
+        if window != self._window:
+            self._open(window)
+        self._batches += 1
+        assert self._rows is not None
+        return collate(self._rows.gather(self._cuts[place]) if self._rows.resident else self._blocks[place])
+
+    def state_dict(self) -> dict[str, Any]:
+        """The level and the batches drawn at it."""
+        return {"level": self._level, "batches": self._batches}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on exactly after the batch that was drawn last when `state` was taken."""
+        self._level, self._batches, self._window = state["level"], state["batches"], None
+
+    def _open(self, window: int) -> None:
+        rows, indices = self._draw(window)
+        indices = indices[np.argsort(rows.lengths[indices], kind="stable")]
+        order = generator(derive_key("batches", self.seed, self._level, window)).permutation(WINDOW)
+        self._rows, self._window = rows, window
+        if rows.resident:
+            cuts = indices.reshape(WINDOW, self.batch)
+            self._cuts = [cuts[place] for place in order]
+        else:
+            blocks = rows.gather(indices).split(self.batch)
+            self._blocks = [blocks[place] for place in order]
+
+    def _draw(self, window: int) -> tuple[Rows, np.ndarray]:
+        raise NotImplementedError
+
+
+class ShardSampler(Sampler):
+    """Rows of a dataset, epoch after epoch: each eligible row once, in an order drawn from (seed, level, epoch).
+
+    Epochs follow each other without a gap, so a batch may hold the end of one and the beginning of the next.
+    """
+
+    def __init__(self, rows: Rows, batch: int, seed: int, column: str | None = None) -> None:
+        super().__init__(batch, seed, column)
+        self.rows = rows
+        self._order: tuple[int | None, int, Order] | None = None
+
+    def _draw(self, window: int) -> tuple[Rows, np.ndarray]:
+        size = WINDOW * self.batch
+        return self.rows, self._series(window * size, (window + 1) * size)
+
+    def _series(self, start: int, stop: int) -> np.ndarray:
+        eligible = self._eligible()
+        count = len(self.rows) if eligible is None else int(np.count_nonzero(eligible))
+        pieces = []
+        while start < stop:
+            epoch, place = divmod(start, count)
+            end = min(count, place + stop - start)
+            pieces.append(self._epoch(epoch, eligible).take(place, end))
+            start += end - place
+        return np.concatenate(pieces)
+
+    def _epoch(self, epoch: int, eligible: np.ndarray | None) -> Order:
+        if self._order is None or self._order[:2] != (self._level, epoch):
+            self._order = (self._level, epoch, Order(self.rows, eligible, ("epoch", self.seed, self._level, epoch)))
+        return self._order[2]
+
+    def _eligible(self) -> np.ndarray | None:
+        if len(self.rows) == 0:
+            raise UserError(f"{self.rows.name}: no rows; expected at least one to train on")
+        if self.column is None or self._level is None:
+            return None
+        values = self.rows.column(self.column)
+        smallest = int(values.min())
+        if smallest > self._level:
+            raise UserError(
+                f"{self.rows.name}: no row has {self.column} <= {self._level}, the smallest is {smallest}; start the curriculum there"
+            )
+        return values <= self._level
+
+
+class StreamSampler(Sampler):
+    """Fresh training rows from a task's generator, keyed by (seed, level, window); none is stored, none comes twice on purpose."""
+
+    def __init__(self, task: Generator, batch: int, seed: int, column: str | None = None) -> None:
+        super().__init__(batch, seed, column)
+        self.task = task
+
+    def _draw(self, window: int) -> tuple[Rows, np.ndarray]:
+        key = derive_key("stream", self.seed, self._level, window)
+        rows = MemoryRows.of("stream", self.task.generate(WINDOW * self.batch, key, level=self._level, column=self.column))
+        return rows, np.arange(len(rows))
+
+
+def sequential_batches(rows: Rows, batch: int) -> Iterator[Batch]:
+    """Every row once, for measuring: windows in the order of the dataset, sorted by length inside; `columns["row"]` is the row's index."""
+    for start in range(0, len(rows), WINDOW * batch):
+        window = np.arange(start, min(start + WINDOW * batch, len(rows)))
+        window = window[np.argsort(rows.lengths[window], kind="stable")]
+        for block in rows.gather(window).split(batch):
+            yield collate(block)

@@ -1,0 +1,151 @@
+"""Supervised learning: cross-entropy on the scored positions of labelled rows.
+
+B: rows of a batch. T: tokens of its longest row. C: classes. N: scored positions of the batch, row after row.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from pipeline.config import learners
+from pipeline.config.catalogue import implementation
+from pipeline.learners.base import Learner, Problem, Weights
+from pipeline.learners.curriculum import make_level
+from pipeline.learners.optimization import WeightAverage, clip_gradients, learning_rate, make_optimizer
+from pipeline.learners.sampler import Batch, ShardSampler, StreamSampler, sequential_batches
+
+VALIDATION_BATCH = 4
+"""Validation batches are so many times larger: without gradients a network keeps far less in memory."""
+
+
+class Scored(NamedTuple):
+    """The scored positions of a batch."""
+
+    logits_NC: Tensor
+    labels_N: Tensor
+    row_N: Tensor  # on the CPU: which row of the batch
+
+    @property
+    def right_N(self) -> Tensor:
+        """Whether the likeliest class is the label."""
+        return self.logits_NC.argmax(-1) == self.labels_N
+
+
+class Supervised(Learner):
+    """Stochastic gradient descent over rows from shards or a stream, with optional curriculum and averaged weights."""
+
+    config: learners.Supervised
+
+    def __init__(self, config: learners.Supervised, network: nn.Module, problem: Problem, seed: int, device: torch.device) -> None:
+        super().__init__(config, network)
+        self.device = device
+        self.validation = problem.validation
+        self.optimizer = make_optimizer(network, config)
+        self.average = WeightAverage(network, config.average) if config.average else None
+        self.sampler = _sampler(config, problem, seed)
+        self.level = make_level(config.curriculum, problem)
+        if self.level:
+            self.sampler.level = self.level.limit
+
+    def update(self) -> dict[str, Tensor | float]:
+        """One optimizer step on the next batch."""
+        self.network.train()
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.config, self.steps)
+        batch = self.sampler.next()
+        scored = self._score(self.network, batch)
+        loss = cross_entropy(scored.logits_NC, scored.labels_N)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = clip_gradients(self.optimizer, self.config.clip)
+        self.optimizer.step()
+        self._after_step(batch, scored)
+        return {"train_loss": loss.detach(), "train_accuracy": scored.right_N.double().mean(), "gradient_norm": norm}
+
+    def _after_step(self, batch: Batch, scored: Scored) -> None:
+        self.steps += 1
+        self.examples_seen += len(batch.tokens_BT)
+        if self.average:
+            self.average.update()
+        if self.level and self.config.curriculum:
+            self.level.observe(batch.columns[self.config.curriculum.column], scored.row_N, scored.right_N)
+            if self.sampler.level != self.level.limit:
+                self.sampler.level = self.level.limit
+
+    def _score(self, network: nn.Module, batch: Batch) -> Scored:
+        # The positions are found on the CPU, where the labels come from: on the device, their number would have to be waited for.
+        position_N = (batch.labels_BT.flatten() >= 0).nonzero().squeeze(1)
+        labels_N = batch.labels_BT.flatten()[position_N]
+        # No lengths: what follows a row's end neither reaches its scored positions, mixers being causal, nor is the last state used.
+        logits_BTC, _ = network(self._there(batch.tokens_BT))
+        logits_NC = logits_BTC.flatten(0, 1).index_select(0, self._there(position_N))
+        return Scored(logits_NC, self._there(labels_N), position_N // batch.labels_BT.shape[1])
+
+    def _there(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.device, non_blocking=True)
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Loss (nats per scored position), symbol accuracy and share of faultless rows, over all validation rows."""
+        network = self.average.network if self.average else self.network
+        network.eval()
+        loss, right, positions, flawless = 0.0, 0, 0, 0
+        for batch in sequential_batches(self.validation, self.config.batch * VALIDATION_BATCH):
+            scored = self._score(network, batch)
+            right_N = scored.right_N.cpu()
+            loss += float(cross_entropy(scored.logits_NC, scored.labels_N, reduction="sum"))
+            right, positions = right + int(right_N.sum()), positions + len(right_N)
+            flawless += len(batch.tokens_BT) - len(scored.row_N[~right_N].unique())
+        return {"loss": loss / positions, "accuracy": right / positions, "sequence_accuracy": flawless / len(self.validation)}
+
+    def merit(self, validation: dict[str, float]) -> float:
+        """Lower loss is better: accuracy ties too often."""
+        return -validation["loss"]
+
+    def reached(self, validation: dict[str, float]) -> bool:
+        """Whether symbol accuracy has come to `stop_at`."""
+        return self.config.stop_at is not None and validation["accuracy"] >= self.config.stop_at
+
+    def weights(self) -> Weights:
+        """The averaged weights where there are any."""
+        return (self.average.network if self.average else self.network).state_dict()
+
+    def gauges(self) -> dict[str, float | int | None]:
+        """Curriculum level and the learning rate of the next update."""
+        level = self.level.value if self.level else None
+        return {"level": level, "learning_rate": learning_rate(self.config, self.steps)}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights, average, optimizer, position in the data, curriculum, counters."""
+        return {
+            "network": self.network.state_dict(),
+            "average": self.average.network.state_dict() if self.average else None,
+            "optimizer": self.optimizer.state_dict(),
+            "sampler": self.sampler.state_dict(),
+            "level": self.level.state_dict() if self.level else None,
+            "steps": self.steps,
+            "examples_seen": self.examples_seen,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where the state was taken."""
+        self.network.load_state_dict(state["network"])
+        if self.average:
+            self.average.network.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.sampler.load_state_dict(state["sampler"])
+        if self.level:
+            self.level.load_state_dict(state["level"])
+        self.steps, self.examples_seen = state["steps"], state["examples_seen"]
+
+
+def _sampler(config: learners.Supervised, problem: Problem, seed: int) -> ShardSampler | StreamSampler:
+    column = config.curriculum.column if config.curriculum else None
+    if config.data == "stream":
+        return StreamSampler(implementation(problem.task)(problem.task), config.batch, seed, column)
+    assert problem.train is not None
+    return ShardSampler(problem.train, config.batch, seed, column)

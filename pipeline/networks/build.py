@@ -1,0 +1,85 @@
+"""Making networks: seeded weights, and the width that meets a budget of parameters."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from pipeline.config.catalogue import implementation
+from pipeline.config.networks import Network
+from pipeline.storage.errors import UserError
+from pipeline.storage.keys import derive_key
+
+AnyConfig = TypeVar("AnyConfig", bound=Network)
+
+TOLERANCE = 0.03
+"""How far from the budget a solved width may land, as a share of it."""
+
+
+def build(config: Network, vocabulary: int, classes: int, seed: int) -> nn.Module:
+    """The network on the CPU. The same seed gives the same weights; torch's global generators stay as they were."""
+    high, low, *_ = derive_key("weights", seed)
+    resolved = resolve_width(config, vocabulary, classes)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(high << 31 | low >> 1)
+        return implementation(resolved)(resolved, vocabulary, classes)
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Trainable weights, each counted once."""
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
+
+
+def resolve_width(config: AnyConfig, vocabulary: int, classes: int) -> AnyConfig:
+    """The config with its width known: where it says auto, the one that comes nearest to `parameters`.
+
+    Weights are only counted, on torch's meta device. Raises UserError, naming what is reachable, where nothing is within 3 %.
+    """
+    if getattr(config, "width", None) != "auto":
+        return config
+    target = getattr(config, "parameters", None)
+    assert isinstance(target, int), "the config model asks for parameters with width: auto"
+    below, above = _around(config, target, vocabulary, classes)
+    count, width = min((below, above), key=lambda found: abs(found[0] - target))
+    if abs(count - target) > TOLERANCE * target:
+        reachable = " and ".join(f"{count:,} (width {width})" for count, width in sorted({below, above}))
+        raise UserError(f"network: parameters: {target:,} cannot be met within 3 %; expected a value near {reachable}")
+    return config.model_copy(update={"width": width, "parameters": None})
+
+
+def _around(config: Network, target: int, vocabulary: int, classes: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Parameters and width just below the target and just above it; equal where even the smallest width is above."""
+    stride = 2 * getattr(getattr(config, "mixer", None), "heads", 0) or 1
+    counts: dict[int, int] = {}
+
+    def count(multiple: int) -> int:
+        if multiple not in counts:
+            counts[multiple] = _count(config.model_copy(update={"width": multiple * stride}), vocabulary, classes)
+        return counts[multiple]
+
+    high = 1
+    while count(high) < target:
+        high *= 2
+    low = math.ceil(high / 2)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if count(middle) < target else (low, middle)
+    return (count(low), low * stride), (count(high), high * stride)
+
+
+class _Unfilled(TorchFunctionMode):
+    """Leaves out the drawing of normal numbers: on the meta device it draws none, but loads torch's compiler, which takes seconds."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__name__", "") == "normal_":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
+def _count(config: Network, vocabulary: int, classes: int) -> int:
+    with torch.device("meta"), _Unfilled(), torch.random.fork_rng(devices=[]):
+        return count_parameters(implementation(config)(config, vocabulary, classes))

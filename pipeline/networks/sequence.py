@@ -1,0 +1,121 @@
+"""A network over tokens: embedding, blocks of mixer and gated feed-forward, a linear head at every position.
+
+Letters: B batch, T time, D width, F width of a feed-forward layer, C classes.
+
+    x = E[token]
+    each block:   x = [x +] drop(mixer(norm(x)))          the addition where `residual`
+                  x = x + drop(feedforward(norm(x)))      where `feedforward` > 0
+    logits = W norm(x) + b
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pipeline.config import networks as config
+from pipeline.config.catalogue import implementation
+from pipeline.mixers.base import Mixer
+from pipeline.mixers.state import State
+from pipeline.storage.errors import UserError
+
+EPSILON = 1e-5
+"""Added to variances by every normalisation."""
+
+
+class GatedFeedForward(nn.Module):
+    """y = V (silu(G x) * (U x)), the gated layer that Shazeer (2020) calls SwiGLU; G and U are one matrix."""
+
+    def __init__(self, width: int, inner: int) -> None:
+        super().__init__()
+        self.into = nn.Linear(width, 2 * inner, bias=False)
+        self.out = nn.Linear(inner, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Same shape as x, whose last dimension is the width."""
+        gate, up = self.into(x).chunk(2, -1)
+        return self.out(functional.silu(gate) * up)
+
+
+class Block(nn.Module):
+    """A mixer along the sequence, then a feed-forward layer at each position."""
+
+    def __init__(self, config: config.SequenceNetwork, width: int) -> None:
+        super().__init__()
+        inner = max(1, round(config.feedforward * width)) if config.feedforward else 0
+        self.residual = config.residual
+        self.norm = make_norm(config.norm, width)
+        self.mixer: Mixer = implementation(config.mixer)(config.mixer, width)
+        self.feedforward = nn.Sequential(make_norm(config.norm, width), GatedFeedForward(width, inner)) if inner else None
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x_BTD: Tensor, state: State | None, reset_BT: Tensor | None, length_B: Tensor | None) -> tuple[Tensor, State]:
+        """A whole sequence."""
+        mixed_BTD, state = self.mixer(self.norm(x_BTD), state, reset_BT, length_B)
+        return self._after(x_BTD, mixed_BTD), state
+
+    def step(self, x_BD: Tensor, state: State, active_B: Tensor | None) -> tuple[Tensor, State]:
+        """One position."""
+        mixed_BD, state = self.mixer.step(self.norm(x_BD), state, active_B)
+        return self._after(x_BD, mixed_BD), state
+
+    def _after(self, x: Tensor, mixed: Tensor) -> Tensor:
+        mixed = self.dropout(mixed)
+        x = x + mixed if self.residual else mixed
+        return x if self.feedforward is None else x + self.dropout(self.feedforward(x))
+
+
+class SequenceNetwork(nn.Module):
+    """Logits over `classes` at every position of sequences over `vocabulary` tokens. The state is a tuple with each block's."""
+
+    def __init__(self, config: config.SequenceNetwork, vocabulary: int, classes: int) -> None:
+        super().__init__()
+        assert isinstance(config.width, int), "resolve_width comes first"
+        self.context = config.context
+        self.embedding = nn.Embedding(vocabulary, config.width)
+        self.blocks = nn.ModuleList(Block(config, config.width) for _ in range(config.depth))
+        self.norm = make_norm(config.final_norm, config.width)
+        self.head = nn.Linear(config.width, classes)
+
+    def initial_state(self, batch: int) -> State:
+        """The state before the first token."""
+        return tuple(block.mixer.initial_state(batch) for block in self._blocks())
+
+    def forward(
+        self, tokens_BT: Tensor, state: State | None = None, reset_BT: Tensor | None = None, length_B: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """Logits (B, T, C) and the state after the sequence; reset_BT and length_B as in `Mixer.forward`.
+
+        Raises UserError for more tokens than the network's context.
+        """
+        if tokens_BT.shape[1] > self.context:
+            raise UserError(f"network: got a sequence of {tokens_BT.shape[1]} tokens; expected at most its context of {self.context}")
+        x_BTD, states = self.embedding(tokens_BT), []
+        for block, before in zip(self._blocks(), state or [None] * len(self.blocks), strict=True):
+            x_BTD, after = block(x_BTD, before, reset_BT, length_B)
+            states.append(after)
+        return self.head(self.norm(x_BTD)), tuple(states)
+
+    def step(self, tokens_B: Tensor, state: State, active_B: Tensor | None = None) -> tuple[Tensor, State]:
+        """Logits (B, C) after one token more, and the state; where active_B is false a row's state stays as it was."""
+        x_BD, states = self.embedding(tokens_B), []
+        for block, before in zip(self._blocks(), state, strict=True):
+            x_BD, after = block.step(x_BD, before, active_B)
+            states.append(after)
+        return self.head(self.norm(x_BD)), tuple(states)
+
+    def state_bytes(self, context: int) -> int:
+        """Bytes carried per row after `context` tokens."""
+        return sum(block.mixer.state_bytes(context) for block in self._blocks())
+
+    def _blocks(self) -> list[Block]:
+        return cast("list[Block]", list(self.blocks))
+
+
+def make_norm(name: str, width: int) -> nn.Module:
+    """The normalisation of that name over the last dimension."""
+    if name == "none":
+        return nn.Identity()
+    return nn.RMSNorm(width, eps=EPSILON) if name == "rms" else nn.LayerNorm(width, eps=EPSILON)

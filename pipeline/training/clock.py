@@ -1,0 +1,51 @@
+"""CPU and wall seconds spent on updates, over all attempts at a run; validation and saving are not counted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+class Clock:
+    """A stopwatch that can be read while it runs and goes on from a saved reading."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._cpu = self._wall = 0.0
+        self._since: tuple[float, float] | None = None
+
+    def read(self) -> tuple[float, float]:
+        """CPU and wall seconds so far."""
+        if self._since is None:
+            return self._cpu, self._wall
+        return self._cpu + time.process_time() - self._since[0], self._wall + time.perf_counter() - self._since[1]
+
+    def start(self) -> None:
+        """Count from now on."""
+        self._since = time.process_time(), time.perf_counter()
+
+    def stop(self) -> None:
+        """Count no longer; on a GPU, only once it has done what it was told to."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        self._cpu, self._wall = self.read()
+        self._since = None
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Not counting inside the block."""
+        self.stop()
+        yield
+        self.start()
+
+    def state_dict(self) -> dict[str, float]:
+        """The reading."""
+        cpu, wall = self.read()
+        return {"cpu": cpu, "wall": wall}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        """Go on from a reading."""
+        self._cpu, self._wall = state["cpu"], state["wall"]

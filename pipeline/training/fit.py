@@ -1,0 +1,180 @@
+"""The one training loop, for every learner: budget, validation, history, checkpoints, labelled weights, stopping.
+
+What the loop has gathered besides the learner's own state is in `Fit.state_dict()`, so that a run that was cut anywhere goes on from its
+newest checkpoint and ends in the same bits as one that was not.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import torch
+
+from pipeline.learners.base import Learner
+from pipeline.storage.errors import UserError
+from pipeline.training.checkpoint import Checkpoints, Labelled
+from pipeline.training.clock import Clock
+from pipeline.training.device import generator_state, restore_generators
+from pipeline.training.means import Means
+from pipeline.training.notice import notice
+from pipeline.training.progress import Reporter, Standing
+from pipeline.training.signals import StopRequest
+from pipeline.training.state import host_copy
+from pipeline.training.tracking import Tracker
+
+Row = dict[str, Any]
+
+
+class Fit:
+    """A learner on its way to the end of its budget.
+
+    `history` has a row per validation: step, rows, the learner's gauges, means of its figures since the row before, `validation_*`.
+    `timing` has the CPU and wall seconds of the same steps: these differ from attempt to attempt, so they are kept apart.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        checkpoints: Checkpoints,
+        reporter: Reporter,
+        tracker: Tracker,
+        stop: StopRequest,
+        device: torch.device,
+        checkpoint_seconds: float,
+    ) -> None:
+        self.learner = learner
+        self.checkpoints = checkpoints
+        self.reporter, self.tracker, self.stop = reporter, tracker, stop
+        self.checkpoint_seconds = checkpoint_seconds
+        self.history: list[Row] = []
+        self.timing: list[Row] = []
+        self.kept: Labelled = {}
+        self.kept_steps: dict[str, int] = {}
+        self._best: float | None = None
+        self._good_enough = False
+        self._means = Means()
+        self._clock = Clock(device)
+        self._saved_at = 0.0
+
+    def run(self) -> bool:
+        """Learn until the budget is used up or validation is good enough: True. After a signal: save and return False.
+
+        Raises UserError when a figure is no longer finite, or a checkpoint cannot be written.
+        """
+        self._resume()
+        self.reporter.show(self._standing())
+        self._saved_at = time.monotonic()
+        self._clock.start()
+        while True:
+            if self._row_is_due():
+                with self._clock.paused():
+                    self._add_row()
+            if self._has_ended():
+                self._clock.stop()
+                self.reporter.show(self._standing())
+                return True
+            self._step()
+            if self.stop.received:
+                self._save()
+                notice(f"{self.stop.received}: saved step {self.learner.steps}; the same command goes on from there")
+                return False
+            if time.monotonic() - self._saved_at >= self.checkpoint_seconds:
+                self._save()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a checkpoint holds besides labelled weights."""
+        return {
+            "learner": self.learner.state_dict(),
+            "generators": generator_state(),
+            "history": self.history,
+            "timing": self.timing,
+            "means": self._means.state_dict(),
+            "clock": self._clock.state_dict(),
+            "kept_steps": self.kept_steps,
+            "best": self._best,
+            "good_enough": self._good_enough,
+        }
+
+    def _resume(self) -> None:
+        saved = self.checkpoints.load()
+        if not saved:
+            return
+        state, self.kept = saved
+        self.history, self.timing, self.kept_steps = state["history"], state["timing"], state["kept_steps"]
+        self._best, self._good_enough = state["best"], state["good_enough"]
+        self.learner.load_state_dict(state["learner"])
+        self._means.load_state_dict(state["means"])
+        self._clock.load_state_dict(state["clock"])
+        restore_generators(state["generators"])
+        notice(f"going on from step {self.learner.steps}")
+
+    def _step(self) -> None:
+        self._means.add(self.learner.update())
+        step = self.learner.steps
+        if any(isinstance(every, int) and step % every == 0 for every in self.learner.config.keep):
+            self._keep(f"step-{step}")
+        if self.reporter.due():
+            self.reporter.show(self._standing())
+
+    def _row_is_due(self) -> bool:
+        step = self.learner.steps
+        if self.history and self.history[-1]["step"] == step:
+            return False
+        return step % self.learner.config.evaluate_every == 0 or self._budget_is_spent()
+
+    def _budget_is_spent(self) -> bool:
+        return self.learner.progress(self._clock.read()[1]) >= 1
+
+    def _has_ended(self) -> bool:
+        # A budget in seconds may run out just after the row was found not to be due: then one more step brings the last row.
+        return self._good_enough or (self._budget_is_spent() and self.history[-1]["step"] == self.learner.steps)
+
+    def _add_row(self) -> None:
+        step = self.learner.steps
+        validation = self.learner.validate()
+        row: Row = {"step": step, "rows": self.learner.examples_seen, **self.learner.gauges(), **self._means.read()}
+        row |= {f"validation_{name}": value for name, value in validation.items()}
+        _refuse_infinite(self.reporter.run, row)
+        cpu, wall = self._clock.read()
+        self.history.append(row)
+        self.timing.append({"step": step, "cpu_seconds": cpu, "wall_seconds": wall})
+        self._means.clear()
+        self._judge(validation)
+        self.reporter.note(row)
+        self.tracker.log(row)
+
+    def _judge(self, validation: dict[str, float]) -> None:
+        self._good_enough = self.learner.reached(validation)
+        merit = self.learner.merit(validation)
+        if "best" in self.learner.config.keep and (self._best is None or merit > self._best):
+            self._best = merit
+            self._keep("best")
+
+    def _keep(self, label: str) -> None:
+        self.kept[label] = {name: host_copy(tensor) for name, tensor in self.learner.weights().items()}
+        self.kept_steps[label] = self.learner.steps
+
+    def _save(self) -> None:
+        if self.checkpoints.newest != self.learner.steps:
+            with self._clock.paused():
+                self.kept = self.checkpoints.save(self.learner.steps, self.state_dict(), self.kept)
+        self._saved_at = time.monotonic()
+
+    def _standing(self) -> Standing:
+        wall = self._clock.read()[1]
+        return Standing(
+            step=self.learner.steps,
+            total=self.learner.config.total_steps,
+            rows=self.learner.examples_seen,
+            share=min(self.learner.progress(wall), 1.0),
+            seconds=wall,
+            figures={**self._means.read(), **self.learner.gauges()},
+        )
+
+
+def _refuse_infinite(run: str, row: Row) -> None:
+    for name, value in row.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"{run}: step {row['step']}: {name} is {value}, expected a finite number; lower learner.learning_rate")

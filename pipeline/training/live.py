@@ -1,0 +1,60 @@
+"""Where a run stands, from its files alone: what `pipeline status` shows. Never imports torch."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pipeline.training.lease import STALE, boot, heartbeat_age, lock, read_owner
+
+
+@dataclass(frozen=True)
+class RunState:
+    """`done`: trained and published. `running`: a live trainer has its lease. `to do`: everything else, `detail` says how far it came."""
+
+    state: Literal["done", "running", "to do"]
+    detail: str
+
+
+def run_state(results: Path, run: str) -> RunState:
+    """Where one run of a results folder stands."""
+    folder = results / "checkpoints" / run
+    figures = _figures(folder)
+    if is_running(folder):
+        return RunState("running", ", ".join(word for word in (str(read_owner(folder)), _words(figures)) if word))
+    if (results / "runs" / run / "manifest.json").exists():
+        return RunState("done", "")
+    if (folder / "finished").exists():
+        return RunState("to do", "trained; its files are put back without training again")
+    newest = max((path.name for path in folder.glob("step-*")), default="")
+    return RunState("to do", f"stopped; goes on from step {int(newest.removeprefix('step-'))}" if newest else "")
+
+
+def is_running(folder: Path) -> bool:
+    """Whether a live trainer has the lease of a run's checkpoint folder."""
+    if not (folder / "lease.json").exists():
+        return False
+    held = lock(folder, fcntl.LOCK_SH)
+    if held is None:
+        return True
+    held.close()
+    owner = read_owner(folder)
+    return not (owner and owner.boot == boot()) and heartbeat_age(folder) < STALE
+
+
+def _figures(folder: Path) -> dict[str, Any]:
+    try:
+        return json.loads((folder / "progress.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _words(found: dict[str, Any]) -> str:
+    if not found:
+        return ""
+    words = [f"{found['share']:.0%}", f"step {found['step']}", f"{found['rows_per_second']:.0f} rows/s"]
+    accuracy = found["figures"].get("validation_accuracy")
+    return ", ".join(words + ([f"validation accuracy {accuracy:.3f}"] if accuracy is not None else []))

@@ -1,0 +1,12 @@
+"""The trainer's own voice: single lines on standard error, which the workflow keeps in the run's log."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+
+
+def notice(line: str) -> None:
+    """Say one line now. A closed terminal never stops a training."""
+    with contextlib.suppress(OSError, ValueError):
+        print(line, file=sys.stderr, flush=True)

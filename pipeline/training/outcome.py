@@ -1,0 +1,84 @@
+"""A finished training: what it leaves behind, kept beside its checkpoints and published into the run's folder.
+
+    results/checkpoints/{run}/finished/   model/config.json, model.safetensors, {label}.safetensors; history.parquet;
+                                          timing.parquet, environment.json; manifest.json over all of them
+    results/runs/{run}/                   copies of them; manifest.json over the digested ones, written last
+
+The workflow deletes a job's declared outputs before it runs the job again. So the result stays beside the checkpoints, where no rule
+declares it, and publishing it again costs a copy and no training.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pipeline.storage.atomic import atomic, fsync, writable
+from pipeline.storage.errors import CorruptFileError, ForeignSpecError, MissingFileError
+from pipeline.storage.manifest import seal, verify
+from pipeline.training.notice import notice
+
+SIDECARS = ("timing.parquet", "environment.json")
+"""Files that differ between two trainings of the same specification: published, but in no digest."""
+
+
+class Outcome:
+    """The result of one run; `spec` is the digest of its specification."""
+
+    def __init__(self, checkpoints: Path, spec: str) -> None:
+        self.folder = checkpoints / "finished"
+        self.spec = spec
+
+    def exists(self) -> bool:
+        """Whether the run was finished. Raises ForeignSpecError for the result of another specification; a damaged one counts as none."""
+        if not self.folder.exists():
+            return False
+        try:
+            manifest = verify(self.folder)
+        except (CorruptFileError, MissingFileError) as error:
+            notice(f"{error}; training goes on from the newest checkpoint, or anew")
+            return False
+        if manifest["spec"] != self.spec:
+            found, expected = manifest["spec"][:12], self.spec[:12]
+            raise ForeignSpecError(f"{self.folder}: belongs to specification {found}, expected {expected}; delete {self.folder.parent}")
+        return True
+
+    @contextmanager
+    def draft(self) -> Iterator[Path]:
+        """A folder to write the result's files into; when the block ends well they are sealed and put where `exists` looks."""
+        draft = self.folder.parent / f".finished.{os.getpid()}.tmp"
+        with writable(self.folder):
+            try:
+                yield draft
+                names = sorted(str(path.relative_to(draft)) for path in draft.rglob("*") if path.is_file())
+                seal(draft, names, {"spec": self.spec})
+                shutil.rmtree(self.folder, ignore_errors=True)
+                draft.rename(self.folder)
+                fsync(self.folder.parent)
+            finally:
+                shutil.rmtree(draft, ignore_errors=True)
+
+    def publish(self, run: Path) -> None:
+        """Copy the result into the run's folder, the manifest last; does nothing where it lies undamaged already."""
+        names = list(verify(self.folder)["files"])
+        if self._is_published(run, names):
+            return
+        (run / "manifest.json").unlink(missing_ok=True)
+        shutil.rmtree(run / "model", ignore_errors=True)
+        for leftover in run.glob(".*.tmp"):
+            leftover.unlink()
+        for name in names:
+            with atomic(run / name) as temporary:
+                shutil.copyfile(self.folder / name, temporary)
+        seal(run, [name for name in names if name not in SIDECARS], {"spec": self.spec})
+
+    def _is_published(self, run: Path, names: list[str]) -> bool:
+        try:
+            manifest: dict[str, Any] = verify(run)
+        except (CorruptFileError, MissingFileError):
+            return False
+        return manifest.get("spec") == self.spec and all((run / name).exists() for name in names)

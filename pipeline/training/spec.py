@@ -1,0 +1,55 @@
+"""A run's frozen specification, read back into components."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.config.base import canonical
+from pipeline.config.frozen import read_spec, revive
+from pipeline.config.learners import Learner
+from pipeline.config.networks import Network
+from pipeline.config.tasks import Task
+from pipeline.storage.digest import digest
+from pipeline.storage.errors import ForeignSpecError
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """What `run.yaml` says. `block` is the file as it is."""
+
+    id: str
+    task: Task
+    network: Network
+    learner: Learner
+    seed: int
+    train: str | None
+    validation: str
+    block: dict[str, Any] = field(repr=False)
+
+    @property
+    def digest(self) -> str:
+        """What checkpoints and results are stamped with: the same for two files of one meaning, different for any other."""
+        parts = {"task": canonical(self.task), "network": canonical(self.network), "learner": canonical(self.learner)}
+        return digest({**parts, "id": self.id, "seed": self.seed, "train": self.train, "validation": self.validation}, length=64)
+
+
+def read_run(path: Path) -> RunSpec:
+    """Read `results/runs/{run}/run.yaml`. Raises UserError for a file that is missing, damaged or of another version."""
+    block = read_spec(path, "run")
+    try:
+        return RunSpec(
+            id=block["id"],
+            task=revive("task", block["task"]),
+            network=revive("network", block["network"]),
+            learner=revive("learner", block["learner"]),
+            seed=block["seed"],
+            train=block["data"]["train"],
+            validation=block["data"]["validation"],
+            block=block,
+        )
+    except (KeyError, TypeError) as error:
+        raise ForeignSpecError(f"{path}: unexpected content ({error}); expected what 'pipeline describe run' writes") from None
+    except ForeignSpecError as error:
+        raise ForeignSpecError(f"{path}: {error}") from None

@@ -1,0 +1,69 @@
+"""Nested state to files and back without pickling: tensors to safetensors, everything else to JSON.
+
+In the JSON a tensor is `{"$tensor": its name}`, an array `{"$array": ...}`, a tuple `{"$tuple": [...]}`, and a mapping whose keys are not
+all texts `{"$items": [[key, value], ...]}`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+from pipeline.storage.atomic import atomic
+
+
+def pack(value: Any, tensors: dict[str, Tensor], name: str = "state") -> Any:
+    """The JSON form of a nested value; its tensors and arrays are copied to the CPU and added to `tensors` under their path."""
+    if isinstance(value, Tensor | np.ndarray):
+        assert name not in tensors, f"two parts of a state are called {name}"
+        tensors[name] = host_copy(value) if isinstance(value, Tensor) else torch.from_numpy(value.copy())
+        return {"$tensor" if isinstance(value, Tensor) else "$array": name}
+    if isinstance(value, dict):
+        items = [[key, pack(item, tensors, f"{name}/{key}")] for key, item in value.items()]
+        plain = all(isinstance(key, str) and not key.startswith("$") for key in value)
+        return dict(items) if plain else {"$items": items}
+    if isinstance(value, list | tuple):
+        items = [pack(item, tensors, f"{name}/{index}") for index, item in enumerate(value)]
+        return {"$tuple": items} if isinstance(value, tuple) else items
+    if isinstance(value, np.generic):
+        return value.item()
+    assert value is None or isinstance(value, bool | int | float | str), f"{name} is a {type(value).__name__}, which no checkpoint can hold"
+    return value
+
+
+def unpack(value: Any, tensors: dict[str, Tensor]) -> Any:
+    """The nested value that `pack` gave this JSON form and these tensors for."""
+    if isinstance(value, list):
+        return [unpack(item, tensors) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if "$tensor" in value:
+        return tensors[value["$tensor"]]
+    if "$array" in value:
+        return tensors[value["$array"]].numpy()
+    if "$tuple" in value:
+        return tuple(unpack(item, tensors) for item in value["$tuple"])
+    if "$items" in value:
+        return {key: unpack(item, tensors) for key, item in value["$items"]}
+    return {key: unpack(item, tensors) for key, item in value.items()}
+
+
+def host_copy(tensor: Tensor) -> Tensor:
+    """A copy on the CPU with memory of its own, as safetensors wants it."""
+    return tensor.detach().to("cpu", copy=True).contiguous()
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write host copies of tensors as safetensors, atomically. Equal tensors give equal bytes."""
+    with atomic(path) as temporary:
+        temporary.write_bytes(save(dict(sorted(tensors.items()))))
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read tensors from a file whose digest has been verified."""
+    return load(path.read_bytes())

@@ -1,0 +1,106 @@
+"""One training, from a frozen specification to a published model. Torch is imported only when there is something to train."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.config.catalogue import implementation
+from pipeline.config.experiment import Runtime, Tracking
+from pipeline.storage.errors import UserError
+from pipeline.training.lease import Lease
+from pipeline.training.notice import notice
+from pipeline.training.outcome import Outcome
+from pipeline.training.signals import RESUMABLE, StopRequest
+from pipeline.training.spec import RunSpec, read_run
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from pipeline.config.networks import Network
+    from pipeline.learners.base import Learner
+
+
+def train(spec_path: Path, results: Path, runtime: Runtime, tracking: Tracking) -> int:
+    """Train the run of `results/runs/{run}/run.yaml`, from its newest checkpoint if there is one, and publish it beside that file.
+
+    Returns 0 when the run is finished, now or before, and 75 when a signal stopped it with its state saved: the same call goes on.
+    Waits while another process trains the run. Raises UserError, one line, for everything a user can mend.
+    """
+    run = read_run(spec_path)
+    checkpoints = results / "checkpoints" / run.id
+    outcome = Outcome(checkpoints, run.digest)
+    with StopRequest() as stop, Lease(checkpoints) as lease:
+        if not lease.acquire(give_up=lambda: stop.received is not None):
+            return RESUMABLE
+        if outcome.exists():
+            notice(f"{run.id}: finished before; to train it again delete {checkpoints}")
+        elif not _train(run, results, runtime, tracking, outcome, lease, stop):
+            return RESUMABLE
+        lease.check()
+        outcome.publish(results / "runs" / run.id)
+    return 0
+
+
+def _train(run: RunSpec, results: Path, runtime: Runtime, tracking: Tracking, outcome: Outcome, lease: Lease, stop: StopRequest) -> bool:
+    """Train to the end and keep the outcome; False when a signal came first."""
+    from pipeline.training.checkpoint import Checkpoints
+    from pipeline.training.device import prepare, seed_everything
+    from pipeline.training.export import write_result
+    from pipeline.training.fit import Fit
+    from pipeline.training.progress import Reporter
+    from pipeline.training.tracking import Tracker
+
+    device = prepare(runtime.threads, runtime.device)
+    seed_everything(run.seed)
+    learner, network = _make_learner(run, results, device)
+    checkpoints = Checkpoints(lease.folder, run.digest, lease)
+    reporter = Reporter(run.id, lease.folder / "progress.json")
+    tracker = Tracker(tracking, run.id, run.block, results)
+    finished = False
+    try:
+        fit = Fit(learner, checkpoints, reporter, tracker, stop, device, runtime.checkpoint_seconds)
+        finished = fit.run()
+    finally:
+        reporter.close()
+        tracker.close(finished)
+    if finished:
+        lease.check()
+        with outcome.draft() as draft:
+            write_result(draft, run, network, fit, device)
+        checkpoints.remove()
+    return finished
+
+
+def _make_learner(run: RunSpec, results: Path, device: torch.device) -> tuple[Learner, Network]:
+    """The learner at its start, and the config of the network it trains, its width known."""
+    from pipeline.learners.base import Problem
+    from pipeline.networks.build import build, resolve_width
+    from pipeline.storage.loader import open_rows
+
+    mode: Any = getattr(run.learner, "loader", "auto")
+    train_rows = open_rows(results / "datasets" / run.train, mode) if run.train else None
+    problem = Problem(run.task, train_rows, open_rows(results / "datasets" / run.validation, mode))
+    config = resolve_width(run.network, run.task.vocabulary, run.task.classes)
+    network = build(config, run.task.vocabulary, run.task.classes, run.seed).to(device)
+    if run.learner.parent:
+        _start_from(network, results / "runs" / run.learner.parent)
+    return implementation(run.learner)(run.learner, network, problem, run.seed, device), config
+
+
+def _start_from(network: nn.Module, parent: Path) -> None:
+    """Load another run's weights. Raises UserError naming the first tensor that does not fit."""
+    from pipeline.storage.manifest import verify
+    from pipeline.training.state import read_tensors
+
+    verify(parent)
+    file = parent / "model" / "model.safetensors"
+    weights = read_tensors(file)
+    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    for name in sorted(found.keys() | expected.keys()):
+        if found.get(name) != expected.get(name):
+            here, there = (shapes.get(name, "no such tensor") for shapes in (found, expected))
+            raise UserError(f"{file}: {name}: got {here}, expected {there}: a parent must have the network of its child")
+    network.load_state_dict(weights)

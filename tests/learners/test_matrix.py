@@ -1,0 +1,36 @@
+"""The matrix: every mixer on every task with every learner that suits it makes two updates and validates."""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+from typing import Any
+
+import pytest
+
+from pipeline.config.learners import LEARNERS
+from pipeline.config.mixers import MIXERS
+from pipeline.config.tasks import TASKS
+from tests.learners.small import small_learner
+
+
+def suits(mixer: Any, learner: Any) -> bool:
+    """Whether the capabilities that a mixer declares are what a learner needs."""
+    return mixer.causal or not learner.needs_causal
+
+
+CELLS = [cell for cell in product(MIXERS, TASKS, LEARNERS) if suits(MIXERS[cell[0]], LEARNERS[cell[2]])]
+
+
+@pytest.mark.parametrize(("mixer", "task", "learner"), CELLS)
+def test_two_updates_and_a_validation(mixer: str, task: str, learner: str) -> None:
+    made = small_learner(mixer, task, learner)
+    before = {name: tensor.clone() for name, tensor in made.weights().items()}
+    for _ in range(2):
+        assert all(math.isfinite(float(value)) for value in made.update().values())
+    assert (made.steps, made.examples_seen) == (2, 8)
+    assert any(not tensor.equal(before[name]) for name, tensor in made.weights().items())
+    validation = made.validate()
+    assert all(math.isfinite(value) for value in validation.values())
+    assert math.isfinite(made.merit(validation))
+    assert 0 < made.progress(0.0) < 1

@@ -1,0 +1,263 @@
+"""Samplers: every eligible row once an epoch, in an order that is a function of seed and state; labels as the roles say."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.config.base import Distribution
+from pipeline.config.tasks import Copy as Config
+from pipeline.learners import sampler as module
+from pipeline.learners.order import Order
+from pipeline.learners.sampler import Batch, Sampler, ShardSampler, StreamSampler, collate, sequential_batches
+from pipeline.storage import shards
+from pipeline.storage.errors import UserError
+from pipeline.storage.loader import open_rows
+from pipeline.storage.rows import Block
+from pipeline.tasks.copy import Copy
+from tests.storage.datasets import PADDING, Sample, make_dataset
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Row groups of 16 rows, two open at once, windows of 8 batches: so that small datasets have many of each."""
+    monkeypatch.setattr(shards, "ROWS_PER_GROUP", 16)
+    monkeypatch.setattr("pipeline.learners.order.OPEN_GROUPS", 2)
+    monkeypatch.setattr("pipeline.storage.loader.OPEN_GROUPS", 2)
+    monkeypatch.setattr(module, "WINDOW", 8)
+
+
+@pytest.fixture(params=["memory", "row_groups"])
+def mode(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+def stream() -> StreamSampler:
+    task = Config(symbols=Distribution(uniform=(1, 4)), delay=Distribution(log_uniform=(1, 50)), alphabet=10)
+    return StreamSampler(Copy(task), batch=5, seed=3, column="delay")
+
+
+def drawn(sampler: Sampler, batches: int) -> list[int]:
+    """The rows of the next batches."""
+    return [row for _ in range(batches) for row in sampler.next().columns["row"].tolist()]
+
+
+def same(one: Batch, two: Batch) -> bool:
+    tensors = all(torch.equal(left, right) for left, right in zip(one[:3], two[:3], strict=True))
+    return tensors and all(np.array_equal(one.columns[name], two.columns[name]) for name in one.columns)
+
+
+# Epochs
+
+
+@pytest.mark.parametrize("fixed", [True, False])
+def test_each_epoch_is_a_permutation(tmp_path: Path, mode: Any, fixed: bool) -> None:
+    make_dataset(tmp_path, [60, 36], fixed=fixed)
+    sampler = ShardSampler(open_rows(tmp_path, mode), batch=4, seed=0)  # 96 rows: 3 windows of 32
+    epochs = [drawn(sampler, 24) for _ in range(4)]
+    assert all(sorted(epoch) == list(range(96)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 4
+
+
+@pytest.mark.parametrize("rows", [1, 3, 31, 33, 70])
+def test_after_every_window_rows_were_seen_equally_often(tmp_path: Path, mode: Any, rows: int) -> None:
+    make_dataset(tmp_path, [rows])
+    sampler, seen = ShardSampler(open_rows(tmp_path, mode), batch=4, seed=1), Counter(dict.fromkeys(range(rows), 0))
+    for _ in range(12):
+        seen.update(drawn(sampler, 8))
+        assert max(seen.values()) - min(seen.values()) <= 1
+
+
+def test_the_level_filters_and_starts_anew(tmp_path: Path, mode: Any) -> None:
+    sample = make_dataset(tmp_path, [150, 90])
+    sampler = ShardSampler(open_rows(tmp_path, mode), batch=4, seed=0, column="level")
+    for level in (2, 5, None):
+        sampler.level = level
+        eligible = [row for row, value in enumerate(sample.level) if level is None or value <= level]
+        seen = Counter(drawn(sampler, 8 * 9))
+        assert set(seen) == set(eligible)
+        assert max(seen.values()) - min(seen.values()) <= 1
+    before = sampler.state_dict()
+    sampler.level = None
+    assert sampler.state_dict() == before
+
+
+def test_a_level_below_every_row(tmp_path: Path) -> None:
+    make_dataset(tmp_path / "copy-1", [20])
+    sampler = ShardSampler(open_rows(tmp_path / "copy-1"), batch=4, seed=0, column="level")
+    sampler.level = -1
+    with pytest.raises(UserError, match="copy-1: no row has level <= -1, the smallest is 0; start the curriculum there"):
+        sampler.next()
+
+
+def test_no_rows_to_train_on(tmp_path: Path) -> None:
+    make_dataset(tmp_path / "copy-1", [0])
+    with pytest.raises(UserError, match="copy-1: no rows; expected at least one"):
+        ShardSampler(open_rows(tmp_path / "copy-1"), batch=4, seed=0).next()
+
+
+def test_seeds_differ_and_the_same_seed_does_not(tmp_path: Path, mode: Any) -> None:
+    make_dataset(tmp_path, [100])
+    one, again, other = (drawn(ShardSampler(open_rows(tmp_path, mode), 4, seed), 25) for seed in (0, 0, 1))
+    assert one == again != other
+
+
+def test_every_row_comes_at_every_place(tmp_path: Path) -> None:
+    """The shuffle is even: over many seeds a row's place in the epoch is uniform."""
+    make_dataset(tmp_path, [8], fixed=True)
+    rows = open_rows(tmp_path)
+    counts = np.zeros((8, 8))
+    for seed in range(1500):
+        counts[np.arange(8), Order(rows, None, ("epoch", seed)).take(0, 8)] += 1
+    assert counts / 1500 == pytest.approx(np.full((8, 8), 1 / 8), abs=0.05)
+
+
+def test_by_row_groups_only_neighbours_in_a_pool_mix_and_pools_change(tmp_path: Path) -> None:
+    make_dataset(tmp_path, [160], fixed=True)
+    rows = open_rows(tmp_path, "row_groups")
+    pools = [
+        {frozenset((Order(rows, None, ("epoch", epoch)).take(start, start + 32) // 16).tolist()) for start in range(0, 160, 32)}
+        for epoch in range(3)
+    ]
+    assert all(len(pool) == 2 for epoch in pools for pool in epoch)
+    assert pools[0] != pools[1] != pools[2]
+
+
+def test_an_order_is_the_same_however_it_is_cut(tmp_path: Path, mode: Any) -> None:
+    make_dataset(tmp_path, [90])
+    rows = open_rows(tmp_path, mode)
+    eligible = rows.column("level") <= 4
+    order = Order(rows, eligible, ("x",))
+    whole = order.take(0, len(order))
+    assert sorted(whole) == np.flatnonzero(eligible).tolist()
+    for cut in (0, 1, 7, 31, 33, len(order)):
+        again = Order(rows, eligible, ("x",))
+        assert np.concatenate([again.take(0, cut), again.take(cut, len(again))]).tolist() == whole.tolist()
+
+
+# Resuming
+
+
+def samplers(folder: Path, mode: Any) -> list[Any]:
+    """How to make each kind of sampler."""
+    return [lambda: ShardSampler(open_rows(folder, mode), 4, 0, "level"), stream]
+
+
+def test_a_sampler_goes_on_exactly_wherever_it_was_stopped(tmp_path: Path, mode: Any) -> None:
+    make_dataset(tmp_path, [50, 40])
+    for make in samplers(tmp_path, mode):
+        whole, states, batches = make(), [], []
+        for step in range(40):  # over the ends of windows and of epochs
+            if step == 13:
+                whole.level = 3
+            states.append(whole.state_dict())
+            batches.append(whole.next())
+        resumed = make()
+        for step in reversed(range(40)):
+            resumed.load_state_dict(states[step])
+            assert resumed.level == (3 if step >= 13 else None)
+            assert same(resumed.next(), batches[step])
+        resumed.load_state_dict(states[5])
+        assert all(same(resumed.next(), batch) for batch in batches[5:13])
+
+
+def test_the_state_is_two_numbers(tmp_path: Path) -> None:
+    make_dataset(tmp_path, [50])
+    for make in samplers(tmp_path, "memory"):
+        sampler = make()
+        for _ in range(10):
+            sampler.next()
+        sampler.level = 4
+        sampler.next()
+        assert sampler.state_dict() == {"level": 4, "batches": 1}
+
+
+# Batches
+
+
+def test_batches_hold_rows_of_nearly_one_length(tmp_path: Path, mode: Any) -> None:
+    make_dataset(tmp_path, [320], longest=9)
+    sampler = ShardSampler(open_rows(tmp_path, mode), batch=4, seed=0)
+    lengths = [sampler.next().length_B for _ in range(80)]
+    assert np.mean([int(length.max() - length.min()) for length in lengths]) < 1
+    assert all(len(length) == 4 for length in lengths)
+    means = [float(length.double().mean()) for length in lengths[:8]]
+    assert means != sorted(means)
+
+
+def check_batch(batch: Batch, sample: Sample) -> None:
+    """Compare a batch with the plain lists it was made of."""
+    for line, row in enumerate(batch.columns["row"]):
+        tokens, roles = sample.tokens[row], sample.roles[row]
+        width = batch.tokens_BT.shape[1]
+        scored = [place for place, role in enumerate(roles) if role in (1, 3)]
+        labels = [-100] * width
+        for place, label in zip(scored, sample.target[row] if sample.target else [tokens[place] for place in scored], strict=True):
+            labels[place if sample.target else place - 1] = label
+        assert batch.tokens_BT[line].tolist() == tokens + [PADDING] * (width - len(tokens))
+        assert batch.labels_BT[line].tolist() == labels
+        assert int(batch.length_B[line]) == len(tokens)
+        assert batch.columns["level"][line] == sample.level[row]
+    assert {tensor.dtype for tensor in batch[:3]} == {torch.int64}
+
+
+@pytest.mark.parametrize("fixed", [True, False])
+@pytest.mark.parametrize("labelled", [True, False])
+def test_tokens_and_labels_are_those_of_the_rows(tmp_path: Path, mode: Any, fixed: bool, labelled: bool) -> None:
+    sample = make_dataset(tmp_path, [40, 30], fixed=fixed, labelled=labelled)
+    rows = open_rows(tmp_path, mode)
+    sampler = ShardSampler(rows, batch=5, seed=0)
+    for _ in range(30):
+        check_batch(sampler.next(), sample)
+    for batch in sequential_batches(rows, 5):
+        check_batch(batch, sample)
+
+
+def test_collate_of_the_smallest_block() -> None:
+    block = Block(np.array([[7]], np.uint16), np.array([[0]], np.uint8), None, np.array([1], np.int32), {})
+    assert collate(block).labels_BT.tolist() == [[-100]]
+
+
+def test_measuring_reads_every_row_once_in_both_modes_alike(tmp_path: Path) -> None:
+    make_dataset(tmp_path, [70, 23])
+    orders = []
+    for mode in ("memory", "row_groups"):
+        batches = list(sequential_batches(open_rows(tmp_path, mode), 4))
+        orders.append([batch.columns["row"].tolist() for batch in batches])
+        assert sorted(sum(orders[-1], [])) == list(range(93))
+        assert [len(order) for order in orders[-1]] == [4] * 23 + [1]
+        assert all(bool((batch.length_B.diff() >= 0).all()) for batch in batches)
+    assert orders[0] == orders[1]
+
+
+# Streams
+
+
+def test_a_stream_draws_fresh_training_rows_under_its_level() -> None:
+    sampler = stream()
+    sampler.level = 7
+    seen, delays = Counter(), []
+    for _ in range(40):
+        batch = sampler.next()
+        assert len(batch.tokens_BT) == 5 and int(batch.length_B.max() - batch.length_B.min()) <= 8
+        delays.extend(batch.columns["delay"].tolist())
+        seen.update((int(delay), tuple(row[row >= 0].tolist())) for delay, row in zip(batch.columns["delay"], batch.labels_BT, strict=True))
+    assert max(delays) == 7 and min(delays) == 1
+    long = [(delay, symbols) for delay, symbols in seen if len(symbols) == 4]
+    assert len(long) > 30
+    held_out = Copy(sampler.task.config).generate(3000, (1,), split="test").to_pylist()  # pyright: ignore[reportAttributeAccessIssue]
+    assert not {(row["delay"], tuple(row["target"])) for row in held_out} & set(long)
+
+
+def test_windows_and_levels_of_a_stream_differ() -> None:
+    sampler, seen = stream(), set()
+    for level in (None, 49, 48):
+        sampler.level = level
+        for _ in range(3 * 8):
+            seen.add(tuple(sampler.next().tokens_BT.flatten().tolist()))
+    assert len(seen) == 3 * 3 * 8

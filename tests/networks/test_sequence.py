@@ -1,0 +1,142 @@
+"""The sequence network as a whole, for every mixer of the catalogue.
+
+Letters: B batch, T time, C classes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from pipeline.config import networks
+from pipeline.config.mixers import MIXERS
+from pipeline.mixers import state
+from pipeline.networks import sequence
+from pipeline.networks.build import build, count_parameters
+from pipeline.networks.sequence import SequenceNetwork
+from pipeline.storage.errors import UserError
+
+Config: Any = networks.SequenceNetwork
+VOCABULARY, CLASSES, WIDTH = 11, 8, 16
+RICH = {"depth": 2, "feedforward": 2.0, "norm": "rms", "final_norm": "layer", "residual": True}
+
+every_mixer = pytest.mark.parametrize("mixer", sorted(MIXERS))
+
+
+def network(seed: int = 0, **fields: Any) -> SequenceNetwork:
+    """A small network in float64."""
+    made = build(Config(**{"width": WIDTH, **fields}), VOCABULARY, CLASSES, seed).double()
+    assert isinstance(made, SequenceNetwork)
+    return made
+
+
+def tokens(batch: int, steps: int, seed: int = 0) -> torch.Tensor:
+    """Random tokens_BT."""
+    return torch.randint(VOCABULARY, (batch, steps), generator=torch.Generator().manual_seed(seed))
+
+
+@every_mixer
+@pytest.mark.parametrize("fields", [{}, RICH], ids=["plain", "rich"])
+@torch.no_grad()
+def test_a_sequence_equals_its_steps_and_its_parts(mixer: str, fields: dict[str, Any]) -> None:
+    model, tokens_BT = network(mixer=mixer, **fields), tokens(3, 21)
+    logits_BTC, _ = model(tokens_BT)
+    assert logits_BTC.shape == (3, 21, CLASSES)
+    carried, stepped = model.initial_state(3), []
+    for token_B in tokens_BT.unbind(1):
+        logits_BC, carried = model.step(token_B, carried)
+        stepped.append(logits_BC)
+    torch.testing.assert_close(torch.stack(stepped, 1), logits_BTC, rtol=1e-10, atol=1e-10)
+    first, carried = model(tokens_BT[:, :8])
+    second, _ = model(tokens_BT[:, 8:], carried)
+    torch.testing.assert_close(torch.cat([first, second], 1), logits_BTC, rtol=1e-10, atol=1e-10)
+
+
+@every_mixer
+@torch.no_grad()
+def test_lengths_resets_and_inactive_rows_reach_every_block(mixer: str) -> None:
+    model, tokens_BT = network(mixer=mixer, **RICH), tokens(2, 9)
+    reset_BT = torch.zeros(2, 9, dtype=torch.bool)
+    reset_BT[:, 4] = True
+    logits_BTC, _ = model(tokens_BT, None, reset_BT)
+    torch.testing.assert_close(logits_BTC[:, 4:], model(tokens_BT[:, 4:])[0], rtol=1e-10, atol=1e-10)
+    _, carried = model(tokens_BT, None, None, torch.tensor([9, 3]))
+    next_B = tokens(2, 1, seed=5)[:, 0]
+    logits_BC, carried = model.step(next_B, carried, torch.tensor([False, True]))
+    expected_BTC, _ = model(torch.cat([tokens_BT[1:, :3], next_B[1:, None]], 1))
+    torch.testing.assert_close(logits_BC[1:], expected_BTC[:, -1], rtol=1e-10, atol=1e-10)
+    logits_BC, _ = model.step(next_B, carried)
+    expected_BTC, _ = model(torch.cat([tokens_BT[:1], next_B[:1, None]], 1))
+    torch.testing.assert_close(logits_BC[:1], expected_BTC[:, -1], rtol=1e-10, atol=1e-10)
+
+
+@every_mixer
+@torch.no_grad()
+def test_state_bytes_are_what_is_carried(mixer: str) -> None:
+    model = build(Config(width=WIDTH, mixer=mixer, depth=3), VOCABULARY, CLASSES, 0)
+    assert isinstance(model, SequenceNetwork)
+    for context in (1, 64, 100):
+        assert model.state_bytes(context) * 2 == state.nbytes(model(tokens(2, context))[1])
+
+
+@every_mixer
+@pytest.mark.parametrize("fields", [{}, RICH, {"norm": "layer", "final_norm": "none", "feedforward": 0.01}], ids=["plain", "rich", "thin"])
+def test_parameters_follow_the_formula(mixer: str, fields: dict[str, Any]) -> None:
+    config = Config(width=WIDTH, mixer=mixer, **fields)
+    d = WIDTH
+    per_mixer = {"lstm": 8 * d * d + 8 * d, "gru": 6 * d * d + 6 * d, "lru": 4 * d * d + 4 * d, "attention": 4 * d * d, "none": 0}
+    if mixer not in per_mixer:
+        pytest.skip("a mixer from another package")
+    norms = {"none": 0, "rms": d, "layer": 2 * d}
+    inner = max(1, round(config.feedforward * d)) if config.feedforward else 0
+    block = per_mixer[mixer] + norms[config.norm] * (2 if inner else 1) + 3 * d * inner
+    expected = VOCABULARY * d + config.depth * block + norms[config.final_norm] + d * CLASSES + CLASSES
+    assert count_parameters(build(config, VOCABULARY, CLASSES, 0)) == expected
+
+
+def test_dropout_is_for_training_only() -> None:
+    model, tokens_BT = network(mixer="gru", dropout=0.5, **RICH), tokens(2, 6)
+    model.eval()
+    assert torch.equal(model(tokens_BT)[0], model(tokens_BT)[0])
+    model.train()
+    assert not torch.equal(model(tokens_BT)[0], model(tokens_BT)[0])
+
+
+def test_dropout_zero_trains_as_it_answers() -> None:
+    model, tokens_BT = network(mixer="lstm", **RICH), tokens(2, 6)
+    assert torch.equal(model.train()(tokens_BT)[0], model.eval()(tokens_BT)[0])
+
+
+def test_without_a_mixer_only_the_token_itself_counts() -> None:
+    model, tokens_BT = network(mixer="none", **RICH), tokens(2, 6)
+    logits_BTC, _ = model(tokens_BT)
+    torch.testing.assert_close(model(tokens_BT.flip(1))[0].flip(1), logits_BTC)
+    plain, _ = network(mixer="none")(tokens_BT)
+    torch.testing.assert_close(plain, plain[:1, :1].expand_as(plain))
+
+
+def test_a_residual_adds_and_its_absence_replaces() -> None:
+    tokens_BT = tokens(1, 4)
+    with torch.no_grad():
+        for residual in (False, True):
+            model = network(mixer="attention", residual=residual, final_norm="none")
+            x_BTD = model.embedding(tokens_BT)
+            mixed_BTD, _ = model._blocks()[0].mixer(x_BTD)
+            expected = model.head(x_BTD + mixed_BTD if residual else mixed_BTD)
+            torch.testing.assert_close(model(tokens_BT)[0], expected)
+
+
+def test_the_gated_layer_is_silu_times_linear() -> None:
+    layer, x = sequence.GatedFeedForward(4, 3), torch.randn(2, 4)
+    gate, up = layer.into.weight.split(3)
+    g = x @ gate.t()
+    torch.testing.assert_close(layer(x), (g / (1 + torch.exp(-g)) * (x @ up.t())) @ layer.out.weight.t())
+
+
+def test_more_tokens_than_the_context_is_an_error() -> None:
+    model = network(context=5)
+    model(tokens(1, 5))
+    with pytest.raises(UserError, match="network: got a sequence of 6 tokens; expected at most its context of 5"):
+        model(tokens(1, 6))

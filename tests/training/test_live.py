@@ -1,0 +1,41 @@
+"""What `pipeline status` can say of a run from its files alone."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from pipeline.training.lease import Lease
+from pipeline.training.live import RunState, run_state
+
+
+def test_states_of_a_run(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints" / "r"
+    assert run_state(tmp_path, "r") == RunState("to do", "")
+    with Lease(folder) as lease:
+        assert lease.acquire()
+        assert run_state(tmp_path, "r").state == "running"
+        figures = {"share": 0.254, "step": 50, "rows_per_second": 399.6, "figures": {"validation_accuracy": 0.5}}
+        (folder / "progress.json").write_text(json.dumps(figures))
+        assert run_state(tmp_path, "r").detail.endswith(", 25%, step 50, 400 rows/s, validation accuracy 0.500")
+    (folder / "step-000000000050").mkdir()
+    assert run_state(tmp_path, "r") == RunState("to do", "stopped; goes on from step 50")
+    (folder / "finished").mkdir()
+    assert run_state(tmp_path, "r") == RunState("to do", "trained; its files are put back without training again")
+    (tmp_path / "runs" / "r").mkdir(parents=True)
+    (tmp_path / "runs" / "r" / "manifest.json").write_text("{}")
+    assert run_state(tmp_path, "r") == RunState("done", "")
+
+
+def test_damaged_files_do_not_matter(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints" / "r"
+    folder.mkdir(parents=True)
+    (folder / "progress.json").write_text('{"share": ')
+    assert run_state(tmp_path, "r") == RunState("to do", "")
+
+
+def test_torch_is_not_needed() -> None:
+    code = "import sys; import pipeline.training.live, pipeline.training.train; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
