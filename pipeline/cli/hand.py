@@ -1,0 +1,153 @@
+"""Commands for work by hand: one chain in one process, and clearing up."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pipeline.storage.errors import BusyError, UserError
+
+if TYPE_CHECKING:
+    from pipeline.config.document import Block
+    from pipeline.plan import Plan
+
+FILE = click.Path(path_type=Path)
+BUDGETS = ("learner.rows", "learner.steps", "learner.seconds")
+"""Setting one of these by hand takes the others away."""
+
+
+def document_with(name: str, config: Path, overrides: tuple[str, ...], ignore_config: bool = False) -> Block:
+    """A config document of one point: the base of experiment `name`, or else the task `name` with defaults, with fields set.
+
+    overrides: `dotted.key=value`, the value in YAML. Raises ConfigError for a key or value that does not fit.
+    """
+    from pipeline.config.document import Block, Place, named, put_dotted, suggestion
+    from pipeline.config.tasks import TASKS
+
+    here = Place("--set", 0, "")
+    experiments = {} if ignore_config or not config.exists() else _experiments(config)
+    if name in experiments:
+        base = experiments[name]["base"].copy()
+    elif name in TASKS:
+        base = Block(here)
+        base.put("task", named(name, here), here)
+        base.put("network", named("sequence", here), here)
+        learner = named("supervised", here)
+        learner.put("rows", 20_000, here)
+        base.put("learner", learner, here)
+    else:
+        where = "not a task" if ignore_config else f"neither an experiment of {config} nor a task"
+        raise UserError(f"{name}: {where}" + suggestion(name, [*experiments, *TASKS]))
+    for override in overrides:
+        key, value, place = _parse(override)
+        for budget in BUDGETS if key in BUDGETS else ():
+            put_dotted(base, budget, None, place)
+        put_dotted(base, key, value, place)
+    document, inner, experiment = Block(here), Block(here), Block(here)
+    experiment.put("base", base, here)
+    inner.put("try", experiment, here)
+    document.put("experiments", inner, here)
+    return document
+
+
+def _experiments(config: Path) -> dict[str, Any]:
+    """The experiments of a config file, known to be right."""
+    from pipeline.config.document import read_document
+    from pipeline.config.resolve import resolve
+
+    document = read_document(config)
+    resolve(document)
+    return document["experiments"]
+
+
+def _parse(override: str) -> tuple[str, Any, Any]:
+    from pipeline.config.document import Place, read_text
+
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise UserError(f"--set {override}: expected dotted.key=value, for example task.delay=160")
+    block = read_text(f"value: {text}", f"--set {override}")
+    return key.strip(), block["value"], Place(f"--set {override}", 0, key.strip())
+
+
+@click.command("try")
+@click.argument("name")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Set a field by its dotted key; may be given several times.")
+@click.option("--config", type=FILE, default="config.yaml", help="The file NAME is looked up in.")
+@click.option("--out", type=FILE, default="results/try", help="Where to keep the chain; finished parts are used again.")
+def try_(name: str, overrides: tuple[str, ...], config: Path, out: Path) -> int:
+    """Run one chain in this process: data, training, evaluation, result.
+
+    NAME is an experiment of the config (its base point) or a task.
+
+    \b
+      pipeline try copy --set task.delay=160 --set learner.rows=5000
+      pipeline try copy --set network.mixer=gru --set network.width=32 --set learner.seconds=20
+    """
+    from pipeline.chain import run_chain
+    from pipeline.config.resolve import resolve
+    from pipeline.plan import make_plan
+
+    plan = make_plan(resolve(document_with(name, config, overrides)))
+    code, table = run_chain(plan, out)
+    click.echo(table, nl=False)
+    return code
+
+
+@click.command()
+@click.option("--config", type=FILE, default="config.yaml", help="What this file asks for is kept.")
+@click.option("--also", type=FILE, multiple=True, help="Further config files whose results are kept.")
+@click.option("--yes", is_flag=True, help="Delete. Without it, only say what would be deleted.")
+def prune(config: Path, also: tuple[Path, ...], yes: bool) -> None:
+    """Delete results that no config asks for any more.
+
+    That is runs with their checkpoints, datasets, evaluations, profiles and experiments. Without --yes it only lists them.
+    """
+    from pipeline.plan import plan_file
+    from pipeline.workspace import hold
+
+    results = Path("results")
+    stale = _stale(results, [plan_file(path) for path in (config, *also)])
+    with hold(results) if yes and stale else nullcontext():
+        for path in stale:
+            size = sum(item.stat().st_size for item in path.rglob("*") if item.is_file()) if path.is_dir() else path.stat().st_size
+            if yes:
+                _delete(path)
+            click.echo(f"{'deleted' if yes else 'would delete'}  {size / 1e6:9.2f} MB  {path}")
+    if not stale:
+        click.echo("nothing to delete")
+    elif not yes:
+        click.echo("run with --yes to delete")
+
+
+def _stale(results: Path, plans: list[Plan]) -> list[Path]:
+    """What lies in the results folder and is in none of the plans."""
+    runs = {name for plan in plans for name in plan.runs}
+    wanted: dict[str, set[str]] = {
+        "runs": runs,
+        "checkpoints": runs,
+        "datasets": {name for plan in plans for name in plan.datasets},
+        "experiments": {name for plan in plans for name in plan.experiments},
+        "evaluations": runs,
+    }
+    stale = [path for kind, names in wanted.items() for path in sorted((results / kind).glob("*")) if path.name not in names]
+    networks = {name for plan in plans for name in plan.networks}
+    stale += [path for path in sorted((results / "profiles").glob("*")) if path.stem not in networks]
+    tables = {f"{item.run}/{item.id}.parquet" for plan in plans for item in plan.evaluations.values()}
+    folders = [path for path in (results / "evaluations").glob("*") if path.name in runs]
+    return stale + [path for folder in folders for path in sorted(folder.glob("*")) if f"{folder.name}/{path.name}" not in tables]
+
+
+def _delete(path: Path) -> None:
+    from pipeline.training.live import run_state
+
+    if path.parent.name in ("runs", "checkpoints") and run_state(path.parents[1], path.name).state == "running":
+        raise BusyError(f"{path}: being trained right now; stop its job first")
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()

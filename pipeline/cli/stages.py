@@ -1,0 +1,203 @@
+"""The stages of the workflow, one thin command each: what the rules call, and what a user can call by hand on the same files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+FILE = click.Path(path_type=Path)
+RESULTS = Path("results")
+
+
+def results_of(spec: Path) -> Path:
+    """The results folder that a spec such as results/runs/X/run.yaml lies in."""
+    return spec.resolve().parents[2]
+
+
+def settings(results: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Runtime and tracking of the plan that was last frozen in this folder; empty where there is none."""
+    from pipeline.workspace import frozen_plan
+
+    path = frozen_plan(results)
+    if not path.exists():
+        return {}, {}
+    plan = json.loads(path.read_text(encoding="utf-8"))
+    return plan["runtime"], plan["tracking"]
+
+
+def execution(command: Any) -> Any:
+    """The two options of every command that computes with torch."""
+    command = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Default: runtime.device of the plan.")(command)
+    return click.option("--threads", type=click.IntRange(1), help="CPU threads. Default: runtime.threads of the plan.")(command)
+
+
+@click.command()
+@click.argument("kind", type=click.Choice(["dataset", "network", "run", "experiment"]))
+@click.argument("name")
+def describe(kind: str, name: str) -> None:
+    """Write one thing's frozen specification out of the current plan."""
+    from pipeline.config.frozen import write_spec
+    from pipeline.workspace import frozen_spec
+
+    places = {
+        "dataset": f"datasets/{name}/dataset.yaml",
+        "network": f"profiles/{name}.yaml",
+        "run": f"runs/{name}/run.yaml",
+        "experiment": f"experiments/{name}/experiment.yaml",
+    }
+    write_spec(RESULTS / places[kind], frozen_spec(RESULTS, kind, name))
+
+
+@click.command()
+@click.argument("folder", type=FILE, required=False)
+@click.option("--shard", type=int, help="Only this shard, counted from 0. Default: all, then seal.")
+@click.option("--task", help="Without FOLDER: the task to generate, with its defaults.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="With --task: set a field, for example delay=200.")
+@click.option("--rows", type=click.IntRange(1), default=10_000, help="With --task: number of rows.")
+@click.option("--split", type=click.Choice(["train", "validation", "test"]), default="train", help="With --task: which split.")
+@click.option("--out", type=FILE, help="With --task: the folder to write.")
+def generate(
+    folder: Path | None, shard: int | None, task: str | None, overrides: tuple[str, ...], rows: int, split: str, out: Path | None
+) -> None:
+    """Make the rows of a described dataset, or of a task by hand.
+
+    \b
+      pipeline generate results/datasets/copy-train-60c593fb --shard 0
+      pipeline generate --task copy --set delay=200 --rows 100000 --out data/copy200
+    """
+    from pipeline.tasks.generate import generate_shard, seal_dataset
+
+    if (folder is None) == (task is None):
+        raise click.UsageError("expected either a dataset FOLDER or --task with --out")
+    if folder and (overrides or out):
+        raise click.UsageError("--set and --out belong to --task; the specification of FOLDER is in its dataset.yaml")
+    if folder is None:
+        if out is None:
+            raise click.UsageError("--task needs --out, the folder to write")
+        folder = out
+        shards = _describe_by_hand(str(task), overrides, rows, split, out)
+    else:
+        from pipeline.config.frozen import read_spec
+
+        shards = int(read_spec(folder / "dataset.yaml", "dataset")["shards"])
+    for index in range(shards) if shard is None else [shard]:
+        generate_shard(folder, index)
+    if shard is None:
+        seal_dataset(folder)
+
+
+def _describe_by_hand(task: str, overrides: tuple[str, ...], rows: int, split: str, out: Path) -> int:
+    from pipeline.cli.hand import document_with
+    from pipeline.config.frozen import write_spec
+    from pipeline.config.resolve import resolve
+    from pipeline.plan import dataset_of
+
+    document = document_with(task, Path("config.yaml"), tuple(f"task.{item}" for item in overrides), ignore_config=True)
+    dataset = dataset_of(resolve(document).experiments[0].members[0].point.task, split, rows)
+    write_spec(out / "dataset.yaml", dataset.spec)
+    return len(dataset.shards)
+
+
+@click.command()
+@click.argument("folder", type=FILE)
+def seal(folder: Path) -> None:
+    """Seal a dataset FOLDER: card and manifest of digests.
+
+    Every shard must be there.
+    """
+    from pipeline.tasks.generate import seal_dataset
+
+    seal_dataset(folder)
+
+
+@click.command()
+@click.argument("spec", type=FILE)
+@execution
+def train(spec: Path, threads: int | None, device: str | None) -> int:
+    """Train a run, from its newest checkpoint if it has one.
+
+    SPEC is results/runs/X/run.yaml. SIGTERM and SIGUSR1 save a checkpoint after the current step and leave with code 75; the same
+    command then goes on.
+    """
+    from pipeline.config.experiment import Runtime, Tracking
+    from pipeline.training.train import train as run_training
+
+    results = results_of(spec)
+    runtime, tracking = settings(results)
+    chosen = {key: value for key, value in (("threads", threads), ("device", device)) if value is not None}
+    code = run_training(spec, results, Runtime(**{**runtime, **chosen}), Tracking(**tracking))
+    if code == 0:
+        from pipeline.figures.run_curve import draw_run
+
+        draw_run(spec.parent)
+    return code
+
+
+@click.command()
+@click.argument("spec", type=FILE)
+@click.option("--data", type=FILE, multiple=True, required=True, help="A sealed dataset folder; may be given several times.")
+@click.option("--checkpoint", default="model", help="Which weights: model, or a label that learner.keep kept, for example best.")
+@click.option("--out", type=FILE, required=True, help="The Parquet table to write, a row per example.")
+@execution
+def evaluate(spec: Path, data: tuple[Path, ...], checkpoint: str, out: Path, threads: int | None, device: str | None) -> None:
+    """Measure a run on held-out datasets.
+
+    SPEC is results/runs/X/run.yaml.
+    """
+    from pipeline.config.frozen import read_spec
+
+    read_spec(spec, "run")
+    from pipeline.evaluation.evaluate import evaluate as measure
+
+    runtime, _ = settings(results_of(spec))
+    measure(spec, list(data), out, checkpoint, threads or runtime.get("threads", 1), device or runtime.get("device", "auto"))
+
+
+@click.command()
+@click.argument("spec", type=FILE)
+@click.option("--out", type=FILE, required=True, help="The Parquet table to write, a row per context length.")
+@execution
+def profile(spec: Path, out: Path, threads: int | None, device: str | None) -> None:
+    """Measure what a network costs: weights, state, speed, latency.
+
+    SPEC is results/profiles/X.yaml.
+    """
+    from pipeline.evaluation.profile import profile as measure
+
+    runtime, _ = settings(spec.resolve().parents[1])
+    measure(spec, out, threads or runtime.get("threads", 1), device or runtime.get("device", "auto"))
+
+
+@click.command()
+@click.argument("spec", type=FILE)
+def collect(spec: Path) -> None:
+    """Bring the runs of an experiment together into tables.
+
+    SPEC is results/experiments/X/experiment.yaml.
+    """
+    from pipeline.evaluation.collect import collect as gather
+
+    gather(spec, results_of(spec), spec.parent)
+
+
+@click.command()
+@click.argument("figure")
+@click.argument("experiment")
+def plot(figure: str, experiment: str) -> None:
+    """Draw one figure of a collected experiment, as SVG, PNG and CSV."""
+    from pipeline.config.catalogue import implementation
+    from pipeline.config.frozen import revive
+    from pipeline.storage.errors import UserError
+    from pipeline.workspace import read_frozen
+
+    plan = json.loads(read_frozen(RESULTS))
+    described = plan["experiments"].get(experiment)
+    if described is None or figure not in described["figures"]:
+        known = "; ".join(f"{', '.join(item['figures'])} of {name}" for name, item in plan["experiments"].items())
+        raise UserError(f"figure {figure} of {experiment}: not in the plan; expected {known}")
+    component = revive("figure", described["figures"][figure]["spec"])
+    folder = RESULTS / "experiments" / experiment
+    implementation(component)(folder, folder / figure, component, component.title or described["question"])

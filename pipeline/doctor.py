@@ -1,0 +1,71 @@
+"""What can be wrong with a machine or a results folder, looked at one by one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from pipeline.storage.errors import UserError
+
+Finding = tuple[str, bool, str]
+LOW_DISK = 1e9
+PACKAGES = ("snakemake", "torch", "pyarrow", "pydantic", "safetensors")
+OPTIONAL = ("mamba-ssm", "fla-core", "wandb")
+
+
+def examine(results: Path) -> Iterator[Finding]:
+    """Yield (what was looked at, whether it is well, what was found)."""
+    yield "python", (3, 11) <= sys.version_info[:2] < (3, 14), sys.version.split()[0]
+    for name in PACKAGES:
+        found = _version(name)
+        yield name, found is not None, found or "missing; run make setup"
+    yield "optional packages", True, ", ".join(f"{name} {_version(name) or 'not installed'}" for name in OPTIONAL)
+    yield _device()
+    yield "compiler", True, shutil.which("cc") or "none; the torch backends are used"
+    yield from _folder(results)
+    yield from _sealed(results)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _device() -> Finding:
+    import torch
+
+    name = torch.cuda.get_device_name() if torch.cuda.is_available() else "none; runs use the CPU"
+    return "gpu", True, f"{name} ({os.cpu_count()} CPUs)"
+
+
+def _folder(results: Path) -> Iterator[Finding]:
+    from pipeline.workspace import owner
+
+    existing = next(path for path in (results, *results.resolve().parents) if path.exists())
+    yield "writable", os.access(existing, os.W_OK), str(existing)
+    free = shutil.disk_usage(existing).free
+    yield "free disk", free > LOW_DISK, f"{free / 1e9:.1f} GB"
+    live = owner(results)
+    yield "owner", True, f"pid {live.get('pid')} on {live.get('host')}" if live else "no pipeline is running here"
+
+
+def _sealed(results: Path) -> Iterator[Finding]:
+    """Every sealed folder, verified file by file."""
+    from pipeline.storage.manifest import verify
+
+    manifests = sorted([*results.glob("datasets/*/manifest.json"), *results.glob("runs/*/manifest.json")])
+    damaged = []
+    for manifest in manifests:
+        try:
+            verify(manifest.parent)
+        except UserError as error:
+            damaged.append(str(error))
+    yield "sealed folders", not damaged, f"{len(manifests) - len(damaged)} of {len(manifests)} verified"
+    for line in damaged:
+        yield "sealed folders", False, line

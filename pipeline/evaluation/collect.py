@@ -1,0 +1,176 @@
+"""An experiment's tables, from what its runs left behind. Never imports torch.
+
+experiment.yaml + evaluations, histories, profiles  ->  results.parquet    a row per run and point of its evaluation
+                                                        curves.parquet     validation and training curves
+                                                        positions.parquet  accuracy by position of the answer
+                                                        table.md, .html    means and 95 % intervals over seeds
+timing.parquet of every run                         ->  timing.parquet     seconds; these differ from run to run of the same config
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from pipeline.config.frozen import read_spec
+from pipeline.evaluation.progress import MARKS, milestones
+from pipeline.evaluation.scores import metadata_columns, score_points, score_positions
+from pipeline.evaluation.summary import as_html, as_markdown, summary
+from pipeline.storage.atomic import write_text
+from pipeline.storage.digest import canonical_json
+from pipeline.storage.errors import UserError
+from pipeline.storage.tables import read_table, write_table
+
+Row = dict[str, Any]
+IDENTITY = (("experiment", pa.string()), ("run", pa.string()), ("label", pa.string()), ("variant", pa.string()), ("seed", pa.int64()))
+SCORES = (
+    ("rows", pa.int64()),
+    ("scored", pa.int64()),
+    ("tokens", pa.float64()),
+    ("accuracy", pa.float64()),
+    ("sequence_accuracy", pa.float64()),
+    ("loss", pa.float64()),
+    ("floor", pa.float64()),
+    ("loss_over_floor", pa.float64()),
+    ("bits", pa.float64()),
+    ("chance", pa.float64()),
+    ("parameters", pa.int64()),
+    ("state_bytes", pa.int64()),
+    *((f"{unit}_to_{mark}", pa.int64()) for unit in ("steps", "rows") for mark in MARKS),
+    ("solved", pa.bool_()),
+)
+
+
+class Member(NamedTuple):
+    """One run of an experiment with everything it left behind."""
+
+    entry: Row
+    spec: Row
+    evaluation: pa.Table
+    history: pa.Table
+    timing: pa.Table
+    profile: pa.Table
+
+    def identity(self, experiment: str) -> Row:
+        """The columns that say which run a row belongs to."""
+        return {"experiment": experiment, **{key: self.entry[key] for key in ("run", "label", "variant", "seed")}}
+
+
+def collect(experiment_yaml: Path, results: Path, out: Path) -> None:
+    """Write the tables of an experiment into the folder `out`.
+
+    All but timing.parquet are functions of the run's digested files: the same inputs give the same bytes. Raises MissingFileError or
+    CorruptFileError, naming the file, for an input that is not there or not readable.
+    """
+    spec = read_spec(experiment_yaml, "experiment")
+    members = [_read(entry, results) for entry in spec["runs"]]
+    if not members:
+        raise UserError(f"{experiment_yaml}: runs: expected at least one run, got none")
+    table = _results(spec, members)
+    write_table(out / "results.parquet", table)
+    write_table(out / "curves.parquet", _curves(spec["name"], members))
+    write_table(out / "positions.parquet", _positions(spec["name"], members))
+    write_table(out / "timing.parquet", _timing(spec["name"], members))
+    sections = summary(table)
+    write_text(out / "table.md", as_markdown(sections))
+    write_text(out / "table.html", as_html(spec["name"], sections))
+
+
+def _read(entry: Row, results: Path) -> Member:
+    run = results / "runs" / entry["run"]
+    return Member(
+        entry=entry,
+        spec=read_spec(run / "run.yaml"),
+        evaluation=read_table(results / "evaluations" / entry["run"] / f"{entry['evaluation']}.parquet"),
+        history=read_table(run / "history.parquet"),
+        timing=read_table(run / "timing.parquet"),
+        profile=read_table(results / "profiles" / f"{entry['network']}.parquet"),
+    )
+
+
+def _results(spec: Row, members: list[Member]) -> pa.Table:
+    points = _point_columns(members)
+    assert not {name for name, _ in SCORES} & set(points), "a metadata column has the name of a score"
+    trained = [f"{column}_{end}_trained" for column in points for end in ("least", "most")]
+    coordinates = {key: _uniform([member.entry["coordinates"].get(key) for member in members]) for key in spec["columns"]}
+    rows = []
+    for index, member in enumerate(members):
+        shared = member.identity(spec["name"]) | {key: values[index] for key, values in coordinates.items()}
+        shared |= {"floor": member.entry["floor"], "chance": member.entry["chance"]}
+        shared |= milestones(member.history) | _trained(member.spec["task"], points)
+        shared["parameters"] = member.profile.column("parameters")[0].as_py()
+        rows += [shared | point for point in score_points(member.evaluation, member.entry["floor"])]
+    fields = [*IDENTITY, *((key, values.type) for key, values in coordinates.items())]
+    fields += [*((column, pa.int64()) for column in points + trained), *SCORES]
+    note = canonical_json({"coordinates": spec["columns"], "points": points})
+    return pa.Table.from_pylist(rows, pa.schema(fields)).replace_schema_metadata({"recurlab": note})
+
+
+def _point_columns(members: list[Member]) -> list[str]:
+    """The metadata columns of all evaluations, in order of first appearance."""
+    return list(dict.fromkeys(column for member in members for column in metadata_columns(member.evaluation)))
+
+
+def _uniform(values: list[Any]) -> pa.Array:
+    """A swept key's values as one column: numbers, booleans or names as they are; a mixture, a list or a mapping as JSON text."""
+    kinds = {type(value) for value in values if value is not None}
+    if kinds == {int, float}:
+        return pa.array(values, pa.float64())
+    if len(kinds) > 1 or kinds & {dict, list}:
+        return pa.array([value if value is None or isinstance(value, str) else canonical_json(value) for value in values], pa.string())
+    return pa.array(values) if kinds else pa.array(values, pa.string())
+
+
+def _trained(task: Row, points: list[str]) -> Row:
+    """The least and most of every metadata column in the run's own training task, where the task has a field of that name."""
+    found: Row = {}
+    for column in points:
+        value = task.get(column)
+        bounds = (value.get("uniform") or value.get("log_uniform")) if isinstance(value, dict) else [value, value]
+        found |= dict(zip((f"{column}_least_trained", f"{column}_most_trained"), bounds or [None, None], strict=True))
+    return found
+
+
+def _curves(experiment: str, members: list[Member]) -> pa.Table:
+    tables = []
+    for member in members:
+        names = member.history.column_names
+        drawn = [name for name in names if name in ("step", "rows", "level") or name.startswith(("train_", "validation_"))]
+        tables.append(_labelled(member.identity(experiment), member.history.select(drawn)))
+    return _joined(tables)
+
+
+def _positions(experiment: str, members: list[Member]) -> pa.Table:
+    tables = []
+    for member in members:
+        fields = [*((name, pa.int64()) for name in metadata_columns(member.evaluation)), ("position", pa.int64()), ("rows", pa.int64())]
+        schema = pa.schema([*fields, ("accuracy", pa.float64())])
+        tables.append(_labelled(member.identity(experiment), pa.Table.from_pylist(score_positions(member.evaluation), schema)))
+    return _joined(tables)
+
+
+def _timing(experiment: str, members: list[Member]) -> pa.Table:
+    seconds = [(f"seconds_to_{mark}", pa.float64()) for mark in MARKS]
+    schema = pa.schema([*IDENTITY, ("cpu_seconds", pa.float64()), ("wall_seconds", pa.float64()), *seconds])
+    return pa.Table.from_pylist([member.identity(experiment) | _seconds(member) for member in members], schema)
+
+
+def _seconds(member: Member) -> Row:
+    """Seconds of the whole training, and CPU seconds until the validation that first reached each mark."""
+    found: Row = {f"{clock}_seconds": max(member.timing.column(f"{clock}_seconds").to_pylist(), default=None) for clock in ("cpu", "wall")}
+    seconds = dict(zip(member.timing.column("step").to_pylist(), member.timing.column("cpu_seconds").to_pylist(), strict=True))
+    steps = milestones(member.history)
+    return found | {f"seconds_to_{mark}": seconds.get(steps[f"steps_to_{mark}"]) for mark in MARKS}
+
+
+def _labelled(identity: Row, table: pa.Table) -> pa.Table:
+    """The table with the columns that say which run its rows belong to."""
+    fields = [(name, kind) for name, kind in IDENTITY if name not in table.column_names]
+    front = [pa.repeat(pa.scalar(identity[name], kind), table.num_rows) for name, kind in fields]
+    return pa.table([*front, *table.columns], names=[*(name for name, _ in fields), *table.column_names])
+
+
+def _joined(tables: list[pa.Table]) -> pa.Table:
+    return pa.concat_tables(tables, promote_options="permissive").combine_chunks()

@@ -1,0 +1,99 @@
+"""A trained network measured on held-out rows: a row of scores per example.
+
+B: rows of a batch. T: tokens of its longest row. C: classes. N: scored positions of the batch, row after row.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from pipeline.config.catalogue import implementation
+from pipeline.config.frozen import read_spec, revive
+from pipeline.evaluation.model import load_model
+from pipeline.evaluation.scores import FIRST, LAST
+from pipeline.learners.sampler import Batch, sequential_batches
+from pipeline.storage.errors import UserError
+from pipeline.storage.loader import Rows, open_rows
+from pipeline.storage.tables import write_table
+from pipeline.training.device import prepare
+
+if TYPE_CHECKING:
+    from pipeline.tasks.base import TokenTask
+
+BATCH_TOKENS = 16_384
+"""Tokens of a batch at most, padding counted; a longer row is a batch of its own."""
+
+
+def evaluate(spec_path: Path, datasets: list[Path], out: Path, checkpoint: str = "model", threads: int = 1, device: str = "auto") -> None:
+    """Measure the run of `results/runs/{run}/run.yaml` on sealed datasets and write a row per example to `out`, in the datasets' order.
+
+    Columns: see `pipeline.evaluation.scores`. Raises MissingFileError or CorruptFileError, naming the file, when the run or a dataset is
+    not finished or not intact, and UserError when the network cannot read a dataset.
+    """
+    place = prepare(threads, device)
+    network, config = load_model(spec_path.parent, checkpoint)
+    network.to(place)
+    tables = [_measure(network, config, folder, place) for folder in datasets]
+    write_table(out, pa.concat_tables(tables, promote_options="default").combine_chunks())
+
+
+def _measure(network: nn.Module, config: dict[str, Any], folder: Path, device: torch.device) -> pa.Table:
+    spec = read_spec(folder / "dataset.yaml", "dataset")
+    task = revive("task", spec["task"])
+    rows = open_rows(folder)
+    _check(config, task, rows)
+    return score_rows(network, implementation(task)(task), rows, spec["id"], device)
+
+
+def _check(config: dict[str, Any], task: Any, rows: Rows) -> None:
+    """Refuse a dataset that the network cannot read."""
+    for kind, expected in (("vocabulary", config["vocabulary"]), ("classes", config["classes"])):
+        found = getattr(task, kind)
+        if found != expected:
+            raise UserError(f"{rows.name}: {kind} of {found}, but the network of {config['run']} was made for {expected}")
+    longest, context = int(rows.lengths.max(initial=0)), config["network"]["context"]
+    if longest > context:
+        raise UserError(f"{rows.name}: a row of {longest} tokens, but the network of {config['run']} has a context of {context}")
+
+
+def score_rows(network: Any, task: TokenTask, rows: Rows, name: str, device: torch.device) -> pa.Table:
+    """The scores of every row of a dataset, in its order; `name` goes into the column dataset."""
+    batch = max(1, BATCH_TOKENS // max(1, int(rows.lengths.max(initial=1))))
+    tables = [_score_batch(network, task, item, device) for item in sequential_batches(rows, batch)]
+    if not tables:
+        raise UserError(f"{name}: no rows; expected at least one to measure")
+    table = pa.concat_tables(tables)
+    table = table.take(np.argsort(table.column("row").to_numpy(), kind="stable")).combine_chunks()
+    sizes = {length: network.state_bytes(length) for length in np.unique(table.column("tokens").to_numpy()).tolist()}
+    state = pa.array([sizes[length] for length in table.column("tokens").to_pylist()], pa.int64())
+    table = table.add_column(table.column_names.index("scored"), "state_bytes", state)
+    return table.add_column(0, "dataset", pa.array([name] * len(table)))
+
+
+@torch.inference_mode()
+def _score_batch(network: nn.Module, task: TokenTask, batch: Batch, device: torch.device) -> pa.Table:
+    logits_BTC, _ = network(batch.tokens_BT.to(device), length_B=batch.length_B.to(device))
+    hit_BT, loss_BT = _answers(logits_BTC, batch.labels_BT)
+    scores = task.score((batch.labels_BT >= 0).numpy(), hit_BT, loss_BT)
+    metadata = {key: pa.array(np.asarray(values, np.int32)) for key, values in batch.columns.items() if key != "row"}
+    assert not set(FIRST + LAST) & set(metadata), "a metadata column has the name of a score"
+    row = pa.array(np.asarray(batch.columns["row"], np.int32))
+    return pa.table({"row": row, **metadata, "tokens": pa.array(batch.length_B.numpy().astype(np.int32)), **scores})
+
+
+def _answers(logits_BTC: Tensor, labels_BT: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Whether the likeliest class is the label, and the cross-entropy in nats, at every scored position; zero elsewhere."""
+    position_N = (labels_BT.flatten() >= 0).nonzero().squeeze(1)
+    labels_N = labels_BT.flatten()[position_N]
+    logits_NC = logits_BTC.flatten(0, 1)[position_N.to(logits_BTC.device)].float().cpu()
+    hit_BT, loss_BT = np.zeros(labels_BT.shape, bool), np.zeros(labels_BT.shape, np.float32)
+    hit_BT.reshape(-1)[position_N.numpy()] = (logits_NC.argmax(-1) == labels_N).numpy()
+    loss_BT.reshape(-1)[position_N.numpy()] = cross_entropy(logits_NC, labels_N, reduction="none").numpy()
+    return hit_BT, loss_BT

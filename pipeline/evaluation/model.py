@@ -1,0 +1,41 @@
+"""A trained network back from its run's folder, every byte verified."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from pipeline.config.frozen import revive
+from pipeline.networks.build import build
+from pipeline.storage.errors import ForeignSpecError, UserError
+from pipeline.storage.manifest import verify
+from pipeline.training.state import read_tensors
+
+
+def load_model(run: Path, checkpoint: str = "model") -> tuple[nn.Module, dict[str, Any]]:
+    """The network of `results/runs/{run}` with its weights, ready to answer, on the CPU; and what model/config.json says of it.
+
+    checkpoint: `model`, the weights that learner.select named, or the label of another kept checkpoint. Raises MissingFileError or
+    CorruptFileError for a run that is not finished or not intact, UserError for a label it did not keep.
+    """
+    verify(run)
+    config = json.loads((run / "model" / "config.json").read_text(encoding="utf-8"))
+    file = run / "model" / _file(run, config, checkpoint)
+    network = build(revive("network", config["network"]), config["vocabulary"], config["classes"], seed=0)
+    try:
+        network.load_state_dict(read_tensors(file))
+    except RuntimeError:
+        raise ForeignSpecError(f"{file}: tensors of another network than this version builds; run the workflow again") from None
+    return network.eval(), config
+
+
+def _file(run: Path, config: dict[str, Any], checkpoint: str) -> str:
+    kept = config["checkpoints"]
+    if checkpoint == "model":
+        return "model.safetensors"
+    if checkpoint not in kept:
+        raise UserError(f"{run.name}: checkpoint {checkpoint}: not kept; expected model or one of {', '.join(kept)}")
+    return kept[checkpoint]["file"]

@@ -1,0 +1,193 @@
+"""The tables a reader sees: means and 95 % intervals over seeds, per network and point, as Markdown and as one HTML page."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable
+from html import escape
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from pipeline.evaluation.progress import MARKS
+from pipeline.evaluation.statistics import Summary, summarise
+
+Row = dict[str, Any]
+NOTHING = "–"
+STYLE = """
+body { font: 15px/1.5 ui-sans-serif, system-ui, sans-serif; color: #1f2937; background: #fff; }
+body { max-width: 72rem; margin: 2rem auto; padding: 0 1.5rem; }
+h1 { font-size: 1.35rem; font-weight: 600; margin: 0 0 1.5rem; }
+h2 { font-size: 1.05rem; font-weight: 600; margin: 2rem 0 0.2rem; }
+p { margin: 0 0 0.7rem; color: #6b7280; font-size: 0.87rem; }
+div { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.9rem; }
+th, td { padding: 0.3rem 0.9rem; text-align: right; white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; padding-left: 0.2rem; }
+thead th { border-top: 1.5px solid #1f2937; border-bottom: 1px solid #1f2937; font-weight: 600; }
+tbody tr:last-child td { border-bottom: 1.5px solid #1f2937; }
+tbody tr.reference td { border-top: 1px solid #d1d5db; color: #6b7280; font-style: italic; }
+small { color: #6b7280; font-size: 0.8rem; }
+""".strip()
+
+
+class Section(NamedTuple):
+    """One table: a heading, how to read it, and cells of text. An interval follows its mean in square brackets."""
+
+    title: str
+    note: str
+    header: list[str]
+    body: list[list[str]]
+    reference: list[str] | None = None
+    """Last row: what needs no network (chance, the memoryless floor)."""
+
+
+def summary(results: pa.Table) -> list[Section]:
+    """The tables of an experiment: accuracy at every point, all scores at the hardest point, learning and cost."""
+    points = json.loads(results.schema.metadata[b"recurlab"])["points"]
+    rows = results.to_pylist()
+    labels = list(dict.fromkeys(row["label"] for row in rows))
+    places = sorted({tuple(row[name] for name in points) for row in rows}, key=_missing_last)
+    at = {label: {place: _select(rows, points, label, place) for place in places} for label in labels}
+    return [_accuracy(at, points, places, rows), _hardest(at, points, places[-1]), _learning(rows)]
+
+
+def _missing_last(place: tuple[Any, ...]) -> list[tuple[bool, Any]]:
+    return [(value is None, value or 0) for value in place]
+
+
+def _select(rows: list[Row], points: list[str], label: str, place: tuple[Any, ...]) -> list[Row]:
+    return [row for row in rows if row["label"] == label and tuple(row[name] for name in points) == place]
+
+
+def _accuracy(at: dict[str, Any], points: list[str], places: list[tuple[Any, ...]], rows: list[Row]) -> Section:
+    varying = [index for index in range(len(points)) if len({place[index] for place in places}) > 1]
+    heads = [", ".join(f"{points[index]} {place[index]}" for index in varying) or "accuracy" for place in places]
+    body = [[label, *(_percent(found[place], "accuracy") for place in places), _seeds(found.values())] for label, found in at.items()]
+    chance = [_span([100 * row["chance"] for found in at.values() for row in found[place]]) for place in places]
+    fixed = [f"{points[index]} {places[0][index]}" for index in range(len(points)) if index not in varying]
+    examples = _span([row["rows"] for row in rows], "{:,.0f}")
+    note = ["Mean over seeds [95 % bootstrap interval]", *fixed, f"{examples} held-out rows per point and seed"]
+    return Section("Symbol accuracy (%)", "; ".join(note) + ".", ["network", *heads, "seeds"], body, ["chance", *chance, ""])
+
+
+def _hardest(at: dict[str, Any], points: list[str], place: tuple[Any, ...]) -> Section:
+    chosen = {label: found[place] for label, found in at.items()}
+    where = ", ".join(f"{name} {value}" for name, value in zip(points, place, strict=True)) or "the only point"
+    scores = ["symbols (%)", "whole rows (%)", "loss (nats per symbol)", "loss / floor", "bits recalled per row"]
+    body = [
+        [
+            label,
+            _percent(rows, "accuracy"),
+            _percent(rows, "sequence_accuracy"),
+            _mean(rows, "loss", _significant),
+            _mean(rows, "loss_over_floor", _significant),
+            _mean(rows, "bits", "{:.1f}".format),
+            _span([row["state_bytes"] for row in rows], "{:,.0f}"),
+        ]
+        for label, rows in chosen.items()
+    ]
+    every = [row for rows in chosen.values() for row in rows]
+    whole = [100 * row["chance"] ** (row["scored"] / row["rows"]) for row in every]
+    chance, loss = _span([100 * row["chance"] for row in every]), _span([row["floor"] for row in every], "{:.3f}")
+    floor = ["memoryless floor", chance, _span(whole, "{:.2g}"), loss, "1.00", "0.0", "0"]
+    note = "Mean over seeds [95 % bootstrap interval]. The floor is the best that is possible without memory."
+    return Section(f"At the hardest point: {where}", note, ["network", *scores, "state (bytes)"], body, floor)
+
+
+def _learning(rows: list[Row]) -> Section:
+    runs = {(row["label"], row["run"]): row for row in rows}
+    labels = dict.fromkeys(label for label, _ in runs)
+    chosen = {label: [row for (owner, _), row in runs.items() if owner == label] for label in labels}
+    header = ["network", "parameters", *(f"rows to {mark} %" for mark in MARKS), "solved"]
+    body = [
+        [label, _span([row["parameters"] for row in rows], "{:,.0f}"), *(_reached(rows, mark) for mark in MARKS), _solved(rows)]
+        for label, rows in chosen.items()
+    ]
+    note = (
+        "Median of the training rows seen at the first validation that reached each accuracy (how many of the seeds reached it). "
+        "Solved: 99 % at two validations in a row."
+    )
+    return Section("Learning", note, header, body)
+
+
+def _percent(rows: list[Row], key: str) -> str:
+    return _mean(rows, key, lambda value: f"{100 * value:.1f}")
+
+
+def _mean(rows: list[Row], key: str, write: Callable[[float], str]) -> str:
+    found = summarise(row[key] for row in rows)
+    return NOTHING if math.isnan(found.mean) else write(found.mean) + _interval(found, write)
+
+
+def _interval(found: Summary, write: Callable[[float], str]) -> str:
+    return "" if math.isnan(found.low) else f" [{write(found.low)}, {write(found.high)}]"
+
+
+def _significant(value: float) -> str:
+    return f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
+
+
+def _span(values: Iterable[float | None], write: str = "{:.1f}") -> str:
+    """One value where all are equal, else least–most."""
+    known = [value for value in values if value is not None]
+    ends = dict.fromkeys(write.format(end) for end in (min(known), max(known))) if known else [NOTHING]
+    return "–".join(ends)
+
+
+def _seeds(selections: Iterable[list[Row]]) -> str:
+    return _span([len(rows) for rows in selections], "{:.0f}")
+
+
+def _reached(rows: list[Row], mark: int) -> str:
+    reached = sorted(row[f"rows_to_{mark}"] for row in rows if row[f"rows_to_{mark}"] is not None)
+    if not reached:
+        return f"{NOTHING} (0/{len(rows)})"
+    middle = (reached[(len(reached) - 1) // 2] + reached[len(reached) // 2]) / 2
+    return f"{middle:,.0f} ({len(reached)}/{len(rows)})"
+
+
+def _solved(rows: list[Row]) -> str:
+    return f"{sum(bool(row['solved']) for row in rows)}/{len(rows)}"
+
+
+def as_markdown(sections: list[Section]) -> str:
+    """The tables as GitHub-flavoured Markdown."""
+    return "\n".join(_markdown(section) for section in sections)
+
+
+def _markdown(section: Section) -> str:
+    rows = [*section.body, *([section.reference] if section.reference else [])]
+    lines = [_line(section.header), _line(["---", *["---:"] * (len(section.header) - 1)]), *map(_line, rows)]
+    return "\n".join([f"## {section.title}", "", section.note, "", *lines, ""])
+
+
+def _line(cells: list[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def as_html(title: str, sections: list[Section]) -> str:
+    """The tables as one page that needs nothing else."""
+    head = f'<meta charset="utf-8">\n<title>{escape(title)}</title>\n<style>\n{STYLE}\n</style>'
+    body = "\n".join(_html(section) for section in sections)
+    return f'<!doctype html>\n<html lang="en">\n<head>\n{head}\n</head>\n<body>\n<h1>{escape(title)}</h1>\n{body}\n</body>\n</html>\n'
+
+
+def _html(section: Section) -> str:
+    head = "".join(f"<th>{escape(cell)}</th>" for cell in section.header)
+    lines = [_html_row(cells) for cells in section.body]
+    if section.reference:
+        lines.append(_html_row(section.reference, ' class="reference"'))
+    table = f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n" + "\n".join(lines) + "\n</tbody>\n</table>"
+    return f"<h2>{escape(section.title)}</h2>\n<p>{escape(section.note)}</p>\n<div>{table}</div>"
+
+
+def _html_row(cells: list[str], attributes: str = "") -> str:
+    return f"<tr{attributes}>" + "".join(f"<td>{_quiet(escape(cell))}</td>" for cell in cells) + "</tr>"
+
+
+def _quiet(cell: str) -> str:
+    """Intervals in small print."""
+    mean, bracket, rest = cell.partition(" [")
+    return f"{mean} <small>[{rest}</small>" if bracket else cell

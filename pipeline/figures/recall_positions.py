@@ -1,0 +1,107 @@
+"""Accuracy at each position of the answer and each delay: a heat map per network."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, cast
+
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from pipeline.config.figures import RecallPositions
+from pipeline.figures import style
+from pipeline.figures.frames import Frame, Results, read, read_results
+
+CELL = 0.26
+COLUMNS = 3
+PANEL = {1: 3.2, 2: 2.5, 3: 1.65}
+"""Width of a panel by the number of columns, inches."""
+
+
+def draw(experiment: Path, out: Path, figure: RecallPositions, title: str) -> None:
+    """Draw positions.parquet of the folder `experiment`, means over seeds, to `out`.svg, .png and .csv."""
+    results = read_results(experiment)
+    shown = _shown(read(experiment, "positions"), results)
+    points = shown["point"].drop_duplicates().tolist()
+    columns = min(COLUMNS, len(results.looks))
+    rows = math.ceil(len(results.looks) / columns)
+    with style.page():
+        height = min(2.6, max(1.4 if rows == 1 else 0.9, CELL * len(points)))
+        names = {label: style.wrap(label, PANEL[columns], 9.5) for label in results.looks}
+        chart, axes = _canvas(title, (rows, columns), height, points, max(map(len, names.values())))
+        for index, label in enumerate(results.looks):
+            _panel(axes.flat[index], shown[shown["label"] == label], points, "\n".join(names[label]))
+        for axis in axes.flat[len(results.looks) :]:
+            axis.set_visible(False)
+        _name_axes(axes, results, len(results.looks))
+        _bar(chart, axes, results)
+        style.save(chart, out, shown)
+
+
+def _shown(positions: Frame, results: Results) -> Frame:
+    """Mean over seeds in %, positions counted from 1, points in order."""
+    by = [*results.points, "label", "position"]
+    shown = positions.groupby(by, as_index=False)["accuracy"].agg(accuracy="mean", seeds="count").sort_values(by, kind="stable")
+    shown["accuracy"] *= 100
+    shown["position"] += 1
+    varying = results.varying or ["delay"]
+    shown.insert(0, "point", [" · ".join(f"{value:,}" for value in values) for values in shown[varying].itertuples(index=False)])
+    return shown
+
+
+def _canvas(title: str, shape: tuple[int, int], height: float, points: list[str], lines: int) -> tuple:
+    rows, columns = shape
+    left = max(style.text_width(point) for point in points) + 0.5
+    head = 0.1 + 0.18 * lines
+    size = (style.PLOT_WIDTH if columns > 1 else PANEL[1], height * rows + (head + 0.06) * (rows - 1))
+    return style.canvas(title, size, shape, 1.4, left=left, head=head, hspace=(head + 0.06) / height, wspace=0.12, sharex=True, sharey=True)
+
+
+def _panel(axis: Axes, frame: Frame, points: list[str], label: str) -> None:
+    grid = frame.pivot(index="point", columns="position", values="accuracy").reindex(points)
+    gap = 0.4 if grid.size < 400 else 0
+    # Ticks are set below: seaborn would draw the whole figure to choose them.
+    quick: Any = {"cbar": False, "xticklabels": False, "yticklabels": False}
+    sns.heatmap(grid, ax=axis, vmin=0, vmax=100, cmap="viridis", linewidths=gap, linecolor="white", **quick)
+    axis.grid(visible=False)
+    axis.set_facecolor(style.PALE if grid.isna().any(axis=None) else "none")
+    axis.set_title(label, loc="left", pad=4)
+    axis.set(xlabel="", ylabel="")
+    axis.tick_params(length=0)
+    _thin(axis, grid)
+
+
+def _thin(axis: Axes, grid: Frame) -> None:
+    """Tick labels that do not touch: at most ten of either kind."""
+    for axis_of, names in ((axis.xaxis, list(grid.columns)), (axis.yaxis, list(grid.index))):
+        step = math.ceil(len(names) / 10)
+        axis_of.set_ticks([index + 0.5 for index in range(0, len(names), step)], [str(name) for name in names[::step]], rotation=0)
+
+
+def _name_axes(axes: Any, results: Results, panels: int) -> None:
+    names = " · ".join(f"{name} (tokens)" if name == "delay" else name for name in results.varying or ["delay"])
+    rows, columns = axes.shape
+    for row in range(rows):
+        axes[row, 0].set_ylabel(names)
+    for column in range(columns):
+        lowest = max(row for row in range(rows) if row * columns + column < panels)
+        axes[lowest, column].set_xlabel("position in the answer")
+        axes[lowest, column].tick_params(labelbottom=True)
+
+
+def _bar(chart: Figure, axes: Any, results: Results) -> None:
+    """One colour bar for all panels, chance marked on it."""
+    box, last = axes[0, -1].get_position(), axes[min(1, len(axes) - 1), 0].get_position()
+    width, high = chart.get_size_inches()
+    rows_height = (box.y1 - last.y0) * high
+    bar_axis = chart.add_axes((box.x1 + 0.16 / width, last.y0, 0.13 / width, box.y1 - last.y0))
+    bar = chart.colorbar(axes[0, 0].collections[0], cax=bar_axis)
+    bar.set_label("symbol accuracy (%)")
+    cast(Any, bar.outline).set_visible(False)
+    chances = sorted(100 * results.rows["chance"].unique())
+    step = 20 if rows_height > 1.8 else 50
+    ticks = [tick for tick in range(0, 101, step) if all(abs(tick - chance) > 8 for chance in chances)]
+    bar.set_ticks([*ticks, *chances], labels=[*map(str, ticks), *(f"{chance:.3g} chance" for chance in chances)])
+    bar_axis.hlines(chances, 0, 1, color="white", lw=1.4)

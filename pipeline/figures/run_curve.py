@@ -1,0 +1,76 @@
+"""One run's own learning curve, beside its weights: loss, accuracy and, where there is a curriculum, its level."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import EngFormatter
+
+from pipeline.config.frozen import read_spec, revive
+from pipeline.figures import style
+from pipeline.figures.style import COLOURS, GREY, Tag
+from pipeline.storage.tables import read_table
+
+LEAST_LOSS = 1e-6
+VALIDATION, TRAINING = COLOURS[0], COLOURS[4]
+
+
+def draw_run(run: Path) -> None:
+    """Draw history.parquet of a run's folder to curve.svg and curve.png there; run.yaml gives the title, chance and the floor."""
+    spec = read_spec(run / "run.yaml")
+    history = read_table(run / "history.parquet").to_pandas()
+    levels = "level" in history and history["level"].notna().any()
+    with style.page(light=True):
+        rows, right = 3 if levels else 2, style.margin(["chance 12.5 %"])
+        chart, axes = style.canvas(spec["id"], (style.PLOT_WIDTH, 1.8 * rows), (rows, 1), right, sharex=True, hspace=0.14)
+        task = revive("task", spec["task"])
+        _loss(axes[0, 0], history, task)
+        _accuracy(axes[1, 0], history, task)
+        if levels:
+            _level(axes[2, 0], history, spec["learner"]["curriculum"]["column"])
+        axes[-1, 0].set_xlabel("training rows seen")
+        axes[-1, 0].set_xlim(0, None)
+        axes[-1, 0].xaxis.set_major_formatter(EngFormatter(sep=""))
+        chart.align_ylabels()
+        style.save_picture(chart, run / "curve")
+
+
+def _loss(axis: Axes, history: Any, task: Any) -> None:
+    axis.set_yscale("log")
+    tags = _lines(axis, history["rows"], _pair(history, "loss"), 1.0)
+    axis.axhline(task.floor, color=GREY, lw=1, ls=(0, (2, 2)), zorder=1)
+    axis.set_ylabel("loss\n(nats per symbol)")
+    style.plain_log(axis)
+    style.tag_ends(axis, [*tags, Tag(f"floor {task.floor:.3g}", task.floor, GREY)])
+
+
+def _accuracy(axis: Axes, history: Any, task: Any) -> None:
+    axis.set_ylim(-2, 102)
+    tags = _lines(axis, history["rows"], _pair(history, "accuracy"), 100.0)
+    axis.axhline(100 * task.chance, color=GREY, lw=1, ls=(0, (2, 2)), zorder=1)
+    axis.set_ylabel("symbol\naccuracy (%)")
+    style.tag_ends(axis, [*tags, Tag(f"chance {100 * task.chance:.3g} %", 100 * task.chance, GREY)])
+
+
+def _pair(history: Any, figure: str) -> dict[str, Any]:
+    return {"training": history.get(f"train_{figure}"), "validation": history.get(f"validation_{figure}")}
+
+
+def _lines(axis: Axes, rows: Any, columns: dict[str, Any], scale: float) -> list[Tag]:
+    tags = []
+    for (kind, values), (colour, width) in zip(columns.items(), ((TRAINING, 1.0), (VALIDATION, 1.8)), strict=True):
+        if values is None or values.notna().sum() == 0:
+            continue
+        known = values.notna()
+        drawn = (scale * values[known]).clip(lower=LEAST_LOSS)
+        axis.plot(rows[known], drawn, color=colour, lw=width, marker="o" if known.sum() == 1 else None)
+        tags.append(Tag(kind, float(drawn.iloc[-1]), colour))
+    return tags
+
+
+def _level(axis: Axes, history: Any, column: str) -> None:
+    axis.step(history["rows"], history["level"], where="post", color=VALIDATION)
+    axis.set_ylabel(f"curriculum:\n{column} up to")
+    axis.set_ylim(0, None)

@@ -1,0 +1,57 @@
+"""The report's captions: every figure says how to read it, and all captions render without a complaint, whatever a question contains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import pytest
+
+from pipeline.config.figures import FIGURES
+
+REPORT = Path(__file__).resolve().parents[2] / "workflow" / "report"
+QUESTION = "Does *this* gap_ matter, `really` | or not \\ at all?"
+BLOCK = "base:\n  task: {name: copy, delay: 100}\nsweep:\n  seed: [0, 1]\n"
+
+
+class Params(dict[str, Any]):
+    __getattr__ = dict.__getitem__
+
+
+class Category(NamedTuple):
+    name: str
+
+
+def render(name: str, params: Params) -> str:
+    """The caption as HTML, as Snakemake makes it; a complaint of the reStructuredText parser is an error."""
+    from docutils.core import publish_parts
+    from jinja2 import Environment
+
+    environment = Environment(trim_blocks=True, lstrip_blocks=True)
+    categories = {Category("copy"): {}}
+    links = "\n\n.. _copy: javascript:app.showCategory('copy')\n"
+    text = (REPORT / f"{name}.rst").read_text() + links
+    text = environment.from_string(text).render(snakemake=SimpleNamespace(params=params), categories=categories, files=[])
+    return str(publish_parts(text, writer="html", settings_overrides={"halt_level": 2}).get("html_body"))
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figures_caption_says_how_to_read_it(name: str) -> None:
+    reading = getattr(FIGURES[name], "reading", "")
+    page = render("figure", Params(question=QUESTION, block=BLOCK, reading=reading, figure={"name": name}))
+    assert len(reading) > 200
+    assert all(text in page for text in (QUESTION, BLOCK.strip(), reading[:60]))
+
+
+def test_the_tables_caption_shows_the_question_and_the_configuration() -> None:
+    page = render("table", Params(question=QUESTION, block=BLOCK))
+    assert all(text in page for text in (QUESTION, BLOCK.strip()))
+
+
+def test_the_table_needs_no_question() -> None:
+    assert "Cells are means over seeds" in render("table", Params(block=BLOCK))
+
+
+def test_the_description_links_to_every_experiment() -> None:
+    assert "app.showCategory(&#x27;copy&#x27;)" in render("workflow", Params()).replace("'", "&#x27;")
