@@ -1,0 +1,56 @@
+# Recurlab: config.yaml -> datasets -> training -> evaluation -> figures -> report.
+#   snakemake                              the default suite, config.yaml
+#   snakemake --config suite=FILE          another suite instead of it
+#   snakemake --report results/report.html
+
+import sys
+from pathlib import Path
+
+from snakemake.utils import min_version
+
+from pipeline.config.frozen import dump
+from pipeline.workspace import Workspace
+
+min_version("9.27")
+
+SUITE = Path((workflow.overwrite_configfiles or [config.get("suite", "config.yaml")])[0])
+WORKSPACE = Workspace.open(SUITE, Path("results"), main=workflow.is_main_process)
+PLAN = WORKSPACE.plan
+
+# Jobs call `pipeline`; outside a container it is the one installed beside the Snakemake that runs this file.
+shell.prefix(f"set -euo pipefail; PATH=$PATH:{Path(sys.executable).parent}; ")
+
+
+report: "workflow/report/workflow.rst"
+
+
+container: PLAN.runtime["container"]
+
+
+wildcard_constraints:
+    run=r"[a-z0-9-]+",
+    dataset=r"[a-z0-9-]+",
+    network=r"[a-z0-9-]+",
+    evaluation=r"[a-z0-9-]+",
+    shard=r"\d{5}",
+    experiment=r"[a-z0-9_]+",
+    figure=r"[a-z0-9_]+",
+
+
+localrules:
+    all,
+
+
+rule all:
+    input:
+        [f"results/{file}" for files in PLAN.files().values() for file in files],
+    message:
+        "Everything in {SUITE} is done"
+
+
+include: "workflow/rules/describe.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/profile.smk"
+include: "workflow/rules/figures.smk"

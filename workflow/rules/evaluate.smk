@@ -1,0 +1,30 @@
+# Measure every run on held-out rows it has never seen.
+
+
+rule evaluate:
+    input:
+        spec=ancient("results/runs/{run}/run.yaml"),
+        model="results/runs/{run}/manifest.json",
+        data=ancient(
+            lambda wc: [f"results/datasets/{dataset}/manifest.json" for dataset in PLAN.evaluation(wc.run, wc.evaluation).datasets]
+        ),
+    output:
+        table="results/evaluations/{run}/{evaluation}.parquet",
+    log:
+        "results/logs/evaluate/{run}/{evaluation}.log",
+    benchmark:
+        "results/benchmarks/evaluate/{run}-{evaluation}.tsv"
+    retries: 1
+    threads: PLAN.runtime["threads"]
+    resources:
+        cpus_per_task=PLAN.runtime["threads"],
+        mem_mb=PLAN.runtime["memory_mb"],
+        runtime=60,
+        gpu=PLAN.runtime["gpus"],
+    params:
+        datasets=lambda wc: PLAN.evaluation(wc.run, wc.evaluation).datasets,
+        data=lambda wc: [f"--data results/datasets/{name}" for name in PLAN.evaluation(wc.run, wc.evaluation).datasets],
+    message:
+        "Evaluate {wildcards.run}"
+    shell:
+        "pipeline evaluate {input.spec} {params.data} --out {output.table} --threads {threads} > {log} 2>&1"

@@ -1,0 +1,70 @@
+# Bring an experiment's runs together and draw them. A figure's module is its input: a change of the picture redraws the picture only.
+
+
+rule collect:
+    input:
+        spec="results/experiments/{experiment}/experiment.yaml",
+        evaluations=lambda wc: [f"results/evaluations/{item.run}/{item.id}.parquet" for item in PLAN.evaluations_of(wc.experiment)],
+        histories=lambda wc: [f"results/runs/{item.run}/history.parquet" for item in PLAN.evaluations_of(wc.experiment)],
+        timings=lambda wc: [f"results/runs/{item.run}/timing.parquet" for item in PLAN.evaluations_of(wc.experiment)],
+        profiles=lambda wc: [f"results/profiles/{name}.parquet" for name in PLAN.networks_of(wc.experiment)],
+        code=PLAN.code_of("collect", workflow.basedir),
+    output:
+        results="results/experiments/{experiment}/results.parquet",
+        curves="results/experiments/{experiment}/curves.parquet",
+        positions="results/experiments/{experiment}/positions.parquet",
+        timing="results/experiments/{experiment}/timing.parquet",
+        markdown="results/experiments/{experiment}/table.md",
+        html=report(
+            "results/experiments/{experiment}/table.html",
+            caption="../report/table.rst",
+            category="{experiment}",
+            labels={"figure": "table"},
+        ),
+    log:
+        "results/logs/collect/{experiment}.log",
+    benchmark:
+        "results/benchmarks/collect/{experiment}.tsv"
+    resources:
+        mem_mb=1000,
+        runtime=30,
+    params:
+        block=lambda wc: dump(PLAN.experiments[wc.experiment].block),
+    message:
+        "Collect {wildcards.experiment}"
+    shell:
+        "pipeline collect {input.spec} > {log} 2>&1"
+
+
+rule plot:
+    input:
+        results="results/experiments/{experiment}/results.parquet",
+        curves="results/experiments/{experiment}/curves.parquet",
+        positions="results/experiments/{experiment}/positions.parquet",
+        timing="results/experiments/{experiment}/timing.parquet",
+        code=lambda wc: PLAN.code_of("plot", workflow.basedir, wc.experiment, wc.figure),
+    output:
+        svg=report(
+            "results/experiments/{experiment}/{figure}.svg",
+            caption="../report/figure.rst",
+            category="{experiment}",
+            labels={"figure": "{figure}"},
+        ),
+        png="results/experiments/{experiment}/{figure}.png",
+        csv="results/experiments/{experiment}/{figure}.csv",
+    log:
+        "results/logs/plot/{experiment}/{figure}.log",
+    benchmark:
+        "results/benchmarks/plot/{experiment}-{figure}.tsv"
+    resources:
+        mem_mb=1000,
+        runtime=30,
+    params:
+        question=lambda wc: PLAN.experiments[wc.experiment].question,
+        figure=lambda wc: PLAN.experiments[wc.experiment].figures[wc.figure].spec,
+        reading=lambda wc: PLAN.experiments[wc.experiment].figures[wc.figure].reading,
+        block=lambda wc: dump(PLAN.experiments[wc.experiment].block),
+    message:
+        "Plot {wildcards.figure} of {wildcards.experiment}"
+    shell:
+        "pipeline plot {wildcards.figure} {wildcards.experiment} > {log} 2>&1"

@@ -1,0 +1,23 @@
+# Measure what each network costs. Alone on the machine: the job asks for every core, whatever it uses.
+
+
+rule profile:
+    input:
+        spec=ancient("results/profiles/{network}.yaml"),
+    output:
+        table="results/profiles/{network}.parquet",
+    log:
+        "results/logs/profile/{network}.log",
+    benchmark:
+        "results/benchmarks/profile/{network}.tsv"
+    threads: workflow.cores or 1
+    resources:
+        mem_mb=PLAN.runtime["memory_mb"],
+        runtime=30,
+        gpu=PLAN.runtime["gpus"],
+    params:
+        spec=lambda wc: PLAN.spec("network", wc.network),
+    message:
+        "Profile {wildcards.network}"
+    shell:
+        "pipeline profile {input.spec} --out {output.table} > {log} 2>&1"

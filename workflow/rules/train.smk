@@ -1,0 +1,33 @@
+# Train every run. Checkpoints live in results/checkpoints/, which no rule declares: Snakemake deletes an interrupted job's outputs.
+
+
+rule train:
+    input:
+        spec=ancient("results/runs/{run}/run.yaml"),
+        data=ancient(lambda wc: [f"results/datasets/{dataset}/manifest.json" for dataset in PLAN.runs[wc.run].data]),
+        parent=lambda wc: [f"results/runs/{parent}/manifest.json" for parent in PLAN.parents_of(wc.run)],
+    output:
+        config="results/runs/{run}/model/config.json",
+        weights="results/runs/{run}/model/model.safetensors",
+        history="results/runs/{run}/history.parquet",
+        timing="results/runs/{run}/timing.parquet",
+        environment="results/runs/{run}/environment.json",
+        curve=multiext("results/runs/{run}/curve", ".svg", ".png"),
+        manifest="results/runs/{run}/manifest.json",
+    log:
+        "results/logs/train/{run}.log",
+    benchmark:
+        "results/benchmarks/train/{run}.tsv"
+    retries: 1
+    threads: PLAN.runtime["threads"]
+    resources:
+        cpus_per_task=PLAN.runtime["threads"],
+        mem_mb=PLAN.runtime["memory_mb"],
+        runtime=PLAN.runtime["minutes"],
+        gpu=PLAN.runtime["gpus"],
+    params:
+        spec=lambda wc: PLAN.runs[wc.run].canonical,
+    message:
+        "Train {wildcards.run}"
+    shell:
+        "pipeline train {input.spec} --threads {threads} > {log} 2>&1"
