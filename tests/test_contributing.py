@@ -1,0 +1,151 @@
+"""What the docs tell contributors to write is run as it stands, and the commands they show exist."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import click
+import pytest
+from ruamel.yaml import YAML
+
+from pipeline.cli import cli
+from pipeline.cli.reference import cli_text
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+EXTENDING = REPOSITORY / "docs" / "extending.md"
+PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
+
+
+def block(title: str) -> str:
+    """The code block of docs/extending.md that is titled with a file name."""
+    found = re.findall(rf'^```\w+ title="{re.escape(title)}"\n(.*?)^```$', EXTENDING.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    assert len(found) == 1, f"{title}: {len(found)} blocks of this title"
+    return found[0]
+
+
+def run(folder: Path, *words: str, cwd: Path) -> str:
+    """Call python with what lies in `folder` before anything installed; its output, of which it may say nothing but good."""
+    environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, *words], cwd=cwd, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The documented mixer as an installed package: what `pip install` leaves in site-packages."""
+    site = tmp_path_factory.mktemp("site")
+    folder = site / "recurlab_leaky"
+    folder.mkdir()
+    (folder / "__init__.py").touch()
+    entry = block("pipeline/config/mixers.py").replace("pipeline.mixers.leaky:Leaky", "recurlab_leaky.leaky:Leaky")
+    (folder / "page.py").write_text(block("recurlab_leaky/page.py") + "\n\n" + entry, encoding="utf-8")
+    code = block("pipeline/mixers/leaky.py")
+    assert code.count("from pipeline.config.mixers import Leaky") == 1
+    (folder / "leaky.py").write_text(
+        code.replace("from pipeline.config.mixers import", "from recurlab_leaky.page import"), encoding="utf-8"
+    )
+    project = tomllib.loads(block("pyproject.toml"))["project"]
+    info = site / f"recurlab_leaky-{project['version']}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n", encoding="utf-8")
+    groups = [
+        f"[{group}]\n" + "\n".join(f"{key} = {value}" for key, value in entries.items())
+        for group, entries in project["entry-points"].items()
+    ]
+    (info / "entry_points.txt").write_text("\n".join(groups) + "\n", encoding="utf-8")
+    return site
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the package with the documented entry and file in it, and nothing else edited."""
+    folder = tmp_path_factory.mktemp("tree")
+    shutil.copytree(REPOSITORY / "pipeline", folder / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
+    page = folder / "pipeline" / "config" / "mixers.py"
+    text = page.read_text(encoding="utf-8")
+    assert text.count("\nMIXERS = ") == 1
+    page.write_text(text.replace("\nMIXERS = ", f"\n{block('pipeline/config/mixers.py')}\n\nMIXERS = "), encoding="utf-8")
+    (folder / "pipeline" / "mixers" / "leaky.py").write_text(block("pipeline/mixers/leaky.py"), encoding="utf-8")
+    return folder
+
+
+def test_the_documented_mixer_is_in_the_catalogue(package: Path, tmp_path: Path) -> None:
+    assert re.search(r"^ +leaky +Leaky integrator", run(package, "-m", "pipeline", "list", "mixers", cwd=tmp_path), re.MULTILINE)
+    shown = run(package, "-m", "pipeline", "show", "leaky", cwd=tmp_path)
+    assert re.search(r"^horizon +100 +longest initial time constant, in steps \(>= 2\)$", shown, re.MULTILINE)
+
+
+def test_the_documented_mixer_keeps_the_contracts(package: Path) -> None:
+    words = (
+        "-m",
+        "pytest",
+        "tests/mixers/test_contract.py",
+        "tests/learners/test_matrix.py",
+        "-k",
+        "leaky",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+    )
+    passed = re.search(r"(\d+) passed", run(package, *words, cwd=REPOSITORY))
+    assert passed
+    assert int(passed.group(1)) >= 20, "the contract tests did not pick it up"
+
+
+@pytest.mark.parametrize("place", ["package", "tree"])
+def test_the_documented_mixer_trains(place: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    sizes = [
+        "task.delay=4",
+        "task.symbols=2",
+        "network.width=8",
+        "learner.steps=6",
+        "learner.batch=4",
+        "learner.validation_rows=8",
+        "evaluate.rows=8",
+    ]
+    words = [word for size in ("network.mixer.name=leaky", "network.mixer.horizon=10", *sizes) for word in ("--set", size)]
+    table = run(request.getfixturevalue(place), "-m", "pipeline", "try", "copy", *words, "--out", str(tmp_path / "out"), cwd=tmp_path)
+    assert re.search(r"^\| leaky \|", table, re.MULTILINE)
+    assert (tmp_path / "out" / "runs").exists()
+
+
+def commands(path: Path) -> list[str]:
+    """Every `pipeline ...` line of a page's bash blocks, without its comment."""
+    blocks = re.findall(r"^```bash\n(.*?)^```$", path.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE) if path.exists() else []
+    return [line for block in blocks for line in block.splitlines() if line.startswith("pipeline ")]
+
+
+@pytest.mark.parametrize("line", sorted({line for path in PAGES for line in commands(path)}))
+def test_every_command_shown_exists_with_its_options(line: str) -> None:
+    name, *words = shlex.split(line, comments=True)[1:]
+    command = cli.commands[name]
+    with click.Context(cli, info_name="pipeline", **cli.context_settings) as top:
+        command.make_context(name, words, parent=top)
+
+
+def test_the_recipe_in_the_docs_is_the_one_that_runs() -> None:
+    page = (REPOSITORY / "docs" / "families" / "memory.md").read_text(encoding="utf-8")
+    written, preset = (
+        YAML(typ="safe", pure=True).load(text) for text in re.findall(r"^```yaml\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    )
+    base = YAML(typ="safe", pure=True).load((REPOSITORY / "config.yaml").read_text(encoding="utf-8"))["experiments"]["copy"]["base"]
+    assert written == {key: base[key] for key in ("task", "network", "learner")}
+    path = REPOSITORY / "workflow" / "presets" / f"{base['learner']['preset']}.yaml"
+    assert preset == YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+
+
+def test_the_command_line_page_is_in_step() -> None:
+    page = (REPOSITORY / "docs" / "reference" / "cli.md").read_text(encoding="utf-8")
+    assert page == cli_text(cli), "run `pipeline schema --write`"
+
+
+def test_contributing_stays_short() -> None:
+    assert len((REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8").splitlines()) < 80
