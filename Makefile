@@ -7,6 +7,8 @@ BIN := .venv/bin
 READY := .venv/.ready
 # pip's own variable, so that packages pip finds in a local folder are found by uv as well; empty elsewhere.
 UV := UV_FIND_LINKS="$${PIP_FIND_LINKS:-}" $(BIN)/uv pip install --quiet --python .venv --constraint constraints.txt
+# A workflow is many short processes: without compiled bytecode each would compile torch's Python anew, five seconds at a time.
+unexport PYTHONDONTWRITEBYTECODE
 ON_PATH := PATH="$(CURDIR)/$(BIN):$$PATH"
 
 .PHONY: all setup test lint docs lock clean
