@@ -55,16 +55,16 @@ def read(experiment: Path, name: str) -> Frame:
 
 
 def over_seeds(rows: Frame, by: list[str], value: str, scale: float = 1.0) -> Frame:
-    """Seeds, mean and 95 % interval of a column for every combination of the columns `by`, in order of first appearance."""
+    """A column's seeds, mean, sd, standard error and 95 % interval for every combination of the columns `by`, in order of first appearance."""
     found = [
         dict(zip(by, key, strict=True)) | _scaled(group[value].tolist(), scale) for key, group in rows.groupby(by, sort=False, dropna=False)
     ]
-    return pd.DataFrame(found, columns=[*by, "seeds", "mean", "low", "high"])
+    return pd.DataFrame(found, columns=[*by, "seeds", "mean", "sd", "se", "low", "high"])
 
 
 def _scaled(values: list[float], scale: float) -> dict[str, float]:
     found = summarise(values)
-    return {"seeds": found.n, "mean": scale * found.mean, "low": scale * found.low, "high": scale * found.high}
+    return {"seeds": found.n, **{key: scale * getattr(found, key) for key in ("mean", "sd", "se", "low", "high")}}
 
 
 def common(rows: Frame, column: str) -> float | None:

@@ -1,10 +1,14 @@
-"""One run's own learning curve, beside its weights: loss, accuracy and, where there is a curriculum, its level."""
+"""One run's own learning curve, beside its weights: loss, accuracy and, where there is a curriculum, its level.
+
+Every training draws one, so neither seaborn nor pandas is imported for it: a second each, of every job.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter
 
@@ -14,14 +18,16 @@ from pipeline.figures.style import COLOURS, GREY, Tag
 from pipeline.storage.tables import read_table
 
 LEAST_LOSS = 1e-6
+History = dict[str, np.ndarray]
+"""Columns by name, float64, NaN where a row has no value."""
 VALIDATION, TRAINING = COLOURS[0], COLOURS[4]
 
 
 def draw_run(run: Path) -> None:
     """Draw history.parquet of a run's folder to curve.svg and curve.png there; run.yaml gives the title, chance and the floor."""
     spec = read_spec(run / "run.yaml")
-    history = read_table(run / "history.parquet").to_pandas()
-    levels = "level" in history and history["level"].notna().any()
+    history = _read(run / "history.parquet")
+    levels = "level" in history and bool(np.isfinite(history["level"]).any())
     with style.page(light=True):
         rows, right = 3 if levels else 2, style.margin(["chance 12.5 %"])
         chart, axes = style.canvas(spec["id"], (style.PLOT_WIDTH, 1.8 * rows), (rows, 1), right, sharex=True, hspace=0.14)
@@ -37,7 +43,12 @@ def draw_run(run: Path) -> None:
         style.save_picture(chart, run / "curve")
 
 
-def _loss(axis: Axes, history: Any, task: Any) -> None:
+def _read(path: Path) -> History:
+    table = read_table(path)
+    return {name: np.array(table.column(name).to_pylist(), dtype=np.float64) for name in table.column_names}
+
+
+def _loss(axis: Axes, history: History, task: Any) -> None:
     axis.set_yscale("log")
     tags = _lines(axis, history["rows"], _pair(history, "loss"), 1.0)
     axis.axhline(task.floor, color=GREY, lw=1, ls=(0, (2, 2)), zorder=1)
@@ -46,7 +57,7 @@ def _loss(axis: Axes, history: Any, task: Any) -> None:
     style.tag_ends(axis, [*tags, Tag(f"floor {task.floor:.3g}", task.floor, GREY)])
 
 
-def _accuracy(axis: Axes, history: Any, task: Any) -> None:
+def _accuracy(axis: Axes, history: History, task: Any) -> None:
     axis.set_ylim(-2, 102)
     tags = _lines(axis, history["rows"], _pair(history, "accuracy"), 100.0)
     axis.axhline(100 * task.chance, color=GREY, lw=1, ls=(0, (2, 2)), zorder=1)
@@ -54,23 +65,23 @@ def _accuracy(axis: Axes, history: Any, task: Any) -> None:
     style.tag_ends(axis, [*tags, Tag(f"chance {100 * task.chance:.3g} %", 100 * task.chance, GREY)])
 
 
-def _pair(history: Any, figure: str) -> dict[str, Any]:
+def _pair(history: History, figure: str) -> dict[str, np.ndarray | None]:
     return {"training": history.get(f"train_{figure}"), "validation": history.get(f"validation_{figure}")}
 
 
-def _lines(axis: Axes, rows: Any, columns: dict[str, Any], scale: float) -> list[Tag]:
+def _lines(axis: Axes, rows: np.ndarray, columns: dict[str, np.ndarray | None], scale: float) -> list[Tag]:
     tags = []
     for (kind, values), (colour, width) in zip(columns.items(), ((TRAINING, 1.0), (VALIDATION, 1.8)), strict=True):
-        if values is None or values.notna().sum() == 0:
+        if values is None or not np.isfinite(values).any():
             continue
-        known = values.notna()
-        drawn = (scale * values[known]).clip(lower=LEAST_LOSS)
+        known = np.isfinite(values)
+        drawn = (scale * values[known]).clip(min=LEAST_LOSS)
         axis.plot(rows[known], drawn, color=colour, lw=width, marker="o" if known.sum() == 1 else None)
-        tags.append(Tag(kind, float(drawn.iloc[-1]), colour))
+        tags.append(Tag(kind, float(drawn[-1]), colour))
     return tags
 
 
-def _level(axis: Axes, history: Any, column: str) -> None:
+def _level(axis: Axes, history: History, column: str) -> None:
     axis.step(history["rows"], history["level"], where="post", color=VALIDATION)
     axis.set_ylabel(f"curriculum:\n{column} up to")
     axis.set_ylim(0, None)
