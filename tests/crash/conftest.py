@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.workflow.suite import Suite, tiny
+from tests.workflow.suite import Suite, made_once, tiny
 
 
 def suite_config() -> dict[str, Any]:
@@ -23,7 +23,5 @@ def suite_config() -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Suite:
-    """The suite run once without disturbance."""
-    suite = Suite(tmp_path_factory.mktemp("undisturbed"), suite_config())
-    suite.run()
-    return suite
+    """The suite run once without disturbance, for all workers."""
+    return made_once(tmp_path_factory, "undisturbed", suite_config())[0]

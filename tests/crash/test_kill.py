@@ -88,10 +88,10 @@ def orphans(suite: Suite) -> list[psutil.Process]:
 
 @pytest.mark.parametrize("seed", range(2))
 def test_kill_nine_of_the_group(undisturbed: Suite, tmp_path: Path, seed: int) -> None:
-    """Five kills of everything one after the other, then plain Snakemake."""
+    """Three kills of everything one after the other, then plain Snakemake."""
     suite = Suite(tmp_path, suite_config())
     moments = random.Random(seed)
-    for _ in range(5):
+    for _ in range(3):
         kill_at(suite, moments.uniform(0.5, LONGEST), group=True)
     assert suite.call()[0] == 0
     assert suite.digests() == undisturbed.digests()
@@ -105,7 +105,7 @@ def test_kill_nine_of_snakemake_alone(undisturbed: Suite, tmp_path: Path, seed: 
     moments = random.Random(1000 + seed)
     watch = Watch(suite.results)
     watch.start()
-    for _ in range(5):
+    for _ in range(3):
         kill_at(suite, moments.uniform(2.0, LONGEST), group=False)
     code, output = suite.call()
     watch.stop.set()

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.workflow.suite import Suite, tiny
+from tests.workflow.suite import Suite, made_once, tiny
+
+Finished = tuple[Suite, Counter[str]]
+"""The suite, and the jobs that its first run announced."""
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Suite:
-    """The tiny suite, run to its end."""
-    suite = Suite(tmp_path_factory.mktemp("finished"), tiny())
-    suite.first = suite.run()  # pyright: ignore[reportAttributeAccessIssue]
-    return suite
+def first_run(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """The tiny suite, run to its end once for all workers."""
+    suite, output = made_once(tmp_path_factory, "finished", tiny())
+    return suite, output
+
+
+@pytest.fixture
+def finished(first_run: Finished) -> Suite:
+    """The tiny suite, run to its end. It is everybody's: work on a copy."""
+    return first_run[0]
 
 
 @pytest.fixture

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import fcntl
 import hashlib
 import io
+import json
 import os
 import re
 import subprocess
@@ -14,6 +16,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pytest
 from ruamel.yaml import YAML
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -116,6 +119,18 @@ class Suite:
         """SHA-256 of every file of the digested set: all that must not vary from run to run of the same config."""
         files = [path for path in sorted(self.results.rglob("*")) if path.is_file() and _digested(path.relative_to(self.results))]
         return {str(path.relative_to(self.results)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, config: dict[str, Any]) -> tuple[Suite, Counter[str]]:
+    """A suite run to its end in a folder that all workers of a test run share, by the first that asks; and the jobs it took."""
+    shared = factory.getbasetemp().parent if "PYTEST_XDIST_WORKER" in os.environ else factory.getbasetemp()
+    folder, done = shared / name, shared / f"{name}.json"
+    with (shared / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            folder.mkdir()
+            done.write_text(json.dumps(Suite(folder, config).run()))
+    return Suite(folder, config), Counter(json.loads(done.read_text()))
 
 
 def _digested(path: Path) -> bool:

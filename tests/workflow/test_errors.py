@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
-from tests.workflow.suite import BINARIES, Suite, tiny, wait_until
+from tests.workflow.suite import BINARIES, Suite, jobs, tiny, wait_until
 
 pytestmark = pytest.mark.workflow
 
@@ -103,47 +105,59 @@ def test_an_unwritable_results_folder_is_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or sys.platform != "linux", reason="mounting a small file system needs root on Linux")
-def test_a_full_disk_is_one_line_and_resumes(tmp_path: Path) -> None:
-    (tmp_path / "results").mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=400k", "none", str(tmp_path / "results")], check=False, capture_output=True
-    )
+def test_a_full_disk_is_one_line_and_resumes(finished: Suite, tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    results.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100m", "none", str(results)], check=False, capture_output=True)
     if mounted.returncode:
         pytest.skip(f"cannot mount: {mounted.stderr.decode().strip()}")
     try:
-        suite = Suite(tmp_path, tiny())
+        shutil.copytree(finished.results, results, dirs_exist_ok=True)
+        shutil.copytree(finished.folder / ".snakemake", tmp_path / ".snakemake")
+        used = shutil.disk_usage(results).used
+        subprocess.run(["mount", "-o", f"remount,size={used // 1024 + 32}k", str(results)], check=True)
+        suite = Suite(tmp_path, edited(tiny()))
         code, output = suite.call()
         assert code == 1
         assert "the disk is full" in output
         assert "Traceback" not in output
         assert not [path for path in suite.results.rglob("*.tmp")]
-        subprocess.run(["mount", "-o", "remount,size=100m", str(tmp_path / "results")], check=True)
+        subprocess.run(["mount", "-o", "remount,size=100m", str(results)], check=True)
         assert suite.call()[0] == 0
         assert not suite.planned()
     finally:
-        subprocess.run(["umount", "-l", str(tmp_path / "results")], check=False)
+        subprocess.run(["umount", "-l", str(results)], check=False)
 
 
-def test_an_edit_while_jobs_wait_changes_nothing_of_the_running_invocation(finished: Suite, tmp_path: Path) -> None:
-    suite = Suite(tmp_path, tiny())
+def edited(config: dict[str, Any]) -> dict[str, Any]:
+    """The config with another learning rate."""
+    config["experiments"]["first"]["base"]["learner"]["learning_rate"] = 0.02
+    return config
+
+
+def test_an_edit_while_jobs_wait_changes_nothing_of_the_running_invocation(workspace: Make) -> None:
+    suite = workspace(edited(tiny()))
+    frozen = suite.results / ".pipeline" / "plan.json"
+    before = frozen.read_bytes()
     process = suite.start()
-    wait_until(lambda: (suite.results / ".pipeline" / "plan.json").exists(), 30, "the plan to be frozen")
-    edited = tiny()
-    edited["experiments"]["first"]["base"]["learner"]["learning_rate"] = 0.5
-    edited["experiments"]["first"]["base"]["evaluate"]["rows"] = 50
-    time.sleep(0.5)
-    suite.write(edited)
+    wait_until(lambda: frozen.read_bytes() != before, 30, "the plan to be frozen")
+    other = tiny()
+    other["experiments"]["first"]["base"]["learner"]["learning_rate"] = 0.5
+    other["experiments"]["first"]["base"]["evaluate"]["rows"] = 50
+    suite.write(other)
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
-    assert suite.digests() == finished.digests()
-    suite.write(tiny())
+    assert jobs(output)["train"] == 2
+    assert {len(pq.read_table(path)) for path in suite.results.glob("evaluations/*/*.parquet")} == {64}
+    suite.write(edited(tiny()))
     assert not suite.planned()
 
 
-def test_the_report_is_made(finished: Suite) -> None:
-    code, output = finished.call("--report", "results/report.html")
+def test_the_report_is_made(workspace: Make) -> None:
+    suite = workspace()
+    code, output = suite.call("--report", "results/report.html")
     assert code == 0, output
-    text = (finished.results / "report.html").read_text()
+    text = (suite.results / "report.html").read_text()
     assert "accuracy_by_delay" in text
     assert "Does it run?" in text
 
