@@ -84,6 +84,17 @@ class Attention(Mixer):
     rotary_base: float = Field(default=10_000.0, gt=1, description="base of the rotary frequencies")
 
 
+class GatedLinearAttention(Mixer):
+    """Linear attention whose matrix state decays, each channel of the key at a rate read from the input."""
+
+    implementation: ClassVar[str] = "pipeline.mixers.gated_linear_attention:GatedLinearAttention"
+    source: ClassVar[str] = "Yang et al. 2024"
+
+    name: Literal["gated_linear_attention"] = "gated_linear_attention"
+    heads: int = Field(default=4, ge=1, description="heads, each with its own matrix state; must divide the width into even parts")
+    gate_rank: int = Field(default=16, ge=1, description="channels that the decays of all heads are computed through")
+
+
 class NoMixer(Mixer):
     """The memoryless control: output zero, no state, no parameters. What it scores needs no memory."""
 
