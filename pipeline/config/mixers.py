@@ -84,6 +84,16 @@ class Attention(Mixer):
     rotary_base: float = Field(default=10_000.0, gt=1, description="base of the rotary frequencies")
 
 
+class LinearAttention(Mixer):
+    """Attention without softmax: outer products of keys and values summed in a matrix, read with positive features."""
+
+    implementation: ClassVar[str] = "pipeline.mixers.linear_attention:LinearAttention"
+    source: ClassVar[str] = "Katharopoulos et al. 2020"
+
+    name: Literal["linear_attention"] = "linear_attention"
+    heads: int = Field(default=4, ge=1, description="heads, each with its own matrix state; must divide the width into even parts")
+
+
 class GatedLinearAttention(Mixer):
     """Linear attention whose matrix state decays, each channel of the key at a rate read from the input."""
 
