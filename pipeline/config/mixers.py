@@ -131,6 +131,16 @@ class GatedDeltaNet(Mixer):
     )
 
 
+class MatrixLstm(Mixer):
+    """The matrix LSTM of xLSTM: a matrix state with exponential input gates and forget gates of each head, and a normaliser."""
+
+    implementation: ClassVar[str] = "pipeline.mixers.matrix_lstm:MatrixLSTM"
+    source: ClassVar[str] = "Beck et al. 2024"
+
+    name: Literal["matrix_lstm"] = "matrix_lstm"
+    heads: int = Field(default=4, ge=1, description="heads, each with its own matrix state; must divide the width into even parts")
+
+
 class NoMixer(Mixer):
     """The memoryless control: output zero, no state, no parameters. What it scores needs no memory."""
 
