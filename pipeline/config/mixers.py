@@ -52,6 +52,78 @@ class Gru(Mixer):
     )
 
 
+class MultiplicativeLstm(Mixer):
+    """LSTM whose gates see m = (W_m x) * (U_m h) in place of h: every input has a transition of its own."""
+
+    implementation: ClassVar[str] = "pipeline.mixers.multiplicative_lstm:MultiplicativeLSTM"
+    source: ClassVar[str] = "Krause et al. 2016; chrono: Tallec & Ollivier 2018"
+
+    name: Literal["multiplicative_lstm"] = "multiplicative_lstm"
+    init: Literal["default", "forget_bias", "chrono"] = Field(
+        default="default", description="bias initialisation; chrono spreads the gates' time constants over 2..horizon steps"
+    )
+    forget_bias: float = Field(default=1.0, description="initial forget-gate bias, used by init: forget_bias")
+    horizon: int = Field(default=40, ge=3, description="longest time constant in steps, used by init: chrono")
+    recurrent: Literal["uniform", "orthogonal"] = Field(
+        default="orthogonal", description="initial W_m, U_m and recurrent matrices: one random rotation each, or torch's uniform start"
+    )
+
+
+class MultiplicativeGru(Mixer):
+    """GRU whose gates and candidate see m = (W_m x) * (U_m h) in place of h; the state carried on is h."""
+
+    implementation: ClassVar[str] = "pipeline.mixers.multiplicative_gru:MultiplicativeGRU"
+    source: ClassVar[str] = "the factored product of Krause et al. 2016 in the cell of Cho et al. 2014"
+
+    name: Literal["multiplicative_gru"] = "multiplicative_gru"
+    init: Literal["default", "forget_bias", "chrono"] = Field(
+        default="default", description="bias initialisation; chrono spreads the update gate's time constants over 2..horizon steps"
+    )
+    forget_bias: float = Field(
+        default=1.0, description="minus the initial bias of the update gate z, which lets the new in, used by init: forget_bias"
+    )
+    horizon: int = Field(default=40, ge=3, description="longest time constant in steps, used by init: chrono")
+    recurrent: Literal["uniform", "orthogonal"] = Field(
+        default="orthogonal", description="initial W_m, U_m and recurrent matrices: one random rotation each, or torch's uniform start"
+    )
+
+
+class InputMultiplicativeLstm(Mixer):
+    """LSTM that reads m * x with m = W_m x + U_m h + b_m: a study's own variant, for reproduction."""
+
+    implementation: ClassVar[str] = "pipeline.mixers.input_multiplicative_lstm:InputMultiplicativeLSTM"
+    source: ClassVar[str] = "a study of multiplicative variants; starts as there"
+
+    name: Literal["input_multiplicative_lstm"] = "input_multiplicative_lstm"
+    init: Literal["default", "forget_bias", "chrono"] = Field(
+        default="default", description="bias initialisation; chrono spreads the gates' time constants over 2..horizon steps"
+    )
+    forget_bias: float = Field(default=1.0, description="initial forget-gate bias, used by init: forget_bias")
+    horizon: int = Field(default=40, ge=3, description="longest time constant in steps, used by init: chrono")
+    recurrent: Literal["uniform", "orthogonal"] = Field(
+        default="uniform", description="initial matrices on h: one random rotation each, or the study's uniform start"
+    )
+
+
+class InputMultiplicativeGru(Mixer):
+    """GRU that reads m * x with m = W_m x + U_m h + b_m: a study's own variant, for reproduction."""
+
+    implementation: ClassVar[str] = "pipeline.mixers.input_multiplicative_gru:InputMultiplicativeGRU"
+    source: ClassVar[str] = "a study of multiplicative variants; starts as there"
+
+    name: Literal["input_multiplicative_gru"] = "input_multiplicative_gru"
+    init: Literal["default", "forget_bias", "chrono"] = Field(
+        default="default", description="bias initialisation; chrono spreads the update gate's time constants over 2..horizon steps"
+    )
+    forget_bias: float = Field(
+        default=1.0, description="minus the initial bias of the update gate z, which lets the new in, used by init: forget_bias"
+    )
+    horizon: int = Field(default=40, ge=3, description="longest time constant in steps, used by init: chrono")
+    recurrent: Literal["uniform", "orthogonal"] = Field(
+        default="uniform", description="initial matrices on h: one random rotation each, or the study's uniform start"
+    )
+
+
 class Lru(Mixer):
     """Linear recurrent unit: a diagonal complex linear recurrence, read out linearly with a skip."""
 

@@ -10,7 +10,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from pipeline.config.mixers import Gru, Lstm
+from pipeline.config.mixers import Gru, InputMultiplicativeGru, InputMultiplicativeLstm, Lstm, MultiplicativeGru, MultiplicativeLstm
+
+Gated = Gru | InputMultiplicativeGru | InputMultiplicativeLstm | Lstm | MultiplicativeGru | MultiplicativeLstm
 
 
 def weights_of(layer: nn.LSTM | nn.GRU) -> list[Tensor]:
@@ -19,8 +21,8 @@ def weights_of(layer: nn.LSTM | nn.GRU) -> list[Tensor]:
 
 
 @torch.no_grad()
-def start_gates(bias: Tensor, other_bias: Tensor, config: Lstm | Gru, keep: slice, write: slice | None) -> None:
-    """Set both bias vectors of a recurrent layer by `config.init`, in place; `default` leaves torch's uniform start.
+def start_gates(bias: Tensor, other_bias: Tensor | None, config: Gated, keep: slice, write: slice | None) -> None:
+    """Set both bias vectors of a recurrent layer, or its only one, by `config.init`, in place; `default` leaves torch's uniform start.
 
     keep: the gate whose sigmoid keeps the state; write: the gate that lets the input in, None where it is 1 - keep.
     forget_bias: the keeping gate starts at the value given (Jozefowicz et al. 2015). chrono: time constants drawn evenly from
@@ -30,7 +32,8 @@ def start_gates(bias: Tensor, other_bias: Tensor, config: Lstm | Gru, keep: slic
     if config.init == "default":
         return
     bias.zero_()
-    other_bias.zero_()
+    if other_bias is not None:
+        other_bias.zero_()
     if config.init == "forget_bias":
         bias[keep] = config.forget_bias
         return
@@ -40,7 +43,7 @@ def start_gates(bias: Tensor, other_bias: Tensor, config: Lstm | Gru, keep: slic
 
 
 @torch.no_grad()
-def start_recurrence(weight: Tensor, config: Lstm | Gru) -> None:
+def start_recurrence(weight: Tensor, config: Gated) -> None:
     """Set the recurrent matrices of all gates, stacked in rows (G D, D), by `config.recurrent`; `uniform` leaves torch's start.
 
     orthogonal: a random rotation for each gate, which neither shrinks nor stretches the state (Saxe et al. 2014).
@@ -48,3 +51,10 @@ def start_recurrence(weight: Tensor, config: Lstm | Gru) -> None:
     if config.recurrent == "orthogonal":
         for gate in weight.split(weight.shape[1]):
             nn.init.orthogonal_(gate)
+
+
+@torch.no_grad()
+def start_writing_gate(bias: Tensor, config: Gated, write: slice) -> None:
+    """As `start_gates` for a cell that keeps the share 1 - sigmoid(b) = sigmoid(-b) of its state, so with the sign turned round."""
+    start_gates(bias, None, config, keep=write, write=None)
+    bias[write] *= -1
