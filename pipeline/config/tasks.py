@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import math
 from itertools import product
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from pipeline.config.base import Component, Draw, Rows, Section, largest
 from pipeline.config.catalogue import collect, union_of
+
+
+def _positive_and_different(values: list[int]) -> list[int]:
+    if values and min(values) < 1:
+        raise ValueError(f"got {min(values)} in the list; expected values of at least 1")
+    if len(set(values)) < len(values):
+        raise ValueError(f"got {values}; expected different values")
+    return sorted(values)
+
+
+Grid = Annotated[list[int], AfterValidator(_positive_and_different)]
+"""Values of one field that an evaluation measures."""
 
 
 class Evaluation(Section):
@@ -28,6 +40,20 @@ class Task(Component):
     evaluation: ClassVar[type[Evaluation]] = Evaluation
     columns: ClassVar[tuple[str, ...]] = ()
     """Metadata columns of every row: a curriculum can filter on them, an evaluation groups by them."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Task:
+        self.check()
+        return self
+
+    def check(self) -> None:
+        """Raise Clash where fields do not go together."""
+
+    def variant(self, **fields: int) -> Task:
+        """The same task with these fields fixed, a point of an evaluation. Raises Clash where they do not go together."""
+        made = self.model_copy(update=fields)
+        made.check()
+        return made
 
     @property
     def vocabulary(self) -> int:
@@ -58,22 +84,13 @@ class Task(Component):
 class CopyEvaluation(Evaluation):
     """Copy is measured at each of these delays and symbol counts (their product), known to training or not."""
 
-    delays: list[int] = Field(default=[], description="delays to measure, in tokens; default: the task's longest")
-    symbols: list[int] = Field(default=[], description="symbol counts to measure; default: the task's largest")
-
-    @field_validator("delays", "symbols")
-    @classmethod
-    def _positive_and_different(cls, values: list[int]) -> list[int]:
-        if values and min(values) < 1:
-            raise ValueError(f"got {min(values)} in the list; expected values of at least 1")
-        if len(set(values)) < len(values):
-            raise ValueError(f"got {values}; expected different values")
-        return sorted(values)
+    delays: Grid = Field(default=[], description="delays to measure, in tokens; default: the task's longest")
+    symbols: Grid = Field(default=[], description="symbol counts to measure; default: the task's largest")
 
     def points(self, task: Any) -> list[Any]:
         """One task of fixed delay and symbol count per point of the grid."""
         grid = product(self.symbols or [largest(task.symbols)], self.delays or [largest(task.delay)])
-        return [task.model_copy(update={"symbols": symbols, "delay": delay}) for symbols, delay in grid]
+        return [task.variant(symbols=symbols, delay=delay) for symbols, delay in grid]
 
 
 class Copy(Task):
