@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from pipeline.config.base import Component, Draw, Rows, Section, largest
+from pipeline.config.base import Clash, Component, Draw, Rows, Section, largest, smallest
 from pipeline.config.catalogue import collect, union_of
 
 
@@ -137,6 +137,82 @@ class Copy(Task):
     def floor(self) -> float:
         """ln of the alphabet's size, in nats per recalled symbol."""
         return math.log(self.alphabet)
+
+
+class MqarEvaluation(Evaluation):
+    """Associative recall is measured at each of these lengths and numbers of pairs (their product), known to training or not."""
+
+    lengths: Grid = Field(default=[], description="lengths to measure, in tokens; default: the task's longest")
+    pairs: Grid = Field(default=[], description="numbers of pairs to measure; default: the task's largest")
+
+    def points(self, task: Any) -> list[Any]:
+        """One task of fixed length and number of pairs per point of the grid."""
+        grid = product(self.lengths or [largest(task.length)], self.pairs or [largest(task.pairs)])
+        return [task.variant(length=length, pairs=pairs) for length, pairs in grid]
+
+
+class Mqar(Task):
+    """Multi-query associative recall: pairs of key and value, then every key once more, each to be answered by its value.
+
+    `forgetting` gives some keys a second value, of which the later counts.
+    """
+
+    implementation: ClassVar[str] = "pipeline.tasks.mqar:Mqar"
+    source: ClassVar[str] = "Arora et al. 2023"
+    evaluation: ClassVar[type[Evaluation]] = MqarEvaluation
+    columns: ClassVar[tuple[str, ...]] = ("length", "pairs")
+
+    name: Literal["mqar"] = "mqar"
+    length: Draw = Field(default=64, description="tokens of each row; at least 4 per pair, and 2 more for every second value")
+    pairs: Draw = Field(default=4, description="different keys in each row, each asked for once")
+    words: int = Field(
+        default=8192, ge=4, le=65_536, description="different tokens: 0 is filler, the lower half keys, the upper half values"
+    )
+    alpha: float = Field(
+        default=0.01, gt=0, le=1, description="power law of where keys are asked for; 1: anywhere, small: soon after the pairs"
+    )
+    filler: Literal["random", "zero"] = Field(default="random", description="tokens between the questions: of all words, or always 0")
+    forgetting: float = Field(default=0.0, ge=0, le=1, description="share of the keys that get a second value; the later one is the answer")
+
+    def changed(self, pairs: int) -> int:
+        """How many of so many keys get a second value."""
+        return round(self.forgetting * pairs)
+
+    def check(self) -> None:
+        """Every pair and every question has room, and there are enough words."""
+        pairs, changed = largest(self.pairs), self.changed(largest(self.pairs))
+        needed, length = 4 * pairs + 2 * changed, smallest(self.length)
+        if length < needed:
+            raise Clash(f"got {pairs} pairs in {length} tokens; expected at least {needed} tokens", "length", "pairs", "forgetting")
+        keys = self.words - self.classes - 1
+        if pairs > keys or pairs + changed > self.classes:
+            found = f"{pairs} keys and {pairs + changed} values"
+            raise Clash(f"got {found} in a row; {self.words} words have {keys} and {self.classes}", "words", "pairs", "forgetting")
+
+    @property
+    def vocabulary(self) -> int:
+        """Filler, which also pads, then keys and values."""
+        return self.words
+
+    @property
+    def classes(self) -> int:
+        """Answers are always values."""
+        return self.words - self.words // 2
+
+    @property
+    def longest(self) -> int:
+        """The longest row."""
+        return largest(self.length)
+
+    @property
+    def chance(self) -> float:
+        """Whichever key is asked for, its value is uniform."""
+        return 1 / self.classes
+
+    @property
+    def floor(self) -> float:
+        """ln of the number of values, in nats per question."""
+        return math.log(self.classes)
 
 
 TASKS = collect(globals(), Task, "recurlab.tasks")
