@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from pipeline.config.base import Clash, Component, Draw, Rows, Section, largest, smallest
+from pipeline.config.base import Clash, Component, Distribution, Draw, Rows, Section, largest, smallest
 from pipeline.config.catalogue import collect, union_of
 
 
@@ -213,6 +213,63 @@ class Mqar(Task):
     def floor(self) -> float:
         """ln of the number of values, in nats per question."""
         return math.log(self.classes)
+
+
+class LengthEvaluation(Evaluation):
+    """A task of one size is measured at each of these lengths, known to training or not."""
+
+    lengths: Grid = Field(default=[], description="lengths to measure, in tokens; default: the task's longest")
+
+    def points(self, task: Any) -> list[Any]:
+        """One task of fixed length per length."""
+        return [task.variant(length=length) for length in self.lengths or [largest(task.length)]]
+
+
+class Parity(Task):
+    """Random bits; at every step after the first, whether the ones so far are odd in number."""
+
+    implementation: ClassVar[str] = "pipeline.tasks.parity:Parity"
+    source: ClassVar[str] = "Grazzi et al. 2025"
+    evaluation: ClassVar[type[Evaluation]] = LengthEvaluation
+    columns: ClassVar[tuple[str, ...]] = ("length",)
+
+    name: Literal["parity"] = "parity"
+    length: Draw = Field(default=40, description="bits in each row, at least 2; all but the first are answered")
+
+    def check(self) -> None:
+        """Every row has something to answer."""
+        _long_enough(self.length, 2, "the first is not scored")
+
+    @property
+    def vocabulary(self) -> int:
+        """The bits, then padding."""
+        return 3
+
+    @property
+    def classes(self) -> int:
+        """Even or odd."""
+        return 2
+
+    @property
+    def longest(self) -> int:
+        """The longest row."""
+        return largest(self.length)
+
+    @property
+    def chance(self) -> float:
+        """After the first position either parity is as likely, whatever the bit."""
+        return 1 / 2
+
+    @property
+    def floor(self) -> float:
+        """ln 2, in nats per scored position: the first, which needs no memory, is none."""
+        return math.log(2)
+
+
+def _long_enough(length: int | Distribution, least: int, why: str) -> None:
+    """Raise Clash where a row may be too short to ask for anything."""
+    if smallest(length) < least:
+        raise Clash(f"got a length of {smallest(length)}; expected at least {least} tokens: {why}", "length")
 
 
 TASKS = collect(globals(), Task, "recurlab.tasks")
