@@ -266,6 +266,48 @@ class Parity(Task):
         return math.log(2)
 
 
+class GroupWord(Task):
+    """Random permutations; at every step after the first, the product of all so far: the word problem of a group."""
+
+    implementation: ClassVar[str] = "pipeline.tasks.group_word:GroupWord"
+    source: ClassVar[str] = "Merrill, Petty & Sabharwal 2024"
+    evaluation: ClassVar[type[Evaluation]] = LengthEvaluation
+    columns: ClassVar[tuple[str, ...]] = ("length",)
+
+    name: Literal["group_word"] = "group_word"
+    length: Draw = Field(default=16, description="permutations in each row, at least 2; all but the first are answered")
+    group: Literal["S3", "A5", "S5"] = Field(default="S5", description="permutations of 3 things, even ones of 5, or all of 5")
+
+    def check(self) -> None:
+        """Every row has something to answer."""
+        _long_enough(self.length, 2, "the first is not scored")
+
+    @property
+    def vocabulary(self) -> int:
+        """The permutations, then padding."""
+        return self.classes + 1
+
+    @property
+    def classes(self) -> int:
+        """Every permutation of the group."""
+        return {"S3": 6, "A5": 60, "S5": 120}[self.group]
+
+    @property
+    def longest(self) -> int:
+        """The longest row."""
+        return largest(self.length)
+
+    @property
+    def chance(self) -> float:
+        """After the first position every product is as likely, whatever the token."""
+        return 1 / self.classes
+
+    @property
+    def floor(self) -> float:
+        """ln of the group's size, in nats per scored position: the first, which needs no memory, is none."""
+        return math.log(self.classes)
+
+
 def _long_enough(length: int | Distribution, least: int, why: str) -> None:
     """Raise Clash where a row may be too short to ask for anything."""
     if smallest(length) < least:
