@@ -308,6 +308,48 @@ class GroupWord(Task):
         return math.log(self.classes)
 
 
+class Induction(Task):
+    """Induction heads: a special token is followed by a letter; when it comes again, at the end, that letter is the answer."""
+
+    implementation: ClassVar[str] = "pipeline.tasks.induction:Induction"
+    source: ClassVar[str] = "Olsson et al. 2022; as a task: Gu & Dao 2023"
+    evaluation: ClassVar[type[Evaluation]] = LengthEvaluation
+    columns: ClassVar[tuple[str, ...]] = ("length",)
+
+    name: Literal["induction"] = "induction"
+    length: Draw = Field(default=256, description="tokens of each row, at least 3; the last one is answered")
+    alphabet: int = Field(default=15, ge=2, le=60_000, description="different letters, the special token not counted")
+
+    def check(self) -> None:
+        """Every row has room for the special token twice and the letter between."""
+        _long_enough(self.length, 3, "the special token, its letter and the special token again")
+
+    @property
+    def vocabulary(self) -> int:
+        """The alphabet, then the special token and padding."""
+        return self.alphabet + 2
+
+    @property
+    def classes(self) -> int:
+        """Answers are always letters of the alphabet."""
+        return self.alphabet
+
+    @property
+    def longest(self) -> int:
+        """The longest row."""
+        return largest(self.length)
+
+    @property
+    def chance(self) -> float:
+        """The letter is uniform, and the last token always the same."""
+        return 1 / self.alphabet
+
+    @property
+    def floor(self) -> float:
+        """ln of the alphabet's size, in nats per row."""
+        return math.log(self.alphabet)
+
+
 def _long_enough(length: int | Distribution, least: int, why: str) -> None:
     """Raise Clash where a row may be too short to ask for anything."""
     if smallest(length) < least:
