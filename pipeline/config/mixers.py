@@ -18,6 +18,18 @@ class Mixer(Component):
     """The state's size does not grow with the context."""
 
 
+class Rnn(Mixer):
+    """Elman's recurrent network: tanh of one linear map of input and state, no gates."""
+
+    implementation: ClassVar[str] = "pipeline.mixers.rnn:RNN"
+    source: ClassVar[str] = "Elman 1990; orthogonal start: Saxe et al. 2014"
+
+    name: Literal["rnn"] = "rnn"
+    recurrent: Literal["uniform", "orthogonal"] = Field(
+        default="orthogonal", description="initial recurrent matrix: a random rotation, or torch's uniform start"
+    )
+
+
 class Lstm(Mixer):
     """Long short-term memory: one hidden and one cell state of the network's width, with input, forget and output gates."""
 
@@ -46,6 +58,23 @@ class Gru(Mixer):
         default="default", description="bias initialisation; chrono spreads the update gate's time constants over 2..horizon steps"
     )
     forget_bias: float = Field(default=1.0, description="initial bias of the keeping gate z, used by init: forget_bias")
+    horizon: int = Field(default=40, ge=3, description="longest time constant in steps, used by init: chrono")
+    recurrent: Literal["uniform", "orthogonal"] = Field(
+        default="orthogonal", description="initial recurrent matrices: one random rotation per gate, or torch's uniform start"
+    )
+
+
+class GruV1(Mixer):
+    """Gated recurrent unit as first published: reset applied before the recurrent product, update gate z writes the state."""
+
+    implementation: ClassVar[str] = "pipeline.mixers.gru_v1:GRUv1"
+    source: ClassVar[str] = "Cho et al. 2014 (v1 form); chrono: Tallec & Ollivier 2018"
+
+    name: Literal["gru_v1"] = "gru_v1"
+    init: Literal["default", "forget_bias", "chrono"] = Field(
+        default="default", description="bias initialisation; chrono spreads the update gate's time constants over 2..horizon steps"
+    )
+    forget_bias: float = Field(default=1.0, description="initial bias of the keeping gate, minus that of z, used by init: forget_bias")
     horizon: int = Field(default=40, ge=3, description="longest time constant in steps, used by init: chrono")
     recurrent: Literal["uniform", "orthogonal"] = Field(
         default="orthogonal", description="initial recurrent matrices: one random rotation per gate, or torch's uniform start"
