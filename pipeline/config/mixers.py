@@ -18,6 +18,18 @@ class Mixer(Component):
     """The state's size does not grow with the context."""
 
 
+class Rnn(Mixer):
+    """Elman's recurrent network: tanh of one linear map of input and state, no gates."""
+
+    implementation: ClassVar[str] = "pipeline.mixers.rnn:RNN"
+    source: ClassVar[str] = "Elman 1990; orthogonal start: Saxe et al. 2014"
+
+    name: Literal["rnn"] = "rnn"
+    recurrent: Literal["uniform", "orthogonal"] = Field(
+        default="orthogonal", description="initial recurrent matrix: a random rotation, or torch's uniform start"
+    )
+
+
 class Lstm(Mixer):
     """Long short-term memory: one hidden and one cell state of the network's width, with input, forget and output gates."""
 
@@ -50,6 +62,59 @@ class Gru(Mixer):
     recurrent: Literal["uniform", "orthogonal"] = Field(
         default="orthogonal", description="initial recurrent matrices: one random rotation per gate, or torch's uniform start"
     )
+
+
+class GruV1(Mixer):
+    """Gated recurrent unit as first published: reset applied before the recurrent product, update gate z writes the state."""
+
+    implementation: ClassVar[str] = "pipeline.mixers.gru_v1:GRUv1"
+    source: ClassVar[str] = "Cho et al. 2014 (v1 form); chrono: Tallec & Ollivier 2018"
+
+    name: Literal["gru_v1"] = "gru_v1"
+    init: Literal["default", "forget_bias", "chrono"] = Field(
+        default="default", description="bias initialisation; chrono spreads the update gate's time constants over 2..horizon steps"
+    )
+    forget_bias: float = Field(default=1.0, description="initial bias of the keeping gate, minus that of z, used by init: forget_bias")
+    horizon: int = Field(default=40, ge=3, description="longest time constant in steps, used by init: chrono")
+    recurrent: Literal["uniform", "orthogonal"] = Field(
+        default="orthogonal", description="initial recurrent matrices: one random rotation per gate, or torch's uniform start"
+    )
+
+
+class MinGru(Mixer):
+    """Minimal gated recurrent unit: gate and candidate depend on the input only, so the state is a linear recurrence."""
+
+    implementation: ClassVar[str] = "pipeline.mixers.min_gru:MinGRU"
+    source: ClassVar[str] = "Feng et al. 2024; chrono: Tallec & Ollivier 2018"
+
+    name: Literal["min_gru"] = "min_gru"
+    candidate: Literal["linear", "positive"] = Field(
+        default="linear",
+        description="what is written: a linear map of the input, or a positive function of it as in the paper's log-space form",
+    )
+    init: Literal["default", "forget_bias", "chrono"] = Field(
+        default="default", description="bias initialisation; chrono spreads the gate's time constants over 2..horizon steps"
+    )
+    forget_bias: float = Field(default=1.0, description="initial bias of the keeping gate, minus that of z, used by init: forget_bias")
+    horizon: int = Field(default=40, ge=3, description="longest time constant in steps, used by init: chrono")
+
+
+class MinLstm(Mixer):
+    """Minimal long short-term memory: forget and input gate depend on the input only and sum to one."""
+
+    implementation: ClassVar[str] = "pipeline.mixers.min_lstm:MinLSTM"
+    source: ClassVar[str] = "Feng et al. 2024; chrono: Tallec & Ollivier 2018"
+
+    name: Literal["min_lstm"] = "min_lstm"
+    candidate: Literal["linear", "positive"] = Field(
+        default="linear",
+        description="what is written: a linear map of the input, or a positive function of it as in the paper's log-space form",
+    )
+    init: Literal["default", "forget_bias", "chrono"] = Field(
+        default="default", description="bias initialisation; chrono spreads the gates' time constants over 2..horizon steps"
+    )
+    forget_bias: float = Field(default=1.0, description="initial forget-gate bias, used by init: forget_bias")
+    horizon: int = Field(default=40, ge=3, description="longest time constant in steps, used by init: chrono")
 
 
 class MultiplicativeLstm(Mixer):

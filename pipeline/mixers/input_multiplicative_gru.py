@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from pipeline.config import mixers as config
 from pipeline.mixers.base import Mixer, at_end
-from pipeline.mixers.gates import start_recurrence, start_writing_gate
+from pipeline.mixers.gates import start_gates, start_recurrence
 from pipeline.mixers.loop import States, loop
 from pipeline.mixers.state import State, where
 
@@ -34,7 +34,7 @@ class InputMultiplicativeGRU(Mixer):
         self.recurrent = nn.Linear(width, 4 * width, bias=False)  # U_m above U
         self.into = nn.Linear(width, 3 * width)
         start_recurrence(self.recurrent.weight, config)
-        start_writing_gate(self.into.bias, config, write=slice(0, width))
+        start_gates(self.into.bias, None, config, keep=None, write=slice(0, width))
 
     def initial_state(self, batch: int) -> State:
         """Zero."""

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from pipeline.config import mixers as config
 from pipeline.mixers.base import Mixer, at_end
-from pipeline.mixers.gates import start_recurrence, start_writing_gate
+from pipeline.mixers.gates import start_gates, start_recurrence
 from pipeline.mixers.multiplicative import Weights, gru_step, multiplicative
 from pipeline.mixers.state import State, where
 
@@ -36,7 +36,7 @@ class MultiplicativeGRU(Mixer):
         self.recurrent = nn.Linear(width, 3 * width)
         for weight in (self.into.weight[:width], self.factor.weight, self.recurrent.weight):
             start_recurrence(weight, config)
-        start_writing_gate(self.recurrent.bias, config, write=slice(0, width))
+        start_gates(self.recurrent.bias, None, config, keep=None, write=slice(0, width))
 
     def initial_state(self, batch: int) -> State:
         """Zero."""
