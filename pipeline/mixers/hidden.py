@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pipeline.mixers.base import Mixer, at_end
+from pipeline.mixers.loop import loop
 from pipeline.mixers.state import State
 
 
@@ -30,14 +31,8 @@ class HiddenMixer(Mixer):
         return self.loop(x_BTD, h_BD, reset_BT)
 
     def loop(self, x_BTD: Tensor, h_BD: Tensor, reset_BT: Tensor | None) -> Tensor:
-        """One position after the other, the input's products done for all at once; `unbind`, because indexing x[:, t] makes the
-        backward pass quadratic in time."""
-        resets = [None] * x_BTD.shape[1] if reset_BT is None else reset_BT.unsqueeze(-1).unbind(1)
-        outputs = []
-        for projected_BP, reset_B1 in zip(self.projected(x_BTD).unbind(1), resets, strict=True):
-            h_BD = self.advance(projected_BP, h_BD if reset_B1 is None else h_BD.masked_fill(reset_B1, 0))
-            outputs.append(h_BD)
-        return torch.stack(outputs, 1)
+        """One position after the other, the input's products done for all at once."""
+        return loop(lambda projected_BP, before: (self.advance(projected_BP, *before),), self.projected(x_BTD), (h_BD,), reset_BT)[0]
 
     def initial_state(self, batch: int) -> State:
         """Zero."""
