@@ -11,8 +11,10 @@ Chunked form (Yang et al. 2024, "Parallelizing linear transformers with the delt
 form; with decay: Yang et al. 2025, "Gated delta networks", arXiv 2412.06464, section 3.3): within a chunk the u depend on each other
 through a triangular matrix, L_ij = b_i (k_i . k_j) prod_{j < t <= i} a_t for j < i. With P_i = prod_{t <= i} a_t and S the state before,
 
-    (I + L) U = diag(b) V - diag(b P) K S        one triangular solve for both terms, before S is known
-    Y = diag(P) Q S + (Q K^T * decays) U         and the state goes from chunk to chunk as in `linear_scan`
+    (I + L) U = diag(b) V - diag(b P) K S        one triangular solve for each chunk, in the loop over chunks
+    Y = diag(P) Q S + (Q K^T * decays) U         for all chunks at once, as in `linear_scan`
+
+The papers solve for V and K before S is known, which costs twice the solving: measured, a seventh of the time on the CPU.
 """
 
 from __future__ import annotations
@@ -63,11 +65,8 @@ def delta_rule(
         before, between = (span[..., :1] + decay[..., :1, :]).exp(), chunks.causal(span.exp())
         reads, overlaps, q, reading = reads * between, overlaps * between, q * before, weighted * before
         writing, kept = k * span[..., -1, :].exp().unsqueeze(-1), before[..., -1:, :]
-    known = torch.cat([strength * v, chunks.of_first(reading)], -1)
-    solved = torch.linalg.solve_triangular(overlaps, known, upper=False, unitriangular=True)  # which takes the diagonal for one
-    fixed, through = solved.split([v.shape[-1], k.shape[-1]], -1)
     kept = chunks.carried(kept.expand(-1, *k.shape[1:3], -1, -1))
-    starts, updates, state_BHKV = _carry(state_BHKV, kept, fixed, through, chunks.of_last(writing))
+    starts, updates, state_BHKV = _carry(state_BHKV, kept, overlaps, strength * v, chunks.of_first(reading), chunks.of_last(writing))
     return chunks.join(reads @ updates + chunks.of_first(q) @ starts), state_BHKV
 
 
@@ -87,11 +86,17 @@ def unit(x: Tensor) -> Tensor:
     return x * torch.rsqrt(x.square().sum(-1, keepdim=True) + EPSILON)
 
 
-def _carry(state_BHKV: Tensor, kept: Tensor, fixed: Tensor, through: Tensor, writing: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _carry(
+    state_BHKV: Tensor, kept: Tensor, lower: Tensor, values: Tensor, reading: Tensor, writing: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """The state before each chunk and the u of all its positions, shapes (N, B, H, K, V) and (N, B, H, C, V), and the last state."""
     starts, updates = [], []
-    for kept_BH11, fixed_BHCV, through_BHCK, writing_BHCK in zip(*(part.unbind() for part in (kept, fixed, through, writing)), strict=True):
+    for kept_BH11, lower_BHCC, values_BHCV, reading_BHCK, writing_BHCK in zip(
+        *(part.unbind() for part in (kept, lower, values, reading, writing)), strict=True
+    ):
         starts.append(state_BHKV)
-        updates.append(fixed_BHCV - through_BHCK @ state_BHKV)
+        missing_BHCV = values_BHCV - reading_BHCK @ state_BHKV
+        # The solver takes the diagonal for one, and reads nothing above it.
+        updates.append(torch.linalg.solve_triangular(lower_BHCC, missing_BHCV, upper=False, unitriangular=True))
         state_BHKV = torch.addcmul(writing_BHCK.mT @ updates[-1], state_BHKV, kept_BH11)
     return torch.stack(starts), torch.stack(updates), state_BHKV
