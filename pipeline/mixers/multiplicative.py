@@ -80,20 +80,8 @@ def multiplicative(
 
     Differentiable in every float input, with backend `c` once. Raises UserError where an explicit backend cannot serve.
     """
-    candidates: dict[str, backends.Refusal] = {"c": partial(_refusal, x_BTD), "torch": lambda: None}
+    candidates: dict[str, backends.Refusal] = {"c": partial(native.refusal, multiplicative_kernel.SOURCE, x_BTD), "torch": lambda: None}
     if backends.choose(f"multiplicative_{cell}", candidates, backend) == "torch":
         return loop(partial(STEPS[cell], weights), weights.project(x_BTD), states, reset_BT)
     tensors = (x_BTD, weights.into_ED, weights.bias_E, weights.factor_DD, weights.recurrent_GD)
     return multiplicative_kernel.run(cell, tensors, states, reset_BT)
-
-
-def _refusal(x_BTD: Tensor) -> str | None:
-    if x_BTD.device.type != "cpu":
-        return f"it runs on the CPU and got a tensor on {x_BTD.device.type}"
-    if x_BTD.dtype not in (torch.float32, torch.float64):
-        return f"it computes in float32 or float64 and got {x_BTD.dtype}"
-    try:
-        multiplicative_kernel.library(x_BTD.dtype)
-    except native.NotAvailable as error:
-        return str(error)
-    return None

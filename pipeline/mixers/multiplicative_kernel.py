@@ -20,6 +20,7 @@ from pipeline.mixers.loop import States
 
 POSITIONS = 2048
 """Positions of a block, over all rows."""
+SOURCE = "multiplicative.c"
 FUNCTIONS = ("product", "product_backward", "lstm_forward", "lstm_backward", "gru_read", "gru_forward", "gru_backward", "gru_read_backward")
 
 
@@ -72,7 +73,7 @@ def _address(tensor: Tensor | None) -> int | None:
 
 def library(dtype: torch.dtype) -> ctypes.CDLL:
     """The compiled functions for one number type. Raises NotAvailable."""
-    found = native.load("multiplicative.c", f"REAL={'double' if dtype == torch.float64 else 'float'}")
+    found = native.load_for(dtype, SOURCE)
     for name in FUNCTIONS:
         function = getattr(found, name)
         function.argtypes, function.restype = (ctypes.POINTER(_Tape), ctypes.c_size_t), None
