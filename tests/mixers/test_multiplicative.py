@@ -13,8 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.mixers import multiplicative as module
-from pipeline.mixers import multiplicative_kernel
+from pipeline.mixers import multiplicative_kernel, native
 from pipeline.mixers.loop import States
 from pipeline.mixers.multiplicative import Weights, multiplicative
 from pipeline.mixers.state import leaves
@@ -33,7 +32,7 @@ same: Any = partial(torch.testing.assert_close, check_stride=False)
 @pytest.fixture(autouse=True)
 def _compiler(request: pytest.FixtureRequest) -> None:
     """Tests of the compiled backend need a compiler."""
-    reason = module._refusal(torch.zeros(1))
+    reason = native.refusal(multiplicative_kernel.SOURCE, torch.zeros(1))
     if reason and getattr(getattr(request.node, "callspec", None), "params", {}).get("backend", "c") == "c":
         pytest.skip(reason)
 
