@@ -21,7 +21,7 @@ from pipeline.config.catalogue import implementation
 from pipeline.config.mixers import MIXERS
 from pipeline.mixers import backends
 
-CELLS = ("lstm", "lru", "gru")
+CELLS = ("lstm", "lru", "gru", "min_gru", "multiplicative_lstm", "multiplicative_gru")
 WIDTH = 128
 WARM_UP = 2
 Step = Callable[[], object]

@@ -110,6 +110,11 @@ def largest(draw: int | Distribution) -> int:
     return draw.bounds[1] if isinstance(draw, Distribution) else draw
 
 
+def smallest(draw: int | Distribution) -> int:
+    """The smallest value a draw can give."""
+    return draw.bounds[0] if isinstance(draw, Distribution) else draw
+
+
 def canonical(section: Section) -> dict[str, Any]:
     """What an identifier covers: the fields that differ from their defaults, and each component's name and version.
 

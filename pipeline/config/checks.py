@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.config.base import canonical
+from pipeline.config.base import Clash, canonical
 from pipeline.config.document import Block, Place, shown, suggestion
 from pipeline.config.networks import SequenceNetwork
 from pipeline.config.resolved import Member, ResolvedExperiment
+from pipeline.config.tasks import Task
 from pipeline.storage.digest import canonical_json
 
 WEIGHTLESS = ("dropout", "context")
@@ -33,7 +34,7 @@ def _place(written: Block, path: str) -> Place:
 def check_point(member: Member, written: Block) -> None:
     """What only several fields of one point together can get wrong."""
     point = member.point
-    longest = max([point.task, *member.measured], key=lambda task: task.longest)
+    longest = max([point.task, *_measured(member, written)], key=lambda task: task.longest)
     if longest.longest > point.network.context:
         here = place_of(written, "task" if longest is point.task else "evaluate", "network.context")
         raise here.error(f"rows of {longest.longest} tokens do not fit network.context of {point.network.context}; expected at most that")
@@ -45,6 +46,14 @@ def check_point(member: Member, written: Block) -> None:
     if isinstance(point.network, SequenceNetwork) and point.learner.needs_causal and mixer and not mixer.causal:
         here = place_of(written, "network.mixer")
         raise here.error(f"{mixer.name} is not causal; {point.learner.name} expects a mixer that never sees the future")
+
+
+def _measured(member: Member, written: Block) -> list[Task]:
+    """What the evaluation measures; a point of it may be impossible though the task itself is right."""
+    try:
+        return member.measured
+    except Clash as clash:
+        raise place_of(written, "evaluate").error(f"{clash}, in a point of the evaluation") from None
 
 
 def check_members(members: list[Member]) -> None:

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import math
 from itertools import product
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from pipeline.config.base import Component, Draw, Rows, Section, largest
+from pipeline.config.base import Clash, Component, Distribution, Draw, Rows, Section, largest, smallest
 from pipeline.config.catalogue import collect, union_of
+
+
+def _positive_and_different(values: list[int]) -> list[int]:
+    if values and min(values) < 1:
+        raise ValueError(f"got {min(values)} in the list; expected values of at least 1")
+    if len(set(values)) < len(values):
+        raise ValueError(f"got {values}; expected different values")
+    return sorted(values)
+
+
+Grid = Annotated[list[int], AfterValidator(_positive_and_different)]
+"""Values of one field that an evaluation measures."""
 
 
 class Evaluation(Section):
@@ -28,6 +40,20 @@ class Task(Component):
     evaluation: ClassVar[type[Evaluation]] = Evaluation
     columns: ClassVar[tuple[str, ...]] = ()
     """Metadata columns of every row: a curriculum can filter on them, an evaluation groups by them."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Task:
+        self.check()
+        return self
+
+    def check(self) -> None:
+        """Raise Clash where fields do not go together."""
+
+    def variant(self, **fields: int) -> Task:
+        """The same task with these fields fixed, a point of an evaluation. Raises Clash where they do not go together."""
+        made = self.model_copy(update=fields)
+        made.check()
+        return made
 
     @property
     def vocabulary(self) -> int:
@@ -58,22 +84,13 @@ class Task(Component):
 class CopyEvaluation(Evaluation):
     """Copy is measured at each of these delays and symbol counts (their product), known to training or not."""
 
-    delays: list[int] = Field(default=[], description="delays to measure, in tokens; default: the task's longest")
-    symbols: list[int] = Field(default=[], description="symbol counts to measure; default: the task's largest")
-
-    @field_validator("delays", "symbols")
-    @classmethod
-    def _positive_and_different(cls, values: list[int]) -> list[int]:
-        if values and min(values) < 1:
-            raise ValueError(f"got {min(values)} in the list; expected values of at least 1")
-        if len(set(values)) < len(values):
-            raise ValueError(f"got {values}; expected different values")
-        return sorted(values)
+    delays: Grid = Field(default=[], description="delays to measure, in tokens; default: the task's longest")
+    symbols: Grid = Field(default=[], description="symbol counts to measure; default: the task's largest")
 
     def points(self, task: Any) -> list[Any]:
         """One task of fixed delay and symbol count per point of the grid."""
         grid = product(self.symbols or [largest(task.symbols)], self.delays or [largest(task.delay)])
-        return [task.model_copy(update={"symbols": symbols, "delay": delay}) for symbols, delay in grid]
+        return [task.variant(symbols=symbols, delay=delay) for symbols, delay in grid]
 
 
 class Copy(Task):
@@ -120,6 +137,223 @@ class Copy(Task):
     def floor(self) -> float:
         """ln of the alphabet's size, in nats per recalled symbol."""
         return math.log(self.alphabet)
+
+
+class MqarEvaluation(Evaluation):
+    """Associative recall is measured at each of these lengths and numbers of pairs (their product), known to training or not."""
+
+    lengths: Grid = Field(default=[], description="lengths to measure, in tokens; default: the task's longest")
+    pairs: Grid = Field(default=[], description="numbers of pairs to measure; default: the task's largest")
+
+    def points(self, task: Any) -> list[Any]:
+        """One task of fixed length and number of pairs per point of the grid."""
+        grid = product(self.lengths or [largest(task.length)], self.pairs or [largest(task.pairs)])
+        return [task.variant(length=length, pairs=pairs) for length, pairs in grid]
+
+
+class Mqar(Task):
+    """Multi-query associative recall: pairs of key and value, then every key once more, each to be answered by its value.
+
+    `forgetting` gives some keys a second value, of which the later counts.
+    """
+
+    implementation: ClassVar[str] = "pipeline.tasks.mqar:Mqar"
+    source: ClassVar[str] = "Arora et al. 2023"
+    evaluation: ClassVar[type[Evaluation]] = MqarEvaluation
+    columns: ClassVar[tuple[str, ...]] = ("length", "pairs")
+
+    name: Literal["mqar"] = "mqar"
+    length: Draw = Field(default=64, description="tokens of each row; at least 4 per pair, and 2 more for every second value")
+    pairs: Draw = Field(default=4, description="different keys in each row, each asked for once")
+    words: int = Field(
+        default=8192, ge=4, le=65_536, description="different tokens: 0 is filler, the lower half keys, the upper half values"
+    )
+    alpha: float = Field(
+        default=0.01, gt=0, le=1, description="power law of where keys are asked for; 1: anywhere, small: soon after the pairs"
+    )
+    filler: Literal["random", "zero"] = Field(default="random", description="tokens between the questions: of all words, or always 0")
+    forgetting: float = Field(default=0.0, ge=0, le=1, description="share of the keys that get a second value; the later one is the answer")
+
+    def changed(self, pairs: int) -> int:
+        """How many of so many keys get a second value."""
+        return round(self.forgetting * pairs)
+
+    def check(self) -> None:
+        """Every pair and every question has room, and there are enough words."""
+        pairs, changed = largest(self.pairs), self.changed(largest(self.pairs))
+        needed, length = 4 * pairs + 2 * changed, smallest(self.length)
+        if length < needed:
+            raise Clash(f"got {pairs} pairs in {length} tokens; expected at least {needed} tokens", "length", "pairs", "forgetting")
+        keys = self.words - self.classes - 1
+        if pairs > keys or pairs + changed > self.classes:
+            found = f"{pairs} keys and {pairs + changed} values"
+            raise Clash(f"got {found} in a row; {self.words} words have {keys} and {self.classes}", "words", "pairs", "forgetting")
+
+    @property
+    def vocabulary(self) -> int:
+        """Filler, which also pads, then keys and values."""
+        return self.words
+
+    @property
+    def classes(self) -> int:
+        """Answers are always values."""
+        return self.words - self.words // 2
+
+    @property
+    def longest(self) -> int:
+        """The longest row."""
+        return largest(self.length)
+
+    @property
+    def chance(self) -> float:
+        """Whichever key is asked for, its value is uniform."""
+        return 1 / self.classes
+
+    @property
+    def floor(self) -> float:
+        """ln of the number of values, in nats per question."""
+        return math.log(self.classes)
+
+
+class LengthEvaluation(Evaluation):
+    """A task of one size is measured at each of these lengths, known to training or not."""
+
+    lengths: Grid = Field(default=[], description="lengths to measure, in tokens; default: the task's longest")
+
+    def points(self, task: Any) -> list[Any]:
+        """One task of fixed length per length."""
+        return [task.variant(length=length) for length in self.lengths or [largest(task.length)]]
+
+
+class Parity(Task):
+    """Random bits; at every step after the first, whether the ones so far are odd in number."""
+
+    implementation: ClassVar[str] = "pipeline.tasks.parity:Parity"
+    source: ClassVar[str] = "Grazzi et al. 2025"
+    evaluation: ClassVar[type[Evaluation]] = LengthEvaluation
+    columns: ClassVar[tuple[str, ...]] = ("length",)
+
+    name: Literal["parity"] = "parity"
+    length: Draw = Field(default=40, description="bits in each row, at least 2; all but the first are answered")
+
+    def check(self) -> None:
+        """Every row has something to answer."""
+        _long_enough(self.length, 2, "the first is not scored")
+
+    @property
+    def vocabulary(self) -> int:
+        """The bits, then padding."""
+        return 3
+
+    @property
+    def classes(self) -> int:
+        """Even or odd."""
+        return 2
+
+    @property
+    def longest(self) -> int:
+        """The longest row."""
+        return largest(self.length)
+
+    @property
+    def chance(self) -> float:
+        """After the first position either parity is as likely, whatever the bit."""
+        return 1 / 2
+
+    @property
+    def floor(self) -> float:
+        """ln 2, in nats per scored position: the first, which needs no memory, is none."""
+        return math.log(2)
+
+
+class GroupWord(Task):
+    """Random permutations; at every step after the first, the product of all so far: the word problem of a group."""
+
+    implementation: ClassVar[str] = "pipeline.tasks.group_word:GroupWord"
+    source: ClassVar[str] = "Merrill, Petty & Sabharwal 2024"
+    evaluation: ClassVar[type[Evaluation]] = LengthEvaluation
+    columns: ClassVar[tuple[str, ...]] = ("length",)
+
+    name: Literal["group_word"] = "group_word"
+    length: Draw = Field(default=16, description="permutations in each row, at least 2; all but the first are answered")
+    group: Literal["S3", "A5", "S5"] = Field(default="S5", description="permutations of 3 things, even ones of 5, or all of 5")
+
+    def check(self) -> None:
+        """Every row has something to answer."""
+        _long_enough(self.length, 2, "the first is not scored")
+
+    @property
+    def vocabulary(self) -> int:
+        """The permutations, then padding."""
+        return self.classes + 1
+
+    @property
+    def classes(self) -> int:
+        """Every permutation of the group."""
+        return {"S3": 6, "A5": 60, "S5": 120}[self.group]
+
+    @property
+    def longest(self) -> int:
+        """The longest row."""
+        return largest(self.length)
+
+    @property
+    def chance(self) -> float:
+        """After the first position every product is as likely, whatever the token."""
+        return 1 / self.classes
+
+    @property
+    def floor(self) -> float:
+        """ln of the group's size, in nats per scored position: the first, which needs no memory, is none."""
+        return math.log(self.classes)
+
+
+class Induction(Task):
+    """Induction heads: a special token is followed by a letter; when it comes again, at the end, that letter is the answer."""
+
+    implementation: ClassVar[str] = "pipeline.tasks.induction:Induction"
+    source: ClassVar[str] = "Olsson et al. 2022; as a task: Gu & Dao 2023"
+    evaluation: ClassVar[type[Evaluation]] = LengthEvaluation
+    columns: ClassVar[tuple[str, ...]] = ("length",)
+
+    name: Literal["induction"] = "induction"
+    length: Draw = Field(default=256, description="tokens of each row, at least 3; the last one is answered")
+    alphabet: int = Field(default=15, ge=2, le=60_000, description="different letters, the special token not counted")
+
+    def check(self) -> None:
+        """Every row has room for the special token twice and the letter between."""
+        _long_enough(self.length, 3, "the special token, its letter and the special token again")
+
+    @property
+    def vocabulary(self) -> int:
+        """The alphabet, then the special token and padding."""
+        return self.alphabet + 2
+
+    @property
+    def classes(self) -> int:
+        """Answers are always letters of the alphabet."""
+        return self.alphabet
+
+    @property
+    def longest(self) -> int:
+        """The longest row."""
+        return largest(self.length)
+
+    @property
+    def chance(self) -> float:
+        """The letter is uniform, and the last token always the same."""
+        return 1 / self.alphabet
+
+    @property
+    def floor(self) -> float:
+        """ln of the alphabet's size, in nats per row."""
+        return math.log(self.alphabet)
+
+
+def _long_enough(length: int | Distribution, least: int, why: str) -> None:
+    """Raise Clash where a row may be too short to ask for anything."""
+    if smallest(length) < least:
+        raise Clash(f"got a length of {smallest(length)}; expected at least {least} tokens: {why}", "length")
 
 
 TASKS = collect(globals(), Task, "recurlab.tasks")

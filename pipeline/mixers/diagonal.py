@@ -14,7 +14,6 @@ The gradient is the same recurrence backwards: g_t = dL/dh_t + conj(a) g_{t+1}; 
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Iterator
 from functools import partial
 from typing import Any, Protocol
@@ -26,6 +25,7 @@ from torch.autograd.function import once_differentiable
 from pipeline.mixers import backends, memory, native
 
 OPERATION = "diagonal"
+SOURCE = "diagonal.c"
 POSITIONS = 2048
 """Positions in a block of the compiled backend, 2 MB of states at 128 complex ones: half as many or twice as many were slower."""
 
@@ -67,12 +67,12 @@ class CompiledKernel:
     positions = POSITIONS
 
     def __init__(self, dtype: torch.dtype) -> None:
-        self.library = native.load("diagonal.c", f"REAL={'double' if dtype == torch.float64 else 'float'}")
+        self.library = native.load_for(dtype, SOURCE)
 
     def forward(self, h_RTS: Tensor, decay_2N: Tensor, start_RS: Tensor, reset_RT: Tensor | None) -> None:
         """One loop over time, vectorised over states."""
         rows, steps, width = h_RTS.shape
-        self.library.forward(*map(_address, (h_RTS, decay_2N, start_RS, reset_RT)), *map(_size, (rows, steps, width // 2)))
+        self.library.forward(*map(native.address, (h_RTS, decay_2N, start_RS, reset_RT)), *map(native.size, (rows, steps, width // 2)))
 
     def backward(
         self,
@@ -87,7 +87,7 @@ class CompiledKernel:
         """One loop backwards."""
         rows, steps, width = h_RTS.shape
         tensors = (g_RTS, h_RTS, decay_2N, start_RS, reset_RT, carry_RS, d_decay_2N)
-        self.library.backward(*map(_address, tensors), *map(_size, (rows, steps, width // 2)))
+        self.library.backward(*map(native.address, tensors), *map(native.size, (rows, steps, width // 2)))
 
 
 class TorchKernel:
@@ -185,23 +185,11 @@ def diagonal(
 
     Differentiable once in every float input. Raises UserError where an explicit backend cannot serve.
     """
-    candidates: dict[str, backends.Refusal] = {"c": partial(_refusal, x_BTD), "torch": lambda: None}
+    candidates: dict[str, backends.Refusal] = {"c": partial(native.refusal, SOURCE, x_BTD), "torch": lambda: None}
     name = backends.choose(OPERATION, candidates, backend)
     kernel = CompiledKernel(x_BTD.dtype) if name == "c" else TorchKernel()
     tensors = (x_BTD, into_SD, decay_2N.contiguous(), out_DS, skip_D, state_BS)
     return _Diagonal.apply(*tensors, reset_BT, length_B, kernel, torch.is_grad_enabled())  # pyright: ignore[reportReturnType]
-
-
-def _refusal(x_BTD: Tensor) -> str | None:
-    if x_BTD.device.type != "cpu":
-        return f"it runs on the CPU and got a tensor on {x_BTD.device.type}"
-    if x_BTD.dtype not in (torch.float32, torch.float64):
-        return f"it computes in float32 or float64 and got {x_BTD.dtype}"
-    try:
-        CompiledKernel(x_BTD.dtype)
-    except native.NotAvailable as error:
-        return str(error)
-    return None
 
 
 class _Diagonal(torch.autograd.Function):
@@ -272,12 +260,3 @@ def _ends(length_B: Tensor | None, block: Block, steps: int) -> tuple[Any, Any]:
     last_R = length_B[rows] - 1
     who = ((last_R >= times.start) & (last_R < times.stop)).nonzero().squeeze(1)
     return who, last_R[who] - times.start
-
-
-def _address(tensor: Tensor | None) -> Any:
-    assert tensor is None or tensor.is_contiguous()
-    return None if tensor is None else ctypes.c_void_p(tensor.data_ptr())
-
-
-def _size(number: int) -> Any:
-    return ctypes.c_size_t(number)

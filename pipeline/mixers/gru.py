@@ -19,13 +19,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.config import mixers as config
-from pipeline.mixers.base import Mixer, at_end
 from pipeline.mixers.gates import start_gates, start_recurrence, weights_of
-from pipeline.mixers.state import State
+from pipeline.mixers.hidden import HiddenMixer
 
 
-class GRU(Mixer):
-    """One layer of GRU cells as wide as the network. State: h of shape (B, D)."""
+class GRU(HiddenMixer):
+    """One layer of GRU cells as wide as the network."""
 
     def __init__(self, config: config.Gru, width: int) -> None:
         super().__init__(width)
@@ -34,46 +33,21 @@ class GRU(Mixer):
         start_recurrence(recurrent, config)
         start_gates(bias, other_bias, config, keep=slice(width, 2 * width), write=None)
 
-    def initial_state(self, batch: int) -> State:
-        """Zero."""
-        return weights_of(self.layer)[0].new_zeros(batch, self.width)
-
-    def forward(
-        self, x_BTD: Tensor, state: State | None = None, reset_BT: Tensor | None = None, length_B: Tensor | None = None
-    ) -> tuple[Tensor, State]:
-        """Torch's kernel where no episode starts inside the sequence, else a loop; see `Mixer.forward`."""
-        start_BD = self.initial_state(x_BTD.shape[0]) if state is None else state
+    def sequence(self, x_BTD: Tensor, h_BD: Tensor, reset_BT: Tensor | None) -> Tensor:
+        """Torch's kernel where no episode starts inside the sequence, else the loop."""
         if reset_BT is not None and bool(reset_BT.any()):
-            y_BTD = self._loop(x_BTD, start_BD, reset_BT)
-        else:
-            y_BTD, _ = self.layer(x_BTD, start_BD.unsqueeze(0))
-        return y_BTD, at_end(y_BTD, length_B, start_BD)
+            return self.loop(x_BTD, h_BD, reset_BT)
+        return self.layer(x_BTD, h_BD.unsqueeze(0))[0]
 
-    def _loop(self, x_BTD: Tensor, h_BD: Tensor, reset_BT: Tensor) -> Tensor:
-        """One position after the other, the input's products done for all at once; `unbind`, because indexing x[:, t] makes the
-        backward pass quadratic in time."""
-        outputs = []
-        for projected, reset_B in zip(self._projected(x_BTD).unbind(1), reset_BT.unsqueeze(-1).unbind(1), strict=True):
-            h_BD = self._advance(projected, h_BD.masked_fill(reset_B, 0))
-            outputs.append(h_BD)
-        return torch.stack(outputs, 1)
-
-    def step(self, x_BD: Tensor, state: State, active_B: Tensor | None = None) -> tuple[Tensor, State]:
-        """One position; see `Mixer.step`."""
-        h_BD = self._advance(self._projected(x_BD), state)
-        return h_BD, h_BD if active_B is None else torch.where(active_B.unsqueeze(1), h_BD, state)
-
-    def _projected(self, x: Tensor) -> Tensor:
+    def projected(self, x: Tensor) -> Tensor:
+        """W x + b for r, z and n."""
         into, _, bias, _ = weights_of(self.layer)
         return functional.linear(x, into, bias)
 
-    def _advance(self, projected: Tensor, h_BD: Tensor) -> Tensor:
+    def advance(self, projected_BP: Tensor, h_BD: Tensor) -> Tensor:
+        """Gates and candidate by one product."""
         _, weight, _, bias = weights_of(self.layer)
         recurrent = functional.linear(h_BD, weight, bias)
-        (x_gates, x_n), (h_gates, h_n) = (both.split([2 * self.width, self.width], 1) for both in (projected, recurrent))
+        (x_gates, x_n), (h_gates, h_n) = (both.split([2 * self.width, self.width], 1) for both in (projected_BP, recurrent))
         r, z = torch.sigmoid(x_gates + h_gates).chunk(2, 1)
         return torch.lerp(torch.tanh(x_n + r * h_n), h_BD, z)
-
-    def state_bytes(self, context: int) -> int:
-        """D numbers, whatever the context."""
-        return self.width * weights_of(self.layer)[0].element_size()

@@ -16,6 +16,10 @@ import subprocess
 import tempfile
 import threading
 from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from pipeline.storage.digest import digest
 
@@ -39,6 +43,35 @@ def load(source: str, *definitions: str) -> ctypes.CDLL:
     if isinstance(found, str):
         raise NotAvailable(found)
     return found
+
+
+def load_for(dtype: torch.dtype, source: str) -> ctypes.CDLL:
+    """The library whose REAL is this number type, float32 or float64. Raises NotAvailable."""
+    return load(source, f"REAL={'double' if dtype == torch.float64 else 'float'}")
+
+
+def refusal(source: str, like: Tensor) -> str | None:
+    """Why the functions of a C file cannot work on such a tensor; None where they can."""
+    if like.device.type != "cpu":
+        return f"it runs on the CPU and got a tensor on {like.device.type}"
+    if like.dtype not in (torch.float32, torch.float64):
+        return f"it computes in float32 or float64 and got {like.dtype}"
+    try:
+        load_for(like.dtype, source)
+    except NotAvailable as error:
+        return str(error)
+    return None
+
+
+def address(tensor: Tensor | None) -> Any:
+    """A contiguous tensor as an argument, NULL where there is none."""
+    assert tensor is None or tensor.is_contiguous()
+    return None if tensor is None else ctypes.c_void_p(tensor.data_ptr())
+
+
+def size(number: int) -> Any:
+    """A size_t as an argument."""
+    return ctypes.c_size_t(number)
 
 
 @functools.cache

@@ -1,17 +1,20 @@
-"""What token tasks have in common: how rows become Arrow columns, which split a row belongs to, and how answers are scored.
+"""What token tasks have in common: drawing, which split a row belongs to, how rows become Arrow columns and how answers are scored.
 
-Shapes: B rows, T tokens of the longest row.
+Shapes: B rows, T tokens of the longest row, S letters of all rows end to end.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import count
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
+from pipeline.config.base import Distribution
 from pipeline.storage.arrow import fixed_lists, from_numpy, lists, texts
+from pipeline.storage.errors import UserError
 from pipeline.storage.keys import Key
 
 Split = Literal["train", "validation", "test"]
@@ -20,6 +23,9 @@ BUCKETS: dict[str, tuple[int, int]] = {"test": (0, 10), "validation": (10, 15), 
 """Which of the hundred buckets of a row's canonical hash each split takes, the end excluded."""
 
 PROMPT, TARGET, INJECTED, ANSWER = range(4)
+
+ENOUGH = 1000
+"""Different questions that there must be for the splits to be kept apart; fewer could leave a split empty."""
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
@@ -42,6 +48,62 @@ def in_split(hash_B: np.ndarray, split: Split) -> np.ndarray:
     low, high = BUCKETS[split]
     bucket = mix(hash_B) % np.uint64(100)
     return (bucket >= low) & (bucket < high)
+
+
+def canonical_hash(letters_S: np.ndarray, counts_B: np.ndarray, other_B: np.ndarray) -> np.ndarray:
+    """64-bit hash of what a row asks for: its `counts_B` letters in their order, and one more number."""
+    if not len(counts_B):
+        return np.empty(0, np.uint64)
+    starts = np.cumsum(counts_B) - counts_B
+    weights = hash_weights(int(counts_B.max()))
+    sums = np.add.reduceat((letters_S + np.uint64(1)) * weights[within(counts_B)], starts)
+    return sums + mix(other_B.astype(np.uint64))
+
+
+def within(counts: np.ndarray) -> np.ndarray:
+    """0..n-1 for every n of `counts`, end to end."""
+    return np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+
+
+def shortest_apart(alphabet: int) -> int:
+    """Letters from which on there are enough different strings to keep the splits apart."""
+    return next(length for length in count(1) if alphabet**length >= ENOUGH)
+
+
+def letters_of_split(rng: np.random.Generator, alphabet: int, counts_B: np.ndarray, other_B: np.ndarray, split: Split) -> np.ndarray:
+    """Uniform letters of rows that belong to `split`, end to end: rows that do not are drawn again until they do.
+
+    Rows of too few letters to be kept apart belong to every split.
+    """
+    apart = shortest_apart(alphabet)
+
+    def wrong(letters_S: np.ndarray, counts_B: np.ndarray, other_B: np.ndarray) -> np.ndarray:
+        return (counts_B >= apart) & ~in_split(canonical_hash(letters_S, counts_B, other_B), split)
+
+    letters_S = rng.integers(alphabet, size=counts_B.sum(), dtype=np.uint16)
+    wrong_B = wrong(letters_S, counts_B, other_B)
+    while wrong_B.any():
+        counts, chosen = counts_B[wrong_B], np.repeat(wrong_B, counts_B)
+        fresh = rng.integers(alphabet, size=counts.sum(), dtype=np.uint16)
+        letters_S[chosen] = fresh
+        wrong_B[wrong_B] = wrong(fresh, counts, other_B[wrong_B])
+    return letters_S
+
+
+def draw(task: str, name: str, value: int | Distribution, rows: int, rng: np.random.Generator, most: int | None) -> np.ndarray:
+    """One number per row, none above `most`: what is drawn evenly on a log scale is the whole part of such a real number.
+
+    Raises UserError, naming the task and its field, where no number lies under the bound.
+    """
+    low, high = value.bounds if isinstance(value, Distribution) else (value, value)
+    high = high if most is None else min(high, most)
+    if high < low:
+        raise UserError(f"{task}: no row has {name} <= {most}, the smallest is {low}; start the curriculum there")
+    if low == high:
+        return np.full(rows, low)
+    if isinstance(value, Distribution) and value.kind == "log_uniform":
+        return np.minimum(np.exp(rng.uniform(np.log(low), np.log(high + 1), rows)).astype(np.int64), high)
+    return rng.integers(low, high, size=rows, endpoint=True)
 
 
 class Ragged(NamedTuple):

@@ -18,38 +18,17 @@ Arrays are flat, rows end to end: S symbols of all rows together; B rows.
 
 from __future__ import annotations
 
-from itertools import count
 from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
 
-from pipeline.config.base import Distribution
 from pipeline.config.tasks import Copy as Config
-from pipeline.storage.errors import UserError
 from pipeline.storage.keys import Key, generator
-from pipeline.tasks.base import ANSWER, PROMPT, Ragged, Split, TokenTask, hash_weights, in_split, mix, rows_of
-
-ENOUGH = 1000
-"""Different strings of symbols that there must be for the splits to be kept apart; fewer could leave a split empty."""
+from pipeline.tasks.base import ANSWER, ENOUGH, PROMPT, Ragged, Split, TokenTask, draw, letters_of_split, rows_of, shortest_apart, within
 
 CELLS = 1 << 22
 """Numbers drawn at once when places are scattered: 32 MiB of them."""
-
-
-def canonical_hash(symbols_S: np.ndarray, symbols_B: np.ndarray, delay_B: np.ndarray) -> np.ndarray:
-    """64-bit hash of what a row asks for: its symbols and its delay, wherever the symbols stand and whatever stands between them."""
-    if not len(symbols_B):
-        return np.empty(0, np.uint64)
-    starts = np.cumsum(symbols_B) - symbols_B
-    weights = hash_weights(int(symbols_B.max()))
-    sums = np.add.reduceat((symbols_S + np.uint64(1)) * weights[within(symbols_B)], starts)
-    return sums + mix(delay_B.astype(np.uint64))
-
-
-def within(counts: np.ndarray) -> np.ndarray:
-    """0..n-1 for every n of `counts`, end to end."""
-    return np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
 
 
 class Copy(TokenTask):
@@ -65,7 +44,7 @@ class Copy(TokenTask):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.blank, self.delimiter, self.padding = (config.alphabet + offset for offset in range(3))
-        self.separable = next(length for length in count(1) if config.alphabet**length >= ENOUGH)
+        self.separable = shortest_apart(config.alphabet)
 
     def generate(self, rows: int, key: Key, level: int | None = None, column: str | None = None, split: Split = "train") -> pa.RecordBatch:
         """Make rows; a pure function of its arguments.
@@ -75,9 +54,9 @@ class Copy(TokenTask):
         """
         rng = generator(key)
         bounds = {column or "delay": level}
-        symbols_B = _draw("symbols", self.config.symbols, rows, rng, bounds.get("symbols"))
-        delay_B = _draw("delay", self.config.delay, rows, rng, bounds.get("delay"))
-        symbols_S = self._symbols(rng, symbols_B, delay_B, split)
+        symbols_B = draw("copy", "symbols", self.config.symbols, rows, rng, bounds.get("symbols"))
+        delay_B = draw("copy", "delay", self.config.delay, rows, rng, bounds.get("delay"))
+        symbols_S = letters_of_split(rng, self.config.alphabet, symbols_B, delay_B, split)
         tokens = self._tokens(rng, symbols_S, symbols_B, delay_B)
         layouts, layout_B = _layouts(symbols_B, delay_B)
         answer_S = symbols_S[self._recall(symbols_B)]
@@ -97,20 +76,6 @@ class Copy(TokenTask):
             f" of those there are not {ENOUGH} different strings, so every split draws from all of them."
         )
 
-    def _symbols(self, rng: np.random.Generator, symbols_B: np.ndarray, delay_B: np.ndarray, split: Split) -> np.ndarray:
-        """Symbols of rows that belong to `split`: rows that do not are drawn again until they do."""
-        symbols_S = rng.integers(self.config.alphabet, size=symbols_B.sum(), dtype=np.uint16)
-        wrong_B = self._wrong(symbols_S, symbols_B, delay_B, split)
-        while wrong_B.any():
-            counts, chosen = symbols_B[wrong_B], np.repeat(wrong_B, symbols_B)
-            fresh = rng.integers(self.config.alphabet, size=counts.sum(), dtype=np.uint16)
-            symbols_S[chosen] = fresh
-            wrong_B[wrong_B] = self._wrong(fresh, counts, delay_B[wrong_B], split)
-        return symbols_S
-
-    def _wrong(self, symbols_S: np.ndarray, symbols_B: np.ndarray, delay_B: np.ndarray, split: Split) -> np.ndarray:
-        return (symbols_B >= self.separable) & ~in_split(canonical_hash(symbols_S, symbols_B, delay_B), split)
-
     def _tokens(self, rng: np.random.Generator, symbols_S: np.ndarray, symbols_B: np.ndarray, delay_B: np.ndarray) -> np.ndarray:
         lengths = 2 * symbols_B + delay_B
         starts = np.cumsum(lengths) - lengths
@@ -129,19 +94,6 @@ class Copy(TokenTask):
         if self.config.recall == "forward":
             return np.arange(symbols_B.sum())
         return np.repeat(np.cumsum(symbols_B), symbols_B) - 1 - within(symbols_B)
-
-
-def _draw(name: str, draw: int | Distribution, rows: int, rng: np.random.Generator, most: int | None) -> np.ndarray:
-    """One number per row, none above `most`: what is drawn evenly on a log scale is the whole part of such a real number."""
-    low, high = draw.bounds if isinstance(draw, Distribution) else (draw, draw)
-    high = high if most is None else min(high, most)
-    if high < low:
-        raise UserError(f"copy: no row has {name} <= {most}, the smallest is {low}; start the curriculum there")
-    if low == high:
-        return np.full(rows, low)
-    if isinstance(draw, Distribution) and draw.kind == "log_uniform":
-        return np.minimum(np.exp(rng.uniform(np.log(low), np.log(high + 1), rows)).astype(np.int64), high)
-    return rng.integers(low, high, size=rows, endpoint=True)
 
 
 def _scatter(rng: np.random.Generator, counts: np.ndarray, among: np.ndarray) -> np.ndarray:

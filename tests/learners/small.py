@@ -15,7 +15,14 @@ from pipeline.networks.build import build
 from pipeline.storage.keys import derive_key
 from pipeline.storage.loader import MemoryRows
 
-SIZES = {"symbols": 3, "delay": {"uniform": [1, 6]}, "alphabet": 4}
+SIZES = {
+    "symbols": 3,
+    "delay": {"uniform": [1, 6]},
+    "alphabet": 4,
+    "length": {"uniform": [8, 12]},
+    "pairs": {"uniform": [1, 2]},
+    "words": 12,
+}
 """Values for fields that many tasks have; a task takes those it knows."""
 
 

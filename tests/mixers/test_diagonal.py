@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pipeline.mixers import diagonal as module
+from pipeline.mixers import native
 from pipeline.mixers.diagonal import CompiledKernel, blocks, diagonal, doubling_, loop_
 from pipeline.storage.errors import UserError
 from tests.mixers.making import close
@@ -29,7 +30,7 @@ every_backend = pytest.mark.parametrize("backend", BACKENDS)
 def _compiler(request: pytest.FixtureRequest) -> None:
     """Tests of the compiled backend need a compiler."""
     if "'c'" in repr(getattr(request.node, "callspec", None) and request.node.callspec.params):
-        reason = module._refusal(torch.zeros(1))
+        reason = native.refusal(module.SOURCE, torch.zeros(1))
         if reason:
             pytest.skip(reason)
 

@@ -60,7 +60,7 @@ def test_a_large_update_gate_keeps_the_state() -> None:
 
 def test_the_loop_for_resets_equals_torchs_kernel() -> None:
     mixer, x_BTD = gru(), sequence(3, 12)
-    y_BTD = mixer._loop(x_BTD, torch.zeros(3, WIDTH).double(), torch.zeros(3, 12, dtype=torch.bool))
+    y_BTD = mixer.loop(x_BTD, torch.zeros(3, WIDTH).double(), torch.zeros(3, 12, dtype=torch.bool))
     close(y_BTD, mixer(x_BTD)[0])
 
 

@@ -33,7 +33,7 @@ def test_a_seed_makes_the_weights(mixer: str) -> None:
 def test_global_generators_stay_as_they_were(mixer: str) -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    build(SequenceNetwork(mixer=mixer, width="auto", parameters=105_000), 11, 8, 0)
+    build(SequenceNetwork(mixer=mixer, width="auto", parameters=1_000_000), 11, 8, 0)
     assert torch.equal(torch.get_rng_state(), before)
 
 

@@ -86,7 +86,27 @@ def test_state_bytes_are_what_is_carried(mixer: str) -> None:
 def test_parameters_follow_the_formula(mixer: str, fields: dict[str, Any]) -> None:
     config = Config(width=WIDTH, mixer=mixer, **fields)
     d = WIDTH
-    per_mixer = {"lstm": 8 * d * d + 8 * d, "gru": 6 * d * d + 6 * d, "lru": 4 * d * d + 4 * d, "attention": 4 * d * d, "none": 0}
+    heads, rank = 4, 16
+    per_mixer = {
+        "lstm": 8 * d * d + 8 * d,
+        "gru": 6 * d * d + 6 * d,
+        "gru_v1": 6 * d * d + 3 * d,
+        "rnn": 2 * d * d + 2 * d,
+        "min_gru": 2 * d * d + 2 * d,
+        "min_lstm": 3 * d * d + 3 * d,
+        "multiplicative_lstm": 10 * d * d + 4 * d,
+        "multiplicative_gru": 8 * d * d + 3 * d,
+        "input_multiplicative_lstm": 10 * d * d + 5 * d,
+        "input_multiplicative_gru": 8 * d * d + 4 * d,
+        "lru": 4 * d * d + 4 * d,
+        "linear_attention": 4 * d * d,
+        "gated_linear_attention": 4 * d * d + rank * d + (rank + 1) * d // 2 + d // heads,
+        "delta_net": 4 * d * d + heads * d + d // heads,
+        "gated_delta_net": 5 * d * d + 2 * heads * d + 2 * heads + d // heads,
+        "matrix_lstm": 5 * d * d + 2 * heads * (d + 1) + d // heads,
+        "attention": 4 * d * d,
+        "none": 0,
+    }
     if mixer not in per_mixer:
         pytest.skip("a mixer from another package")
     norms = {"none": 0, "rms": d, "layer": 2 * d}

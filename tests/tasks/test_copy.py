@@ -17,8 +17,8 @@ from pipeline.config.base import Distribution
 from pipeline.config.tasks import Copy as Config
 from pipeline.storage.errors import UserError
 from pipeline.storage.keys import derive_key
-from pipeline.tasks.base import BUCKETS
-from pipeline.tasks.copy import Copy, canonical_hash
+from pipeline.tasks.base import BUCKETS, canonical_hash
+from pipeline.tasks.copy import Copy
 from tests.tasks.oracle import answer, check_row
 
 KEY = derive_key("test", 0)

@@ -1,0 +1,70 @@
+"""DeltaNet (Yang et al. 2024, "Parallelizing linear transformers with the delta rule over sequence length", arXiv 2406.06484).
+
+Letters: B batch, T time, D width, H heads, K = D / H channels of a query, key or value, S state K x K of a head;
+q, k, v query, key and value, b strength of the write.
+
+Recurrent form, for every head:
+
+    q_t, k_t = silu(Wq x_t), unit(silu(Wk x_t))              the key of length one
+    b_t = sigmoid(wb . x_t), twice that with `negative_eigenvalues`
+    S_t = (I - b_t k_t k_t^T) S_{t-1} + b_t k_t silu(Wv x_t)^T
+    y_t = W norm(S_t^T q_t)                                  norm over each head's channels
+
+The eigenvalues of I - b k k^T are 1 and 1 - b: below zero for b > 1, which counting modulo two needs (Grazzi et al. 2025, "Unlocking
+state-tracking in linear RNNs through negative eigenvalues", arXiv 2411.12537). Parallel form: the same by `delta_rule`. The paper's
+short convolutions before q, k and v are left out, and the length of q is not set to one, since the norm takes it away.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pipeline.config import mixers as config
+from pipeline.mixers.base import Mixer
+from pipeline.mixers.delta_rule import delta_rule, delta_step, unit
+from pipeline.mixers.state import State, where
+
+EPSILON = 1e-5
+"""Added to variances by the norm."""
+
+
+class DeltaNet(Mixer):
+    """The state is S_BHKK."""
+
+    def __init__(self, config: config.DeltaNet, width: int) -> None:
+        super().__init__(width)
+        assert width % (2 * config.heads) == 0, "the heads divide the width into even parts"
+        self.heads, self.channels = config.heads, width // config.heads
+        self.strongest = 2 if config.negative_eigenvalues else 1
+        self.project = nn.Linear(width, 3 * width, bias=False)
+        self.strength = nn.Linear(width, config.heads, bias=False)
+        self.norm = nn.RMSNorm(self.channels, eps=EPSILON)
+        self.out = nn.Linear(width, width, bias=False)
+
+    def initial_state(self, batch: int) -> State:
+        """Zeros."""
+        return self.out.weight.new_zeros(batch, self.heads, self.channels, self.channels)
+
+    def forward(
+        self, x_BTD: Tensor, state: State | None = None, reset_BT: Tensor | None = None, length_B: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """All positions at once; see `Mixer.forward`."""
+        start = self.initial_state(len(x_BTD)) if state is None else state
+        y, after = delta_rule(*self._projected(x_BTD), None, start, reset_BT, length_B)
+        return self.out(self.norm(y).flatten(-2)), after
+
+    def step(self, x_BD: Tensor, state: State, active_B: Tensor | None = None) -> tuple[Tensor, State]:
+        """One position; see `Mixer.step`."""
+        y, after = delta_step(*self._projected(x_BD), None, state)
+        return self.out(self.norm(y).flatten(-2)), after if active_B is None else where(active_B, after, state)
+
+    def _projected(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """q, k, v and b by heads."""
+        q, k, v = functional.silu(self.project(x)).unflatten(-1, (3, self.heads, self.channels)).unbind(-3)
+        return q, unit(k), v, self.strongest * torch.sigmoid(self.strength(x))
+
+    def state_bytes(self, context: int) -> int:
+        """H K^2 numbers, whatever the context."""
+        return self.width * self.channels * self.out.weight.element_size()

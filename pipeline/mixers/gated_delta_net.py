@@ -1,0 +1,94 @@
+"""Gated DeltaNet (Yang et al. 2025, "Gated delta networks: improving Mamba2 with delta rule", arXiv 2412.06464).
+
+Letters: B batch, T time, D width, H heads, K = D / H channels of a query, key or value, S state K x K of a head;
+q, k, v query, key and value, b strength of the write, a decay of the head, r output gate.
+
+Recurrent form, for every head:
+
+    q_t, k_t = silu(Wq x_t), unit(silu(Wk x_t))              the key of length one
+    b_t = sigmoid(wb . x_t), twice that with `negative_eigenvalues`
+    a_t = exp(-A softplus(wa . x_t + d))                     A > 0 and d as in Mamba-2 (Dao & Gu 2024)
+    S_t = a_t (I - b_t k_t k_t^T) S_{t-1} + b_t k_t silu(Wv x_t)^T
+    y_t = W (silu(r_t) * norm(S_t^T q_t))                    norm over each head's channels
+
+The delta rule overwrites one key at a time, the decay clears all of them. Parallel form: the same by `delta_rule`. Left out of the
+paper's layer: its short convolutions before q, k and v, the length one of q, which the norm takes away, and values wider than keys.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pipeline.config import mixers as config
+from pipeline.mixers.base import Mixer
+from pipeline.mixers.delta_rule import delta_rule, delta_step, unit
+from pipeline.mixers.state import State, where
+
+EPSILON = 1e-5
+"""Added to variances by the norm."""
+LARGEST_RATE = 16.0
+"""The rates A start evenly between one and this."""
+STEP_SIZES = (0.001, 0.1)
+"""softplus(d) starts between these, evenly in its logarithm: with A, time constants from less than one position to a thousand."""
+
+
+class GatedDeltaNet(Mixer):
+    """The state is S_BHKK."""
+
+    def __init__(self, config: config.GatedDeltaNet, width: int) -> None:
+        super().__init__(width)
+        assert width % (2 * config.heads) == 0, "the heads divide the width into even parts"
+        self.heads, self.channels = config.heads, width // config.heads
+        self.strongest = 2 if config.negative_eigenvalues else 1
+        self.project = nn.Linear(width, 4 * width, bias=False)
+        self.gates = nn.Linear(width, 2 * config.heads, bias=False)
+        self.log_rate_H = nn.Parameter(torch.empty(config.heads))
+        self.bias_H = nn.Parameter(torch.empty(config.heads))
+        self.norm = nn.RMSNorm(self.channels, eps=EPSILON)
+        self.out = nn.Linear(width, width, bias=False)
+        self._initialise()
+
+    @torch.no_grad()
+    def _initialise(self) -> None:
+        """A and d as in Mamba-2; drawn on the CPU, whatever the device."""
+        self.log_rate_H.copy_(torch.empty(self.heads, device="cpu").uniform_(1, LARGEST_RATE).log())
+        smallest, largest = (math.log(size) for size in STEP_SIZES)
+        size_H = torch.empty(self.heads, device="cpu").uniform_(smallest, largest).exp()
+        self.bias_H.copy_(size_H + torch.log(-torch.expm1(-size_H)))
+
+    def initial_state(self, batch: int) -> State:
+        """Zeros."""
+        return self.out.weight.new_zeros(batch, self.heads, self.channels, self.channels)
+
+    def forward(
+        self, x_BTD: Tensor, state: State | None = None, reset_BT: Tensor | None = None, length_B: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """All positions at once; see `Mixer.forward`."""
+        q, k, v, strength, log_decay, gate_BTHK = self._projected(x_BTD)
+        start = self.initial_state(len(x_BTD)) if state is None else state
+        y, after = delta_rule(q, k, v, strength, log_decay, start, reset_BT, length_B)
+        return self._read(y, gate_BTHK), after
+
+    def step(self, x_BD: Tensor, state: State, active_B: Tensor | None = None) -> tuple[Tensor, State]:
+        """One position; see `Mixer.step`."""
+        q, k, v, strength, log_decay, gate_BHK = self._projected(x_BD)
+        y, after = delta_step(q, k, v, strength, log_decay, state)
+        return self._read(y, gate_BHK), after if active_B is None else where(active_B, after, state)
+
+    def _projected(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """q, k, v, b, log a and the output gate by heads."""
+        q, k, v, gate = functional.silu(self.project(x)).unflatten(-1, (4, self.heads, self.channels)).unbind(-3)
+        strength, rate = self.gates(x).chunk(2, -1)
+        log_decay = -self.log_rate_H.exp() * functional.softplus(rate + self.bias_H)
+        return q, unit(k), v, self.strongest * torch.sigmoid(strength), log_decay, gate
+
+    def _read(self, y: Tensor, gate: Tensor) -> Tensor:
+        return self.out((gate * self.norm(y)).flatten(-2))
+
+    def state_bytes(self, context: int) -> int:
+        """H K^2 numbers, whatever the context."""
+        return self.width * self.channels * self.out.weight.element_size()

@@ -1,0 +1,76 @@
+"""Gated linear attention (Yang et al. 2024, "Gated linear attention transformers with hardware-efficient training", arXiv 2312.06635).
+
+Letters: B batch, T time, D width, H heads, K = D / 2 H channels of a key, V = D / H of a value, S state K x V of a head;
+q, k, v query, key and value, a decay of each channel of the key, r output gate.
+
+Recurrent form, for every head:
+
+    a_t = sigmoid(W2 W1 x_t + b)^(1 / 16)          W1 into a few channels: most of the gate is shared
+    S_t = diag(a_t) S_{t-1} + k_t v_t^T
+    y_t = W (silu(r_t) * norm(S_t^T q_t))          norm over each head's V channels
+
+Parallel form: the same by `linear_scan`. The paper's scale of q is left out, since the norm takes it away.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pipeline.config import mixers as config
+from pipeline.mixers.base import Mixer
+from pipeline.mixers.linear_scan import linear_scan, linear_step
+from pipeline.mixers.state import State, where
+
+EPSILON = 1e-5
+"""Added to variances by the norm."""
+TEMPERATURE = 16
+"""The root taken of the gate: at rest a is 0.96, a time constant of 23 positions."""
+
+
+class GatedLinearAttention(Mixer):
+    """The state is S_BHKV."""
+
+    def __init__(self, config: config.GatedLinearAttention, width: int) -> None:
+        super().__init__(width)
+        assert width % (2 * config.heads) == 0, "the heads divide the width into even parts"
+        self.heads, keys = config.heads, width // 2
+        self.sizes = [keys, keys, width, width]
+        self.project = nn.Linear(width, sum(self.sizes), bias=False)
+        self.decay = nn.Sequential(nn.Linear(width, config.gate_rank, bias=False), nn.Linear(config.gate_rank, keys))
+        self.norm = nn.RMSNorm(width // config.heads, eps=EPSILON)
+        self.out = nn.Linear(width, width, bias=False)
+
+    def initial_state(self, batch: int) -> State:
+        """Zeros."""
+        channels = self.width // self.heads
+        return self.out.weight.new_zeros(batch, self.heads, channels // 2, channels)
+
+    def forward(
+        self, x_BTD: Tensor, state: State | None = None, reset_BT: Tensor | None = None, length_B: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """All positions at once; see `Mixer.forward`."""
+        q, k, v, log_decay, gate_BTD = self._projected(x_BTD)
+        start = self.initial_state(len(x_BTD)) if state is None else state
+        y, after = linear_scan(q, k, v, log_decay, start, reset_BT, length_B)
+        return self._read(y, gate_BTD), after
+
+    def step(self, x_BD: Tensor, state: State, active_B: Tensor | None = None) -> tuple[Tensor, State]:
+        """One position; see `Mixer.step`."""
+        q, k, v, log_decay, gate_BD = self._projected(x_BD)
+        y, after = linear_step(q, k, v, log_decay, state)
+        return self._read(y, gate_BD), after if active_B is None else where(active_B, after, state)
+
+    def _projected(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """q, k, v and log a by heads, shape (..., H, K) or (..., H, V), and the output gate's input, of the shape of x."""
+        q, k, v, gate = self.project(x).split(self.sizes, -1)
+        log_decay = functional.logsigmoid(self.decay(x)) / TEMPERATURE
+        q, k, v, log_decay = (part.unflatten(-1, (self.heads, -1)) for part in (q, k, v, log_decay))
+        return q, k, v, log_decay, gate
+
+    def _read(self, y: Tensor, gate: Tensor) -> Tensor:
+        return self.out(functional.silu(gate) * self.norm(y).flatten(-2))
+
+    def state_bytes(self, context: int) -> int:
+        """H K V numbers, whatever the context."""
+        return self.width * (self.width // (2 * self.heads)) * self.out.weight.element_size()

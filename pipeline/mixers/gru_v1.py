@@ -1,0 +1,46 @@
+"""Gated recurrent unit in its first form (Cho et al. 2014, arXiv 1406.1078v1), which the reset gate makes costlier than the later one.
+
+Letters: B batch, T time, D width; r reset gate, z update gate, n candidate, h hidden state.
+
+Recurrent form, W of shape (3 D, D) in the order r, z, n; U of shape (2 D, D) for the gates and (D, D) for the candidate:
+
+    r, z = sigmoid(W x_t + b + U h_{t-1})
+    n = tanh(W x_t + b + U (r h_{t-1}))           reset before the product, so that there are two products in a row
+    h_t = (1 - z) h_{t-1} + z n                   z writes, where in cuDNN's form it keeps
+    y_t = h_t
+
+There is no parallel form, and torch has no kernel for this one.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.config import mixers as config
+from pipeline.mixers.gates import start_gates, start_recurrence
+from pipeline.mixers.hidden import HiddenMixer
+
+
+class GRUv1(HiddenMixer):
+    """One layer of cells as wide as the network."""
+
+    def __init__(self, config: config.GruV1, width: int) -> None:
+        super().__init__(width)
+        self.input = nn.Linear(width, 3 * width)
+        self.gates = nn.Linear(width, 2 * width, bias=False)
+        self.candidate = nn.Linear(width, width, bias=False)
+        for recurrent in (self.gates, self.candidate):
+            start_recurrence(recurrent.weight, config)
+        start_gates(self.input.bias, None, config, keep=None, write=slice(width, 2 * width))
+
+    def projected(self, x: Tensor) -> Tensor:
+        """W x + b for r, z and n."""
+        return self.input(x)
+
+    def advance(self, projected_BP: Tensor, h_BD: Tensor) -> Tensor:
+        """Gates, then candidate."""
+        gates_BP, n_BD = projected_BP.split([2 * self.width, self.width], 1)
+        r_BD, z_BD = torch.sigmoid(torch.addmm(gates_BP, h_BD, self.gates.weight.t())).chunk(2, 1)
+        n_BD = torch.tanh(torch.addmm(n_BD, r_BD * h_BD, self.candidate.weight.t()))
+        return torch.lerp(h_BD, n_BD, z_BD)

@@ -1,0 +1,67 @@
+"""Linear attention (Katharopoulos et al. 2020, "Transformers are RNNs", arXiv 2006.16236).
+
+Letters: B batch, T time, D width, H heads, K = D / H channels of a key, V as many of a value and one more, S state K x V of a head;
+q, k, v query, key and value.
+
+Recurrent form, for every head, phi(x) = elu(x) + 1 > 0:
+
+    S_t = S_{t-1} + phi(k_t) v_t^T
+    z_t = z_{t-1} + phi(k_t)
+    y_t = W (S_t^T phi(q_t) / z_t . phi(q_t))
+
+A last channel of one in v makes z the last column of S. Parallel form: the same by `linear_scan`. There are no positions: what was
+written first and last weigh the same.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pipeline.config import mixers as config
+from pipeline.mixers.base import Mixer
+from pipeline.mixers.linear_scan import linear_scan, linear_step
+from pipeline.mixers.state import State, where
+
+EPSILON = 1e-6
+"""Added to the normaliser: where nothing has been written yet, an output is zero."""
+
+
+class LinearAttention(Mixer):
+    """The state is S_BHKV, the normaliser its last column."""
+
+    def __init__(self, config: config.LinearAttention, width: int) -> None:
+        super().__init__(width)
+        assert width % (2 * config.heads) == 0, "the heads divide the width into even parts"
+        self.heads, self.channels = config.heads, width // config.heads
+        self.project = nn.Linear(width, 3 * width, bias=False)
+        self.out = nn.Linear(width, width, bias=False)
+
+    def initial_state(self, batch: int) -> State:
+        """Zeros."""
+        return self.out.weight.new_zeros(batch, self.heads, self.channels, self.channels + 1)
+
+    def forward(
+        self, x_BTD: Tensor, state: State | None = None, reset_BT: Tensor | None = None, length_B: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """All positions at once; see `Mixer.forward`."""
+        start = self.initial_state(len(x_BTD)) if state is None else state
+        y, after = linear_scan(*self._projected(x_BTD), None, start, reset_BT, length_B)
+        return self._read(y), after
+
+    def step(self, x_BD: Tensor, state: State, active_B: Tensor | None = None) -> tuple[Tensor, State]:
+        """One position; see `Mixer.step`."""
+        y, after = linear_step(*self._projected(x_BD), None, state)
+        return self._read(y), after if active_B is None else where(active_B, after, state)
+
+    def _projected(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """phi(q), phi(k), and v with a last channel of one, by heads."""
+        q, k, v = self.project(x).unflatten(-1, (3, self.heads, self.channels)).unbind(-3)
+        return functional.elu(q) + 1, functional.elu(k) + 1, functional.pad(v, (0, 1), value=1.0)
+
+    def _read(self, y: Tensor) -> Tensor:
+        return self.out((y[..., :-1] / (y[..., -1:] + EPSILON)).flatten(-2))
+
+    def state_bytes(self, context: int) -> int:
+        """H K V numbers, whatever the context."""
+        return self.width * (self.channels + 1) * self.out.weight.element_size()

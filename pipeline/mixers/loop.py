@@ -1,0 +1,29 @@
+"""One position after the other in plain torch, for cells without a parallel form.
+
+Letters: B batch, T time, G numbers that a position's input is projected to, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+States = tuple[Tensor, ...]
+"""What a cell carries, each of shape (B, D)."""
+
+
+def loop(advance: Callable[[Tensor, States], States], projected_BTG: Tensor, states: States, reset_BT: Tensor | None) -> States:
+    """The states after every position, each of shape (B, T, D); `advance` takes one position's projected input and the states before it.
+
+    `unbind`, because indexing x[:, t] makes the backward pass quadratic in time.
+    """
+    resets = reset_BT.unsqueeze(-1).unbind(1) if reset_BT is not None and bool(reset_BT.any()) else [None] * projected_BTG.shape[1]
+    found = []
+    for projected_BG, reset_B1 in zip(projected_BTG.unbind(1), resets, strict=True):
+        if reset_B1 is not None:
+            states = tuple(state.masked_fill(reset_B1, 0) for state in states)
+        states = advance(projected_BG, states)
+        found.append(states)
+    return tuple(torch.stack(parts, 1) for parts in zip(*found, strict=True))

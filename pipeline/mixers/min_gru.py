@@ -1,0 +1,38 @@
+"""Minimal gated recurrent unit (Feng et al. 2024, "Were RNNs all we needed?", arXiv 2410.01201, section 3.1).
+
+Letters: B batch, T time, D width; z gate, c candidate (the paper's h with a tilde), h hidden state.
+
+Recurrent form, W of shape (2 D, D) in the order z, c:
+
+    z = sigmoid(W x_t + b)      c = W x_t + b     or g(W x_t + b), positive, of the paper's log-space form
+    h_t = (1 - z) h_{t-1} + z c                   z writes
+    y_t = h_t
+
+Parallel form: `gated_scan`, since neither gate nor candidate depends on the state. It works on h itself, so signs are free and the log-space
+form needs g only where its positive states are wanted; h starts at zero in both.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.config import mixers as config
+from pipeline.mixers.gates import start_gates
+from pipeline.mixers.scanned import ScannedMixer, candidate, separately
+
+
+class MinGRU(ScannedMixer):
+    """One layer of cells as wide as the network."""
+
+    def __init__(self, config: config.MinGru, width: int) -> None:
+        super().__init__(width)
+        self.positive = config.candidate == "positive"
+        self.input = nn.Linear(width, 2 * width)
+        start_gates(self.input.bias, None, config, keep=None, write=slice(0, width))
+
+    def gates(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """1 - z and z c."""
+        z, c = separately(self.input, x)
+        z = torch.sigmoid(z)
+        return 1 - z, z * candidate(c, self.positive)

@@ -1,0 +1,39 @@
+"""Minimal long short-term memory (Feng et al. 2024, "Were RNNs all we needed?", arXiv 2410.01201, section 3.2).
+
+Letters: B batch, T time, D width; f forget gate, i input gate, c candidate (the paper's h with a tilde), h hidden state.
+
+Recurrent form, W of shape (3 D, D) in the order i, f, c:
+
+    i, f = sigmoid(W x_t + b)   c = W x_t + b     or g(W x_t + b), positive, of the paper's log-space form
+    h_t = f / (f + i) h_{t-1} + i / (f + i) c     the two shares sum to one
+    y_t = h_t
+
+Parallel form: `gated_scan`, since neither gates nor candidate depend on the state. It works on h itself, so signs are free and the log-space
+form needs g only where its positive states are wanted; h starts at zero in both.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pipeline.config import mixers as config
+from pipeline.mixers.gates import start_gates
+from pipeline.mixers.scanned import ScannedMixer, candidate, separately
+
+
+class MinLSTM(ScannedMixer):
+    """One layer of cells as wide as the network."""
+
+    def __init__(self, config: config.MinLstm, width: int) -> None:
+        super().__init__(width)
+        self.positive = config.candidate == "positive"
+        self.input = nn.Linear(width, 3 * width)
+        start_gates(self.input.bias, None, config, keep=slice(width, 2 * width), write=slice(0, width))
+
+    def gates(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Shares of what was and of what comes; f / (f + i) = sigmoid(log f - log i), which stays defined where both are zero."""
+        i, f, c = separately(self.input, x)
+        kept = torch.sigmoid(functional.softplus(-i) - functional.softplus(-f))
+        return kept, (1 - kept) * candidate(c, self.positive)

@@ -1,0 +1,44 @@
+"""Recurrent network of Elman (1990), "Finding structure in time", Cognitive Science 14: no gates.
+
+Letters: B batch, T time, D width; h hidden state.
+
+Recurrent form, W and U of shape (D, D):
+
+    h_t = tanh(W x_t + b + U h_{t-1} + c)         y_t = h_t
+
+There is no parallel form. A whole sequence goes through torch's kernel; a single step does the cell's arithmetic on the same weights.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pipeline.config import mixers as config
+from pipeline.mixers.gates import start_recurrence, weights_of
+from pipeline.mixers.hidden import HiddenMixer
+
+
+class RNN(HiddenMixer):
+    """One layer of tanh units as wide as the network."""
+
+    def __init__(self, config: config.Rnn, width: int) -> None:
+        super().__init__(width)
+        self.layer = nn.RNN(width, width, batch_first=True)
+        start_recurrence(weights_of(self.layer)[1], config)
+
+    def sequence(self, x_BTD: Tensor, h_BD: Tensor, reset_BT: Tensor | None) -> Tensor:
+        """Torch's kernel where no episode starts inside the sequence, else the loop."""
+        if reset_BT is not None and bool(reset_BT.any()):
+            return self.loop(x_BTD, h_BD, reset_BT)
+        return self.layer(x_BTD, h_BD.unsqueeze(0))[0]
+
+    def projected(self, x: Tensor) -> Tensor:
+        """W x + b + c."""
+        into, _, bias, other_bias = weights_of(self.layer)
+        return functional.linear(x, into, bias + other_bias)
+
+    def advance(self, projected_BP: Tensor, h_BD: Tensor) -> Tensor:
+        """One product and tanh."""
+        return torch.tanh(torch.addmm(projected_BP, h_BD, weights_of(self.layer)[1].t()))

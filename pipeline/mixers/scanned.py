@@ -1,0 +1,50 @@
+"""What mixers share whose state is a linear recurrence with gates that depend on the input only: h_t = a_t h_{t-1} + u_t.
+
+Letters: B batch, T time, D width, G maps of the input.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pipeline.mixers.gated_scan import gated_scan
+from pipeline.mixers.hidden import HiddenMixer
+
+POSITIONS = 4096
+"""Positions that go through the gates together on the CPU, 2 MB for each tensor at width 128: half as many or all at once were slower."""
+
+
+class ScannedMixer(HiddenMixer):
+    """The whole sequence by `gated_scan`."""
+
+    @abstractmethod
+    def gates(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """a and u at any number of positions at once, like x of shape (..., D)."""
+
+    def sequence(self, x_BTD: Tensor, h_BD: Tensor, reset_BT: Tensor | None) -> Tensor:
+        """All positions at once. On the CPU a few rows at a time, so that what lies between the products and the scan stays in cache."""
+        batch, steps, _ = x_BTD.shape
+        rows = max(1, POSITIONS // steps) if x_BTD.device.type == "cpu" else batch
+        resets = [None] * -(-batch // rows) if reset_BT is None else reset_BT.split(rows)
+        parts = zip(x_BTD.split(rows), h_BD.split(rows), resets, strict=True)
+        return torch.cat([gated_scan(*self.gates(x), h, reset) for x, h, reset in parts])
+
+    def advance(self, projected_BP: Tensor, h_BD: Tensor) -> Tensor:
+        """a h + u from an input."""
+        a_BD, u_BD = self.gates(projected_BP)
+        return torch.addcmul(u_BD, a_BD, h_BD)
+
+
+def separately(layer: nn.Linear, x: Tensor) -> list[Tensor]:
+    """G outputs (..., D) of a layer of G D rows, a product each: to take one large output apart and its gradient together costs more."""
+    parts = (parameter.split(layer.in_features) for parameter in (layer.weight, layer.bias))
+    return [functional.linear(x, weight_DD, bias_D) for weight_DD, bias_D in zip(*parts, strict=True)]
+
+
+def candidate(c: Tensor, positive: bool) -> Tensor:
+    """What a minimal cell writes: c as it is; or g(c) = c + 1/2 where c > 0 and sigmoid(c) elsewhere (Feng et al. 2024, appendix B)."""
+    return torch.relu(c) + torch.sigmoid(c.clamp(max=0)) if positive else c
