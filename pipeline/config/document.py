@@ -262,7 +262,8 @@ def plain(value: Any) -> Any:
 def suggestion(word: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?` where a known word is close, otherwise what is known."""
     known = sorted(known)
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(word, known, n=3, cutoff=0.6)
     if close:
-        return f"; did you mean '{close[0]}'?"
+        nearest = max(close, key=lambda name: (difflib.SequenceMatcher(None, name, word).ratio(), -abs(len(name) - len(word))))
+        return f"; did you mean '{nearest}'?"
     return f"; expected {'one of ' if len(known) > 1 else ''}{', '.join(known)}" if known else ""
