@@ -76,6 +76,7 @@ class Supervised(Learner):
     """Cross-entropy on the scored positions, by stochastic gradient descent over labelled rows."""
 
     implementation: ClassVar[str] = "pipeline.learners.supervised:Supervised"
+    version: ClassVar[int] = 2
 
     name: Literal["supervised"] = "supervised"
     optimizer: Literal["adam", "adamw", "rmsprop"] = Field(default="adam", description="update rule")

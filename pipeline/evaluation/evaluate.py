@@ -79,8 +79,9 @@ def score_rows(network: Any, task: TokenTask, rows: Rows, name: str, device: tor
 
 @torch.inference_mode()
 def _score_batch(network: nn.Module, task: TokenTask, batch: Batch, device: torch.device) -> pa.Table:
-    logits_BTC, _ = network(batch.tokens_BT.to(device), length_B=batch.length_B.to(device))
-    hit_BT, loss_BT = _answers(logits_BTC, batch.labels_BT)
+    position_N = (batch.labels_BT.flatten() >= 0).nonzero().squeeze(1)
+    logits_NC, _ = network(batch.tokens_BT.to(device), length_B=batch.length_B.to(device), at_N=position_N.to(device))
+    hit_BT, loss_BT = _answers(logits_NC.float().cpu(), batch.labels_BT, position_N)
     scores = task.score((batch.labels_BT >= 0).numpy(), hit_BT, loss_BT)
     metadata = {key: pa.array(np.asarray(values, np.int32)) for key, values in batch.columns.items() if key != "row"}
     assert not set(FIRST + LAST) & set(metadata), "a metadata column has the name of a score"
@@ -88,11 +89,9 @@ def _score_batch(network: nn.Module, task: TokenTask, batch: Batch, device: torc
     return pa.table({"row": row, **metadata, "tokens": pa.array(batch.length_B.numpy().astype(np.int32)), **scores})
 
 
-def _answers(logits_BTC: Tensor, labels_BT: Tensor) -> tuple[np.ndarray, np.ndarray]:
+def _answers(logits_NC: Tensor, labels_BT: Tensor, position_N: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Whether the likeliest class is the label, and the cross-entropy in nats, at every scored position; zero elsewhere."""
-    position_N = (labels_BT.flatten() >= 0).nonzero().squeeze(1)
     labels_N = labels_BT.flatten()[position_N]
-    logits_NC = logits_BTC.flatten(0, 1)[position_N.to(logits_BTC.device)].float().cpu()
     hit_BT, loss_BT = np.zeros(labels_BT.shape, bool), np.zeros(labels_BT.shape, np.float32)
     hit_BT.reshape(-1)[position_N.numpy()] = (logits_NC.argmax(-1) == labels_N).numpy()
     loss_BT.reshape(-1)[position_N.numpy()] = cross_entropy(logits_NC, labels_N, reduction="none").numpy()

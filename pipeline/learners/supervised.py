@@ -81,8 +81,7 @@ class Supervised(Learner):
         position_N = (batch.labels_BT.flatten() >= 0).nonzero().squeeze(1)
         labels_N = batch.labels_BT.flatten()[position_N]
         # No lengths: what follows a row's end neither reaches its scored positions, mixers being causal, nor is the last state used.
-        logits_BTC, _ = network(self._there(batch.tokens_BT))
-        logits_NC = logits_BTC.flatten(0, 1).index_select(0, self._there(position_N))
+        logits_NC, _ = network(self._there(batch.tokens_BT), at_N=self._there(position_N))
         return Scored(logits_NC, self._there(labels_N), position_N // batch.labels_BT.shape[1])
 
     def _there(self, tensor: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """A network over tokens: embedding, blocks of mixer and gated feed-forward, a linear head at every position.
 
-Letters: B batch, T time, D width, F width of a feed-forward layer, C classes.
+Letters: B batch, T time, D width, F width of a feed-forward layer, C classes, N positions that are read out.
 
     x = E[token]
     each block:   x = [x +] drop(mixer(norm(x)))          the addition where `residual`
@@ -84,10 +84,16 @@ class SequenceNetwork(nn.Module):
         return tuple(block.mixer.initial_state(batch) for block in self._blocks())
 
     def forward(
-        self, tokens_BT: Tensor, state: State | None = None, reset_BT: Tensor | None = None, length_B: Tensor | None = None
+        self,
+        tokens_BT: Tensor,
+        state: State | None = None,
+        reset_BT: Tensor | None = None,
+        length_B: Tensor | None = None,
+        at_N: Tensor | None = None,
     ) -> tuple[Tensor, State]:
         """Logits (B, T, C) and the state after the sequence; reset_BT and length_B as in `Mixer.forward`.
 
+        With `at_N`, numbers b T + t of positions, logits (N, C) of those alone: the head's cost where few positions count.
         Raises UserError for more tokens than the network's context.
         """
         if tokens_BT.shape[1] > self.context:
@@ -96,7 +102,8 @@ class SequenceNetwork(nn.Module):
         for block, before in zip(self._blocks(), state or [None] * len(self.blocks), strict=True):
             x_BTD, after = block(x_BTD, before, reset_BT, length_B)
             states.append(after)
-        return self.head(self.norm(x_BTD)), tuple(states)
+        read = x_BTD if at_N is None else x_BTD.flatten(0, 1).index_select(0, at_N)
+        return self.head(self.norm(read)), tuple(states)
 
     def step(self, tokens_B: Tensor, state: State, active_B: Tensor | None = None) -> tuple[Tensor, State]:
         """Logits (B, C) after one token more, and the state; where active_B is false a row's state stays as it was."""

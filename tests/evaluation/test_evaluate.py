@@ -47,8 +47,8 @@ class Oracle(nn.Module):
                 self.answers[tuple(tokens.tolist())] = labels.clamp(min=0)
         self.sure = sure
 
-    def forward(self, tokens_BT: Tensor, length_B: Tensor) -> tuple[Tensor, None]:
-        answers = torch.stack([self.answers[tuple(row)] for row in tokens_BT.tolist()])
+    def forward(self, tokens_BT: Tensor, length_B: Tensor, at_N: Tensor) -> tuple[Tensor, None]:
+        answers = torch.stack([self.answers[tuple(row)] for row in tokens_BT.tolist()]).flatten()[at_N]
         return self.sure * nn.functional.one_hot(answers, ALPHABET).float(), None
 
     def state_bytes(self, context: int) -> int:

@@ -54,6 +54,15 @@ def test_a_sequence_equals_its_steps_and_its_parts(mixer: str, fields: dict[str,
     torch.testing.assert_close(torch.cat([first, second], 1), logits_BTC, rtol=1e-10, atol=1e-10)
 
 
+@torch.no_grad()
+def test_logits_at_chosen_positions_are_those_of_the_whole() -> None:
+    model, tokens_BT = network(**RICH), tokens(3, 7)
+    chosen = torch.tensor([20, 0, 6, 7, 7])
+    whole_BTC, _ = model(tokens_BT)
+    chosen_NC, _ = model(tokens_BT, at_N=chosen)
+    torch.testing.assert_close(chosen_NC, whole_BTC.flatten(0, 1)[chosen], rtol=0, atol=1e-12)
+
+
 @every_mixer
 @torch.no_grad()
 def test_lengths_resets_and_inactive_rows_reach_every_block(mixer: str) -> None:
