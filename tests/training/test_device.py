@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import resource
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -55,3 +60,22 @@ def test_generators_of_a_gpu_go_on() -> None:
     first = torch.rand(3, device="cuda")
     restore_generators(state)
     assert torch.rand(3, device="cuda").equal(first)
+
+
+FREED = """
+import resource, torch
+from pipeline.training.device import prepare
+prepare(1, "cpu")
+for step in range(31):
+    torch.ones(16, 1 << 20)
+    if step == 20:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="not glibc")
+def test_freed_memory_serves_the_next_step() -> None:
+    faults = int(subprocess.run([sys.executable, "-c", FREED], capture_output=True, text=True, check=True).stdout)
+    pages = 64 * (1 << 20) // resource.getpagesize()
+    assert faults < pages, "64 MiB, asked for ten times after twenty to settle, came from the kernel more than once"
