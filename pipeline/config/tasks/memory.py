@@ -1,84 +1,15 @@
-"""Every task. Code: `pipeline/tasks/`, one file each."""
+"""Tasks of the memory family: what a network carries across a gap. Code: `pipeline/tasks/`, one file each."""
 
 from __future__ import annotations
 
 import math
 from itertools import product
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field
 
-from pipeline.config.base import Clash, Component, Distribution, Draw, Rows, Section, largest, smallest
-from pipeline.config.catalogue import collect, union_of
-
-
-def _positive_and_different(values: list[int]) -> list[int]:
-    if values and min(values) < 1:
-        raise ValueError(f"got {min(values)} in the list; expected values of at least 1")
-    if len(set(values)) < len(values):
-        raise ValueError(f"got {values}; expected different values")
-    return sorted(values)
-
-
-Grid = Annotated[list[int], AfterValidator(_positive_and_different)]
-"""Values of one field that an evaluation measures."""
-
-
-class Evaluation(Section):
-    """What is measured on held-out rows."""
-
-    rows: Rows = Field(default=1000, description="rows per point of the evaluation")
-
-    def points(self, task: Any) -> list[Any]:
-        """The variants of the task that are measured, one dataset each."""
-        return [task]
-
-
-class Task(Component):
-    """A problem with rows of tokens: it says how long they are and what they are made of."""
-
-    evaluation: ClassVar[type[Evaluation]] = Evaluation
-    columns: ClassVar[tuple[str, ...]] = ()
-    """Metadata columns of every row: a curriculum can filter on them, an evaluation groups by them."""
-
-    @model_validator(mode="after")
-    def _possible(self) -> Task:
-        self.check()
-        return self
-
-    def check(self) -> None:
-        """Raise Clash where fields do not go together."""
-
-    def variant(self, **fields: int) -> Task:
-        """The same task with these fields fixed, a point of an evaluation. Raises Clash where they do not go together."""
-        made = self.model_copy(update=fields)
-        made.check()
-        return made
-
-    @property
-    def vocabulary(self) -> int:
-        """Number of different input tokens."""
-        raise NotImplementedError
-
-    @property
-    def classes(self) -> int:
-        """Number of different labels."""
-        raise NotImplementedError
-
-    @property
-    def longest(self) -> int:
-        """Tokens in the longest row."""
-        raise NotImplementedError
-
-    @property
-    def chance(self) -> float:
-        """Symbol accuracy of a guess without memory, 0..1."""
-        raise NotImplementedError
-
-    @property
-    def floor(self) -> float:
-        """Cross-entropy per scored position of the best predictor without memory, in nats."""
-        raise NotImplementedError
+from pipeline.config.base import Clash, Draw, largest, smallest
+from pipeline.config.tasks.base import Evaluation, Grid, LengthEvaluation, Task, long_enough
 
 
 class CopyEvaluation(Evaluation):
@@ -215,16 +146,6 @@ class Mqar(Task):
         return math.log(self.classes)
 
 
-class LengthEvaluation(Evaluation):
-    """A task of one size is measured at each of these lengths, known to training or not."""
-
-    lengths: Grid = Field(default=[], description="lengths to measure, in tokens; default: the task's longest")
-
-    def points(self, task: Any) -> list[Any]:
-        """One task of fixed length per length."""
-        return [task.variant(length=length) for length in self.lengths or [largest(task.length)]]
-
-
 class Parity(Task):
     """Random bits; at every step after the first, whether the ones so far are odd in number."""
 
@@ -238,7 +159,7 @@ class Parity(Task):
 
     def check(self) -> None:
         """Every row has something to answer."""
-        _long_enough(self.length, 2, "the first is not scored")
+        long_enough(self.length, 2, "the first is not scored")
 
     @property
     def vocabulary(self) -> int:
@@ -280,7 +201,7 @@ class GroupWord(Task):
 
     def check(self) -> None:
         """Every row has something to answer."""
-        _long_enough(self.length, 2, "the first is not scored")
+        long_enough(self.length, 2, "the first is not scored")
 
     @property
     def vocabulary(self) -> int:
@@ -322,7 +243,7 @@ class Induction(Task):
 
     def check(self) -> None:
         """Every row has room for the special token twice and the letter between."""
-        _long_enough(self.length, 3, "the special token, its letter and the special token again")
+        long_enough(self.length, 3, "the special token, its letter and the special token again")
 
     @property
     def vocabulary(self) -> int:
@@ -348,16 +269,3 @@ class Induction(Task):
     def floor(self) -> float:
         """ln of the alphabet's size, in nats per row."""
         return math.log(self.alphabet)
-
-
-def _long_enough(length: int | Distribution, least: int, why: str) -> None:
-    """Raise Clash where a row may be too short to ask for anything."""
-    if smallest(length) < least:
-        raise Clash(f"got a length of {smallest(length)}; expected at least {least} tokens: {why}", "length")
-
-
-TASKS = collect(globals(), Task, "recurlab.tasks")
-if TYPE_CHECKING:
-    AnyTask = Task
-else:
-    AnyTask = union_of(TASKS)

@@ -1,0 +1,94 @@
+"""What the tasks of all families have in common: what each says of itself, and what an evaluation measures."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar
+
+from pydantic import AfterValidator, Field, model_validator
+
+from pipeline.config.base import Clash, Component, Distribution, Rows, Section, largest, smallest
+
+
+def _positive_and_different(values: list[int]) -> list[int]:
+    if values and min(values) < 1:
+        raise ValueError(f"got {min(values)} in the list; expected values of at least 1")
+    if len(set(values)) < len(values):
+        raise ValueError(f"got {values}; expected different values")
+    return sorted(values)
+
+
+Grid = Annotated[list[int], AfterValidator(_positive_and_different)]
+"""Values of one field that an evaluation measures."""
+
+
+class Evaluation(Section):
+    """What is measured on held-out rows."""
+
+    rows: Rows = Field(default=1000, description="rows per point of the evaluation")
+
+    def points(self, task: Any) -> list[Any]:
+        """The variants of the task that are measured, one dataset each."""
+        return [task]
+
+
+class Task(Component):
+    """A problem with rows of tokens: it says how long they are and what they are made of."""
+
+    evaluation: ClassVar[type[Evaluation]] = Evaluation
+    columns: ClassVar[tuple[str, ...]] = ()
+    """Metadata columns of every row: a curriculum can filter on them, an evaluation groups by them."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Task:
+        self.check()
+        return self
+
+    def check(self) -> None:
+        """Raise Clash where fields do not go together."""
+
+    def variant(self, **fields: int) -> Task:
+        """The same task with these fields fixed, a point of an evaluation. Raises Clash where they do not go together."""
+        made = self.model_copy(update=fields)
+        made.check()
+        return made
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of different input tokens."""
+        raise NotImplementedError
+
+    @property
+    def classes(self) -> int:
+        """Number of different labels."""
+        raise NotImplementedError
+
+    @property
+    def longest(self) -> int:
+        """Tokens in the longest row."""
+        raise NotImplementedError
+
+    @property
+    def chance(self) -> float:
+        """Symbol accuracy of a guess without memory, 0..1."""
+        raise NotImplementedError
+
+    @property
+    def floor(self) -> float:
+        """Cross-entropy per scored position of the best predictor without memory, in nats."""
+        raise NotImplementedError
+
+
+class LengthEvaluation(Evaluation):
+    """A task of one size is measured at each of these lengths, known to training or not."""
+
+    lengths: Grid = Field(default=[], description="lengths to measure, in tokens; default: the task's longest")
+
+    def points(self, task: Any) -> list[Any]:
+        """One task of fixed length per length."""
+        return [task.variant(length=length) for length in self.lengths or [largest(task.length)]]
+
+
+def long_enough(length: int | Distribution, least: int, why: str) -> None:
+    """Raise Clash where a row may be too short to ask for anything."""
+    if smallest(length) < least:
+        raise Clash(f"got a length of {smallest(length)}; expected at least {least} tokens: {why}", "length")
