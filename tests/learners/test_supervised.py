@@ -76,6 +76,22 @@ def test_the_update_is_gradient_descent_on_the_mean_cross_entropy() -> None:
         assert torch.allclose(mine.grad, theirs.grad / norm, rtol=1e-4, atol=1e-6), name
 
 
+def test_real_answers_are_learned_by_their_mean_squared_error() -> None:
+    learner, twin = supervised(task="adding"), supervised(task="adding")
+    batch = twin.sampler.next()
+    output_BTC, _ = twin.network(batch.tokens_BT, length_B=batch.length_B, values_BTF=batch.values_BTF)
+    rows = range(len(batch.tokens_BT))
+    errors = [output_BTC[row, int(batch.length_B[row]) - 1, 0] - batch.labels_BT[row, int(batch.length_B[row]) - 1] for row in rows]
+    loss = torch.stack(errors).square().mean()
+    loss.backward()
+    figures = learner.update()
+    assert float(figures["train_loss"]) == pytest.approx(loss.item(), rel=1e-6)
+    assert float(figures["train_accuracy"]) == np.mean([abs(error.item()) <= 0.04 for error in errors])
+    for (name, mine), theirs in zip(learner.network.named_parameters(), twin.network.parameters(), strict=True):
+        assert mine.grad is not None and theirs.grad is not None
+        assert torch.allclose(mine.grad, theirs.grad / max(float(figures["gradient_norm"]), 1.0), rtol=1e-4, atol=1e-6), name
+
+
 def test_figures_stay_on_the_device() -> None:
     assert all(isinstance(value, Tensor) and value.dim() == 0 and not value.requires_grad for value in supervised().update().values())
 

@@ -21,6 +21,10 @@ Grid = Annotated[list[int], AfterValidator(_positive_and_different)]
 """Values of one field that an evaluation measures."""
 
 
+NATS = "nats per symbol"
+"""What losses are measured in unless a task says otherwise."""
+
+
 class Evaluation(Section):
     """What is measured on held-out rows."""
 
@@ -58,9 +62,25 @@ class Task(Component):
         raise NotImplementedError
 
     @property
+    def features(self) -> int:
+        """Real numbers that every token brings along."""
+        return 0
+
+    @property
     def classes(self) -> int:
-        """Number of different labels."""
+        """Number of different labels; 1 where answers are real numbers."""
         raise NotImplementedError
+
+    @property
+    def tolerance(self) -> float | None:
+        """Answers are real numbers, and right when at most so far from the target; None: they are classes."""
+        return None
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """What a network is made for: vocabulary and classes, and features where there are any."""
+        sizes = {"vocabulary": self.vocabulary, "classes": self.classes}
+        return {**sizes, "features": self.features} if self.features else sizes
 
     @property
     def longest(self) -> int:
@@ -69,13 +89,18 @@ class Task(Component):
 
     @property
     def chance(self) -> float:
-        """Symbol accuracy of a guess without memory, 0..1."""
+        """Accuracy of a guess without memory, 0..1."""
         raise NotImplementedError
 
     @property
     def floor(self) -> float:
-        """Cross-entropy per scored position of the best predictor without memory, in nats."""
+        """Loss per scored position of the best predictor without memory: cross-entropy in nats, or squared error."""
         raise NotImplementedError
+
+    @property
+    def unit(self) -> str:
+        """What losses are measured in."""
+        return NATS if self.tolerance is None else "squared error"
 
 
 class LengthEvaluation(Evaluation):

@@ -269,3 +269,57 @@ class Induction(Task):
     def floor(self) -> float:
         """ln of the alphabet's size, in nats per row."""
         return math.log(self.alphabet)
+
+
+class Adding(Task):
+    """Real numbers of 0..1, two of them marked, one in each half; at the last token the sum of the two is asked for.
+
+    Answers are real: the loss is the squared error, and an answer within 0.04 of the sum is right.
+    """
+
+    implementation: ClassVar[str] = "pipeline.tasks.adding:Adding"
+    source: ClassVar[str] = "Hochreiter & Schmidhuber 1997"
+    evaluation: ClassVar[type[Evaluation]] = LengthEvaluation
+    columns: ClassVar[tuple[str, ...]] = ("length",)
+
+    name: Literal["adding"] = "adding"
+    length: Draw = Field(default=100, description="tokens of each row, at least 3; the last one is answered")
+
+    def check(self) -> None:
+        """Every row has room for two marks before the question."""
+        long_enough(self.length, 3, "two marked numbers and the question")
+
+    @property
+    def vocabulary(self) -> int:
+        """Unmarked, marked, padding."""
+        return 3
+
+    @property
+    def features(self) -> int:
+        """The number to add or to pass over."""
+        return 1
+
+    @property
+    def classes(self) -> int:
+        """The sum."""
+        return 1
+
+    @property
+    def tolerance(self) -> float:
+        """Hochreiter & Schmidhuber's: a larger error is a wrong answer."""
+        return 0.04
+
+    @property
+    def longest(self) -> int:
+        """The longest row."""
+        return largest(self.length)
+
+    @property
+    def chance(self) -> float:
+        """Always answering 1 is right for sums within the tolerance of it: all but two triangles of the unit square."""
+        return 1 - (1 - self.tolerance) ** 2
+
+    @property
+    def floor(self) -> float:
+        """The variance of the sum of two numbers, the squared error of always answering 1."""
+        return 1 / 6
