@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from pipeline.config.learners import Supervised as Config
 from pipeline.config.networks import SequenceNetwork
-from pipeline.config.tasks import Copy
+from pipeline.config.tasks import Copy, Mqar
 from pipeline.learners.sampler import ShardSampler, sequential_batches
 from pipeline.learners.supervised import Supervised
 from pipeline.networks.build import build
@@ -90,6 +90,16 @@ def test_real_answers_are_learned_by_their_mean_squared_error() -> None:
     for (name, mine), theirs in zip(learner.network.named_parameters(), twin.network.parameters(), strict=True):
         assert mine.grad is not None and theirs.grad is not None
         assert torch.allclose(mine.grad, theirs.grad / max(float(figures["gradient_norm"]), 1.0), rtol=1e-4, atol=1e-6), name
+
+
+def test_classes_may_depend_on_real_numbers() -> None:
+    task = Mqar(continuous=3, pairs=2, length=10, words=12)
+    network = build(SequenceNetwork(width=8), seed=0, **task.sizes)
+    learner = Supervised(Config(steps=2, batch=4), network, small_problem(task), 0, torch.device("cpu"))
+    assert 1 < float(learner.update()["train_loss"]) < 4
+    weight = network.get_parameter("values.weight")
+    assert weight.shape == (8, 3) and weight.grad is not None and bool(weight.grad.any())
+    assert learner.validate()["loss"] > 1
 
 
 def test_figures_stay_on_the_device() -> None:

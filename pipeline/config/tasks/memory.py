@@ -82,10 +82,16 @@ class MqarEvaluation(Evaluation):
         return [task.variant(length=length, pairs=pairs) for length, pairs in grid]
 
 
+def grid_side(pairs: int) -> int:
+    """Side of the smallest square grid of so many cells."""
+    return math.isqrt(pairs - 1) + 1
+
+
 class Mqar(Task):
     """Multi-query associative recall: pairs of key and value, then every key once more, each to be answered by its value.
 
-    `forgetting` gives some keys a second value, of which the later counts.
+    `forgetting` gives some keys a second value, of which the later counts; `compositional` makes each key of two words, of which neither
+    alone decides; `continuous` makes it of real numbers, new in every row, so that keys can only be told apart by comparing them.
     """
 
     implementation: ClassVar[str] = "pipeline.tasks.mqar:Mqar"
@@ -94,7 +100,9 @@ class Mqar(Task):
     columns: ClassVar[tuple[str, ...]] = ("length", "pairs")
 
     name: Literal["mqar"] = "mqar"
-    length: Draw = Field(default=64, description="tokens of each row; at least 4 per pair, and 2 more for every second value")
+    length: Draw = Field(
+        default=64, description="tokens of each row; at least 4 per pair, and 2 more for every second value; compositional: 6 and 3"
+    )
     pairs: Draw = Field(default=4, description="different keys in each row, each asked for once")
     words: int = Field(
         default=8192, ge=4, le=65_536, description="different tokens: 0 is filler, the lower half keys, the upper half values"
@@ -105,25 +113,44 @@ class Mqar(Task):
     filler: Literal["random", "zero"] = Field(default="random", description="tokens between the questions: of all words, or always 0")
     forgetting: float = Field(default=0.0, ge=0, le=1, description="share of the keys that get a second value; the later one is the answer")
 
+    compositional: bool = Field(default=False, description="keys are two words each, from a square grid: neither word alone decides")
+    continuous: int = Field(
+        default=0, ge=0, le=1024, description="keys are so many standard normal numbers, new in every row, instead of words; 0: words"
+    )
+
     def changed(self, pairs: int) -> int:
         """How many of so many keys get a second value."""
         return round(self.forgetting * pairs)
 
+    @property
+    def pair(self) -> int:
+        """Tokens of one pair: those of its key, then the value."""
+        return 3 if self.compositional else 2
+
     def check(self) -> None:
         """Every pair and every question has room, and there are enough words."""
+        if self.compositional and self.continuous:
+            raise Clash("got compositional and continuous; expected at most one of them", "compositional", "continuous")
         pairs, changed = largest(self.pairs), self.changed(largest(self.pairs))
-        needed, length = 4 * pairs + 2 * changed, smallest(self.length)
+        needed, length = self.pair * (2 * pairs + changed), smallest(self.length)
         if length < needed:
-            raise Clash(f"got {pairs} pairs in {length} tokens; expected at least {needed} tokens", "length", "pairs", "forgetting")
+            message = f"got {pairs} pairs in {length} tokens; expected at least {needed} tokens"
+            raise Clash(message, "length", "pairs", "forgetting", "compositional")
         keys = self.words - self.classes - 1
-        if pairs > keys or pairs + changed > self.classes:
-            found = f"{pairs} keys and {pairs + changed} values"
-            raise Clash(f"got {found} in a row; {self.words} words have {keys} and {self.classes}", "words", "pairs", "forgetting")
+        used, kind = (2 * grid_side(pairs), "words of keys") if self.compositional else (pairs, "keys")
+        if used > keys or pairs + changed > self.classes:
+            message = f"got {used} {kind} and {pairs + changed} values in a row; {self.words} words have {keys} and {self.classes}"
+            raise Clash(message, "words", "pairs", "forgetting", "compositional")
 
     @property
     def vocabulary(self) -> int:
-        """Filler, which also pads, then keys and values."""
-        return self.words
+        """Filler, which also pads, then keys and values; one token stands for all keys that are real numbers."""
+        return self.classes + 2 if self.continuous else self.words
+
+    @property
+    def features(self) -> int:
+        """The numbers of a key; of every other token they are zero."""
+        return self.continuous
 
     @property
     def classes(self) -> int:
