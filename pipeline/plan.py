@@ -16,6 +16,7 @@ from typing import Any
 
 from pipeline.config.base import Component, canonical, filled
 from pipeline.config.resolve import Member, Resolved, ResolvedExperiment, find_parent, load
+from pipeline.config.tasks.base import NATS
 from pipeline.storage.digest import canonical_json, digest
 from pipeline.storage.errors import UserError
 
@@ -245,6 +246,7 @@ class _Planner:
         datasets = sorted(self._dataset(task, "test", member.evaluation.rows) for task in member.measured)
         evaluation = Evaluation(run.id, f"test-{digest(datasets)}", datasets)
         self.made.evaluations[f"{run.id}/{evaluation.id}"] = evaluation
+        unit = {} if point.task.unit == NATS else {"unit": point.task.unit}
         return {
             "run": run.id,
             "label": label,
@@ -256,6 +258,7 @@ class _Planner:
             "task": point.task.name,
             "chance": point.task.chance,
             "floor": point.task.floor,
+            **unit,
             "batch": point.learner.batch,
         }
 
@@ -271,7 +274,7 @@ class _Planner:
         learner = canonical(point.learner)
         if parent:
             learner["parent"] = parent
-        network = self._network(point.network, point.task.vocabulary, point.task.classes)
+        network = self._network(point.network, point.task.sizes)
         block = {
             "task": canonical(point.task),
             "network": canonical(point.network),
@@ -290,10 +293,9 @@ class _Planner:
         self._register(dataset.id, {key: value for key, value in dataset.spec.items() if key != "id"})
         return self.made.datasets.setdefault(dataset.id, dataset).id
 
-    def _network(self, network: Any, vocabulary: int, classes: int) -> str:
-        block = {"network": canonical(network), "vocabulary": vocabulary, "classes": classes}
-        identifier = self._identifier(network.label, block)
-        spec = {"id": identifier, "network": filled(network), "vocabulary": vocabulary, "classes": classes}
+    def _network(self, network: Any, sizes: dict[str, int]) -> str:
+        identifier = self._identifier(network.label, {"network": canonical(network), **sizes})
+        spec = {"id": identifier, "network": filled(network), **sizes}
         self.made.networks.setdefault(identifier, spec)
         return identifier
 

@@ -88,7 +88,8 @@ def _width(plan: Plan, network: str) -> str:
     from pipeline.config.frozen import revive
     from pipeline.networks.build import resolve_width
 
-    return f"auto = {resolve_width(revive('network', spec['network']), spec['vocabulary'], spec['classes']).width}"
+    sizes = spec["vocabulary"], spec["classes"], spec.get("features", 0)
+    return f"auto = {resolve_width(revive('network', spec['network']), *sizes).width}"
 
 
 def _budget(learner: dict[str, Any]) -> str:

@@ -103,7 +103,7 @@ def _check_weights(child: Member, parent: Member) -> None:
 def _shape(member: Member) -> dict[str, Any]:
     task, network = member.point.task, canonical(member.point.network)
     shape = {key: value for key, value in network.items() if key not in WEIGHTLESS}
-    return {**shape, "vocabulary": task.vocabulary, "classes": task.classes}
+    return {**shape, **task.sizes}
 
 
 def find_parent(experiments: list[ResolvedExperiment], child: Member) -> Member:

@@ -73,7 +73,7 @@ class Learner(Component):
 
 
 class Supervised(Learner):
-    """Cross-entropy on the scored positions, by stochastic gradient descent over labelled rows."""
+    """Cross-entropy, or squared error where answers are real, on the scored positions: stochastic gradient descent over labelled rows."""
 
     implementation: ClassVar[str] = "pipeline.learners.supervised:Supervised"
     version: ClassVar[int] = 2

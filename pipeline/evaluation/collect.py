@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from pipeline.config.frozen import read_spec
+from pipeline.config.tasks.base import NATS
 from pipeline.evaluation.progress import MARKS, milestones
 from pipeline.evaluation.scores import metadata_columns, score_points, score_positions
 from pipeline.evaluation.summary import as_html, as_markdown, summary
@@ -33,6 +34,7 @@ SCORES = (
     ("sequence_accuracy", pa.float64()),
     ("loss", pa.float64()),
     ("floor", pa.float64()),
+    ("unit", pa.string()),
     ("loss_over_floor", pa.float64()),
     ("bits", pa.float64()),
     ("chance", pa.float64()),
@@ -98,10 +100,11 @@ def _results(spec: Row, members: list[Member]) -> pa.Table:
     rows = []
     for index, member in enumerate(members):
         shared = member.identity(spec["name"]) | {key: values[index] for key, values in coordinates.items()}
-        shared |= {"floor": member.entry["floor"], "chance": member.entry["chance"]}
+        unit = member.entry.get("unit", NATS)
+        shared |= {"floor": member.entry["floor"], "unit": unit, "chance": member.entry["chance"]}
         shared |= milestones(member.history) | _trained(member.spec["task"], points)
         shared["parameters"] = member.profile.column("parameters")[0].as_py()
-        rows += [shared | point for point in score_points(member.evaluation, member.entry["floor"])]
+        rows += [shared | point for point in score_points(member.evaluation, member.entry["floor"], unit == NATS)]
     fields = [*IDENTITY, *((key, values.type) for key, values in coordinates.items())]
     fields += [*((column, pa.int64()) for column in points + trained), *SCORES]
     note = canonical_json({"coordinates": spec["columns"], "points": points})

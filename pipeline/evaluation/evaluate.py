@@ -1,6 +1,6 @@
 """A trained network measured on held-out rows: a row of scores per example.
 
-B: rows of a batch. T: tokens of its longest row. C: classes. N: scored positions of the batch, row after row.
+B: rows of a batch. T: tokens of its longest row. C: outputs. N: scored positions of the batch, row after row.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch import nn
 
 from pipeline.config.catalogue import implementation
 from pipeline.config.frozen import read_spec, revive
 from pipeline.evaluation.model import load_model
 from pipeline.evaluation.scores import FIRST, LAST
+from pipeline.learners.answers import Answers, answers
 from pipeline.learners.sampler import Batch, sequential_batches
 from pipeline.storage.errors import UserError
 from pipeline.storage.loader import Rows, open_rows
@@ -54,8 +54,8 @@ def _measure(network: nn.Module, config: dict[str, Any], folder: Path, device: t
 
 def _check(config: dict[str, Any], task: Any, rows: Rows) -> None:
     """Refuse a dataset that the network cannot read."""
-    for kind, expected in (("vocabulary", config["vocabulary"]), ("classes", config["classes"])):
-        found = getattr(task, kind)
+    for kind in ("vocabulary", "classes", "features"):
+        found, expected = getattr(task, kind), config.get(kind, 0)
         if found != expected:
             raise UserError(f"{rows.name}: {kind} of {found}, but the network of {config['run']} was made for {expected}")
     longest, context = int(rows.lengths.max(initial=0)), config["network"]["context"]
@@ -79,20 +79,16 @@ def score_rows(network: Any, task: TokenTask, rows: Rows, name: str, device: tor
 
 @torch.inference_mode()
 def _score_batch(network: nn.Module, task: TokenTask, batch: Batch, device: torch.device) -> pa.Table:
-    position_N = (batch.labels_BT.flatten() >= 0).nonzero().squeeze(1)
-    logits_NC, _ = network(batch.tokens_BT.to(device), length_B=batch.length_B.to(device), at_N=position_N.to(device))
-    hit_BT, loss_BT = _answers(logits_NC.float().cpu(), batch.labels_BT, position_N)
-    scores = task.score((batch.labels_BT >= 0).numpy(), hit_BT, loss_BT)
+    found = answers(network, batch, task.config.tolerance, device, length_B=batch.length_B.to(device))
+    scores = task.score(batch.scored_BT.numpy(), *_judged(found, batch.scored_BT.numpy()))
     metadata = {key: pa.array(np.asarray(values, np.int32)) for key, values in batch.columns.items() if key != "row"}
     assert not set(FIRST + LAST) & set(metadata), "a metadata column has the name of a score"
     row = pa.array(np.asarray(batch.columns["row"], np.int32))
     return pa.table({"row": row, **metadata, "tokens": pa.array(batch.length_B.numpy().astype(np.int32)), **scores})
 
 
-def _answers(logits_NC: Tensor, labels_BT: Tensor, position_N: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Whether the likeliest class is the label, and the cross-entropy in nats, at every scored position; zero elsewhere."""
-    labels_N = labels_BT.flatten()[position_N]
-    hit_BT, loss_BT = np.zeros(labels_BT.shape, bool), np.zeros(labels_BT.shape, np.float32)
-    hit_BT.reshape(-1)[position_N.numpy()] = (logits_NC.argmax(-1) == labels_N).numpy()
-    loss_BT.reshape(-1)[position_N.numpy()] = cross_entropy(logits_NC, labels_N, reduction="none").numpy()
+def _judged(found: Answers, scored_BT: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Whether the answer is right, and its loss, at every scored position; zero elsewhere."""
+    hit_BT, loss_BT = np.zeros(scored_BT.shape, bool), np.zeros(scored_BT.shape, np.float32)
+    hit_BT[scored_BT], loss_BT[scored_BT] = found.right_N.cpu().numpy(), found.loss("none").float().cpu().numpy()
     return hit_BT, loss_BT

@@ -24,7 +24,7 @@ def load_model(run: Path, checkpoint: str = "model") -> tuple[nn.Module, dict[st
     verify(run)
     config = json.loads((run / "model" / "config.json").read_text(encoding="utf-8"))
     file = run / "model" / _file(run, config, checkpoint)
-    network = build(revive("network", config["network"]), config["vocabulary"], config["classes"], seed=0)
+    network = build(revive("network", config["network"]), config["vocabulary"], config["classes"], 0, config.get("features", 0))
     try:
         network.load_state_dict(read_tensors(file))
     except RuntimeError:

@@ -69,17 +69,17 @@ def profile(spec_path: Path, out: Path, threads: int, device: str) -> None:
     """
     spec = read_spec(spec_path, "network")
     there = prepare(threads, device)
-    config, vocabulary = revive("network", spec["network"]), spec["vocabulary"]
-    network: Any = build(config, vocabulary, spec["classes"], seed=0).to(there)
+    config, vocabulary, features = revive("network", spec["network"]), spec["vocabulary"], spec.get("features", 0)
+    network: Any = build(config, vocabulary, spec["classes"], 0, features).to(there)
     shared = {"network": spec["id"], "parameters": count_parameters(network), "threads": threads, "device": there.type}
     speeds: dict[int, float] = {}
     rows = []
     for context in contexts(config.context):
         length = min(context, TRAINING_LENGTH)
         if length not in speeds:
-            speeds[length] = training_speed(network, vocabulary, _rows(length), length, there)
+            speeds[length] = training_speed(network, vocabulary, _rows(length), length, there, features)
         training = {"training_tokens_per_second": speeds[length], "training_batch": _rows(length), "training_length": length}
-        seconds = step_seconds(network, vocabulary, context, there)
+        seconds = step_seconds(network, vocabulary, context, there, features)
         sizes = {"state_bytes": network.state_bytes(context), "peak_bytes": peak_bytes()}
         rows.append(shared | {"context": context, "step_seconds": seconds} | training | sizes)
     write_table(out, pa.Table.from_pylist(rows, SCHEMA))
@@ -90,37 +90,44 @@ def contexts(longest: int) -> list[int]:
     return [context for context in CONTEXTS if context <= longest] or [longest]
 
 
-def training_speed(network: Any, vocabulary: int, batch: int, length: int, device: torch.device) -> float:
+def training_speed(network: Any, vocabulary: int, batch: int, length: int, device: torch.device, features: int = 0) -> float:
     """Tokens per second of forward and backward passes, without the optimizer."""
-    tokens_BT = torch.randint(vocabulary, (batch, length), device=device)
+    tokens_BT, values_BTF = _inputs(vocabulary, features, batch, length, device)
     network.train()
 
     def update() -> None:
         network.zero_grad()
-        logits_BTC, _ = network(tokens_BT)
+        logits_BTC, _ = network(tokens_BT, values_BTF=values_BTF)
         cross_entropy(logits_BTC.flatten(0, 1), torch.zeros_like(tokens_BT).flatten()).backward()
 
     return batch * length / statistics.median(_seconds(update, WARM_UP, REPEATS, device))
 
 
 @torch.inference_mode()
-def step_seconds(network: Any, vocabulary: int, context: int, device: torch.device) -> float:
+def step_seconds(network: Any, vocabulary: int, context: int, device: torch.device, features: int = 0) -> float:
     """Seconds of one step, batch of one; the last step measured brings the state to `context` tokens."""
     network.eval()
     warm_up, steps = (WARM_UP, STEPS) if context > WARM_UP + STEPS else (0, 1)
     before = context - warm_up - steps
-    tokens_BT = torch.randint(vocabulary, (1, context), device=device)
+    tokens_BT, values_BTF = _inputs(vocabulary, features, 1, context, device)
     carried: Any = network.initial_state(1)
     if before:
-        _, carried = network(tokens_BT[:, :before])
-    remaining = iter(tokens_BT[:, before:].unbind(1))
+        _, carried = network(tokens_BT[:, :before], values_BTF=None if values_BTF is None else values_BTF[:, :before])
+    values_TBF = [None] * context if values_BTF is None else values_BTF.unbind(1)
+    remaining = iter(list(zip(tokens_BT.unbind(1), values_TBF, strict=True))[before:])
 
     def step() -> None:
         nonlocal carried
-        token_B: Tensor = next(remaining)
-        _, carried = network.step(token_B, carried)
+        token_B, values_BF = next(remaining)
+        _, carried = network.step(token_B, carried, values_BF=values_BF)
 
     return statistics.median(_seconds(step, warm_up, steps, device))
+
+
+def _inputs(vocabulary: int, features: int, batch: int, length: int, device: torch.device) -> tuple[Tensor, Tensor | None]:
+    """Random rows, with real numbers where the network reads some."""
+    tokens_BT = torch.randint(vocabulary, (batch, length), device=device)
+    return tokens_BT, torch.rand(batch, length, features, device=device) if features else None
 
 
 def peak_bytes() -> int:

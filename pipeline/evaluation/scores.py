@@ -6,7 +6,7 @@ An evaluation holds a row per example:
     delay, symbols, ... metadata columns of the task; the examples that share them are one point
     tokens, state_bytes tokens in the example, bytes of state the network carries at its end
     scored, correct     scored positions, and how many of them were answered right
-    loss                nats, summed over the scored positions
+    loss                nats, or squared error where answers are real numbers, summed over the scored positions
     hits                1 or 0 per scored position, in order
 """
 
@@ -30,21 +30,23 @@ def metadata_columns(table: pa.Table) -> list[str]:
     return [name for name in table.column_names if name not in FIRST + LAST]
 
 
-def score_points(table: pa.Table, floor: float) -> list[Point]:
+def score_points(table: pa.Table, floor: float, nats: bool = True) -> list[Point]:
     """Scores of every point of an evaluation, in the order of its metadata.
 
-    `floor` is the loss of the best predictor without memory, in nats per scored position. Accuracies are shares, `loss` is nats per
-    scored position, `bits` the information recalled per example: what the answers hold less what their cross-entropy leaves, never
-    below zero. A point without scored positions has no scores (None).
+    `floor` is the loss of the best predictor without memory, per scored position as `loss` is. Accuracies are shares. `bits` is the
+    information recalled per example: what the answers hold less what their cross-entropy leaves, never below zero; None where losses are
+    not `nats`. A point without scored positions has no scores (None).
     """
     columns = {name: table.column(name).to_numpy() for name in ("tokens", "state_bytes", "scored", "correct", "loss")}
-    return [metadata | _scores({name: values[chosen] for name, values in columns.items()}, floor) for metadata, chosen in _groups(table)]
+    return [
+        metadata | _scores({name: values[chosen] for name, values in columns.items()}, floor, nats) for metadata, chosen in _groups(table)
+    ]
 
 
-def _scores(columns: dict[str, np.ndarray], floor: float) -> Point:
+def _scores(columns: dict[str, np.ndarray], floor: float, nats: bool) -> Point:
     rows, scored = len(columns["scored"]), int(columns["scored"].sum(dtype=np.int64))
-    nats = float(columns["loss"].sum(dtype=np.float64))
-    loss = nats / scored if scored else None
+    total = float(columns["loss"].sum(dtype=np.float64))
+    loss = total / scored if scored else None
     return {
         "rows": rows,
         "scored": scored,
@@ -53,7 +55,7 @@ def _scores(columns: dict[str, np.ndarray], floor: float) -> Point:
         "sequence_accuracy": float(np.mean(columns["correct"] == columns["scored"])) if scored else None,
         "loss": loss,
         "loss_over_floor": loss / floor if loss is not None and floor > 0 else None,
-        "bits": max(0.0, (scored * floor - nats) / math.log(2) / rows) if scored else None,
+        "bits": max(0.0, (scored * floor - total) / math.log(2) / rows) if scored and nats else None,
         "state_bytes": int(columns["state_bytes"].max()),
     }
 

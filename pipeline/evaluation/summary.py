@@ -75,7 +75,9 @@ def _accuracy(at: dict[str, Any], points: list[str], places: list[tuple[Any, ...
 def _hardest(at: dict[str, Any], points: list[str], place: tuple[Any, ...]) -> Section:
     chosen = {label: found[place] for label, found in at.items()}
     where = ", ".join(f"{name} {value}" for name, value in zip(points, place, strict=True)) or "the only point"
-    scores = ["symbols (%)", "whole rows (%)", "loss (nats per symbol)", "loss / floor", "bits recalled per row"]
+    every = [row for rows in chosen.values() for row in rows]
+    units = " or ".join(dict.fromkeys(row["unit"] for row in every))
+    scores = ["symbols (%)", "whole rows (%)", f"loss ({units})", "loss / floor", "bits recalled per row"]
     body = [
         [
             label,
@@ -88,10 +90,10 @@ def _hardest(at: dict[str, Any], points: list[str], place: tuple[Any, ...]) -> S
         ]
         for label, rows in chosen.items()
     ]
-    every = [row for rows in chosen.values() for row in rows]
     whole = [100 * row["chance"] ** (row["scored"] / row["rows"]) for row in every]
     chance, loss = _span([100 * row["chance"] for row in every]), _span([row["floor"] for row in every], "{:.3f}")
-    floor = ["memoryless floor", chance, _span(whole, "{:.2g}"), loss, "1.00", "0.0", "0"]
+    bits = "0.0" if any(row["bits"] is not None for row in every) else NOTHING
+    floor = ["memoryless floor", chance, _span(whole, "{:.2g}"), loss, "1.00", bits, "0"]
     note = "Mean over seeds [95 % bootstrap interval]. The floor is the best that is possible without memory."
     return Section(f"At the hardest point: {where}", note, ["network", *scores, "state (bytes)"], body, floor)
 

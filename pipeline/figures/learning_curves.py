@@ -73,7 +73,7 @@ def _loss(axis: Axes, shown: Frame, results: Results) -> None:
         axis.axhline(floor, color=GREY, lw=1, ls=(0, (2, 2)), zorder=1)
     low, high = axis.get_ylim()
     axis.set_ylim(min(low, 0.5 * floors[0]), max(high, 1.2 * floors[-1]))
-    axis.set_ylabel("validation loss\n(nats per symbol)")
+    axis.set_ylabel(f"validation loss\n({' or '.join(results.rows['unit'].unique())})")
     style.plain_log(axis)
     style.tag_ends(axis, [*_tags(ends, results), *(Tag(f"floor {floor:.3g}", floor, GREY) for floor in floors)])
 

@@ -52,7 +52,7 @@ def _loss(axis: Axes, history: History, task: Any) -> None:
     axis.set_yscale("log")
     tags = _lines(axis, history["rows"], _pair(history, "loss"), 1.0)
     axis.axhline(task.floor, color=GREY, lw=1, ls=(0, (2, 2)), zorder=1)
-    axis.set_ylabel("loss\n(nats per symbol)")
+    axis.set_ylabel(f"loss\n({task.unit})")
     style.plain_log(axis)
     style.tag_ends(axis, [*tags, Tag(f"floor {task.floor:.3g}", task.floor, GREY)])
 

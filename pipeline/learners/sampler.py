@@ -4,7 +4,7 @@ A sampler is a function of its seed and of two counters, its whole state: the cu
 It looks at a window of rows at a time, 64 batches of them, sorts it by length so that a batch holds rows of nearly one length, and
 shuffles the batches.
 
-Shapes: B rows of a batch, T tokens of its longest row.
+Shapes: B rows of a batch, T tokens of its longest row, F real numbers per token.
 """
 
 from __future__ import annotations
@@ -24,16 +24,27 @@ from pipeline.storage.rows import SCORED, Block
 
 WINDOW = 64
 IGNORED = -100
-"""The label of a position that is not scored; what torch's cross-entropy skips."""
+"""The label of a position that is not scored, where labels are classes; where they are real numbers it is NaN."""
 
 
 class Batch(NamedTuple):
-    """Rows for a network: right-padded tokens, the label of each position or -100, the rows' lengths and their metadata."""
+    """Rows for a network: right-padded tokens, the label of each scored position, the rows' lengths, metadata and real numbers."""
 
     tokens_BT: torch.Tensor  # int64
-    labels_BT: torch.Tensor  # int64
+    labels_BT: torch.Tensor  # int64, or float32 where answers are real numbers
     length_B: torch.Tensor  # int64
     columns: dict[str, np.ndarray]
+    values_BTF: torch.Tensor | None = None  # float32
+
+    @property
+    def scored_BT(self) -> torch.Tensor:
+        """Which positions count."""
+        return ~self.labels_BT.isnan() if self.labels_BT.is_floating_point() else self.labels_BT >= 0
+
+    def inputs(self, device: torch.device) -> dict[str, torch.Tensor]:
+        """What a network reads, by the names of its arguments, on the device."""
+        read = {"tokens_BT": self.tokens_BT} if self.values_BTF is None else {"tokens_BT": self.tokens_BT, "values_BTF": self.values_BTF}
+        return {name: tensor.to(device, non_blocking=True) for name, tensor in read.items()}
 
 
 class Generator(Protocol):
@@ -47,13 +58,15 @@ class Generator(Protocol):
 def collate(block: Block) -> Batch:
     """A block as a batch. Without a target column the label of a scored token stands one position before it."""
     scored = (block.roles & SCORED).view(bool)
-    labels = np.full(block.tokens.shape, IGNORED, np.int64)
+    real = block.target is not None and block.target.dtype.kind == "f"
+    labels = np.full(block.tokens.shape, np.nan, np.float32) if real else np.full(block.tokens.shape, IGNORED, np.int64)
     if block.target is None:
         np.copyto(labels[:, :-1], block.tokens[:, 1:], where=scored[:, 1:])
     else:
         labels[scored] = block.target
     tokens, lengths = block.tokens.astype(np.int64), block.lengths.astype(np.int64)
-    return Batch(torch.from_numpy(tokens), torch.from_numpy(labels), torch.from_numpy(lengths), block.columns)
+    values = None if block.values is None else torch.from_numpy(block.values)
+    return Batch(torch.from_numpy(tokens), torch.from_numpy(labels), torch.from_numpy(lengths), block.columns, values)
 
 
 class Sampler:

@@ -1,18 +1,18 @@
-"""Supervised learning: cross-entropy on the scored positions of labelled rows.
+"""Supervised learning: cross-entropy, or squared error where answers are real numbers, on the scored positions of labelled rows.
 
-B: rows of a batch. T: tokens of its longest row. C: classes. N: scored positions of the batch, row after row.
+N: scored positions of a batch, row after row.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from pipeline.config import learners
 from pipeline.config.catalogue import implementation
+from pipeline.learners.answers import Answers, answers
 from pipeline.learners.base import Learner, Problem, Weights
 from pipeline.learners.curriculum import make_level
 from pipeline.learners.optimization import WeightAverage, clip_gradients, learning_rate, make_optimizer
@@ -20,19 +20,6 @@ from pipeline.learners.sampler import Batch, ShardSampler, StreamSampler, sequen
 
 VALIDATION_BATCH = 4
 """Validation batches are so many times larger: without gradients a network keeps far less in memory."""
-
-
-class Scored(NamedTuple):
-    """The scored positions of a batch."""
-
-    logits_NC: Tensor
-    labels_N: Tensor
-    row_N: Tensor  # on the CPU: which row of the batch
-
-    @property
-    def right_N(self) -> Tensor:
-        """Whether the likeliest class is the label."""
-        return self.logits_NC.argmax(-1) == self.labels_N
 
 
 class Supervised(Learner):
@@ -43,6 +30,7 @@ class Supervised(Learner):
     def __init__(self, config: learners.Supervised, network: nn.Module, problem: Problem, seed: int, device: torch.device) -> None:
         super().__init__(config, network)
         self.device = device
+        self.tolerance = problem.task.tolerance
         self.validation = problem.validation
         self.optimizer = make_optimizer(network, config)
         self.average = WeightAverage(network, config.average) if config.average else None
@@ -57,8 +45,8 @@ class Supervised(Learner):
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.config, self.steps)
         batch = self.sampler.next()
-        scored = self._score(self.network, batch)
-        loss = cross_entropy(scored.logits_NC, scored.labels_N)
+        scored = self._answer(self.network, batch)
+        loss = scored.loss()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = clip_gradients(self.optimizer, self.config.clip)
@@ -66,7 +54,7 @@ class Supervised(Learner):
         self._after_step(batch, scored)
         return {"train_loss": loss.detach(), "train_accuracy": scored.right_N.double().mean(), "gradient_norm": norm}
 
-    def _after_step(self, batch: Batch, scored: Scored) -> None:
+    def _after_step(self, batch: Batch, scored: Answers) -> None:
         self.steps += 1
         self.examples_seen += len(batch.tokens_BT)
         if self.average:
@@ -76,27 +64,20 @@ class Supervised(Learner):
             if self.sampler.level != self.level.limit:
                 self.sampler.level = self.level.limit
 
-    def _score(self, network: nn.Module, batch: Batch) -> Scored:
-        # The positions are found on the CPU, where the labels come from: on the device, their number would have to be waited for.
-        position_N = (batch.labels_BT.flatten() >= 0).nonzero().squeeze(1)
-        labels_N = batch.labels_BT.flatten()[position_N]
+    def _answer(self, network: nn.Module, batch: Batch) -> Answers:
         # No lengths: what follows a row's end neither reaches its scored positions, mixers being causal, nor is the last state used.
-        logits_NC, _ = network(self._there(batch.tokens_BT), at_N=self._there(position_N))
-        return Scored(logits_NC, self._there(labels_N), position_N // batch.labels_BT.shape[1])
-
-    def _there(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self.device, non_blocking=True)
+        return answers(network, batch, self.tolerance, self.device)
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Loss (nats per scored position), symbol accuracy and share of faultless rows, over all validation rows."""
+        """Loss per scored position, accuracy and share of faultless rows, over all validation rows."""
         network = self.average.network if self.average else self.network
         network.eval()
         loss, right, positions, flawless = 0.0, 0, 0, 0
         for batch in sequential_batches(self.validation, self.config.batch * VALIDATION_BATCH):
-            scored = self._score(network, batch)
+            scored = self._answer(network, batch)
             right_N = scored.right_N.cpu()
-            loss += float(cross_entropy(scored.logits_NC, scored.labels_N, reduction="sum"))
+            loss += float(scored.loss("sum"))
             right, positions = right + int(right_N.sum()), positions + len(right_N)
             flawless += len(batch.tokens_BT) - len(scored.row_N[~right_N].unique())
         return {"loss": loss / positions, "accuracy": right / positions, "sequence_accuracy": flawless / len(self.validation)}

@@ -20,13 +20,16 @@ TOLERANCE = 0.03
 """How far from the budget a solved width may land, as a share of it."""
 
 
-def build(config: Network, vocabulary: int, classes: int, seed: int) -> nn.Module:
-    """The network on the CPU. The same seed gives the same weights; torch's global generators stay as they were."""
+def build(config: Network, vocabulary: int, classes: int, seed: int, features: int = 0) -> nn.Module:
+    """The network on the CPU, for so many different tokens and labels, and real numbers per token.
+
+    The same seed gives the same weights; torch's global generators stay as they were.
+    """
     high, low, *_ = derive_key("weights", seed)
-    resolved = resolve_width(config, vocabulary, classes)
+    resolved = resolve_width(config, vocabulary, classes, features)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(high << 31 | low >> 1)
-        return implementation(resolved)(resolved, vocabulary, classes)
+        return implementation(resolved)(resolved, vocabulary, classes, features)
 
 
 def count_parameters(module: nn.Module) -> int:
@@ -34,7 +37,7 @@ def count_parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
 
 
-def resolve_width(config: AnyConfig, vocabulary: int, classes: int) -> AnyConfig:
+def resolve_width(config: AnyConfig, vocabulary: int, classes: int, features: int = 0) -> AnyConfig:
     """The config with its width known: where it says auto, the one that comes nearest to `parameters`.
 
     Weights are only counted, on torch's meta device. Raises UserError, naming what is reachable, where nothing is within 3 %.
@@ -43,7 +46,7 @@ def resolve_width(config: AnyConfig, vocabulary: int, classes: int) -> AnyConfig
         return config
     target = getattr(config, "parameters", None)
     assert isinstance(target, int), "the config model asks for parameters with width: auto"
-    below, above = _around(config, target, vocabulary, classes)
+    below, above = _around(config, target, vocabulary, classes, features)
     count, width = min((below, above), key=lambda found: abs(found[0] - target))
     if abs(count - target) > TOLERANCE * target:
         reachable = " and ".join(f"{count:,} (width {width})" for count, width in sorted({below, above}))
@@ -51,14 +54,14 @@ def resolve_width(config: AnyConfig, vocabulary: int, classes: int) -> AnyConfig
     return config.model_copy(update={"width": width, "parameters": None})
 
 
-def _around(config: Network, target: int, vocabulary: int, classes: int) -> tuple[tuple[int, int], tuple[int, int]]:
+def _around(config: Network, target: int, *sizes: int) -> tuple[tuple[int, int], tuple[int, int]]:
     """Parameters and width just below the target and just above it; equal where even the smallest width is above."""
     stride = 2 * getattr(getattr(config, "mixer", None), "heads", 0) or 1
     counts: dict[int, int] = {}
 
     def count(multiple: int) -> int:
         if multiple not in counts:
-            counts[multiple] = _count(config.model_copy(update={"width": multiple * stride}), vocabulary, classes)
+            counts[multiple] = _count(config.model_copy(update={"width": multiple * stride}), *sizes)
         return counts[multiple]
 
     high = 1
@@ -80,6 +83,6 @@ class _Unfilled(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _count(config: Network, vocabulary: int, classes: int) -> int:
+def _count(config: Network, *sizes: int) -> int:
     with torch.device("meta"), _Unfilled(), torch.random.fork_rng(devices=[]):
-        return count_parameters(implementation(config)(config, vocabulary, classes))
+        return count_parameters(implementation(config)(config, *sizes))

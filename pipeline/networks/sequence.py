@@ -1,8 +1,8 @@
 """A network over tokens: embedding, blocks of mixer and gated feed-forward, a linear head at every position.
 
-Letters: B batch, T time, D width, F width of a feed-forward layer, C classes, N positions that are read out.
+Letters: B batch, T time, D width, C classes, F real numbers that each token brings, N positions that are read out.
 
-    x = E[token]
+    x = E[token] [+ V values]     the numbers where the task has some
     each block:   x = [x +] drop(mixer(norm(x)))          the addition where `residual`
                   x = x + drop(feedforward(norm(x)))      where `feedforward` > 0
     logits = W norm(x) + b
@@ -68,13 +68,17 @@ class Block(nn.Module):
 
 
 class SequenceNetwork(nn.Module):
-    """Logits over `classes` at every position of sequences over `vocabulary` tokens. The state is a tuple with each block's."""
+    """Logits over `classes` at every position of sequences over `vocabulary` tokens, each with `features` real numbers.
 
-    def __init__(self, config: config.SequenceNetwork, vocabulary: int, classes: int) -> None:
+    The one logit of one class serves as a real answer. The state is a tuple with each block's.
+    """
+
+    def __init__(self, config: config.SequenceNetwork, vocabulary: int, classes: int, features: int = 0) -> None:
         super().__init__()
         assert isinstance(config.width, int), "resolve_width comes first"
         self.context = config.context
         self.embedding = nn.Embedding(vocabulary, config.width)
+        self.values = nn.Linear(features, config.width, bias=False) if features else None
         self.blocks = nn.ModuleList(Block(config, config.width) for _ in range(config.depth))
         self.norm = make_norm(config.final_norm, config.width)
         self.head = nn.Linear(config.width, classes)
@@ -90,6 +94,7 @@ class SequenceNetwork(nn.Module):
         reset_BT: Tensor | None = None,
         length_B: Tensor | None = None,
         at_N: Tensor | None = None,
+        values_BTF: Tensor | None = None,
     ) -> tuple[Tensor, State]:
         """Logits (B, T, C) and the state after the sequence; reset_BT and length_B as in `Mixer.forward`.
 
@@ -98,16 +103,16 @@ class SequenceNetwork(nn.Module):
         """
         if tokens_BT.shape[1] > self.context:
             raise UserError(f"network: got a sequence of {tokens_BT.shape[1]} tokens; expected at most its context of {self.context}")
-        x_BTD, states = self.embedding(tokens_BT), []
+        x_BTD, states = self._read(tokens_BT, values_BTF), []
         for block, before in zip(self._blocks(), state or [None] * len(self.blocks), strict=True):
             x_BTD, after = block(x_BTD, before, reset_BT, length_B)
             states.append(after)
         read = x_BTD if at_N is None else x_BTD.flatten(0, 1).index_select(0, at_N)
         return self.head(self.norm(read)), tuple(states)
 
-    def step(self, tokens_B: Tensor, state: State, active_B: Tensor | None = None) -> tuple[Tensor, State]:
+    def step(self, tokens_B: Tensor, state: State, active_B: Tensor | None = None, values_BF: Tensor | None = None) -> tuple[Tensor, State]:
         """Logits (B, C) after one token more, and the state; where active_B is false a row's state stays as it was."""
-        x_BD, states = self.embedding(tokens_B), []
+        x_BD, states = self._read(tokens_B, values_BF), []
         for block, before in zip(self._blocks(), state, strict=True):
             x_BD, after = block.step(x_BD, before, active_B)
             states.append(after)
@@ -116,6 +121,12 @@ class SequenceNetwork(nn.Module):
     def state_bytes(self, context: int) -> int:
         """Bytes carried per row after `context` tokens."""
         return sum(block.mixer.state_bytes(context) for block in self._blocks())
+
+    def _read(self, tokens: Tensor, values: Tensor | None) -> Tensor:
+        if self.values is None:
+            return self.embedding(tokens)
+        assert values is not None, "the task's tokens bring real numbers"
+        return self.embedding(tokens) + self.values(values)
 
     def _blocks(self) -> list[Block]:
         return cast("list[Block]", list(self.blocks))

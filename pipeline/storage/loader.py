@@ -25,7 +25,7 @@ from pipeline.storage.tables import parquet
 Mode = Literal["auto", "memory", "row_groups"]
 
 RESIDENT_BYTES = 2 << 30
-"""auto: hold the rows where their tokens need no more than this. Fixed, because the order of training rows depends on the choice."""
+"""auto: hold the rows where their tokens and real numbers need no more than this. Fixed, because the order of training rows depends on the choice."""
 
 OPEN_GROUPS = 8
 """Row groups held decoded at once, and rows of how many are mixed by the shuffle."""
@@ -70,7 +70,7 @@ class Rows:
 
 
 class MemoryRows(Rows):
-    """Rows held decoded: two bytes a token, and each distinct layout of roles once."""
+    """Rows held decoded: two bytes a token, four a real number, and each distinct layout of roles once."""
 
     def __init__(self, name: str, part: Part, columns: dict[str, np.ndarray]) -> None:
         super().__init__(name, part.tokens.lengths, columns, np.array([0, len(part.layout)]))
@@ -83,7 +83,7 @@ class MemoryRows(Rows):
         layouts = Layouts(len(table))
         layouts.add(table.column("role"))
         sizes = {field: len(batch.column(field).flatten()) for field in LISTS if field in batch.schema.names}
-        return cls(name, decode(layouts, [batch], sizes, padding_of(batch.schema)), _metadata_of(table))
+        return cls(name, decode(layouts, [batch], sizes, batch.schema), _metadata_of(table))
 
     def gather(self, indices: np.ndarray) -> Block:
         """The rows at `indices`, in that order, side by side."""
@@ -95,10 +95,10 @@ class GroupRows(Rows):
 
     resident = False
 
-    def __init__(self, name: str, files: list[Group], padding: int) -> None:
+    def __init__(self, name: str, files: list[Group], schema: pa.Schema) -> None:
         layouts, columns = _read_small(files)
         super().__init__(name, layouts.lengths(), columns, np.cumsum([0, *(group.sizes["role"] for group in files)]))
-        self.files, self.padding = files, padding
+        self.files, self.schema = files, schema
         self._open: OrderedDict[int, Part] = OrderedDict()
 
     def gather(self, indices: np.ndarray) -> Block:
@@ -117,18 +117,23 @@ class GroupRows(Rows):
         while len(self._open) >= OPEN_GROUPS:
             self._open.popitem(last=False)
         layouts, _ = _read_small([file], ["role"], check=True)
-        self._open[group] = decode(layouts, _read_lists([file], check=True), file.sizes, self.padding)
+        self._open[group] = decode(layouts, _read_lists([file], check=True), file.sizes, self.schema)
         return self._open[group]
 
     def _join(self, indices: np.ndarray, places: list[np.ndarray], pieces: list[Block]) -> Block:
         lengths = self.lengths[indices]
         shape = (len(indices), int(lengths.max(initial=0)))
-        tokens, roles = np.full(shape, self.padding, np.uint16), np.zeros(shape, np.uint8)
+        tokens, roles = np.full(shape, padding_of(self.schema), np.uint16), np.zeros(shape, np.uint8)
+        values = None
+        if pieces and pieces[0].values is not None:
+            values = np.zeros((*shape, pieces[0].values.shape[2]), np.float32)
         for place, piece in zip(places, pieces, strict=True):
             tokens[place, : piece.tokens.shape[1]] = piece.tokens
             roles[place, : piece.roles.shape[1]] = piece.roles
+            if values is not None:
+                values[place, : piece.tokens.shape[1]] = piece.values
         target = _interleave(np.concatenate(places), pieces) if pieces and pieces[0].target is not None else None
-        return Block(tokens, roles, target, lengths, self._metadata(indices))
+        return Block(tokens, roles, target, lengths, self._metadata(indices), values)
 
 
 def _interleave(places: np.ndarray, pieces: list[Block]) -> np.ndarray:
@@ -141,14 +146,14 @@ def _interleave(places: np.ndarray, pieces: list[Block]) -> np.ndarray:
 def open_rows(folder: Path, mode: Mode = "auto") -> Rows:
     """Verify a sealed dataset, every byte of its shards, and open its rows.
 
-    `auto` holds datasets of up to 2 GiB of decoded tokens in memory. Raises MissingFileError or CorruptFileError, naming the file.
+    `auto` holds datasets of up to 2 GiB of decoded tokens and real numbers in memory. Raises MissingFileError or CorruptFileError, naming the file.
     """
     names = list(verify(folder)["files"])
     files, schema = _groups([folder / name for name in names])
-    held = sum(2 * group.sizes["tokens"] for group in files)
+    held = sum(2 * group.sizes["tokens"] + 4 * group.sizes.get("values", 0) for group in files)
     if mode == "row_groups" or (mode == "auto" and held > RESIDENT_BYTES):
-        return GroupRows(folder.name, files, padding_of(schema))
-    return _in_memory(folder.name, files, padding_of(schema))
+        return GroupRows(folder.name, files, schema)
+    return _in_memory(folder.name, files, schema)
 
 
 def _groups(paths: list[Path]) -> tuple[list[Group], pa.Schema]:
@@ -165,10 +170,10 @@ def _groups(paths: list[Path]) -> tuple[list[Group], pa.Schema]:
     return found, schema
 
 
-def _in_memory(name: str, files: list[Group], padding: int) -> MemoryRows:
+def _in_memory(name: str, files: list[Group], schema: pa.Schema) -> MemoryRows:
     sizes = {column: sum(group.sizes[column] for group in files) for column in LISTS if not files or column in files[0].sizes}
     layouts, columns = _read_small(files)
-    return MemoryRows(name, decode(layouts, _read_lists(files), sizes, padding), columns)
+    return MemoryRows(name, decode(layouts, _read_lists(files), sizes, schema), columns)
 
 
 def _read_small(files: list[Group], only: list[str] | None = None, check: bool = False) -> tuple[Layouts, dict[str, np.ndarray]]:

@@ -17,7 +17,7 @@ from pipeline.storage.arrow import to_numpy
 SCORED = 1
 """Roles 1 (target) and 3 (answer) are the odd ones: `role & SCORED` tells which positions count."""
 
-LISTS = ("tokens", "target")
+LISTS = ("tokens", "values", "target")
 """The columns of lists; `role` and the metadata are small beside them."""
 
 
@@ -29,6 +29,7 @@ class Block(NamedTuple):
     target: np.ndarray | None  # labels of the scored positions, row after row; None where the label is the next token
     lengths: np.ndarray  # (B,) int32
     columns: dict[str, np.ndarray]  # metadata, (B,) each; `row` is the row's place in its dataset
+    values: np.ndarray | None = None  # (B, L, F) float32, F real numbers per token, padding 0; None where tokens bring none
 
     def split(self, size: int) -> list[Block]:
         """This block as blocks of `size` rows, without copying; each is cut to its own longest row."""
@@ -40,12 +41,13 @@ class Block(NamedTuple):
         longest = lengths.max(initial=0)
         target = None if self.target is None else self.target[ends[rows.start] : ends[rows.stop]]
         columns = {name: values[rows] for name, values in self.columns.items()}
-        return Block(self.tokens[rows, :longest], self.roles[rows, :longest], target, lengths, columns)
+        values = None if self.values is None else self.values[rows, :longest]
+        return Block(self.tokens[rows, :longest], self.roles[rows, :longest], target, lengths, columns, values)
 
 
 @dataclass
 class Sequences:
-    """Sequences of whole numbers, end to end in one array; `width` where all have the same length."""
+    """Sequences of numbers, end to end in one array; `width` where all have the same length."""
 
     values: np.ndarray
     starts: np.ndarray
@@ -136,6 +138,7 @@ class Part:
     """Decoded rows without their metadata columns."""
 
     tokens: Sequences
+    values: Sequences | None
     target: Sequences | None
     layouts: Sequences
     layout: np.ndarray
@@ -145,17 +148,21 @@ class Part:
         """The rows at `indices`, which `columns` describe, side by side."""
         roles = self.layouts.gather(self.layout[indices])
         target = None if self.target is None else self.target.chain(indices)
-        return Block(self.tokens.gather(indices, self.padding), roles, target, self.tokens.lengths[indices], columns)
+        tokens = self.tokens.gather(indices, self.padding)
+        values = None if self.values is None else self.values.gather(indices).reshape(*tokens.shape, -1)
+        return Block(tokens, roles, target, self.tokens.lengths[indices], columns, values)
 
 
-def decode(layouts: Layouts, batches: Iterable[pa.RecordBatch], sizes: dict[str, int], padding: int) -> Part:
-    """Decode the lists of rows whose layouts are known; `sizes` bounds how many values `tokens` and perhaps `target` have."""
-    lists = {name: Filling(len(layouts.index), sizes[name], np.uint16) for name in LISTS if name in sizes}
+def decode(layouts: Layouts, batches: Iterable[pa.RecordBatch], sizes: dict[str, int], schema: pa.Schema) -> Part:
+    """Decode the lists of rows whose layouts are known; `sizes` bounds how many numbers each column of lists has."""
+    kinds = {name: schema.field(name).type.value_type.to_pandas_dtype() for name in LISTS if name in sizes}
+    lists = {name: Filling(len(layouts.index), sizes[name], kind) for name, kind in kinds.items()}
     for batch in batches:
         for name, filling in lists.items():
             filling.add(batch.column(name))
     sequences = {name: filling.close() for name, filling in lists.items()}
-    return Part(sequences["tokens"], sequences.get("target"), layouts.close(), layouts.index, padding)
+    columns = sequences["tokens"], sequences.get("values"), sequences.get("target")
+    return Part(*columns, layouts.close(), layouts.index, padding_of(schema))
 
 
 def padding_of(schema: pa.Schema) -> int:

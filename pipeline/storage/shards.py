@@ -1,13 +1,14 @@
 """Shards: the Parquet files of a dataset.
 
-Whole numbers are stored as 32 bits in Parquet, so every column is dictionary-encoded: a token of a small vocabulary takes a byte or less,
-and rows of one layout share a single entry of the role column. The order of a shard's bytes depends on its rows and metadata only.
+Whole numbers are stored as 32 bits in Parquet, so their columns are dictionary-encoded: a token of a small vocabulary takes a byte or
+less, and rows of one layout share a single entry of the role column. Real numbers seldom repeat: they are split into streams of first
+bytes, second bytes and so on, which compress better. The order of a shard's bytes depends on its rows and metadata only.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -39,7 +40,7 @@ def shard_rows(rows: int, shards: int, index: int) -> int:
 
 
 def write_shard(path: Path, rows: pa.RecordBatch | pa.Table, metadata: dict[str, str]) -> None:
-    """Write the rows atomically in row groups of 4096, dictionary-encoded and compressed, with `metadata` in the file's schema."""
+    """Write the rows atomically in row groups of 4096, encoded by the kind of each column, with `metadata` in the file's schema."""
     table = pa.Table.from_batches([rows]) if isinstance(rows, pa.RecordBatch) else rows
     notes = {**(table.schema.metadata or {}), **{key.encode(): value.encode() for key, value in metadata.items()}}
     with atomic(path) as temporary:
@@ -47,10 +48,20 @@ def write_shard(path: Path, rows: pa.RecordBatch | pa.Table, metadata: dict[str,
             table.replace_schema_metadata(notes),
             temporary,
             row_group_size=ROWS_PER_GROUP,
-            use_dictionary=True,
             dictionary_pagesize_limit=LARGEST_DICTIONARY,
+            **_encodings(table.schema),
             **PARQUET,
         )
+
+
+def _encodings(schema: pa.Schema) -> dict[str, Any]:
+    """Which Parquet columns have a dictionary and which are split into streams of bytes."""
+    whole, real = [], []
+    for field in schema:
+        nested = isinstance(field.type, pa.ListType | pa.FixedSizeListType)
+        kind = field.type.value_type if nested else field.type
+        (real if pa.types.is_floating(kind) else whole).append(f"{field.name}.list.element" if nested else field.name)
+    return {"use_dictionary": whole, "use_byte_stream_split": real}
 
 
 def leaf_values(group: pq.RowGroupMetaData) -> dict[str, int]:

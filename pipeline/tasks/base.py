@@ -107,7 +107,10 @@ def draw(task: str, name: str, value: int | Distribution, rows: int, rng: np.ran
 
 
 class Ragged(NamedTuple):
-    """Lists of uint16 end to end. `fixed`: by the task's definition they all have one length, in every shard."""
+    """Lists of uint16, or of float32 where the values are real, end to end.
+
+    `fixed`: by the task's definition they all have one length, in every shard.
+    """
 
     values: np.ndarray
     lengths: np.ndarray
@@ -115,7 +118,8 @@ class Ragged(NamedTuple):
 
     def array(self) -> pa.Array:
         """As an Arrow array of lists without nulls, which Parquet reads and writes faster."""
-        values = from_numpy(self.values.astype(np.uint16, copy=False))
+        kind = np.float32 if self.values.dtype.kind == "f" else np.uint16
+        values = from_numpy(self.values.astype(kind, copy=False))
         return fixed_lists(values, int(self.lengths[0])) if self.fixed and len(self.lengths) else lists(values, self.lengths)
 
 
@@ -126,12 +130,16 @@ def rows_of(
     columns: Mapping[str, np.ndarray],
     padding: int,
     target: Ragged | None = None,
+    values: Ragged | None = None,
 ) -> pa.RecordBatch:
     """A task's rows in the form that every shard and every stream has.
 
-    `layouts` are the distinct role columns, `layout_B` the one of each row; `columns` the metadata; `padding` the token that fills rows up.
+    `layouts` are the distinct role columns, `layout_B` the one of each row; `columns` the metadata; `padding` the token that fills rows up;
+    `values` the real numbers that tokens bring, as many for each, one token's after the other's.
     """
     arrays = {"tokens": tokens.array(), "role": texts(layouts, layout_B)}
+    if values is not None:
+        arrays["values"] = values.array()
     if target is not None:
         arrays["target"] = target.array()
     arrays.update({name: from_numpy(values.astype(np.int32)) for name, values in columns.items()})
@@ -166,8 +174,8 @@ class TokenTask:
     def score(self, scored_BT: np.ndarray, hit_BT: np.ndarray, loss_BT: np.ndarray) -> dict[str, pa.Array]:
         """The columns of an evaluation, a value per row, from what happened at each position.
 
-        scored_BT: positions that count; hit_BT: the answer was right; loss_BT: cross-entropy in nats. Values elsewhere are ignored.
-        Columns: scored and correct (positions), loss (nats, summed), hits (0 or 1 per scored position, in order).
+        scored_BT: positions that count; hit_BT: the answer was right; loss_BT: cross-entropy in nats, or squared error where answers are
+        real. Values elsewhere are ignored. Columns: scored and correct (positions), loss (summed), hits (0 or 1 per scored position, in order).
         """
         scored = np.count_nonzero(scored_BT, axis=1)
         return {

@@ -83,7 +83,8 @@ def _check(path: Path, spec: dict[str, Any], index: int) -> ShardFacts:
 
 def _card_facts(folder: Path, spec: dict[str, Any], task: TokenTask, names: list[str], tokens: int) -> CardFacts:
     low, high = BUCKETS[spec["split"]]
-    kind = type(task.config)
+    kind, features = type(task.config), task.config.features
+    values = {"values": f"real numbers, {features} per token in the order of the tokens, float32"} if features else {}
     return CardFacts(
         name=spec["id"],
         about=inspect.getdoc(kind) or kind.__name__,
@@ -94,5 +95,5 @@ def _card_facts(folder: Path, spec: dict[str, Any], task: TokenTask, names: list
         rows=spec["rows"],
         tokens=tokens,
         files={name: ((folder / name).stat().st_size, file_sha256(folder / name)) for name in names},
-        columns={**COLUMNS, **task.meanings},
+        columns={**COLUMNS, **values, **task.meanings},
     )

@@ -82,8 +82,8 @@ def _make_learner(run: RunSpec, results: Path, device: torch.device) -> tuple[Le
     mode: Any = getattr(run.learner, "loader", "auto")
     train_rows = open_rows(results / "datasets" / run.train, mode) if run.train else None
     problem = Problem(run.task, train_rows, open_rows(results / "datasets" / run.validation, mode))
-    config = resolve_width(run.network, run.task.vocabulary, run.task.classes)
-    network = build(config, run.task.vocabulary, run.task.classes, run.seed).to(device)
+    config = resolve_width(run.network, **run.task.sizes)
+    network = build(config, seed=run.seed, **run.task.sizes).to(device)
     if run.learner.parent:
         _start_from(network, results / "runs" / run.learner.parent)
     return implementation(run.learner)(run.learner, network, problem, run.seed, device), config

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from importlib.metadata import EntryPoint
 from importlib.util import find_spec
+from pkgutil import iter_modules
 from typing import Any, ClassVar, Literal
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from pipeline.config import catalogue, mixers
+from pipeline.config import catalogue, mixers, tasks
 from pipeline.config.catalogue import collect, implementation, union_of
 from pipeline.config.mixers import MIXERS, Lstm, Mixer
 from pipeline.config.schema import KINDS
+from pipeline.config.tasks import TASKS
 from pipeline.storage.errors import UserError
 
 
@@ -73,6 +76,12 @@ def test_a_union_of_one_asks_for_a_name_too() -> None:
     assert only.validate_python("lstm") == only.validate_python({"name": "lstm"}) == only.validate_python(Lstm()) == Lstm()
     with pytest.raises(ValidationError, match="union_tag_not_found"):
         only.validate_python({"horizon": 9})
+
+
+def test_every_page_of_tasks_is_collected() -> None:
+    pages = [import_module(f"{tasks.__name__}.{page.name}") for page in iter_modules(tasks.__path__)]
+    written = {item for page in pages for item in vars(page).values() if isinstance(item, type) and issubclass(item, tasks.Task)}
+    assert written - {tasks.Task} == {item for item in TASKS.values() if item.__module__.startswith(f"{tasks.__name__}.")}
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.config.frozen import read_spec, write_spec
 from pipeline.evaluation.collect import collect
 from pipeline.evaluation.statistics import summarise
 from pipeline.storage.errors import CorruptFileError, MissingFileError, UserError
@@ -52,7 +53,7 @@ def test_identity_cost_and_chance(out: Path) -> None:
         assert row["experiment"] == "tiny"
         assert row["run"] == f"{row['label']}-s{row['seed']}"
         assert row["variant"] == (None if row["label"] == "lstm" else "control")
-        assert (row["chance"], row["floor"]) == (CHANCE, FLOOR)
+        assert (row["chance"], row["floor"], row["unit"]) == (CHANCE, FLOOR, "nats per symbol")
         assert (row["parameters"], row["state_bytes"]) == ((120, 64) if row["label"] == "lstm" else (40, 0))
         assert (row["delay_least_trained"], row["delay_most_trained"]) == (1, 40)
         assert (row["symbols_least_trained"], row["symbols_most_trained"]) == (3, 3)
@@ -142,6 +143,18 @@ class Cells(HTMLParser):
     def handle_data(self, data: str) -> None:
         if self.open:
             self.cells[-1] += data
+
+
+def test_a_real_task_says_what_its_losses_are(tiny: Tiny, tmp_path: Path) -> None:
+    spec = read_spec(tiny.experiment)
+    write_spec(tiny.experiment, {**spec, "runs": [{**run, "unit": "squared error"} for run in spec["runs"]]})
+    collect(tiny.experiment, tiny.results, tmp_path / "out")
+    results = read_table(tmp_path / "out" / "results.parquet")
+    assert set(results.column("unit").to_pylist()) == {"squared error"} and set(results.column("bits").to_pylist()) == {None}
+    table = (tmp_path / "out" / "table.md").read_text()
+    assert "loss (squared error)" in table and "nats" not in table
+    floor = next(line for line in table.splitlines() if line.startswith("| memoryless floor"))
+    assert floor.split(" | ")[5] == "–"
 
 
 def test_html_says_what_markdown_says_and_needs_nothing_else(out: Path) -> None:

@@ -66,5 +66,11 @@ def test_certain_answers_recall_every_bit_and_wrong_ones_none() -> None:
     assert (right["bits"], wrong["bits"]) == (pytest.approx(6.0), 0.0)
 
 
+def test_squared_errors_are_no_bits() -> None:
+    (point,) = score_points(table([[1, 0]] * 3, [0.5] * 3), 1 / 6, nats=False)
+    assert (point["bits"], point["loss"]) == (None, 0.25)
+    assert point["loss_over_floor"] == pytest.approx(1.5)
+
+
 def test_no_rows_no_points() -> None:
     assert score_points(table([[1]]).slice(0, 0), 1.0) == []

@@ -8,15 +8,15 @@ import pytest
 from pipeline.config.base import filled
 from pipeline.config.frozen import write_spec
 from pipeline.config.learners import Supervised
-from pipeline.config.tasks import Copy
+from pipeline.config.tasks import Adding, Copy, Task
 from pipeline.figures import style
 from pipeline.figures.run_curve import draw_run
 from pipeline.storage.tables import write_table
 
 
-def make_run(folder: Path, validations: int, curriculum: bool) -> Path:
+def make_run(folder: Path, validations: int, curriculum: bool, task: Task | None = None) -> Path:
     learner = Supervised.model_validate({"rows": 6400, **({"curriculum": {"column": "delay"}} if curriculum else {})})
-    write_spec(folder / "run.yaml", {"id": "copy-lstm-s0-12345678", "task": filled(Copy()), "learner": filled(learner)})
+    write_spec(folder / "run.yaml", {"id": "copy-lstm-s0-12345678", "task": filled(task or Copy()), "learner": filled(learner)})
     step = list(range(0, 100 * validations, 100))
     training = pa.array([None, *(1.5 / (1 + index) for index in range(1, validations))], pa.float64())
     columns = {
@@ -51,3 +51,11 @@ def test_curve_shows_the_history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert list(loss.lines[1].get_ydata()) == [1.4 / (1 + index) for index in range(30)]
     assert list(accuracy.lines[1].get_ydata())[:3] == pytest.approx([0, 10, 20], abs=1e-5)
     assert set(level.lines[0].get_ydata()) == {3}
+
+
+@pytest.mark.parametrize(("task", "unit"), [(Copy(), "nats per symbol"), (Adding(), "squared error")])
+def test_the_loss_axis_names_its_unit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: Task, unit: str) -> None:
+    figures = []
+    monkeypatch.setattr(style, "save_picture", lambda figure, out: figures.append(figure))
+    draw_run(make_run(tmp_path, 3, curriculum=False, task=task))
+    assert figures[0].axes[0].get_ylabel() == f"loss\n({unit})"

@@ -49,7 +49,7 @@ def small_learner(
     problem = small_problem(small_task(task))
     parts = {"width": 16, "depth": 2, "feedforward": 1.0, "norm": "rms", "residual": True, **(network or {})}
     config = SequenceNetwork.model_validate({"mixer": mixer, **parts})
-    module = build(config, problem.task.vocabulary, problem.task.classes, seed=0)
+    module = build(config, seed=0, **problem.task.sizes)
     kind: Any = LEARNERS[learner]
     budget = kind(**{"steps": 10, "batch": 4, **fields})
     return implementation(budget)(budget, module, problem, 0, torch.device("cpu"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -196,20 +197,27 @@ def check_batch(batch: Batch, sample: Sample) -> None:
         tokens, roles = sample.tokens[row], sample.roles[row]
         width = batch.tokens_BT.shape[1]
         scored = [place for place, role in enumerate(roles) if role in (1, 3)]
-        labels = [-100] * width
+        labels = [math.nan if sample.values[row][0] else -100] * width
         for place, label in zip(scored, sample.target[row] if sample.target else [tokens[place] for place in scored], strict=True):
             labels[place if sample.target else place - 1] = label
         assert batch.tokens_BT[line].tolist() == tokens + [PADDING] * (width - len(tokens))
-        assert batch.labels_BT[line].tolist() == labels
+        assert np.array_equal(batch.labels_BT[line], labels, equal_nan=True)
+        assert batch.scored_BT[line].tolist() == [label in (*sample.target[row],) if sample.target else label != -100 for label in labels]
+        if batch.values_BTF is not None:
+            assert batch.values_BTF[line, : len(tokens)].tolist() == sample.values[row] and not batch.values_BTF[line, len(tokens) :].any()
         assert int(batch.length_B[line]) == len(tokens)
         assert batch.columns["level"][line] == sample.level[row]
-    assert {tensor.dtype for tensor in batch[:3]} == {torch.int64}
+    real = sample.values[0][0] != []
+    assert (batch.tokens_BT.dtype, batch.length_B.dtype) == (torch.int64, torch.int64)
+    assert batch.labels_BT.dtype == (torch.float32 if real else torch.int64)
+    read = batch.inputs(torch.device("cpu"))
+    assert list(read) == (["tokens_BT", "values_BTF"] if real else ["tokens_BT"])
 
 
 @pytest.mark.parametrize("fixed", [True, False])
-@pytest.mark.parametrize("labelled", [True, False])
-def test_tokens_and_labels_are_those_of_the_rows(tmp_path: Path, mode: Any, fixed: bool, labelled: bool) -> None:
-    sample = make_dataset(tmp_path, [40, 30], fixed=fixed, labelled=labelled)
+@pytest.mark.parametrize(("labelled", "features"), [(True, 0), (False, 0), (True, 2)])
+def test_tokens_and_labels_are_those_of_the_rows(tmp_path: Path, mode: Any, fixed: bool, labelled: bool, features: int) -> None:
+    sample = make_dataset(tmp_path, [40, 30], fixed=fixed, labelled=labelled, features=features)
     rows = open_rows(tmp_path, mode)
     sampler = ShardSampler(rows, batch=5, seed=0)
     for _ in range(30):

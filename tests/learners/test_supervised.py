@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from pipeline.config.learners import Supervised as Config
 from pipeline.config.networks import SequenceNetwork
-from pipeline.config.tasks import Copy
+from pipeline.config.tasks import Copy, Mqar
 from pipeline.learners.sampler import ShardSampler, sequential_batches
 from pipeline.learners.supervised import Supervised
 from pipeline.networks.build import build
@@ -74,6 +74,32 @@ def test_the_update_is_gradient_descent_on_the_mean_cross_entropy() -> None:
         assert mine.grad is not None and theirs.grad is not None
         norm = max(float(figures["gradient_norm"]), 1.0)
         assert torch.allclose(mine.grad, theirs.grad / norm, rtol=1e-4, atol=1e-6), name
+
+
+def test_real_answers_are_learned_by_their_mean_squared_error() -> None:
+    learner, twin = supervised(task="adding"), supervised(task="adding")
+    batch = twin.sampler.next()
+    output_BTC, _ = twin.network(batch.tokens_BT, length_B=batch.length_B, values_BTF=batch.values_BTF)
+    rows = range(len(batch.tokens_BT))
+    errors = [output_BTC[row, int(batch.length_B[row]) - 1, 0] - batch.labels_BT[row, int(batch.length_B[row]) - 1] for row in rows]
+    loss = torch.stack(errors).square().mean()
+    loss.backward()
+    figures = learner.update()
+    assert float(figures["train_loss"]) == pytest.approx(loss.item(), rel=1e-6)
+    assert float(figures["train_accuracy"]) == np.mean([abs(error.item()) <= 0.04 for error in errors])
+    for (name, mine), theirs in zip(learner.network.named_parameters(), twin.network.parameters(), strict=True):
+        assert mine.grad is not None and theirs.grad is not None
+        assert torch.allclose(mine.grad, theirs.grad / max(float(figures["gradient_norm"]), 1.0), rtol=1e-4, atol=1e-6), name
+
+
+def test_classes_may_depend_on_real_numbers() -> None:
+    task = Mqar(continuous=3, pairs=2, length=10, words=12)
+    network = build(SequenceNetwork(width=8), seed=0, **task.sizes)
+    learner = Supervised(Config(steps=2, batch=4), network, small_problem(task), 0, torch.device("cpu"))
+    assert 1 < float(learner.update()["train_loss"]) < 4
+    weight = network.get_parameter("values.weight")
+    assert weight.shape == (8, 3) and weight.grad is not None and bool(weight.grad.any())
+    assert learner.validate()["loss"] > 1
 
 
 def test_figures_stay_on_the_device() -> None:

@@ -73,6 +73,11 @@ def test_the_solved_config_is_one_that_a_user_could_write() -> None:
     assert solved.width % 8 == 0  # pyright: ignore[reportOperatorIssue]
 
 
+def test_weights_of_real_numbers_count_in_the_budget() -> None:
+    config = SequenceNetwork(mixer="none", final_norm="none", width="auto", parameters=1000)
+    assert (resolve_width(config, 4, 5).width, resolve_width(config, 4, 5, 11).width) == (111, 50)  # (4 + 5) d + 5, (4 + 5 + 11) d + 5
+
+
 def test_a_given_width_stays() -> None:
     config = SequenceNetwork(width=24)
     assert resolve_width(config, 11, 8) is config

@@ -63,6 +63,27 @@ def test_logits_at_chosen_positions_are_those_of_the_whole() -> None:
     torch.testing.assert_close(chosen_NC, whole_BTC.flatten(0, 1)[chosen], rtol=0, atol=1e-12)
 
 
+@torch.no_grad()
+def test_real_numbers_are_added_to_the_embedding_of_their_token() -> None:
+    model = build(Config(width=WIDTH, **RICH), VOCABULARY, 1, 0, features=2).double()
+    plain = build(Config(width=WIDTH, **RICH), VOCABULARY, 1, 0).double()
+    assert isinstance(model, SequenceNetwork) and model.values is not None
+    tokens_BT, values_BTF = tokens(3, 7), torch.randn(3, 7, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    expected_BTD = model.embedding(tokens_BT) + values_BTF @ model.values.weight.T
+    seen = []
+    model.blocks[0].register_forward_pre_hook(lambda block, given: seen.append(given[0]))
+    output_BTC, _ = model(tokens_BT, values_BTF=values_BTF)
+    torch.testing.assert_close(seen[0], expected_BTD)
+    carried, stepped = model.initial_state(3), []
+    for t in range(7):
+        output_BC, carried = model.step(tokens_BT[:, t], carried, values_BF=values_BTF[:, t])
+        stepped.append(output_BC)
+    torch.testing.assert_close(torch.stack(stepped, 1), output_BTC, rtol=1e-10, atol=1e-10)
+    assert count_parameters(model) - count_parameters(plain) == 2 * WIDTH
+    with pytest.raises(AssertionError, match="bring real numbers"):
+        model(tokens_BT)
+
+
 @every_mixer
 @torch.no_grad()
 def test_lengths_resets_and_inactive_rows_reach_every_block(mixer: str) -> None:

@@ -18,10 +18,11 @@ from pipeline.storage.tables import write_table
 from tests.storage.datasets import PADDING, Sample, make_dataset
 
 FORMS: list[dict[str, Any]] = [
-    {"fixed": fixed, "labelled": labelled, "longest": longest}
+    {"fixed": fixed, "labelled": labelled, "longest": longest, "features": features}
     for fixed in (True, False)
     for labelled in (True, False)
     for longest in (1, 9)
+    for features in (0, 1, 3)
 ]
 
 
@@ -37,6 +38,9 @@ def check(rows: Rows, sample: Sample, indices: np.ndarray) -> None:
         padding = block.tokens.shape[1] - length
         assert block.tokens[line].tolist() == sample.tokens[index] + [PADDING] * padding
         assert block.roles[line].tolist() == sample.roles[index] + [0] * padding
+        if block.values is not None:
+            nothing = [0.0] * block.values.shape[2]
+            assert block.values[line].tolist() == sample.values[index] + [nothing] * padding
     assert block.columns["row"].tolist() == indices.tolist()
     assert block.columns["level"].tolist() == [sample.level[index] for index in indices]
     if sample.target is None:
@@ -45,6 +49,8 @@ def check(rows: Rows, sample: Sample, indices: np.ndarray) -> None:
         assert block.target is not None
         assert block.target.tolist() == [label for index in indices for label in sample.target[index]]
     assert (block.tokens.dtype, block.roles.dtype, block.lengths.dtype) == (np.uint16, np.uint8, np.int32)
+    assert (block.values is None) == (not sample.values[0][0])
+    assert block.values is None or block.values.dtype == np.float32
 
 
 @pytest.mark.parametrize("form", FORMS, ids=str)
@@ -99,6 +105,11 @@ def test_auto_goes_by_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(loader, "RESIDENT_BYTES", size)
     assert isinstance(open_rows(tmp_path), MemoryRows)
     monkeypatch.setattr(loader, "RESIDENT_BYTES", size - 1)
+    assert isinstance(open_rows(tmp_path), GroupRows)
+    make_dataset(tmp_path, [20], features=3)
+    monkeypatch.setattr(loader, "RESIDENT_BYTES", 7 * size)
+    assert isinstance(open_rows(tmp_path), MemoryRows)
+    monkeypatch.setattr(loader, "RESIDENT_BYTES", 7 * size - 1)
     assert isinstance(open_rows(tmp_path), GroupRows)
 
 

@@ -50,6 +50,7 @@ def test_split_cuts_rows_labels_and_padding() -> None:
         target=np.array([10, 20, 21, 30]),
         lengths=np.array([2, 3, 1], np.int32),
         columns={"row": np.array([7, 8, 9])},
+        values=np.arange(18, dtype=np.float32).reshape(3, 3, 2),
     )
     first, last = block.split(2)
     assert first.tokens.tolist() == [[1, 2, 0], [3, 4, 5]]
@@ -57,3 +58,4 @@ def test_split_cuts_rows_labels_and_padding() -> None:
     assert first.target is not None and first.target.tolist() == [10, 20, 21]
     assert last.target is not None and last.target.tolist() == [30]
     assert last.columns["row"].tolist() == [9]
+    assert last.values is not None and last.values.tolist() == [[[12, 13]]]

@@ -56,6 +56,17 @@ def test_form_on_disk(tmp_path: Path, small_groups: None) -> None:
     assert all(column.compression == "ZSTD" and "RLE_DICTIONARY" in column.encodings for column in columns)
 
 
+def test_real_numbers_are_no_dictionary(tmp_path: Path) -> None:
+    make_dataset(tmp_path, [40], features=2)
+    with pq.ParquetFile(tmp_path / "00000.parquet") as file:
+        group = file.metadata.row_group(0)
+        encodings = {group.column(index).path_in_schema: group.column(index).encodings for index in range(group.num_columns)}
+        assert str(file.schema_arrow.field("values").type) == "list<element: float not null>"
+    real = {path for path, used in encodings.items() if "BYTE_STREAM_SPLIT" in used and "RLE_DICTIONARY" not in used}
+    assert real == {"values.list.element", "target.list.element"}
+    assert all("RLE_DICTIONARY" in used for path, used in encodings.items() if path not in real)
+
+
 def test_many_long_layouts_stay_in_a_dictionary(tmp_path: Path) -> None:
     rows, length = 2000, 1000
     layouts = [bytes(index) + b"\1" * (length - index) for index in range(length)]

@@ -38,6 +38,16 @@ def test_rows_have_the_form_of_a_shard() -> None:
     assert batch.schema.metadata == {b"padding": b"9"}
 
 
+def test_real_numbers_of_tokens_and_answers_are_float32() -> None:
+    tokens = Ragged(np.array([1, 2, 3]), np.array([2, 1]), False)
+    values = Ragged(np.array([0.5, 1.5, 2.5, 3.5, 4.5, 5.5]), np.array([4, 2]), False)
+    target = Ragged(np.array([0.25]), np.array([1, 0]), False)
+    batch = rows_of(tokens, [b"\0\1", b"\0"], np.array([0, 1]), {}, padding=9, target=target, values=values)
+    assert batch.column("values").to_pylist() == [[0.5, 1.5, 2.5, 3.5], [4.5, 5.5]]
+    assert batch.column("target").to_pylist() == [[0.25], []]
+    assert {str(batch.schema.field(name).type) for name in ("values", "target")} == {"list<element: float not null>"}
+
+
 def test_no_rows_are_rows_too() -> None:
     empty = np.empty(0, np.int64)
     batch = rows_of(Ragged(empty, empty, True), [], empty, {"delay": empty}, padding=0, target=Ragged(empty, empty, False))

@@ -1,84 +1,15 @@
-"""Every task. Code: `pipeline/tasks/`, one file each."""
+"""Tasks of the memory family: what a network carries across a gap. Code: `pipeline/tasks/`, one file each."""
 
 from __future__ import annotations
 
 import math
 from itertools import product
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field
 
-from pipeline.config.base import Clash, Component, Distribution, Draw, Rows, Section, largest, smallest
-from pipeline.config.catalogue import collect, union_of
-
-
-def _positive_and_different(values: list[int]) -> list[int]:
-    if values and min(values) < 1:
-        raise ValueError(f"got {min(values)} in the list; expected values of at least 1")
-    if len(set(values)) < len(values):
-        raise ValueError(f"got {values}; expected different values")
-    return sorted(values)
-
-
-Grid = Annotated[list[int], AfterValidator(_positive_and_different)]
-"""Values of one field that an evaluation measures."""
-
-
-class Evaluation(Section):
-    """What is measured on held-out rows."""
-
-    rows: Rows = Field(default=1000, description="rows per point of the evaluation")
-
-    def points(self, task: Any) -> list[Any]:
-        """The variants of the task that are measured, one dataset each."""
-        return [task]
-
-
-class Task(Component):
-    """A problem with rows of tokens: it says how long they are and what they are made of."""
-
-    evaluation: ClassVar[type[Evaluation]] = Evaluation
-    columns: ClassVar[tuple[str, ...]] = ()
-    """Metadata columns of every row: a curriculum can filter on them, an evaluation groups by them."""
-
-    @model_validator(mode="after")
-    def _possible(self) -> Task:
-        self.check()
-        return self
-
-    def check(self) -> None:
-        """Raise Clash where fields do not go together."""
-
-    def variant(self, **fields: int) -> Task:
-        """The same task with these fields fixed, a point of an evaluation. Raises Clash where they do not go together."""
-        made = self.model_copy(update=fields)
-        made.check()
-        return made
-
-    @property
-    def vocabulary(self) -> int:
-        """Number of different input tokens."""
-        raise NotImplementedError
-
-    @property
-    def classes(self) -> int:
-        """Number of different labels."""
-        raise NotImplementedError
-
-    @property
-    def longest(self) -> int:
-        """Tokens in the longest row."""
-        raise NotImplementedError
-
-    @property
-    def chance(self) -> float:
-        """Symbol accuracy of a guess without memory, 0..1."""
-        raise NotImplementedError
-
-    @property
-    def floor(self) -> float:
-        """Cross-entropy per scored position of the best predictor without memory, in nats."""
-        raise NotImplementedError
+from pipeline.config.base import Clash, Draw, largest, smallest
+from pipeline.config.tasks.base import Evaluation, Grid, LengthEvaluation, Task, long_enough
 
 
 class CopyEvaluation(Evaluation):
@@ -151,10 +82,16 @@ class MqarEvaluation(Evaluation):
         return [task.variant(length=length, pairs=pairs) for length, pairs in grid]
 
 
+def grid_side(pairs: int) -> int:
+    """Side of the smallest square grid of so many cells."""
+    return math.isqrt(pairs - 1) + 1
+
+
 class Mqar(Task):
     """Multi-query associative recall: pairs of key and value, then every key once more, each to be answered by its value.
 
-    `forgetting` gives some keys a second value, of which the later counts.
+    `forgetting` gives some keys a second value, of which the later counts; `compositional` makes each key of two words, of which neither
+    alone decides; `continuous` makes it of real numbers, new in every row, so that keys can only be told apart by comparing them.
     """
 
     implementation: ClassVar[str] = "pipeline.tasks.mqar:Mqar"
@@ -163,7 +100,9 @@ class Mqar(Task):
     columns: ClassVar[tuple[str, ...]] = ("length", "pairs")
 
     name: Literal["mqar"] = "mqar"
-    length: Draw = Field(default=64, description="tokens of each row; at least 4 per pair, and 2 more for every second value")
+    length: Draw = Field(
+        default=64, description="tokens of each row; at least 4 per pair, and 2 more for every second value; compositional: 6 and 3"
+    )
     pairs: Draw = Field(default=4, description="different keys in each row, each asked for once")
     words: int = Field(
         default=8192, ge=4, le=65_536, description="different tokens: 0 is filler, the lower half keys, the upper half values"
@@ -174,25 +113,44 @@ class Mqar(Task):
     filler: Literal["random", "zero"] = Field(default="random", description="tokens between the questions: of all words, or always 0")
     forgetting: float = Field(default=0.0, ge=0, le=1, description="share of the keys that get a second value; the later one is the answer")
 
+    compositional: bool = Field(default=False, description="keys are two words each, from a square grid: neither word alone decides")
+    continuous: int = Field(
+        default=0, ge=0, le=1024, description="keys are so many standard normal numbers, new in every row, instead of words; 0: words"
+    )
+
     def changed(self, pairs: int) -> int:
         """How many of so many keys get a second value."""
         return round(self.forgetting * pairs)
 
+    @property
+    def pair(self) -> int:
+        """Tokens of one pair: those of its key, then the value."""
+        return 3 if self.compositional else 2
+
     def check(self) -> None:
         """Every pair and every question has room, and there are enough words."""
+        if self.compositional and self.continuous:
+            raise Clash("got compositional and continuous; expected at most one of them", "compositional", "continuous")
         pairs, changed = largest(self.pairs), self.changed(largest(self.pairs))
-        needed, length = 4 * pairs + 2 * changed, smallest(self.length)
+        needed, length = self.pair * (2 * pairs + changed), smallest(self.length)
         if length < needed:
-            raise Clash(f"got {pairs} pairs in {length} tokens; expected at least {needed} tokens", "length", "pairs", "forgetting")
+            message = f"got {pairs} pairs in {length} tokens; expected at least {needed} tokens"
+            raise Clash(message, "length", "pairs", "forgetting", "compositional")
         keys = self.words - self.classes - 1
-        if pairs > keys or pairs + changed > self.classes:
-            found = f"{pairs} keys and {pairs + changed} values"
-            raise Clash(f"got {found} in a row; {self.words} words have {keys} and {self.classes}", "words", "pairs", "forgetting")
+        used, kind = (2 * grid_side(pairs), "words of keys") if self.compositional else (pairs, "keys")
+        if used > keys or pairs + changed > self.classes:
+            message = f"got {used} {kind} and {pairs + changed} values in a row; {self.words} words have {keys} and {self.classes}"
+            raise Clash(message, "words", "pairs", "forgetting", "compositional")
 
     @property
     def vocabulary(self) -> int:
-        """Filler, which also pads, then keys and values."""
-        return self.words
+        """Filler, which also pads, then keys and values; one token stands for all keys that are real numbers."""
+        return self.classes + 2 if self.continuous else self.words
+
+    @property
+    def features(self) -> int:
+        """The numbers of a key; of every other token they are zero."""
+        return self.continuous
 
     @property
     def classes(self) -> int:
@@ -215,16 +173,6 @@ class Mqar(Task):
         return math.log(self.classes)
 
 
-class LengthEvaluation(Evaluation):
-    """A task of one size is measured at each of these lengths, known to training or not."""
-
-    lengths: Grid = Field(default=[], description="lengths to measure, in tokens; default: the task's longest")
-
-    def points(self, task: Any) -> list[Any]:
-        """One task of fixed length per length."""
-        return [task.variant(length=length) for length in self.lengths or [largest(task.length)]]
-
-
 class Parity(Task):
     """Random bits; at every step after the first, whether the ones so far are odd in number."""
 
@@ -238,7 +186,7 @@ class Parity(Task):
 
     def check(self) -> None:
         """Every row has something to answer."""
-        _long_enough(self.length, 2, "the first is not scored")
+        long_enough(self.length, 2, "the first is not scored")
 
     @property
     def vocabulary(self) -> int:
@@ -280,7 +228,7 @@ class GroupWord(Task):
 
     def check(self) -> None:
         """Every row has something to answer."""
-        _long_enough(self.length, 2, "the first is not scored")
+        long_enough(self.length, 2, "the first is not scored")
 
     @property
     def vocabulary(self) -> int:
@@ -322,7 +270,7 @@ class Induction(Task):
 
     def check(self) -> None:
         """Every row has room for the special token twice and the letter between."""
-        _long_enough(self.length, 3, "the special token, its letter and the special token again")
+        long_enough(self.length, 3, "the special token, its letter and the special token again")
 
     @property
     def vocabulary(self) -> int:
@@ -350,14 +298,55 @@ class Induction(Task):
         return math.log(self.alphabet)
 
 
-def _long_enough(length: int | Distribution, least: int, why: str) -> None:
-    """Raise Clash where a row may be too short to ask for anything."""
-    if smallest(length) < least:
-        raise Clash(f"got a length of {smallest(length)}; expected at least {least} tokens: {why}", "length")
+class Adding(Task):
+    """Real numbers of 0..1, two of them marked, one in each half; at the last token the sum of the two is asked for.
 
+    Answers are real: the loss is the squared error, and an answer within 0.04 of the sum is right.
+    """
 
-TASKS = collect(globals(), Task, "recurlab.tasks")
-if TYPE_CHECKING:
-    AnyTask = Task
-else:
-    AnyTask = union_of(TASKS)
+    implementation: ClassVar[str] = "pipeline.tasks.adding:Adding"
+    source: ClassVar[str] = "Hochreiter & Schmidhuber 1997"
+    evaluation: ClassVar[type[Evaluation]] = LengthEvaluation
+    columns: ClassVar[tuple[str, ...]] = ("length",)
+
+    name: Literal["adding"] = "adding"
+    length: Draw = Field(default=100, description="tokens of each row, at least 3; the last one is answered")
+
+    def check(self) -> None:
+        """Every row has room for two marks before the question."""
+        long_enough(self.length, 3, "two marked numbers and the question")
+
+    @property
+    def vocabulary(self) -> int:
+        """Unmarked, marked, padding."""
+        return 3
+
+    @property
+    def features(self) -> int:
+        """The number to add or to pass over."""
+        return 1
+
+    @property
+    def classes(self) -> int:
+        """The sum."""
+        return 1
+
+    @property
+    def tolerance(self) -> float:
+        """Hochreiter & Schmidhuber's: a larger error is a wrong answer."""
+        return 0.04
+
+    @property
+    def longest(self) -> int:
+        """The longest row."""
+        return largest(self.length)
+
+    @property
+    def chance(self) -> float:
+        """Always answering 1 is right for sums within the tolerance of it: all but two triangles of the unit square."""
+        return 1 - (1 - self.tolerance) ** 2
+
+    @property
+    def floor(self) -> float:
+        """The variance of the sum of two numbers, the squared error of always answering 1."""
+        return 1 / 6

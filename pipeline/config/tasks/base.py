@@ -1,0 +1,119 @@
+"""What the tasks of all families have in common: what each says of itself, and what an evaluation measures."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar
+
+from pydantic import AfterValidator, Field, model_validator
+
+from pipeline.config.base import Clash, Component, Distribution, Rows, Section, largest, smallest
+
+
+def _positive_and_different(values: list[int]) -> list[int]:
+    if values and min(values) < 1:
+        raise ValueError(f"got {min(values)} in the list; expected values of at least 1")
+    if len(set(values)) < len(values):
+        raise ValueError(f"got {values}; expected different values")
+    return sorted(values)
+
+
+Grid = Annotated[list[int], AfterValidator(_positive_and_different)]
+"""Values of one field that an evaluation measures."""
+
+
+NATS = "nats per symbol"
+"""What losses are measured in unless a task says otherwise."""
+
+
+class Evaluation(Section):
+    """What is measured on held-out rows."""
+
+    rows: Rows = Field(default=1000, description="rows per point of the evaluation")
+
+    def points(self, task: Any) -> list[Any]:
+        """The variants of the task that are measured, one dataset each."""
+        return [task]
+
+
+class Task(Component):
+    """A problem with rows of tokens: it says how long they are and what they are made of."""
+
+    evaluation: ClassVar[type[Evaluation]] = Evaluation
+    columns: ClassVar[tuple[str, ...]] = ()
+    """Metadata columns of every row: a curriculum can filter on them, an evaluation groups by them."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Task:
+        self.check()
+        return self
+
+    def check(self) -> None:
+        """Raise Clash where fields do not go together."""
+
+    def variant(self, **fields: int) -> Task:
+        """The same task with these fields fixed, a point of an evaluation. Raises Clash where they do not go together."""
+        made = self.model_copy(update=fields)
+        made.check()
+        return made
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of different input tokens."""
+        raise NotImplementedError
+
+    @property
+    def features(self) -> int:
+        """Real numbers that every token brings along."""
+        return 0
+
+    @property
+    def classes(self) -> int:
+        """Number of different labels; 1 where answers are real numbers."""
+        raise NotImplementedError
+
+    @property
+    def tolerance(self) -> float | None:
+        """Answers are real numbers, and right when at most so far from the target; None: they are classes."""
+        return None
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """What a network is made for: vocabulary and classes, and features where there are any."""
+        sizes = {"vocabulary": self.vocabulary, "classes": self.classes}
+        return {**sizes, "features": self.features} if self.features else sizes
+
+    @property
+    def longest(self) -> int:
+        """Tokens in the longest row."""
+        raise NotImplementedError
+
+    @property
+    def chance(self) -> float:
+        """Accuracy of a guess without memory, 0..1."""
+        raise NotImplementedError
+
+    @property
+    def floor(self) -> float:
+        """Loss per scored position of the best predictor without memory: cross-entropy in nats, or squared error."""
+        raise NotImplementedError
+
+    @property
+    def unit(self) -> str:
+        """What losses are measured in."""
+        return NATS if self.tolerance is None else "squared error"
+
+
+class LengthEvaluation(Evaluation):
+    """A task of one size is measured at each of these lengths, known to training or not."""
+
+    lengths: Grid = Field(default=[], description="lengths to measure, in tokens; default: the task's longest")
+
+    def points(self, task: Any) -> list[Any]:
+        """One task of fixed length per length."""
+        return [task.variant(length=length) for length in self.lengths or [largest(task.length)]]
+
+
+def long_enough(length: int | Distribution, least: int, why: str) -> None:
+    """Raise Clash where a row may be too short to ask for anything."""
+    if smallest(length) < least:
+        raise Clash(f"got a length of {smallest(length)}; expected at least {least} tokens: {why}", "length")

@@ -1,0 +1,51 @@
+"""What a network answers at the scored positions of a batch: how wrong that is, and whether it counts as right.
+
+Classes are judged by cross-entropy in nats, and the likeliest is the answer. Real answers are judged by squared error, and are right within
+the task's tolerance.
+
+B: rows of a batch. T: tokens of its longest row. C: outputs, one per class, or the one that is a real answer. N: scored positions, row
+after row.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, mse_loss
+
+from pipeline.learners.sampler import Batch
+
+
+class Answers(NamedTuple):
+    """Outputs and labels of the scored positions. `tolerance`: None where answers are classes."""
+
+    output_NC: Tensor
+    labels_N: Tensor
+    row_N: Tensor  # on the CPU: which row of the batch
+    tolerance: float | None
+
+    @property
+    def right_N(self) -> Tensor:
+        """Whether the likeliest class is the label, or the number near enough to it."""
+        if self.tolerance is None:
+            return self.output_NC.argmax(-1) == self.labels_N
+        return (self.output_NC.squeeze(-1) - self.labels_N).abs() <= self.tolerance
+
+    def loss(self, reduction: str = "mean") -> Tensor:
+        """Cross-entropy in nats, or squared error; `reduction` mean, sum, or none for a value per position."""
+        if self.tolerance is None:
+            return cross_entropy(self.output_NC, self.labels_N, reduction=reduction)
+        return mse_loss(self.output_NC.squeeze(-1), self.labels_N, reduction=reduction)
+
+
+def answers(network: nn.Module, batch: Batch, tolerance: float | None, device: torch.device, **inputs: Tensor) -> Answers:
+    """The network's answers at the scored positions of a batch, on the device; `inputs` are further arguments of the network.
+
+    The positions are found on the CPU, where the labels come from: on the device, their number would have to be waited for.
+    """
+    position_N = batch.scored_BT.flatten().nonzero().squeeze(1)
+    labels_N = batch.labels_BT.flatten()[position_N].to(device, non_blocking=True)
+    output_NC, _ = network(**batch.inputs(device), at_N=position_N.to(device, non_blocking=True), **inputs)
+    return Answers(output_NC, labels_N, position_N // batch.labels_BT.shape[1], tolerance)

@@ -1,0 +1,81 @@
+"""Adding: two of many real numbers are marked, one in each half; at the end their sum is the answer.
+
+Every token is a marker, 1 or 0, and brings one number of 0..1; `length: 6` gives rows like
+
+    tokens   0    1    0    0    1    0
+    values   .17  .52  .88  .03  .30  .71
+    role     .    .    .    .    .    a        a: answer, the position that counts
+    target                            .82
+
+The first mark stands anywhere in the first half, the second anywhere in the second half but at its last place, where the question is: so
+nothing there tells of the answer. Token 2 pads.
+
+Source: Hochreiter & Schmidhuber 1997, experiment 4; numbers and halves as in Arjovsky, Shah & Bengio 2016.
+
+Shapes: B rows, S tokens of all rows end to end.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.config.tasks import Adding as Config
+from pipeline.storage.keys import Key, generator
+from pipeline.tasks.base import ANSWER, PROMPT, Ragged, Split, TokenTask, canonical_hash, draw, in_split, rows_of
+
+
+class Adding(TokenTask):
+    """Generator of the adding problem; the tokens are unmarked, marked, padding."""
+
+    meanings: ClassVar[dict[str, str]] = {"length": "tokens of the row"}
+
+    padding = 2
+    config: Config
+
+    def generate(self, rows: int, key: Key, level: int | None = None, column: str | None = None, split: Split = "train") -> pa.RecordBatch:
+        """Make rows; a pure function of its arguments. `level` is an upper bound on the length.
+
+        Raises UserError where no row lies under the bound.
+        """
+        rng = generator(key)
+        length_B = draw("adding", "length", self.config.length, rows, rng, level)
+        half_B, starts_B = length_B // 2, np.cumsum(length_B) - length_B
+        marked_B2 = starts_B[:, None] + np.stack([rng.integers(half_B), rng.integers(half_B, length_B - 1)], axis=1)
+        tokens_S = np.zeros(length_B.sum(), np.uint16)
+        tokens_S[marked_B2] = 1
+        values_S = rng.random(len(tokens_S), np.float32)
+        numbers_B2 = _numbers_of_split(rng, rows, split)
+        values_S[marked_B2] = numbers_B2
+        lengths, layout_B = np.unique(length_B, return_inverse=True)
+        fixed = isinstance(self.config.length, int)
+        return rows_of(
+            tokens=Ragged(tokens_S, length_B, fixed),
+            layouts=[bytes([PROMPT]) * (length - 1) + bytes([ANSWER]) for length in lengths.tolist()],
+            layout_B=layout_B,
+            target=Ragged(numbers_B2.sum(axis=1), np.ones(rows, np.int64), True),
+            columns={"length": length_B},
+            padding=self.padding,
+            values=Ragged(values_S, length_B, fixed),
+        )
+
+    def overlap(self) -> str:
+        """What no two splits share."""
+        return "No two marked numbers are in two splits."
+
+
+def _numbers_of_split(rng: np.random.Generator, rows: int, split: Split) -> np.ndarray:
+    """Two numbers per row, uniform in 0..1, that belong to `split`: those that do not are drawn again until they do."""
+    numbers_B2 = rng.random((rows, 2), np.float32)
+    open_B = np.arange(rows)
+    while len(open_B := open_B[~in_split(_hash(numbers_B2[open_B]), split)]):
+        numbers_B2[open_B] = rng.random((len(open_B), 2), np.float32)
+    return numbers_B2
+
+
+def _hash(numbers_B2: np.ndarray) -> np.ndarray:
+    """The canonical hash of rows: of their two numbers, bit by bit, in order."""
+    rows = len(numbers_B2)
+    return canonical_hash(numbers_B2.view(np.uint32).reshape(-1), np.full(rows, 2), np.zeros(rows))
