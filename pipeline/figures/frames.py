@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from pipeline.evaluation.series import label_without, trained_sizes
+from pipeline.evaluation.series import line_labels, trained_sizes
 from pipeline.evaluation.statistics import summarise
 from pipeline.figures.style import Look, looks
 from pipeline.storage.tables import read_table
@@ -57,12 +57,8 @@ class Results(NamedTuple):
 
         Labels stay as they are where the key is not swept, and where different runs of one seed would share a label and all places.
         """
-        if key not in self.rows:
-            return self
-        labels = [label_without(label, key, value) for label, value in zip(self.rows["label"], self.rows[key], strict=True)]
-        found = _results(self.rows.assign(label=labels), self.points, self.size)
-        mixed = found.runs.groupby("label")["variant"].nunique(dropna=False).max() > 1
-        return self if mixed or found.runs.duplicated(["label", *places, "seed"]).any() else found
+        labels = line_labels(self.runs.to_dict("records"), key, *places)
+        return _results(self.rows.assign(label=self.rows["run"].map(labels)), self.points, self.size)
 
     def along_size(self) -> Results:
         """The same results under labels without the size that runs were trained at."""

@@ -26,7 +26,7 @@ def draw(experiment: Path, out: Path, figure: TrainingTime, title: str) -> None:
     with style.page():
         left = max(style.text_width(label) for label in labels) + 0.25
         size = (6.2, max(0.75, ROW * len(labels)))
-        chart, axes = style.canvas(title, size, (1, 2), 0.75, left=left, head=0.36, sharey=True, wspace=0.08)
+        chart, axes = style.canvas(title, size, (1, 2), 0.75, left=left, head=0.36, sharey=True, wspace=0.14)
         total, marks = axes[0]
         _total(total, timing, results)
         _marks(marks, timing, labels)
