@@ -37,7 +37,7 @@ IMPORTS = {
     "evaluate": "pipeline.cli, pipeline.evaluation.evaluate, pipeline.networks.sequence",
     "profile": "pipeline.cli, pipeline.evaluation.profile, pipeline.networks.sequence",
     "collect": "pipeline.cli, pipeline.evaluation.collect",
-    "plot": "pipeline.cli, pipeline.figures.accuracy_by_delay",
+    "plot": "pipeline.cli, pipeline.figures.accuracy_by",
 }
 START = "import gc; gc.set_threshold(100_000, 50, 100); import {}; gc.freeze()"
 """As `pipeline.cli.main` does it."""

@@ -164,7 +164,8 @@ class Plan:
         modules = [f"pipeline/evaluation/{name}.py" for name in ("collect", "progress", "scores", "statistics", "summary")]
         if stage == "plot":
             module = self.experiments[experiment].figures[figure].module
-            modules = ["pipeline/figures/style.py", "pipeline/figures/frames.py", *([module] if module else [])]
+            shared = ("figures/style", "figures/frames", "evaluation/series")
+            modules = [*(f"pipeline/{name}.py" for name in shared), *([module] if module else [])]
         here = Path(root).resolve() == Path.cwd()
         return [module if here else str(Path(root).resolve() / module) for module in modules]
 
@@ -341,11 +342,15 @@ def _text(value: Any) -> str:
     return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
 
 
+def part_of_label(key: str, value: Any) -> str:
+    """What a swept key's value adds to the labels of its runs."""
+    return _text(value) if key.endswith(NAMED) else f"{key.rsplit('.', 1)[-1]} {_text(value)}"
+
+
 def _label(experiment: ResolvedExperiment, member: Member, write: Any) -> str:
     if member.variant:
         return member.variant
     swept = {key: value for key, value in sorted(member.coordinates.items()) if key != "seed"}
     if not swept:
         return member.point.network.label
-    parts = [write(value) if key.endswith(NAMED) else f"{key.rsplit('.', 1)[-1]} {write(value)}" for key, value in swept.items()]
-    return ", ".join(parts)
+    return ", ".join(part_of_label(key, write(value)) for key, value in swept.items())

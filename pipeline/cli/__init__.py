@@ -49,7 +49,7 @@ def cli() -> None:
 
 SECTIONS: dict[str, list[click.Command]] = {
     "Look": [look.check, look.plan, look.status, look.list_, look.show, look.schema, look.doctor],
-    "By hand": [hand.try_, hand.prune],
+    "By hand": [hand.try_, hand.export, hand.prune],
     "Stages of the workflow": [
         stages.describe, stages.generate, stages.seal, stages.train, stages.evaluate, stages.profile, stages.collect, stages.plot,
     ],

@@ -1,4 +1,4 @@
-"""Commands for work by hand: one chain in one process, and clearing up."""
+"""Commands for work by hand: one chain in one process, results for other programs, and clearing up."""
 
 from __future__ import annotations
 
@@ -96,6 +96,33 @@ def try_(name: str, overrides: tuple[str, ...], config: Path, out: Path) -> int:
     code, table = run_chain(plan, out)
     click.echo(table, nl=False)
     return code
+
+
+@click.command()
+@click.argument("experiment")
+@click.option("--format", "form", type=click.Choice(["copy-study"]), default="copy-study", help="The form to write.")
+@click.option("--out", type=FILE, help="The file to write. Default: print it.")
+def export(experiment: str, form: str, out: Path | None) -> None:
+    """Write a collected experiment in another study's form.
+
+    EXPERIMENT is a folder below results/experiments.
+
+    copy-study is the JSON of the copy-task study that the memory family follows, for an experiment that sweeps a size such as task.symbols:
+    size, then network, then mean_test_acc, std_test_acc (of the population, ddof 0), mean_train_time (wall seconds), mean_epochs and
+    trial_results, one per seed. An epoch is the time from one validation to the next. The four networks of that study have its names (gru
+    is GRU, input_multiplicative_gru is MultiplicativeGRU), others their labels.
+
+    \b
+      pipeline export copy_sizes --format copy-study --out experiment_results.json
+    """
+    from pipeline.evaluation.export import copy_study
+    from pipeline.storage.atomic import write_text
+
+    text = {"copy-study": copy_study}[form](experiment, Path("results"))
+    if out:
+        write_text(out, text)
+    else:
+        click.echo(text, nl=False)
 
 
 @click.command()

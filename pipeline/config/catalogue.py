@@ -18,7 +18,7 @@ from pipeline.storage.errors import UserError
 def collect(page: dict[str, Any], base: type[Component], group: str) -> dict[str, type[Component]]:
     """Every component of one kind by name: the subclasses of `base` on the page, then those of the entry point group."""
     found = [item for item in page.values() if isinstance(item, type) and issubclass(item, base) and item is not base]
-    found = [item for item in found if item.model_fields["name"].default]
+    found = [item for item in found if isinstance(item.model_fields["name"].default, str)]
     for entry in entry_points(group=group):
         try:
             item = entry.load()

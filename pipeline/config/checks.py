@@ -71,9 +71,12 @@ def check_figures(experiment: ResolvedExperiment, block: Block) -> None:
     written = block.get("figures", [])
     for index, figure in enumerate(experiment.figures):
         for member in experiment.members:
-            missing = [column for column in figure.needs if column not in member.point.task.columns]
+            task = member.point.task
+            missing = [column for column in figure.needs if column not in task.columns]
             if missing:
-                message = f"{figure.name} draws the column {missing[0]!r}, which {member.point.task.name} does not have"
+                raise written.places[index].error(f"{figure.name} draws the column {missing[0]!r}, which {task.name} does not have")
+            if figure.sized and not set(task.columns) & set(type(task).model_fields):
+                message = f"{figure.name} compares sizes of training tasks; {task.name} has no field that is a metadata column"
                 raise written.places[index].error(message)
 
 

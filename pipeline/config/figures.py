@@ -17,27 +17,68 @@ class Figure(Component):
     """It shows measured times, which differ from run to run of the same config."""
     needs: ClassVar[tuple[str, ...]] = ()
     """Metadata columns of the task it draws."""
+    sized: ClassVar[bool] = False
+    """It compares the sizes of training tasks: at least one metadata column is a field of the task."""
     reading: ClassVar[str] = ""
     """How to read it: its caption in the report, in reStructuredText."""
 
     title: str | None = Field(default=None, description="title above the axes; default: the experiment's question")
 
 
-class AccuracyByDelay(Figure):
+def _accuracy_by(column: str, meaning: str) -> str:
+    return (
+        f"Accuracy on held-out rows against {meaning}; each network has its line. Every marker is a measured point, a mean over seeds, with "
+        "the 95 % bootstrap interval of that mean (one seed: none): a band where one network was measured at several points. Where each run "
+        "was measured at what it was trained on and nowhere else, a line runs across runs, so every marker is a training of its own, with "
+        "the interval as a vertical bar; markers are moved sideways a little so that none hides another. The dashed line is chance: what "
+        f"guessing without memory scores. The grey bar above the panel spans the {column} of the training task, where all networks have the "
+        "same (a curriculum that was not mastered may have stopped short of it); what lies beyond it is generalisation. A network "
+        "remembers at a point when its interval stays clear of chance, and has solved it from 99 % on."
+    )
+
+
+class AccuracyBy(Figure):
+    """Accuracy against the one metadata column in `needs`."""
+
+    implementation: ClassVar[str] = "pipeline.figures.accuracy_by:draw"
+
+    metric: Literal["accuracy", "sequence_accuracy"] = Field(default="accuracy", description="what is drawn")
+
+
+class AccuracyByDelay(AccuracyBy):
     """Symbol accuracy against delay, a line per network with its interval over seeds, chance drawn."""
 
-    implementation: ClassVar[str] = "pipeline.figures.accuracy_by_delay:draw"
-    reading: ClassVar[str] = (
-        "Accuracy on held-out rows against the delay between the last symbol and the moment it is asked for, in tokens; each network has "
-        "its line. Every marker is a measured delay, a mean over seeds; the band around a line is the 95 % bootstrap interval of that mean "
-        "(one seed: no band). The dashed line is chance: what guessing without memory scores. The grey bar above the panel spans the delays "
-        "of the training task (a curriculum that was not mastered may have stopped short of them); what lies beyond it is generalisation. A "
-        "network remembers across a delay when its band stays clear of chance, and has solved it from 99 % on."
-    )
+    reading: ClassVar[str] = _accuracy_by("delay", "the delay between the last symbol and the moment it is asked for, in tokens")
     needs: ClassVar[tuple[str, ...]] = ("delay",)
 
     name: Literal["accuracy_by_delay"] = "accuracy_by_delay"
-    metric: Literal["accuracy", "sequence_accuracy"] = Field(default="accuracy", description="what is drawn")
+
+
+class AccuracyByLength(AccuracyBy):
+    """Accuracy against the length of the row, a line per network with its interval over seeds, chance drawn."""
+
+    reading: ClassVar[str] = _accuracy_by("length", "the length of the row, in tokens")
+    needs: ClassVar[tuple[str, ...]] = ("length",)
+
+    name: Literal["accuracy_by_length"] = "accuracy_by_length"
+
+
+class AccuracyBySymbols(AccuracyBy):
+    """Accuracy against the number of symbols to remember, a line per network with its interval over seeds, chance drawn."""
+
+    reading: ClassVar[str] = _accuracy_by("symbols", "the number of symbols to remember")
+    needs: ClassVar[tuple[str, ...]] = ("symbols",)
+
+    name: Literal["accuracy_by_symbols"] = "accuracy_by_symbols"
+
+
+class AccuracyByPairs(AccuracyBy):
+    """Accuracy against the number of pairs to remember, a line per network with its interval over seeds, chance drawn."""
+
+    reading: ClassVar[str] = _accuracy_by("pairs", "the number of pairs of key and value to remember")
+    needs: ClassVar[tuple[str, ...]] = ("pairs",)
+
+    name: Literal["accuracy_by_pairs"] = "accuracy_by_pairs"
 
 
 class LearningCurves(Figure):
@@ -86,16 +127,68 @@ class TrainingTime(Figure):
     name: Literal["training_time"] = "training_time"
 
 
+_BY_SIZE = (
+    "against the size of the training task: the task's field that is swept (of a distribution, its largest value). Each network has its "
+    "line across the runs that were trained at different sizes; networks are moved sideways a little so that none hides another. Small "
+    "dots are single seeds, large markers their mean, vertical bars the 95 % bootstrap interval of that mean (one seed: none). "
+)
+
+
+class TrainingTimeBySize(Figure):
+    """CPU seconds of training against the size it was trained at, for example its delay, a line per network."""
+
+    implementation: ClassVar[str] = "pipeline.figures.by_size:draw_time"
+    reading: ClassVar[str] = (
+        f"CPU seconds of a whole training {_BY_SIZE}The scale is logarithmic where values span more than a factor of twenty. CPU seconds "
+        "count the work of all threads and leave out waiting and validation, so they compare networks on one machine; between machines, or "
+        "beside other heavy work, they differ."
+    )
+    timed: ClassVar[bool] = True
+    sized: ClassVar[bool] = True
+
+    name: Literal["training_time_by_size"] = "training_time_by_size"
+
+
+class StepsToSolve(Figure):
+    """Optimizer steps until validation accuracy first reached a mark, against the size it was trained at; seeds that never did are shown."""
+
+    implementation: ClassVar[str] = "pipeline.figures.by_size:draw_steps"
+    reading: ClassVar[str] = (
+        f"Optimizer steps until the first validation whose accuracy reached the mark, {_BY_SIZE}A hollow marker above the panel is a seed "
+        "that never got there in the steps it had; the panel ends at the longest training. A mean is drawn only where every seed got "
+        "there, since a mean of the fast ones alone would flatter. Steps are counted at validations, so they are no finer than the distance "
+        "between two."
+    )
+    sized: ClassVar[bool] = True
+
+    name: Literal["steps_to_solve"] = "steps_to_solve"
+    mark: Literal[50, 90, 99] = Field(default=99, description="validation accuracy that counts as solved, in %")
+
+
+class AccuracyAtLongest(Figure):
+    """Accuracy at the longest delay or largest size, a bar per network with its interval and value, chance drawn."""
+
+    implementation: ClassVar[str] = "pipeline.figures.accuracy_at_longest:draw"
+    reading: ClassVar[str] = (
+        "Symbol accuracy on held-out rows at the hardest measured point (the largest delay or length, then the largest number of symbols "
+        "or pairs). The bar is the mean over seeds, each dot a seed, the black line the 95 % bootstrap interval of the mean, which the "
+        "numbers on the right repeat (one seed: no interval). The dashed line is chance: what guessing without memory scores; a bar that "
+        "ends there shows no memory, whatever its differences from the others."
+    )
+
+    name: Literal["accuracy_at_longest"] = "accuracy_at_longest"
+
+
 class CostQuality(Figure):
-    """Accuracy against the bytes of state each network carries, with the front of those that no other beats."""
+    """Accuracy against the bytes of state each network carries, swept widths joined, with the front of those that no other beats."""
 
     implementation: ClassVar[str] = "pipeline.figures.cost_quality:draw"
     reading: ClassVar[str] = (
         "Symbol accuracy at the hardest measured point (the largest delay) against the bytes of state that each network carries there from "
         "one token to the next; for attention this is its cache of keys and values, which grows with the row. Markers are means over seeds, "
-        "vertical lines their 95 % bootstrap intervals. The stairs are the front: the networks that none beats with as little state or "
-        "less. Up and to the left is better. The network at 0 bytes, left of the dotted line, is the memoryless control; the dashed line is "
-        "chance, where it belongs."
+        "vertical lines their 95 % bootstrap intervals; where network.width is swept, a line joins the widths of one network. The stairs "
+        "are the front: what nothing beats with as little state or less. Up and to the left is better. The network at 0 bytes, left of the "
+        "dotted line, is the memoryless control; the dashed line is chance, where it belongs."
     )
 
     name: Literal["cost_quality"] = "cost_quality"

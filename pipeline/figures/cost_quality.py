@@ -11,8 +11,10 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 from pipeline.config.figures import CostQuality
 from pipeline.figures import style
 from pipeline.figures.frames import Frame, Results, over_seeds, read_results
-from pipeline.figures.style import GREY, Tag
+from pipeline.figures.style import GREY
 
+WIDTH = "network.width"
+"""Where it is swept, a label is a line through one network's widths."""
 MANY = 6
 """More networks than these are named beside the panel instead of beside their markers."""
 CHANCE = "chance 12.5 %"
@@ -20,43 +22,42 @@ CHANCE = "chance 12.5 %"
 
 def draw(experiment: Path, out: Path, figure: CostQuality, title: str) -> None:
     """Draw the hardest point of results.parquet of the folder `experiment` to `out`.svg, .png and .csv."""
-    results = read_results(experiment)
+    results = read_results(experiment).where_trained().along(WIDTH, WIDTH)
     shown = _shown(results)
     with style.page():
         crowded = len(results.looks) > MANY
-        chart, axes = style.canvas(title, (style.PLOT_WIDTH, 3.3), right=style.margin([*(results.looks if crowded else []), CHANCE]))
+        size = (style.PLOT_WIDTH, style.tall_enough(3.3, len(results.looks) + 1))
+        chart, axes = style.canvas(title, size, right=style.margin([*(results.looks if crowded else []), CHANCE]))
         axis = axes[0, 0]
         axis.set_ylim(-2, 104)
         zero = _bytes_axis(axis, shown["state_bytes"].tolist())
         drawn = shown.assign(x=shown["state_bytes"].where(shown["state_bytes"] > 0, zero))
-        chance = _chance(axis, results)
+        chance = style.references(axis, sorted(100 * results.hardest["chance"].unique()), "chance {:.3g} %")
         stairs = _front(axis, drawn)
         _points(axis, drawn, results)
+        named = drawn.assign(text=drawn["label"].where(~drawn["label"].duplicated(keep="last"), ""))
         if crowded:
-            style.tag_ends(axis, chance + [style.tag(found.label, found.mean, results.looks) for found in drawn.itertuples()])
+            ends = named[named["text"] != ""]
+            style.tag_ends(axis, chance + [style.tag(found.label, found.mean, results.looks) for found in ends.itertuples()])
         else:
             style.tag_ends(axis, chance)
-            style.label_spots(axis, [(found.x, found.mean, found.label) for found in drawn.itertuples()], stairs)
-        axis.set_ylabel(f"symbol accuracy{_where(results)} (%)")
+            style.label_spots(axis, list(named[["x", "mean", "text"]].itertuples(index=False)), stairs)
+        place = f"\nat {results.hardest_name}" if results.hardest_name else ""
+        axis.set_ylabel(f"symbol accuracy{place} (%)")
         axis.set_xlabel("state carried from token to token (bytes)")
         style.save(chart, out, shown)
 
 
 def _shown(results: Results) -> Frame:
-    """Accuracy in % and state per label, cheapest first, and whether it is on the front."""
+    """Accuracy in % and state per label and swept width, cheapest first, and whether it is on the front."""
     rows = results.hardest
-    shown = over_seeds(rows, ["label"], "accuracy", scale=100).dropna(subset=["mean"])
-    costs = rows.groupby("label", as_index=False).agg(state_bytes=("state_bytes", "max"), parameters=("parameters", "max"))
-    shown = shown.merge(costs, on="label")
+    by = ["label", *([WIDTH] if WIDTH in rows else [])]
+    shown = over_seeds(rows, by, "accuracy", scale=100).dropna(subset=["mean"])
+    costs = rows.groupby(by, as_index=False, dropna=False).agg(state_bytes=("state_bytes", "max"), parameters=("parameters", "max"))
+    shown = shown.merge(costs, on=by)
     shown = shown.sort_values(["state_bytes", "mean"], ascending=[True, False], kind="stable", ignore_index=True)
     best = shown["mean"].cummax().shift(fill_value=-np.inf)
     return shown.assign(front=shown["mean"] > best)
-
-
-def _where(results: Results) -> str:
-    hardest = results.hardest
-    place = [f"{name} {hardest[name].iloc[0]:,}" for name in results.points if name == "delay" or name in results.varying]
-    return f"\nat {', '.join(place)}" if place else ""
 
 
 def _bytes_axis(axis: Axes, sizes: list[int]) -> float:
@@ -85,13 +86,6 @@ def _size(size: float) -> str:
     return f"{size:g} B"
 
 
-def _chance(axis: Axes, results: Results) -> list[Tag]:
-    chances = sorted(100 * results.hardest["chance"].unique())
-    for chance in chances:
-        axis.axhline(chance, color=GREY, lw=1, ls=(0, (2, 2)), zorder=1)
-    return [Tag(f"chance {chance:.3g} %", chance, GREY) for chance in chances]
-
-
 def _front(axis: Axes, drawn: Frame) -> list[tuple[float, float]]:
     """Draw the stairs from each network on the front to the next, and return their corners."""
     front = drawn[drawn["front"]]
@@ -101,7 +95,8 @@ def _front(axis: Axes, drawn: Frame) -> list[tuple[float, float]]:
 
 
 def _points(axis: Axes, drawn: Frame, results: Results) -> None:
-    for found in drawn.itertuples():
-        look = results.looks[found.label]
-        axis.plot([found.x, found.x], [found.low, found.high], color=look.colour, lw=1.6, alpha=0.6, zorder=3)
-        axis.plot([found.x], [found.mean], color=look.colour, marker=look.marker, ms=7.5, mec="white", mew=0.8, zorder=4)
+    for label, line in drawn.groupby("label", sort=False):
+        look = results.looks[label]
+        axis.vlines(line["x"], line["low"], line["high"], color=look.colour, lw=1.6, alpha=0.6, zorder=3)
+        axis.plot(line["x"], line["mean"], color=look.colour, ls=look.dash, lw=1.2, zorder=3)
+        axis.plot(line["x"], line["mean"], color=look.colour, ls="", marker=look.marker, ms=7.5, mec="white", mew=0.8, zorder=4)

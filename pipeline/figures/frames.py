@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from pipeline.evaluation.series import line_labels, trained_sizes
 from pipeline.evaluation.statistics import summarise
 from pipeline.figures.style import Look, looks
 from pipeline.storage.tables import read_table
@@ -22,8 +23,15 @@ class Results(NamedTuple):
     rows: Frame
     points: list[str]
     """Metadata columns that tell the points of the evaluation apart, for example delay and symbols."""
+    size: str
+    """The metadata column along which runs are compared: one that they were trained at several values of, where there is one."""
     looks: dict[str, Look]
     """Every label of the experiment, in its order, and how it is drawn."""
+
+    @property
+    def runs(self) -> Frame:
+        """One row per run: what does not depend on the point."""
+        return self.rows.drop_duplicates("run")
 
     @property
     def hardest(self) -> Frame:
@@ -34,19 +42,58 @@ class Results(NamedTuple):
         return rows
 
     @property
+    def hardest_name(self) -> str:
+        """The last point in words, as far as it says something: `delay 200`."""
+        named = [column for column in self.points if column == "delay" or column in self.varying]
+        return ", ".join(f"{column} {self.hardest[column].iloc[0]:,}" for column in named)
+
+    @property
     def varying(self) -> list[str]:
         """The metadata columns that differ between points."""
         return [column for column in self.points if self.rows[column].nunique() > 1]
+
+    def along(self, key: str, *places: str) -> Results:
+        """The same results under labels without the swept `key`: a label is then a line across runs, which differ in the columns `places`.
+
+        Labels stay as they are where the key is not swept, and where different runs of one seed would share a label and all places.
+        """
+        labels = line_labels(self.runs.to_dict("records"), key, *places)
+        return _results(self.rows.assign(label=self.rows["run"].map(labels)), self.points, self.size)
+
+    def along_size(self) -> Results:
+        """The same results under labels without the size that runs were trained at."""
+        return self.along(f"task.{self.size}", f"{self.size}_most_trained")
+
+    def where_trained(self) -> Results:
+        """The same results under labels without the trained sizes, as far as every run was measured at its own and nowhere else."""
+        found = self
+        for column in self.points:
+            swept = self.rows[self.rows[f"task.{column}"].notna()] if f"task.{column}" in self.rows else self.rows[:0]
+            if (swept[column] == swept[f"{column}_most_trained"]).all():
+                found = found.along(f"task.{column}", *self.points)
+        return found
+
+    def ordered(self, frame: Frame, *columns: str) -> Frame:
+        """The rows of a frame by label, in the order of the experiment, then by further columns."""
+        order = {label: place for place, label in enumerate(self.looks)}
+        return frame.sort_values(["label", *columns], key=lambda column: column.map(order) if column.name == "label" else column)
 
 
 def read_results(experiment: Path) -> Results:
     """The results of an experiment's folder."""
     table = read_table(experiment / "results.parquet")
-    points = json.loads(table.schema.metadata[b"recurlab"])["points"]
+    note = json.loads(table.schema.metadata[b"recurlab"])
     rows = table.to_pandas()
+    for key in note["coordinates"]:  # as they were written: pandas would make 100 and a missing value 100.0 and NaN
+        rows[key] = pd.Series(table.column(key).to_pylist(), dtype=object)
+    known = [column for column in note["points"] if rows[f"{column}_most_trained"].notna().any()]
+    return _results(rows, note["points"], [*trained_sizes(table), *known, ""][0])
+
+
+def _results(rows: Frame, points: list[str], size: str) -> Results:
     labels = list(dict.fromkeys(rows["label"]))
     state = rows.groupby("label")["state_bytes"].max()
-    return Results(rows, points, looks(labels, [label for label in labels if state[label] == 0]))
+    return Results(rows, points, size, looks(labels, [label for label in labels if state[label] == 0]))
 
 
 def read(experiment: Path, name: str) -> Frame:

@@ -11,7 +11,7 @@ from matplotlib.ticker import EngFormatter
 from pipeline.config.figures import LearningCurves
 from pipeline.figures import style
 from pipeline.figures.frames import Frame, Results, read, read_results
-from pipeline.figures.style import GREY, Look, Tag
+from pipeline.figures.style import Look, Tag
 
 LEAST_LOSS = 1e-6
 """A loss of zero is drawn here, at the foot of the logarithmic axis."""
@@ -23,7 +23,8 @@ def draw(experiment: Path, out: Path, figure: LearningCurves, title: str) -> Non
     shown = _shown(read(experiment, "curves"))
     with style.page():
         right = style.margin([*results.looks, "chance 12.5 %"])
-        chart, axes = style.canvas(title, (style.PLOT_WIDTH, 4.6), (2, 1), right, sharex=True, hspace=0.12)
+        height = 2.12 * style.tall_enough(2.17, len(results.looks) + 1)
+        chart, axes = style.canvas(title, (style.PLOT_WIDTH, height), (2, 1), right, sharex=True, hspace=0.12)
         loss, accuracy = axes[:, 0]
         _loss(loss, shown, results)
         _accuracy(accuracy, shown, results)
@@ -69,26 +70,23 @@ def _loss(axis: Axes, shown: Frame, results: Results) -> None:
     axis.set_yscale("log")
     ends = _lines(axis, drawn, results, "loss")
     floors = sorted(results.rows["floor"].unique())
-    for floor in floors:
-        axis.axhline(floor, color=GREY, lw=1, ls=(0, (2, 2)), zorder=1)
+    tags = style.references(axis, floors, "floor {:.3g}")
     low, high = axis.get_ylim()
     axis.set_ylim(min(low, 0.5 * floors[0]), max(high, 1.2 * floors[-1]))
     axis.set_ylabel(f"validation loss\n({' or '.join(results.rows['unit'].unique())})")
     style.plain_log(axis)
-    style.tag_ends(axis, [*_tags(ends, results), *(Tag(f"floor {floor:.3g}", floor, GREY) for floor in floors)])
+    style.tag_ends(axis, [*_tags(ends, results), *tags])
 
 
 def _accuracy(axis: Axes, shown: Frame, results: Results) -> None:
     axis.set_ylim(-2, 102)
     ends = _lines(axis, shown, results, "accuracy")
-    chances = sorted(100 * results.rows["chance"].unique())
-    for chance in chances:
-        axis.axhline(chance, color=GREY, lw=1, ls=(0, (2, 2)), zorder=1)
+    tags = style.references(axis, sorted(100 * results.rows["chance"].unique()), "chance {:.3g} %")
     axis.set_ylabel("validation symbol\naccuracy (%)")
     axis.set_xlabel("training rows seen")
     axis.set_xlim(0, None)
     axis.xaxis.set_major_formatter(EngFormatter(sep=""))
-    style.tag_ends(axis, [*_tags(ends, results), *(Tag(f"chance {chance:.3g} %", chance, GREY) for chance in chances)])
+    style.tag_ends(axis, [*_tags(ends, results), *tags])
 
 
 def _tags(ends: dict[str, float], results: Results) -> list[Tag]:

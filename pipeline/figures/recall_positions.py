@@ -74,9 +74,10 @@ def _panel(axis: Axes, frame: Frame, points: list[str], label: str) -> None:
 
 
 def _thin(axis: Axes, grid: Frame) -> None:
-    """Tick labels that do not touch: at most ten of either kind."""
-    for axis_of, names in ((axis.xaxis, list(grid.columns)), (axis.yaxis, list(grid.index))):
-        step = math.ceil(len(names) / 10)
+    """Tick labels that do not touch: at most ten of either kind, across as many as there is room for."""
+    room = int(style.panel_size(axis)[0] / (style.text_width(str(grid.columns[-1])) + 0.1))
+    for axis_of, names, most in ((axis.xaxis, list(grid.columns), min(10, room)), (axis.yaxis, list(grid.index), 10)):
+        step = math.ceil(len(names) / most)
         axis_of.set_ticks([index + 0.5 for index in range(0, len(names), step)], [str(name) for name in names[::step]], rotation=0)
 
 

@@ -20,7 +20,8 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.ft2font import LoadFlags
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, LogLocator, NullLocator
+from matplotlib.transforms import Transform
 
 from pipeline.storage.atomic import atomic, write_text
 
@@ -30,9 +31,12 @@ if TYPE_CHECKING:
 PLOT_WIDTH = 5.4
 LEFT, BOTTOM = 0.85, 0.55
 SMALL, TITLE = 8.5, 10.5
+TAG = 1.32 * SMALL / 72
+"""Distance between two labels beside a panel."""
 INK, GREY, PALE = "#1f2937", "#6b7280", "#d1d5db"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b0589a", "#e69f00", "#4aa3df", "#5b3a9d", "#8c2d4b")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.6)), (0, (1.4, 1.3)), (0, (6, 1.5, 1.2, 1.5)))
+DASHED = (0, (2, 2))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 RC = {
     "font.family": ["DejaVu Sans"],
@@ -151,13 +155,17 @@ def margin(labels: Iterable[str]) -> float:
     return max((text_width(label) for label in labels), default=0.0) + 0.5
 
 
+def tall_enough(height: float, tags: int) -> float:
+    """The height of a panel, inches, or what so many tags beside it need if that is more."""
+    return max(height, TAG * (tags - 1))
+
+
 def tag_ends(axis: Axes, tags: Sequence[Tag]) -> None:
     """Write labels to the right of a panel at the heights of their lines, with a hair line to each; they move apart rather than overlap."""
-    box, size = axis.get_position(), _inches(axis)
-    height, width = box.height * size[1], box.width * size[0]
+    width, height = panel_size(axis)
     known = sorted((tag for tag in tags if math.isfinite(tag.y)), key=lambda tag: tag.y)
     wanted = [float(_fraction(axis, tag.y)) for tag in known]
-    for tag, start, place in zip(known, wanted, spread(wanted, gap=SMALL * 1.32 / 72 / height), strict=True):
+    for tag, start, place in zip(known, wanted, spread(wanted, gap=TAG / height), strict=True):
         beside = {"color": tag.colour, "transform": axis.transAxes, "clip_on": False}
         axis.plot([1.0, 1 + 0.1 / width, 1 + 0.2 / width], [start, place, place], lw=0.7, **beside)
         if tag.marker:
@@ -166,10 +174,11 @@ def tag_ends(axis: Axes, tags: Sequence[Tag]) -> None:
         axis.text(1 + indent / width, place, tag.text, va="center_baseline", ha="left", fontsize=SMALL, transform=axis.transAxes)
 
 
-def _inches(axis: Axes) -> np.ndarray:
-    figure = axis.get_figure(root=True)
+def panel_size(axis: Axes) -> np.ndarray:
+    """Width and height of a panel, inches."""
+    figure, box = axis.get_figure(root=True), axis.get_position()
     assert figure is not None
-    return figure.get_size_inches()
+    return figure.get_size_inches() * (box.width, box.height)
 
 
 def _fraction(axis: Axes, y: float) -> float:
@@ -201,8 +210,7 @@ def spread(wanted: Sequence[float], gap: float) -> list[float]:
 
 def label_spots(axis: Axes, spots: Sequence[tuple[float, float, str]], line: Sequence[tuple[float, float]] = ()) -> None:
     """Write a label beside each marker (x, y, text) of a panel, on the side where it covers least of markers, labels and the line."""
-    box, inches = axis.get_position(), _inches(axis)
-    panel = np.array([box.width * inches[0], box.height * inches[1]])
+    panel = panel_size(axis)
     to_inches = axis.transData - axis.transAxes
     centres = to_inches.transform([spot[:2] for spot in spots]) * panel
     taken = [(x - 0.06, y - 0.06, x + 0.06, y + 0.06) for x, y in centres]
@@ -228,6 +236,89 @@ def _covered(one: Sequence[float], other: Sequence[float]) -> float:
 def _outside(box: Sequence[float], panel: np.ndarray) -> float:
     """How far a box sticks out of a panel, in inches."""
     return max(0.0, -box[0]) + max(0.0, -box[1]) + max(0.0, box[2] - panel[0] - 0.9) + max(0.0, box[3] - panel[1] - 0.1)
+
+
+def axis_name(column: str) -> str:
+    """A metadata column as the name of an axis, with its unit."""
+    units = {"delay": "tokens", "length": "tokens", "symbols": "per row", "pairs": "per row"}
+    return f"{column} ({units[column]})" if column in units else column
+
+
+def value_axis(axis: Axes, values: Sequence[float], crowd: int = 1) -> None:
+    """An x axis over ascending values: logarithmic when they span more than a factor of five, ticks at the values themselves.
+
+    crowd: how many markers will stand side by side at a value, see `aside`; the ends of the axis leave room for them.
+    """
+    logarithmic, pad = values[-1] > 5 * values[0], 0.04 + 0.5 * _room(crowd)
+    if logarithmic:
+        axis.set_xscale("log")
+        ratio = (values[-1] / values[0]) ** pad
+        axis.set_xlim(values[0] / ratio, values[-1] * ratio)
+    else:
+        beyond = pad * (values[-1] - values[0]) or 1
+        axis.set_xlim(values[0] - beyond, values[-1] + beyond)
+    ticks = sparse(values, logarithmic)
+    axis.xaxis.set_major_locator(FixedLocator(ticks))
+    axis.xaxis.set_major_formatter(FixedFormatter([f"{value:,.0f}" for value in ticks]))
+    axis.xaxis.set_minor_locator(NullLocator())
+
+
+def _room(crowd: int) -> float:
+    """The share of an axis that so many markers side by side take."""
+    return min(0.24, 0.02 * (crowd - 1))
+
+
+def aside(axis: Axes, values: Sequence[float], place: int, crowd: int) -> np.ndarray:
+    """The values of a value axis, moved a little to the side: to the `place` of one of so many that must not hide each other."""
+    to_axis = axis.get_xaxis_transform() - axis.transAxes
+    ticks = _across(to_axis, axis.get_xticks())
+    room = min(_room(crowd), *(0.6 * np.diff(ticks))) if len(ticks) > 1 else 0.8 * (1 - 1 / crowd)
+    shift = room * (place / max(1, crowd - 1) - 0.5)
+    return _across(to_axis.inverted(), _across(to_axis, values) + shift)
+
+
+def _across(transform: Transform, values: Any) -> np.ndarray:
+    """The x coordinates of values under a transform."""
+    return transform.transform(np.stack([np.asarray(values, dtype=float), np.zeros(len(values))], axis=1))[:, 0]
+
+
+def means(axis: Axes, x: Any, line: pd.DataFrame, look: Look) -> None:
+    """A line through the means of a frame, each with its interval as a vertical bar."""
+    axis.vlines(x, line["low"], line["high"], color=look.colour, lw=1.6, alpha=0.6, zorder=3)
+    axis.plot(x, line["mean"], color=look.colour, ls=look.dash, marker=look.marker, mec="white", mew=0.6, zorder=4)
+
+
+def bars(axis: Axes, shown: Any, seeds: pd.DataFrame, value: str, known: dict[str, Look]) -> None:
+    """A horizontal bar per label, in order from the top: the mean with its interval, and a dot per seed's `value`."""
+    for place, (label, look) in enumerate(known.items()):
+        for found in shown[shown["label"] == label].itertuples():
+            axis.barh(place, found.mean, height=0.56, color=look.colour, alpha=0.35, lw=0)
+            axis.plot([found.low, found.high], [place, place], color=INK, lw=1.3, zorder=3)
+        dots = seeds.loc[seeds["label"] == label, value]
+        axis.plot(dots, [place] * len(dots), ls="", marker="o", ms=4.2, color=look.colour, mec="white", mew=0.6, zorder=4)
+    axis.set_yticks(range(len(known)), list(known))
+    axis.set_ylim(len(known) - 0.45, -0.55)
+    axis.tick_params(axis="y", length=0)
+    axis.grid(visible=False, axis="y")
+
+
+def references(axis: Axes, heights: Sequence[float], text: str) -> list[Tag]:
+    """Dashed lines across a panel at what needs no network, such as chance, and their tags; `text` says how a height is written."""
+    for height in heights:
+        axis.axhline(height, color=GREY, lw=1, ls=DASHED, zorder=1)
+    return [Tag(text.format(height), height, GREY) for height in heights]
+
+
+def cost_axis(axis: Axes, values: Sequence[float]) -> None:
+    """A y axis for what is spent: from zero, or logarithmic when the values span more than a factor of twenty."""
+    known = [value for value in values if value > 0] or [1.0]
+    if max(known) > 20 * min(known):
+        axis.set_yscale("log")
+        axis.set_ylim(min(known) / 1.3, max(known) * 1.3)
+        plain_log(axis)
+    else:
+        axis.set_ylim(0, 1.06 * max(known))
+        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
 
 
 def plain_log(axis: Axes) -> None:

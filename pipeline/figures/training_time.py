@@ -26,35 +26,25 @@ def draw(experiment: Path, out: Path, figure: TrainingTime, title: str) -> None:
     with style.page():
         left = max(style.text_width(label) for label in labels) + 0.25
         size = (6.2, max(0.75, ROW * len(labels)))
-        chart, axes = style.canvas(title, size, (1, 2), 0.75, left=left, head=0.36, sharey=True, wspace=0.08)
+        chart, axes = style.canvas(title, size, (1, 2), 0.75, left=left, head=0.36, sharey=True, wspace=0.14)
         total, marks = axes[0]
         _total(total, timing, results)
         _marks(marks, timing, labels)
         marks.set_xlim(total.get_xlim())
-        total.set_yticks(range(len(labels)), labels)
-        total.set_ylim(len(labels) - 0.45, -0.55)
-        total.tick_params(axis="y", length=0)
         marks.tick_params(axis="y", length=0)
-        style.save(chart, out, _shown(timing, labels))
+        style.save(chart, out, _shown(timing, results))
 
 
-def _shown(timing: Frame, labels: list[str]) -> Frame:
+def _shown(timing: Frame, results: Results) -> Frame:
     """What is drawn: one row per run."""
-    columns = ["label", "seed", "cpu_seconds", *(f"seconds_to_{mark}" for mark in MARKS)]
-    return timing[columns].sort_values(["label", "seed"], key=lambda column: column.map(labels.index) if column.name == "label" else column)
+    return results.ordered(timing[["label", "seed", "cpu_seconds", *(f"seconds_to_{mark}" for mark in MARKS)]], "seed")
 
 
 def _total(axis: Axes, timing: Frame, results: Results) -> None:
-    places = {label: place for place, label in enumerate(results.looks)}
-    for found in over_seeds(timing, ["label"], "cpu_seconds").itertuples():
-        look, place = results.looks[found.label], places[found.label]
-        axis.barh(place, found.mean, height=0.56, color=look.colour, alpha=0.35, lw=0)
-        axis.plot([found.low, found.high], [place, place], color=INK, lw=1.3, zorder=3)
-        seconds = timing.loc[timing["label"] == found.label, "cpu_seconds"]
-        axis.plot(seconds, [place] * len(seconds), ls="", marker="o", ms=4.2, color=look.colour, mec="white", mew=0.6, zorder=4)
+    style.bars(axis, over_seeds(timing, ["label"], "cpu_seconds"), timing, "cpu_seconds", results.looks)
     axis.set_xlim(0, None)
     axis.set_xlabel("CPU seconds of training")
-    _quiet(axis)
+    axis.xaxis.set_major_locator(MaxNLocator(5))
 
 
 def _marks(axis: Axes, timing: Frame, labels: list[str]) -> None:
@@ -74,9 +64,5 @@ def _marks(axis: Axes, timing: Frame, labels: list[str]) -> None:
     spacing = {"handletextpad": 0.1, "columnspacing": 1.2, "borderaxespad": 0.1}
     axis.legend(loc="lower left", bbox_to_anchor=(-0.02, 0.99), ncols=3, frameon=False, **spacing)
     axis.set_xlabel("CPU seconds until this validation accuracy")
-    _quiet(axis)
-
-
-def _quiet(axis: Axes) -> None:
     axis.grid(visible=False, axis="y")
     axis.xaxis.set_major_locator(MaxNLocator(5))

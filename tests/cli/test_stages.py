@@ -15,6 +15,7 @@ from pipeline.config.frozen import read_spec
 from pipeline.plan import plan_file
 from pipeline.storage.digest import file_sha256
 from tests.cli.conftest import TINY, Call
+from tests.evaluation.test_export import make
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -174,6 +175,19 @@ def test_try_says_what_is_wrong_with_the_config_it_is_given(empty: Path, call: C
 def test_a_figure_that_is_not_planned_is_named(folder: Path, call: Call) -> None:
     expected = "figure cost_quality of tiny: not in the plan; expected accuracy_by_delay, learning_curves of tiny\n"
     assert call("plot", "cost_quality", "tiny") == (2, "", expected)
+
+
+def test_export_writes_a_file_or_prints_it(folder: Path, call: Call) -> None:
+    expected = "experiment tiny: its runs were trained at one size; expected a sweep over a size, such as task.symbols\n"
+    assert call("export", "tiny", "--format", "copy-study", "--out", "out.json") == (2, "", expected)
+    assert not Path("out.json").exists()
+    assert call("export", "tiyn").err == "experiment tiyn: not in results/experiments; did you mean 'tiny'?\n"
+    assert call("export", "tiny", "--format", "xml").code == 2
+    make(Path("results"), sizes=(10, 20))
+    printed = call("export", "study")
+    assert (printed.code, printed.err, list(json.loads(printed.out))) == (0, "", ["10", "20"])
+    assert call("export", "study", "--format", "copy-study", "--out", "new/out.json") == (0, "", "")
+    assert [path.read_text() for path in Path("new").iterdir()] == [printed.out]
 
 
 def test_evaluation_of_what_is_not_there_is_one_line(folder: Path, call: Call) -> None:

@@ -304,6 +304,16 @@ def test_a_figure_needs_its_column(monkeypatch: pytest.MonkeyPatch) -> None:
     assert said == (f"c.yaml:{NEXT + 2}: experiments.a.figures[1]: accuracy_by_delay draws the column 'delay', which copy does not have")
 
 
+def test_a_figure_of_sizes_needs_a_task_that_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipeline.config.tasks import Copy
+
+    figure = HEAD + "    figures: [learning_curves, steps_to_solve]\n"
+    assert len(members(figure)) == 1
+    monkeypatch.setattr(Copy, "columns", ("surprise",))
+    message = "steps_to_solve compares sizes of training tasks; copy has no field that is a metadata column"
+    assert fails(figure) == f"c.yaml:{NEXT}: experiments.a.figures[1]: {message}"
+
+
 def test_a_preset_lies_beneath_what_is_written(presets: Path) -> None:
     (presets / "big.yaml").write_text("# A big one\nname: sequence\nwidth: 512\ndepth: 4\nmixer: {name: gru, horizon: 77}\n")
     text = HEAD.replace("{name: sequence, mixer: {name: lstm, horizon: 9}, width: 8, context: 500}", "{preset: big, depth: 2}")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
@@ -20,38 +19,15 @@ from matplotlib.text import Text
 from pipeline.config.figures import FIGURES
 from pipeline.evaluation.statistics import summarise
 from pipeline.figures import style
-from pipeline.storage.tables import read_table, write_table
-from tests.figures.conftest import CASES, SKILL
-
-QUESTION = "Which networks carry ten symbols across a long gap, and does it matter how many symbols there are or how wide the gap becomes?"
-Folder = Callable[[str], Path]
-
-
-def draw(name: str, experiment: Path, out: Path, **options: Any) -> None:
-    module, function = FIGURES[name].implementation.split(":")
-    getattr(importlib.import_module(module), function)(experiment, out, FIGURES[name].model_validate({"name": name, **options}), QUESTION)
-
-
-def frame(path: Path) -> Any:
-    return read_table(path).to_pandas()
-
-
-def shown(out: Path) -> Any:
-    return pd.read_csv(f"{out}.csv")
-
-
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The figures that are drawn during the test; they are not written."""
-    figures: list[Figure] = []
-    monkeypatch.setattr(style, "save_picture", lambda figure, out: figures.append(figure))
-    return figures
+from pipeline.storage.tables import write_table
+from tests.figures.conftest import SKILL, Folder, cases_of, draw, frame, shown
 
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_files_and_bytes_repeat(name: str, experiments: Folder, tmp_path: Path) -> None:
+    case = cases_of(name)[0]
     for prefix in ("first", "again"):
-        draw(name, experiments("usual"), tmp_path / prefix)
+        draw(name, experiments(case), tmp_path / prefix)
     for suffix in ("svg", "png", "csv"):
         first = (tmp_path / f"first.{suffix}").read_bytes()
         assert first == (tmp_path / f"again.{suffix}").read_bytes(), suffix
@@ -84,8 +60,7 @@ def _is_unused_tick(text: Any, figure: Figure) -> bool:
     return False
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize(("name", "case"), [(name, case) for name in FIGURES for case in cases_of(name)])
 def test_no_text_overlaps_another_or_leaves_the_page(name: str, case: str, experiments: Folder, tmp_path: Path, drawn: Any) -> None:
     draw(name, experiments(case), tmp_path / "figure")
     (figure,) = drawn

@@ -134,7 +134,7 @@ def made_once(factory: pytest.TempPathFactory, name: str, config: dict[str, Any]
 
 
 def _digested(path: Path) -> bool:
-    timed = path.name.startswith("training_time.")
+    timed = path.name.startswith("training_time")
     return path.parts[0] not in VARYING and path.name not in SIDECARS and not timed and not path.name.endswith(".tmp")
 
 
