@@ -15,16 +15,18 @@ arXiv 2503.14456): with P_i = prod_{t <= i} w_t, S the state before the chunk, a
 
 P_i / P_j is taken apart into P_i and 1 / P_j, so that each A is one matrix product. That is exact as long as P stays within the range of
 the number type: over SIZE positions w >= `LOWEST` leaves it above 1e-9. P counts from where an episode starts, so that not even the
-rounding of a gradient crosses a reset.
+rounding of a gradient crosses a reset. Backends: `torch` is this form; `fla` the same by `pipeline.mixers.fla`, on CUDA.
 """
 
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from pipeline.mixers import backends, fla
 from pipeline.mixers.base import is_ragged
 from pipeline.mixers.chunks import Chunks, beyond
 
@@ -45,17 +47,22 @@ def dplr(
     reset_BT: Tensor | None = None,
     length_B: Tensor | None = None,
     size: int = SIZE,
+    backend: str | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Outputs y_BTHV and the state at each row's true end; reset_BT and length_B as in `Mixer.forward`.
 
     log_decay_BTHK: log w, between log `LOWEST` and zero.
-    size: positions in a chunk, a power of two up to `SIZE`; changes the speed and the rounding only.
+    size: positions in a chunk of backend `torch`, a power of two up to `SIZE`; changes the speed and the rounding only.
+    Raises UserError where an explicit backend cannot serve.
     """
     steps = q_BTHK.shape[1]
     if length_B is not None and is_ragged(length_B, steps):
         padding = beyond(length_B, steps)
         k_BTHK, b_BTHK, log_decay_BTHK = (part.masked_fill(padding, 0.0) for part in (k_BTHK, b_BTHK, log_decay_BTHK))
         reset_BT = None if reset_BT is None else reset_BT & ~padding[:, :, 0, 0]
+    candidates: dict[str, backends.Refusal] = {"fla": partial(fla.refusal, k_BTHK), "torch": lambda: None}
+    if backends.choose("dplr", candidates, backend) == "fla":
+        return fla.dplr(q_BTHK, k_BTHK, v_BTHV, a_BTHK, b_BTHK, log_decay_BTHK, state_BHKV, reset_BT)
     chunks = Chunks(steps, size, reset_BT)
     v, log_decay, (q, k, a, b) = chunks.split(v_BTHV), chunks.split(log_decay_BTHK), map(chunks.cut, (q_BTHK, k_BTHK, a_BTHK, b_BTHK))
     sums = chunks.sums(log_decay)
