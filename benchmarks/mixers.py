@@ -22,7 +22,7 @@ from pipeline.config.networks import SequenceNetwork
 from pipeline.mixers import backends
 from pipeline.networks.build import build
 
-MATRICES = ("linear_attention", "gated_linear_attention", "delta_net", "gated_delta_net", "matrix_lstm")
+MATRICES = ("linear_attention", "gated_linear_attention", "delta_net", "gated_delta_net", "matrix_lstm", "rwkv7")
 PEER = "attention"
 ROWS, TOKENS, WIDTH, VOCABULARY = 4, 512, 256, 256
 Step = Callable[[], object]

@@ -278,6 +278,18 @@ class MatrixLstm(Mixer):
     heads: int = Field(default=4, ge=1, description="heads, each with its own matrix state; must divide the width into even parts")
 
 
+class Rwkv7(Mixer):
+    """Time mixing of RWKV-7: a matrix state with decays of each channel, whose delta rule removes and writes under keys of their own."""
+
+    implementation: ClassVar[str] = "pipeline.mixers.rwkv7:RWKV7"
+    source: ClassVar[str] = "Peng et al. 2025"
+
+    name: Literal["rwkv7"] = "rwkv7"
+    heads: int = Field(default=4, ge=1, description="heads, each with its own matrix state; must divide the width into even parts")
+    rank: int = Field(default=32, ge=1, description="channels that the decays are computed through, and as many for the learning rates")
+    gate_rank: int = Field(default=64, ge=1, description="channels that the output gate is computed through")
+
+
 class NoMixer(Mixer):
     """The memoryless control: output zero, no state, no parameters. What it scores needs no memory."""
 

@@ -29,8 +29,12 @@ class Chunks:
 
     def split(self, x_BTHF: Tensor) -> Tensor:
         """x_NBHCF, contiguous, so that the loop over chunks and every product read it in order."""
+        return self.cut(x_BTHF).contiguous()
+
+    def cut(self, x_BTHF: Tensor) -> Tensor:
+        """x_NBHCF in the order it has: enough for what is pointwise, and a copy less."""
         filled = functional.pad(x_BTHF, (0, 0, 0, 0, 0, self.missing)) if self.missing else x_BTHF
-        return filled.unflatten(1, (-1, self.size)).permute(1, 0, 3, 2, 4).contiguous()
+        return filled.unflatten(1, (-1, self.size)).permute(1, 0, 3, 2, 4)
 
     def join(self, y_NBHCF: Tensor) -> Tensor:
         """y_BTHF: the opposite of `split`."""
@@ -62,6 +66,11 @@ class Chunks:
         if self._episode_NBC is None:
             return factor_NBHKF
         return factor_NBHKF.masked_fill((self._episode_NBC[..., -1] > 0)[:, :, None, None, None], 0.0)
+
+    def sums(self, x_NBHCF: Tensor) -> Tensor:
+        """Sums from the chunk's start, or the episode's where that is later, up to and with each position."""
+        ones_CC = torch.ones(self.size, self.size, dtype=x_NBHCF.dtype, device=x_NBHCF.device)
+        return self.causal(ones_CC.expand(*x_NBHCF.shape[:2], 1, -1, -1)) @ x_NBHCF
 
 
 def spans(log_decay_NBHC: Tensor) -> Tensor:

@@ -9,7 +9,8 @@ Recurrent form, * elementwise, W and U of shape (3 D, D) in the order z, r, n:
     h_t = (1 - z) * h_{t-1} + z * n               y_t = h_t
 
 z lets the new in, as in the first version of Cho et al. (2014). Every number starts uniform within 1 / sqrt(D), as in the study: m then
-is small, so the cell starts nearly blind to its input. There is no parallel form, and no fast one.
+is small, so the cell starts nearly blind to its input. There is no parallel form; `pipeline.mixers.input_multiplicative` runs a whole
+sequence.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from torch.nn import functional
 from pipeline.config import mixers as config
 from pipeline.mixers.base import Mixer, at_end
 from pipeline.mixers.gates import start_gates, start_recurrence
-from pipeline.mixers.loop import States, loop
+from pipeline.mixers.input_multiplicative import Layers, input_multiplicative
+from pipeline.mixers.loop import States
 from pipeline.mixers.state import State, where
 
 
@@ -43,19 +45,18 @@ class InputMultiplicativeGRU(Mixer):
     def forward(
         self, x_BTD: Tensor, state: State | None = None, reset_BT: Tensor | None = None, length_B: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        """A loop; see `Mixer.forward`."""
+        """See `Mixer.forward`."""
         start_BD = self.initial_state(x_BTD.shape[0]) if state is None else state
-        (y_BTD,) = loop(self._advance, self._projected(x_BTD), (start_BD,), reset_BT)
+        (y_BTD,) = input_multiplicative("gru", x_BTD, self._layers(), self._advance, (start_BD,), reset_BT)
         return y_BTD, at_end(y_BTD, length_B, start_BD)
 
     def step(self, x_BD: Tensor, state: State, active_B: Tensor | None = None) -> tuple[Tensor, State]:
         """One position; see `Mixer.step`."""
-        (h_BD,) = self._advance(self._projected(x_BD), (state,))
+        (h_BD,) = self._advance(self._layers().projected(x_BD), (state,))
         return h_BD, h_BD if active_B is None else where(active_B, h_BD, state)
 
-    def _projected(self, x: Tensor) -> Tensor:
-        """x and W_m x + b_m: W has to wait for h."""
-        return torch.cat([x, self.factor(x)], -1)
+    def _layers(self) -> Layers:
+        return Layers(self.factor, self.into, self.recurrent)
 
     def _advance(self, projected: Tensor, states: States) -> States:
         (h_BD,), width = states, self.width

@@ -9,7 +9,8 @@ Recurrent form, * elementwise, W and U of shape (4 D, D) in the order i, f, g, o
     c_t = f * c_{t-1} + i * g                     h_t = o * tanh(c_t)          y_t = h_t
 
 Every number starts uniform within 1 / sqrt(D), as in the study: m then is small, so the cell starts nearly blind to its input.
-It is not the cell of Krause et al. (2016), which is `multiplicative_lstm`. There is no parallel form, and no fast one.
+It is not the cell of Krause et al. (2016), which is `multiplicative_lstm`. There is no parallel form; a whole sequence is run by
+`pipeline.mixers.input_multiplicative`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from torch import Tensor, nn
 from pipeline.config import mixers as config
 from pipeline.mixers.base import Mixer, at_end
 from pipeline.mixers.gates import start_gates, start_recurrence
-from pipeline.mixers.loop import States, loop
+from pipeline.mixers.input_multiplicative import Layers, input_multiplicative
+from pipeline.mixers.loop import States
 from pipeline.mixers.state import State, where
 
 
@@ -43,20 +45,20 @@ class InputMultiplicativeLSTM(Mixer):
     def forward(
         self, x_BTD: Tensor, state: State | None = None, reset_BT: Tensor | None = None, length_B: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        """A loop; see `Mixer.forward`."""
+        """See `Mixer.forward`."""
         before = self.initial_state(x_BTD.shape[0]) if state is None else state
-        h_BTD, c_BTD = loop(self._advance, self._projected(x_BTD), (before["hidden"], before["cell"]), reset_BT)
+        states = (before["hidden"], before["cell"])
+        h_BTD, c_BTD = input_multiplicative("lstm", x_BTD, self._layers(), self._advance, states, reset_BT)
         return h_BTD, {"hidden": at_end(h_BTD, length_B, before["hidden"]), "cell": at_end(c_BTD, length_B, before["cell"])}
 
     def step(self, x_BD: Tensor, state: State, active_B: Tensor | None = None) -> tuple[Tensor, State]:
         """One position; see `Mixer.step`."""
-        h_BD, c_BD = self._advance(self._projected(x_BD), (state["hidden"], state["cell"]))
+        h_BD, c_BD = self._advance(self._layers().projected(x_BD), (state["hidden"], state["cell"]))
         new = {"hidden": h_BD, "cell": c_BD}
         return h_BD, new if active_B is None else where(active_B, new, state)
 
-    def _projected(self, x: Tensor) -> Tensor:
-        """x and W_m x + b_m: W has to wait for h."""
-        return torch.cat([x, self.factor(x)], -1)
+    def _layers(self) -> Layers:
+        return Layers(self.factor, self.into, self.recurrent)
 
     def _advance(self, projected: Tensor, states: States) -> States:
         h_BD, c_BD = states

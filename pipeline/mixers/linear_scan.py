@@ -11,13 +11,18 @@ within a chunk y_i = sum_j A_ij v_j with A_ij = sum_K q_i k_j prod_{j < t <= i} 
 Decays come as logarithms and only ever sums of them over a span are exponentiated: with a <= 1 nothing overflows, however strong the
 decay. One decay per channel has no such product for a whole chunk; there the chunk is halved again and again. Across the middle of
 a block the span from j to i is one from j to the middle and one from the middle to i, each at most zero, and A is one product again.
+
+Backends: `torch` is this form; `fla` the same by `pipeline.mixers.fla`, on CUDA.
 """
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
+from pipeline.mixers import backends, fla
 from pipeline.mixers.base import is_ragged
 from pipeline.mixers.chunks import Chunks, beyond, spans
 
@@ -34,11 +39,13 @@ def linear_scan(
     reset_BT: Tensor | None = None,
     length_B: Tensor | None = None,
     size: int = SIZE,
+    backend: str | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Outputs y_BTHV and the state at each row's true end; reset_BT and length_B as in `Mixer.forward`.
 
     log_decay: log a <= 0, shape (B, T, H, 1) or (B, T, H, K); None where nothing is forgotten.
-    size: positions in a chunk, a power of two; changes the speed and the rounding only.
+    size: positions in a chunk of backend `torch`, a power of two; changes the speed and the rounding only.
+    Raises UserError where an explicit backend cannot serve.
     """
     steps = q_BTHK.shape[1]
     if length_B is not None and is_ragged(length_B, steps):
@@ -46,6 +53,9 @@ def linear_scan(
         k_BTHK = k_BTHK.masked_fill(padding, 0.0)
         log_decay = None if log_decay is None else log_decay.masked_fill(padding, 0.0)
         reset_BT = None if reset_BT is None else reset_BT & ~padding[:, :, 0, 0]
+    candidates: dict[str, backends.Refusal] = {"fla": partial(fla.refusal, k_BTHK), "torch": lambda: None}
+    if backends.choose("linear_scan", candidates, backend) == "fla":
+        return fla.linear_scan(q_BTHK, k_BTHK, v_BTHV, log_decay, state_BHKV, reset_BT)
     chunks = Chunks(steps, size, reset_BT)
     q, k, v = chunks.split(q_BTHK), chunks.split(k_BTHK), chunks.split(v_BTHV)
     if log_decay is None:

@@ -12,7 +12,8 @@ In the code u is W_m x and q is U_m h.
 
 Backends. `torch`: a loop under autograd, for any device and number type. `c`: on the CPU, a gradient of our own, and `multiplicative.c`
 for what is pointwise. In the loop it does the recurrent products only: input projections come before it and all gradients of
-weights after it, as large products over a block of positions that is still in cache.
+weights after it, as large products over a block of positions that is still in cache. `triton`: the same on CUDA, where the whole loop
+is one kernel.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pipeline.mixers import backends, multiplicative_kernel, native
+from pipeline.mixers import backends, multiplicative_cuda, multiplicative_kernel, native
 from pipeline.mixers.loop import States, loop
 
 
@@ -78,10 +79,18 @@ def multiplicative(
 ) -> States:
     """States after every position, (B, T, D) each, from those before the first: h and c for cell `lstm`, h for `gru`.
 
-    Differentiable in every float input, with backend `c` once. Raises UserError where an explicit backend cannot serve.
+    Differentiable in every float input, but for backend `torch` once. Raises UserError where an explicit backend cannot serve.
     """
-    candidates: dict[str, backends.Refusal] = {"c": partial(native.refusal, multiplicative_kernel.SOURCE, x_BTD), "torch": lambda: None}
-    if backends.choose(f"multiplicative_{cell}", candidates, backend) == "torch":
+    candidates: dict[str, backends.Refusal] = {
+        "c": partial(native.refusal, multiplicative_kernel.SOURCE, x_BTD),
+        "triton": partial(multiplicative_cuda.refusal, x_BTD),
+        "torch": lambda: None,
+    }
+    chosen = backends.choose(f"multiplicative_{cell}", candidates, backend)
+    if chosen == "torch":
         return loop(partial(STEPS[cell], weights), weights.project(x_BTD), states, reset_BT)
+    if chosen == "triton":
+        recurrent_ED = torch.cat([weights.factor_DD, weights.recurrent_GD])
+        return multiplicative_cuda.run(cell, weights.project(x_BTD), recurrent_ED, states, reset_BT)
     tensors = (x_BTD, weights.into_ED, weights.bias_E, weights.factor_DD, weights.recurrent_GD)
     return multiplicative_kernel.run(cell, tensors, states, reset_BT)

@@ -16,7 +16,7 @@ import torch
 from pipeline.config.learners import Learner
 from pipeline.mixers.backends import used
 
-PACKAGES = ("recurlab", "torch", "numpy", "pyarrow", "safetensors", "pydantic", "snakemake")
+PACKAGES = ("recurlab", "torch", "numpy", "pyarrow", "safetensors", "pydantic", "snakemake", "fla-core", "triton")
 
 
 def describe_environment(learner: Learner, device: torch.device) -> dict[str, Any]:

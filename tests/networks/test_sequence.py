@@ -134,6 +134,7 @@ def test_parameters_follow_the_formula(mixer: str, fields: dict[str, Any]) -> No
         "delta_net": 4 * d * d + heads * d + d // heads,
         "gated_delta_net": 5 * d * d + 2 * heads * d + 2 * heads + d // heads,
         "matrix_lstm": 5 * d * d + 2 * heads * (d + 1) + d // heads,
+        "rwkv7": 4 * d * d + 4 * 32 * d + 2 * 64 * d + 13 * d,
         "attention": 4 * d * d,
         "none": 0,
     }

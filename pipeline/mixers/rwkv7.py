@@ -1,0 +1,139 @@
+"""Time mixing of RWKV-7 (Peng et al. 2025, "RWKV-7 Goose with expressive dynamic state evolution", arXiv 2503.14456).
+
+Letters: B batch, T time, D width, H heads, K = D / H channels of a key or value, M six streams, S state K x K of a head;
+r receptance (the query), k key, v value, w decay, a in-context learning rate, g output gate; * elementwise.
+
+Recurrent form, for every head, z^j_t = x_t + mu_j * (x_{t-1} - x_t) for each stream j of r, w, k, v, a, g:
+
+    r, k, v = W_j z^j                                g = W_g2 sigmoid(W_g1 z^g)
+    w = exp(-exp(-1/2) sigmoid(w0 + W_w2 tanh(W_w1 z^w)))                    a = sigmoid(a0 + W_a2 W_a1 z^a)
+    e = unit(k * xi)                                 the key that is removed, of length one
+    k' = k * (1 + (a - 1) * alpha)                   the key that is written
+    S_t = (diag(w) - (a * e) e^T) S_{t-1} + k' v^T
+    y_t = W (g * (norm(S_t^T r) + (r . (rho * k')) v))                       norm with mean, over each head's channels
+
+The letters of the parameters are the paper's (w0 is its lambda bias). Parallel form: S by `dplr`, the rest position by position. The
+last input is part of the state. Left out of the paper's block: the mix of each layer's values with those of the first layer, since a
+mixer sees its own input only, and the channel mixing, which is the network's feed-forward layer. mu, w0, xi, alpha start as in the
+paper's first layer; matrices start as torch's do, where the paper sets some to zero.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pipeline.config import mixers as config
+from pipeline.mixers.base import Mixer, at_end
+from pipeline.mixers.delta_rule import unit
+from pipeline.mixers.dplr import dplr, dplr_step
+from pipeline.mixers.state import State, where
+
+EPSILON = 64e-5
+"""Added to variances by the norm."""
+SHIFTS = {"r": 0.2, "w": 0.9, "k": 0.7, "v": 0.7, "a": 0.9, "g": 0.2}
+"""The streams. Channel n of D starts with mu = 1 - (n / D)^this."""
+DECAYS = (-6.5, -1.5, 0.85)
+"""w0 starts from the first to the second of these, as n / (D - 1) to the power of the third: time constants of 1100 to 9 positions."""
+
+
+class Carried(NamedTuple):
+    """S, and the last input."""
+
+    matrix_BHKK: Tensor
+    last_BD: Tensor
+
+
+class Projected(NamedTuple):
+    """All that one position needs besides the state, by heads, shape (..., H, K); `removed` is e, `key` is k'."""
+
+    receptance: Tensor
+    key: Tensor
+    value: Tensor
+    removed: Tensor
+    rate: Tensor
+    log_decay: Tensor
+    gate: Tensor
+
+    def of_rule(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """q, k, v, a, b and log w of `dplr`."""
+        return self.receptance, self.key, self.value, self.removed, self.rate * self.removed, self.log_decay
+
+
+class RWKV7(Mixer):
+    """State: Carried."""
+
+    def __init__(self, config: config.Rwkv7, width: int) -> None:
+        super().__init__(width)
+        assert width % (2 * config.heads) == 0, "the heads divide the width into even parts"
+        self.heads, self.channels = config.heads, width // config.heads
+        self.shift_MD = nn.Parameter(torch.empty(len(SHIFTS), width))
+        self.receptance, self.key, self.value, self.out = (nn.Linear(width, width, bias=False) for _ in range(4))
+        self.decay = nn.Sequential(nn.Linear(width, config.rank, bias=False), nn.Tanh(), nn.Linear(config.rank, width))
+        self.rate = nn.Sequential(nn.Linear(width, config.rank, bias=False), nn.Linear(config.rank, width))
+        self.gate = nn.Sequential(
+            nn.Linear(width, config.gate_rank, bias=False), nn.Sigmoid(), nn.Linear(config.gate_rank, width, bias=False)
+        )
+        self.removed_D = nn.Parameter(torch.full((width,), 0.85))
+        self.rated_D = nn.Parameter(torch.ones(width))
+        self.bonus_HK = nn.Parameter(torch.zeros(self.heads, self.channels))
+        self.scale_HK = nn.Parameter(torch.ones(self.heads, self.channels))
+        self.offset_HK = nn.Parameter(torch.zeros(self.heads, self.channels))
+        self._initialise()
+
+    @torch.no_grad()
+    def _initialise(self) -> None:
+        """mu and w0 by channel; a starts around one half."""
+        place_D = torch.arange(self.width, dtype=self.shift_MD.dtype, device=self.shift_MD.device)
+        for mu_D, power in zip(self.shift_MD, SHIFTS.values(), strict=True):
+            mu_D.copy_(1 - (place_D / self.width) ** power)
+        slowest, fastest, power = DECAYS
+        self.get_parameter("decay.2.bias").copy_(slowest + (fastest - slowest) * (place_D / (self.width - 1)) ** power)
+        self.get_parameter("rate.1.bias").zero_()
+
+    def initial_state(self, batch: int) -> State:
+        """Zeros."""
+        zeros = self.out.weight.new_zeros
+        return Carried(zeros(batch, self.heads, self.channels, self.channels), zeros(batch, self.width))
+
+    def forward(
+        self, x_BTD: Tensor, state: State | None = None, reset_BT: Tensor | None = None, length_B: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """All positions at once; see `Mixer.forward`."""
+        start: Carried = self.initial_state(len(x_BTD)) if state is None else state
+        previous_BTD = torch.cat([start.last_BD.unsqueeze(1), x_BTD[:, :-1]], 1)
+        if reset_BT is not None:
+            previous_BTD = previous_BTD.masked_fill(reset_BT.unsqueeze(-1), 0.0)
+        projected = self._projected(x_BTD, previous_BTD)
+        y, matrix_BHKK = dplr(*projected.of_rule(), start.matrix_BHKK, reset_BT, length_B)
+        return self._read(y, projected), Carried(matrix_BHKK, at_end(x_BTD, length_B, start.last_BD))
+
+    def step(self, x_BD: Tensor, state: State, active_B: Tensor | None = None) -> tuple[Tensor, State]:
+        """One position; see `Mixer.step`."""
+        projected = self._projected(x_BD, state.last_BD)
+        y, matrix_BHKK = dplr_step(*projected.of_rule(), state.matrix_BHKK)
+        after = Carried(matrix_BHKK, x_BD)
+        return self._read(y, projected), after if active_B is None else where(active_B, after, state)
+
+    def _projected(self, x: Tensor, previous: Tensor) -> Projected:
+        change = previous - x
+        of_r, of_w, of_k, of_v, of_a, of_g = (torch.addcmul(x, change, mu_D) for mu_D in self.shift_MD)
+        rate, key = torch.sigmoid(self.rate(of_a)), self.key(of_k)
+        log_decay = -math.exp(-0.5) * torch.sigmoid(self.decay(of_w))
+        removed, written = key * self.removed_D, torch.lerp(key, key * rate, self.rated_D)
+        by_heads = (self.receptance(of_r), written, self.value(of_v), removed, rate, log_decay, self.gate(of_g))
+        found = Projected(*(part.unflatten(-1, (self.heads, self.channels)) for part in by_heads))
+        return found._replace(removed=unit(found.removed))
+
+    def _read(self, y: Tensor, projected: Projected) -> Tensor:
+        normed = torch.addcmul(self.offset_HK, functional.layer_norm(y, (self.channels,), eps=EPSILON), self.scale_HK)
+        bonus = torch.einsum("...hk,hk->...h", projected.receptance * projected.key, self.bonus_HK).unsqueeze(-1)
+        return self.out((projected.gate * torch.addcmul(normed, bonus, projected.value)).flatten(-2))
+
+    def state_bytes(self, context: int) -> int:
+        """H K^2 + D numbers, whatever the context."""
+        return self.width * (self.channels + 1) * self.out.weight.element_size()
