@@ -29,7 +29,7 @@ def _accuracy_by(column: str, meaning: str) -> str:
     return (
         f"Accuracy on held-out rows against {meaning}; each network has its line. Every marker is a measured point, a mean over seeds, with "
         "the 95 % bootstrap interval of that mean (one seed: none): a band where one network was measured at several points. Where each run "
-        "was measured at what it was trained on and nowhere else, a line runs across runs, so every marker is a training of its own, with "
+        "was measured at one point only, a line runs across runs, so every marker is a training of its own, with "
         "the interval as a vertical bar; markers are moved sideways a little so that none hides another. The dashed line is chance: what "
         f"guessing without memory scores. The grey bar above the panel spans the {column} of the training task, where all networks have the "
         "same (a curriculum that was not mastered may have stopped short of it); what lies beyond it is generalisation. A network "

@@ -17,7 +17,7 @@ ROW = 0.36
 
 def draw(experiment: Path, out: Path, figure: AccuracyAtLongest, title: str) -> None:
     """Draw the hardest point of results.parquet of the folder `experiment` to `out`.svg, .png and .csv."""
-    results = read_results(experiment).where_trained()
+    results = read_results(experiment).across_runs()
     rows = results.hardest.assign(accuracy=100 * results.hardest["accuracy"]).dropna(subset=["accuracy"])
     shown = _shown(rows, results)
     looks = {label: look for label, look in results.looks.items() if label in set(shown["label"])}

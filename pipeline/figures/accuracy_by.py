@@ -23,7 +23,7 @@ def draw(experiment: Path, out: Path, figure: AccuracyBy, title: str) -> None:
     One panel, or one per value of the metadata that varies besides the column on the x axis.
     """
     (column,) = type(figure).needs
-    results = read_results(experiment).where_trained()
+    results = read_results(experiment).across_runs()
     shown = _shown(results, figure.metric)
     others = [name for name in results.varying if name != column]
     panels = list(shown.groupby(others, sort=True)) if others else [((), shown)]

@@ -22,7 +22,7 @@ CHANCE = "chance 12.5 %"
 
 def draw(experiment: Path, out: Path, figure: CostQuality, title: str) -> None:
     """Draw the hardest point of results.parquet of the folder `experiment` to `out`.svg, .png and .csv."""
-    results = read_results(experiment).where_trained().along(WIDTH, WIDTH)
+    results = read_results(experiment).across_runs().along(WIDTH, WIDTH)
     shown = _shown(results)
     with style.page():
         crowded = len(results.looks) > MANY

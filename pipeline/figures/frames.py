@@ -64,12 +64,11 @@ class Results(NamedTuple):
         """The same results under labels without the size that runs were trained at."""
         return self.along(f"task.{self.size}", f"{self.size}_most_trained")
 
-    def where_trained(self) -> Results:
-        """The same results under labels without the trained sizes, as far as every run was measured at its own and nowhere else."""
+    def across_runs(self) -> Results:
+        """The same results under labels without the trained sizes, as far as every run was measured at one value of them only."""
         found = self
         for column in self.points:
-            swept = self.rows[self.rows[f"task.{column}"].notna()] if f"task.{column}" in self.rows else self.rows[:0]
-            if (swept[column] == swept[f"{column}_most_trained"]).all():
+            if (self.rows.groupby("run")[column].nunique() == 1).all():
                 found = found.along(f"task.{column}", *self.points)
         return found
 

@@ -43,31 +43,35 @@ def test_labels_leave_out_the_size_that_runs_were_trained_and_measured_at(experi
     results = read_results(experiments("sizes"))
     assert results.size == "symbols"
     assert list(results.looks) == sorted(f"{name}, symbols {size}" for name in SWEPT for size in SIZES)
-    for found in (results.where_trained(), results.along_size()):
+    for found in (results.across_runs(), results.along_size()):
         assert list(found.looks) == SWEPT
         assert (found.rows["label"] == results.rows["label"].map(name_of)).all()
-    assert list(read_results(experiments("one_network")).where_trained().looks) == ["base"]
+    assert list(read_results(experiments("one_network")).across_runs().looks) == ["base"]
     usual = read_results(experiments("usual"))
     assert usual.size == "delay"
-    assert usual.where_trained().looks == usual.along_size().looks == usual.looks
+    assert usual.across_runs().looks == usual.along_size().looks == usual.looks
 
 
-def test_labels_keep_a_size_that_runs_were_measured_beyond(experiments: Folder, tmp_path: Path) -> None:
-    """Runs trained at 100 and 200 that are both measured at 500 are not seeds of one network."""
+def measured(at: Any) -> Any:
+    """A change of results: every run measured at these sizes, each a function of the one it was trained at."""
+    return lambda rows: [{**row, "symbols": size} for row in rows for size in at(row["symbols_most_trained"])]
 
-    def at_500(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        return [{**row, "symbols": 500} for row in rows]
 
-    results = read_results(changed(experiments("sizes"), tmp_path / "one", at_500))
-    assert results.where_trained().looks == results.looks
-    assert list(results.along_size().looks) == SWEPT
+def test_a_line_runs_across_runs_that_were_measured_once(experiments: Folder, tmp_path: Path) -> None:
+    """Runs trained at 100 and 200 that are both measured at 500 are not seeds of one network, nor is what each did elsewhere one line."""
+    for number, (at, joined) in enumerate(
+        [(lambda size: [size + 100], True), (lambda size: [500], False), (lambda size: [size, 7 * size], False)]
+    ):
+        results = read_results(changed(experiments("sizes"), tmp_path / str(number), measured(at)))
+        assert list(results.across_runs().looks) == (SWEPT if joined else list(results.looks))
+        assert list(results.along_size().looks) == SWEPT
 
 
 def test_labels_keep_what_tells_two_runs_of_a_seed_apart(experiments: Folder, tmp_path: Path) -> None:
     """Two tasks of the same largest size, or a variant that has the name of a line."""
 
     def same_size(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        return [{**row, "symbols_most_trained": 1000, "symbols": 1000} for row in rows]
+        return [{**row, "symbols_most_trained": 1000} if row["symbols"] == 500 else row for row in rows]
 
     def variant(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         own = [{**row, "label": "gru", "variant": "gru", "run": f"v{row['seed']}", "task.symbols": None} for row in rows]
@@ -75,6 +79,7 @@ def test_labels_keep_what_tells_two_runs_of_a_seed_apart(experiments: Folder, tm
 
     for number, change in enumerate((same_size, variant)):
         results = read_results(changed(experiments("sizes"), tmp_path / str(number), change))
+        assert results.size == "symbols"
         assert results.along_size().looks == results.looks
 
 
