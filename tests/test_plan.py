@@ -187,6 +187,7 @@ FIELDS: dict[str, tuple[str, set[str]]] = {
     "learner.final": ("0.1", WEIGHTS),
     "learner.half_life": ("3", WEIGHTS),
     "learner.clip": ("null", WEIGHTS),
+    "learner.micro_batch": ("4", WEIGHTS),
     "learner.average": ("0.9", WEIGHTS),
     "learner.curriculum": ("null", WEIGHTS),
     "learner.curriculum.column": ("symbols", WEIGHTS),

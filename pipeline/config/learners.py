@@ -90,6 +90,9 @@ class Supervised(Learner):
     final: float = Field(default=0.0, ge=0, le=1, description="the schedule never goes below this share of the peak")
     half_life: int = Field(default=1500, ge=1, description="steps until the inverse schedule has halved")
     clip: float | None = Field(default=1.0, gt=0, description="largest global gradient norm; null: no clipping")
+    micro_batch: int | None = Field(
+        default=None, ge=1, description="rows per forward and backward pass, whose gradients add up to the batch's: less memory; null: all"
+    )
     average: float = Field(
         default=0.0, ge=0, lt=1, description="decay per step of a moving average of the weights that is evaluated instead; 0: off"
     )

@@ -46,6 +46,15 @@ class Batch(NamedTuple):
         read = {"tokens_BT": self.tokens_BT} if self.values_BTF is None else {"tokens_BT": self.tokens_BT, "values_BTF": self.values_BTF}
         return {name: tensor.to(device, non_blocking=True) for name, tensor in read.items()}
 
+    def parts(self, rows: int | None) -> Iterator[Batch]:
+        """The batch in pieces of at most so many rows; None: in one."""
+        count = len(self.tokens_BT)
+        for start in range(0, count, rows or count):
+            cut = slice(start, start + (rows or count))
+            values_BTF = None if self.values_BTF is None else self.values_BTF[cut]
+            columns = {name: values[cut] for name, values in self.columns.items()}
+            yield Batch(self.tokens_BT[cut], self.labels_BT[cut], self.length_B[cut], columns, values_BTF)
+
 
 class Generator(Protocol):
     """What a stream needs of a task."""

@@ -45,22 +45,34 @@ class Supervised(Learner):
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.config, self.steps)
         batch = self.sampler.next()
-        scored = self._answer(self.network, batch)
-        loss = scored.loss()
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss, row_N, right_N = self._gradients(batch)
         norm = clip_gradients(self.optimizer, self.config.clip)
         self.optimizer.step()
-        self._after_step(batch, scored)
-        return {"train_loss": loss.detach(), "train_accuracy": scored.right_N.double().mean(), "gradient_norm": norm}
+        self._after_step(batch, row_N, right_N)
+        return {"train_loss": loss, "train_accuracy": right_N.double().mean(), "gradient_norm": norm}
 
-    def _after_step(self, batch: Batch, scored: Answers) -> None:
+    def _gradients(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Add up the gradients of a batch's parts. Its loss, and of each scored position the row and whether it was right."""
+        positions, first = int(batch.scored_BT.sum()), 0
+        losses, rows, right = [], [], []
+        for part in batch.parts(self.config.micro_batch):
+            scored = self._answer(self.network, part)
+            loss = scored.loss() * (len(scored.row_N) / positions)
+            loss.backward()
+            losses.append(loss.detach())
+            rows.append(scored.row_N + first)
+            right.append(scored.right_N)
+            first += len(part.tokens_BT)
+        return torch.stack(losses).sum(), torch.cat(rows), torch.cat(right)
+
+    def _after_step(self, batch: Batch, row_N: Tensor, right_N: Tensor) -> None:
         self.steps += 1
         self.examples_seen += len(batch.tokens_BT)
         if self.average:
             self.average.update()
         if self.level and self.config.curriculum:
-            self.level.observe(batch.columns[self.config.curriculum.column], scored.row_N, scored.right_N)
+            self.level.observe(batch.columns[self.config.curriculum.column], row_N, right_N)
             if self.sampler.level != self.level.limit:
                 self.sampler.level = self.level.limit
 
@@ -74,7 +86,7 @@ class Supervised(Learner):
         network = self.average.network if self.average else self.network
         network.eval()
         loss, right, positions, flawless = 0.0, 0, 0, 0
-        for batch in sequential_batches(self.validation, self.config.batch * VALIDATION_BATCH):
+        for batch in sequential_batches(self.validation, self.config.micro_batch or self.config.batch * VALIDATION_BATCH):
             scored = self._answer(network, batch)
             right_N = scored.right_N.cpu()
             loss += float(scored.loss("sum"))

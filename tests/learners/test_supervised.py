@@ -92,6 +92,23 @@ def test_real_answers_are_learned_by_their_mean_squared_error() -> None:
         assert torch.allclose(mine.grad, theirs.grad / max(float(figures["gradient_norm"]), 1.0), rtol=1e-4, atol=1e-6), name
 
 
+@pytest.mark.parametrize("micro_batch", [1, 3, 8, 100])
+def test_parts_of_a_batch_add_up_to_the_whole(micro_batch: int) -> None:
+    curriculum: Any = {"column": "delay", "start": 2, "memory": 3}
+    whole, parted = (supervised(batch=8, curriculum=curriculum, micro_batch=rows) for rows in (None, micro_batch))
+    for learner in (whole, parted):
+        learner.network.double()
+    for _ in range(5):
+        expected, found = whole.update(), parted.update()
+        assert {name: float(value) for name, value in found.items()} == pytest.approx(
+            {name: float(value) for name, value in expected.items()}
+        )
+    for name, weight in whole.network.state_dict().items():
+        torch.testing.assert_close(parted.network.state_dict()[name], weight, rtol=1e-9, atol=1e-12)
+    assert whole.level and parted.level
+    assert {**parted.level.state_dict()} == {**whole.level.state_dict()}
+
+
 def test_classes_may_depend_on_real_numbers() -> None:
     task = Mqar(continuous=3, pairs=2, length=10, words=12)
     network = build(SequenceNetwork(width=8), seed=0, **task.sizes)
