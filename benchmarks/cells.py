@@ -20,6 +20,7 @@ from benchmarks.common import compare, cpu_seconds, report
 from pipeline.config.catalogue import implementation
 from pipeline.config.mixers import MIXERS
 from pipeline.mixers import backends
+from pipeline.training.device import prepare
 
 CELLS = ("lstm", "lru", "gru", "min_gru", "multiplicative_lstm", "multiplicative_gru")
 WIDTH = 128
@@ -55,7 +56,7 @@ def measure(steps: dict[str, Step], repeats: int) -> dict[str, float]:
 @click.option("--repeats", type=click.IntRange(min=7), help="Measurements per cell, of which the median counts.  [default: 9, quick: 7]")
 def main(quick: bool, repeats: int | None) -> None:
     """Measure and report every cell against torch.nn.LSTM."""
-    torch.set_num_threads(1)
+    prepare(1, "cpu")
     torch.manual_seed(0)
     rows, positions = (64, 510) if quick else (64, 1020)
     repeats = repeats or (7 if quick else 9)

@@ -21,6 +21,7 @@ from pipeline.config.mixers import MIXERS
 from pipeline.config.networks import SequenceNetwork
 from pipeline.mixers import backends
 from pipeline.networks.build import build
+from pipeline.training.device import prepare
 
 MATRICES = ("linear_attention", "gated_linear_attention", "delta_net", "gated_delta_net", "matrix_lstm", "rwkv7")
 PEER = "attention"
@@ -62,7 +63,7 @@ def measure(steps: dict[str, Step], repeats: int) -> dict[str, float]:
 @click.option("--mixer", "mixers", type=click.Choice(MATRICES), multiple=True, help="Only this mixer; may be given again.")
 def main(quick: bool, repeats: int | None, mixers: tuple[str, ...]) -> None:
     """Measure and report every mixer against attention."""
-    torch.set_num_threads(1)
+    prepare(1, "cpu")
     torch.manual_seed(0)
     depth, repeats = (2, repeats or 5) if quick else (4, repeats or 9)
     names = [name for name in mixers or MATRICES if name in MIXERS]
