@@ -109,7 +109,7 @@ def export(experiment: str, form: str, out: Path | None) -> None:
 
     copy-study is the JSON of the copy-task study that the memory family follows, for an experiment that sweeps a size such as task.symbols:
     size, then network, then mean_test_acc, std_test_acc (of the population, ddof 0), mean_train_time (wall seconds), mean_epochs and
-    trial_results, one per seed. An epoch is the time from one validation to the next. The four networks of that study have its names (gru
+    trial_results, one per seed. An epoch is the time from one validation to the next. The four networks of that study have its names (gru_v1
     is GRU, input_multiplicative_gru is MultiplicativeGRU), others their labels.
 
     \b

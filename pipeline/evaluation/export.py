@@ -27,7 +27,7 @@ Row = dict[str, Any]
 NAMES = {
     "lstm": "LSTM",
     "input_multiplicative_lstm": "MultiplicativeLSTM",
-    "gru": "GRU",
+    "gru_v1": "GRU",
     "input_multiplicative_gru": "MultiplicativeGRU",
 }
 """That study's names for its four networks; any other keeps its label."""

@@ -22,7 +22,7 @@ TRIAL = [
     "test_acc", "train_time", "epochs", "final_train_acc", "final_val_acc", "best_val_loss",
     "train_losses", "val_losses", "train_accs", "val_accs",
 ]  # fmt: skip
-THEIRS = {"gru": "GRU", "input_multiplicative_lstm": "MultiplicativeLSTM", "gru_v1": "gru_v1"}
+THEIRS = {"gru": "gru", "input_multiplicative_lstm": "MultiplicativeLSTM", "gru_v1": "GRU"}
 SIZES = (1000, 100, 200)
 
 
