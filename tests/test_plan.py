@@ -169,6 +169,7 @@ FIELDS: dict[str, tuple[str, set[str]]] = {
     "network.feedforward": ("1", NETWORK),
     "network.norm": ("rms", NETWORK),
     "network.final_norm": ("rms", NETWORK),
+    "network.convolution": ("4", NETWORK),
     "network.residual": ("true", NETWORK),
     "network.dropout": ("0.1", NETWORK),
     "network.context": ("100", NETWORK),

@@ -290,6 +290,16 @@ class Rwkv7(Mixer):
     gate_rank: int = Field(default=64, ge=1, description="channels that the output gate is computed through")
 
 
+class ShortConvolution(Mixer):
+    """Each channel weighs its own last few inputs: the lower reference, which remembers nothing else."""
+
+    implementation: ClassVar[str] = "pipeline.mixers.short_convolution:ShortConvolution"
+    source: ClassVar[str] = "Fu et al. 2023; Arora et al. 2024"
+
+    name: Literal["short_convolution"] = "short_convolution"
+    kernel: int = Field(default=4, ge=2, description="positions that are seen, the present one with them")
+
+
 class NoMixer(Mixer):
     """The memoryless control: output zero, no state, no parameters. What it scores needs no memory."""
 

@@ -39,12 +39,17 @@ class SequenceNetwork(Network):
     )
     norm: Literal["none", "rms", "layer"] = Field(default="none", description="normalisation before every mixer and feed-forward")
     final_norm: Literal["none", "rms", "layer"] = Field(default="layer", description="normalisation before the head")
+    convolution: int = Field(
+        default=0, ge=0, description="positions seen by a short_convolution between each mixer and its input; 0: none, 2 to 4 are usual"
+    )
     residual: bool = Field(default=False, description="add each mixer's output to its input instead of replacing it")
     dropout: float = Field(default=0.0, ge=0, lt=1, description="share of channels dropped after each mixer and feed-forward in training")
     context: int = Field(default=16_384, ge=1, description="longest sequence the network accepts, in tokens")
 
     @model_validator(mode="after")
-    def _width_is_known(self) -> SequenceNetwork:
+    def _sizes_agree(self) -> SequenceNetwork:
+        if self.convolution == 1:
+            raise Clash("a convolution of 1 position sees nothing before it; expected 0 for none, or at least 2", "convolution")
         if self.width == "auto" and self.parameters is None:
             raise Clash("width: auto needs 'parameters', the number of weights to aim at", "width")
         if self.width != "auto" and self.parameters is not None:

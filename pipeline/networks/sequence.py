@@ -3,7 +3,8 @@
 Letters: B batch, T time, D width, C classes, F real numbers that each token brings, N positions that are read out.
 
     x = E[token] [+ V values]     the numbers where the task has some
-    each block:   x = [x +] drop(mixer(norm(x)))          the addition where `residual`
+    each block:   x = [x +] drop(mixer(norm(x)))          the addition where `residual`; a short convolution before the mixer
+                                                          where `convolution` > 0
                   x = x + drop(feedforward(norm(x)))      where `feedforward` > 0
     logits = W norm(x) + b
 """
@@ -15,9 +16,12 @@ from typing import cast
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pipeline.config import mixers
 from pipeline.config import networks as config
 from pipeline.config.catalogue import implementation
 from pipeline.mixers.base import Mixer
+from pipeline.mixers.chain import Chain
+from pipeline.mixers.short_convolution import ShortConvolution
 from pipeline.mixers.state import State
 from pipeline.storage.errors import UserError
 
@@ -47,7 +51,7 @@ class Block(nn.Module):
         inner = max(1, round(config.feedforward * width)) if config.feedforward else 0
         self.residual = config.residual
         self.norm = make_norm(config.norm, width)
-        self.mixer: Mixer = implementation(config.mixer)(config.mixer, width)
+        self.mixer = _mixer(config, width)
         self.feedforward = nn.Sequential(make_norm(config.norm, width), GatedFeedForward(width, inner)) if inner else None
         self.dropout = nn.Dropout(config.dropout)
 
@@ -65,6 +69,11 @@ class Block(nn.Module):
         mixed = self.dropout(mixed)
         x = x + mixed if self.residual else mixed
         return x if self.feedforward is None else x + self.dropout(self.feedforward(x))
+
+
+def _mixer(config: config.SequenceNetwork, width: int) -> Mixer:
+    mixer = implementation(config.mixer)(config.mixer, width)
+    return Chain(ShortConvolution(mixers.ShortConvolution(kernel=config.convolution), width), mixer) if config.convolution else mixer
 
 
 class SequenceNetwork(nn.Module):

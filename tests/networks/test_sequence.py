@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from pipeline.config import networks
 from pipeline.config.mixers import MIXERS
@@ -87,7 +88,7 @@ def test_real_numbers_are_added_to_the_embedding_of_their_token() -> None:
 @every_mixer
 @torch.no_grad()
 def test_lengths_resets_and_inactive_rows_reach_every_block(mixer: str) -> None:
-    model, tokens_BT = network(mixer=mixer, **RICH), tokens(2, 9)
+    model, tokens_BT = network(mixer=mixer, convolution=3, **RICH), tokens(2, 9)
     reset_BT = torch.zeros(2, 9, dtype=torch.bool)
     reset_BT[:, 4] = True
     logits_BTC, _ = model(tokens_BT, None, reset_BT)
@@ -105,14 +106,21 @@ def test_lengths_resets_and_inactive_rows_reach_every_block(mixer: str) -> None:
 @every_mixer
 @torch.no_grad()
 def test_state_bytes_are_what_is_carried(mixer: str) -> None:
-    model = build(Config(width=WIDTH, mixer=mixer, depth=3), VOCABULARY, CLASSES, 0)
+    model = build(Config(width=WIDTH, mixer=mixer, depth=3, convolution=2), VOCABULARY, CLASSES, 0)
     assert isinstance(model, SequenceNetwork)
     for context in (1, 64, 100):
         assert model.state_bytes(context) * 2 == state.nbytes(model(tokens(2, context))[1])
 
 
+def test_a_convolution_of_one_position_is_refused() -> None:
+    with pytest.raises(ValidationError, match="sees nothing before it"):
+        Config(convolution=1)
+
+
 @every_mixer
-@pytest.mark.parametrize("fields", [{}, RICH, {"norm": "layer", "final_norm": "none", "feedforward": 0.01}], ids=["plain", "rich", "thin"])
+@pytest.mark.parametrize(
+    "fields", [{}, RICH, {"norm": "layer", "final_norm": "none", "feedforward": 0.01, "convolution": 3}], ids=["plain", "rich", "thin"]
+)
 def test_parameters_follow_the_formula(mixer: str, fields: dict[str, Any]) -> None:
     config = Config(width=WIDTH, mixer=mixer, **fields)
     d = WIDTH
@@ -136,13 +144,15 @@ def test_parameters_follow_the_formula(mixer: str, fields: dict[str, Any]) -> No
         "matrix_lstm": 5 * d * d + 2 * heads * (d + 1) + d // heads,
         "rwkv7": 4 * d * d + 4 * 32 * d + 2 * 64 * d + 13 * d,
         "attention": 4 * d * d,
+        "short_convolution": 5 * d,
         "none": 0,
     }
     if mixer not in per_mixer:
         pytest.skip("a mixer from another package")
     norms = {"none": 0, "rms": d, "layer": 2 * d}
     inner = max(1, round(config.feedforward * d)) if config.feedforward else 0
-    block = per_mixer[mixer] + norms[config.norm] * (2 if inner else 1) + 3 * d * inner
+    convolution = (config.convolution + 1) * d if config.convolution else 0
+    block = per_mixer[mixer] + convolution + norms[config.norm] * (2 if inner else 1) + 3 * d * inner
     expected = VOCABULARY * d + config.depth * block + norms[config.final_norm] + d * CLASSES + CLASSES
     assert count_parameters(build(config, VOCABULARY, CLASSES, 0)) == expected
 
