@@ -75,7 +75,7 @@ def library(mixer: str, depth: int) -> nn.Module:
     sizes: dict[str, Any] = {"vocab_size": VOCABULARY, "hidden_size": WIDTH, "num_hidden_layers": depth, "use_cache": False}
     if mixer == "mamba":
         return transformers.MambaForCausalLM(transformers.MambaConfig(**sizes))
-    heads = {"state_size": STATES, "head_dim": 2 * WIDTH // HEADS, "num_heads": HEADS, "n_groups": 1, "chunk_size": CHUNK}
+    heads: dict[str, Any] = {"state_size": STATES, "head_dim": 2 * WIDTH // HEADS, "num_heads": HEADS, "n_groups": 1, "chunk_size": CHUNK}
     return transformers.Mamba2ForCausalLM(transformers.Mamba2Config(**sizes, **heads))
 
 

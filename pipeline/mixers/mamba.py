@@ -41,7 +41,7 @@ class Carried(NamedTuple):
     """The last inner inputs, and h."""
 
     inputs_BRE: Tensor
-    state_BNE: Tensor
+    state_BEN: Tensor
 
 
 class Mamba(Mixer):
@@ -68,30 +68,30 @@ class Mamba(Mixer):
 
     def initial_state(self, batch: int) -> State:
         """Zeros."""
-        return Carried(self.conv1d.initial_state(batch), self.D.new_zeros(batch, self.states, self.inner))
+        return Carried(self.conv1d.initial_state(batch), self.D.new_zeros(batch, self.inner, self.states))
 
     def forward(
         self, x_BTD: Tensor, state: State | None = None, reset_BT: Tensor | None = None, length_B: Tensor | None = None
     ) -> tuple[Tensor, State]:
         """All positions at once; see `Mixer.forward`."""
-        inputs, state_BNE = (None, None) if state is None else state
+        inputs, state_BEN = (None, None) if state is None else state
         u_BTE, gate_BTE = self.in_proj(x_BTD).chunk(2, -1)
         v_BTE, inputs_BRE = self.conv1d(u_BTE, inputs, reset_BT, length_B)
-        y_BTE, state_BNE = selective_scan(self._operands(functional.silu(v_BTE)), state_BNE, reset_BT, length_B)
-        return self.out_proj(functional.silu(gate_BTE) * y_BTE), Carried(inputs_BRE, state_BNE)
+        y_BTE, state_BEN = selective_scan(self._operands(functional.silu(v_BTE)), state_BEN, reset_BT, length_B)
+        return self.out_proj(functional.silu(gate_BTE) * y_BTE), Carried(inputs_BRE, state_BEN)
 
     def step(self, x_BD: Tensor, state: State, active_B: Tensor | None = None) -> tuple[Tensor, State]:
         """One position; see `Mixer.step`."""
         u_BE, gate_BE = self.in_proj(x_BD).chunk(2, -1)
         v_BE, inputs_BRE = self.conv1d.step(u_BE, state.inputs_BRE)
-        y_BE, state_BNE = selective_step(self._operands(functional.silu(v_BE)), state.state_BNE)
-        after = Carried(inputs_BRE, state_BNE)
+        y_BE, state_BEN = selective_step(self._operands(functional.silu(v_BE)), state.state_BEN)
+        after = Carried(inputs_BRE, state_BEN)
         return self.out_proj(functional.silu(gate_BE) * y_BE), after if active_B is None else where(active_B, after, state)
 
     def _operands(self, v: Tensor) -> Operands:
         """What the scan reads at any number of positions at once."""
         rank, write, read = self.x_proj(v).split([self.rank, self.states, self.states], -1)
-        return Operands(v, functional.softplus(self.dt_proj(rank)), -self.A_log.t().exp(), write, read, self.D)
+        return Operands(v, functional.softplus(self.dt_proj(rank)), -self.A_log.exp(), write, read, self.D)
 
     def state_bytes(self, context: int) -> int:
         """E (R + N) numbers, whatever the context."""

@@ -21,13 +21,13 @@ STATES = 256
 """The most states of a channel that the kernel is made for."""
 
 
-def refusal(x_BTE: Tensor, state_BNE: Tensor | None, reset_BT: Tensor | None) -> str | None:
+def refusal(x_BTE: Tensor, state_BEN: Tensor | None, reset_BT: Tensor | None) -> str | None:
     """Why the kernel cannot work on this; None where it can."""
     if x_BTE.device.type != "cuda":
         return f"it runs on CUDA and got a tensor on {x_BTE.device.type}"
     if x_BTE.dtype != torch.float32:
         return f"it computes in float32 and got {x_BTE.dtype}"
-    if state_BNE is not None:
+    if state_BEN is not None:
         return "it starts from zeros and got a state"
     if reset_BT is not None and bool(reset_BT.any()):
         return "it knows no episodes and got resets"
@@ -50,13 +50,13 @@ def _interface() -> Any:
 
 
 def selective_scan(
-    x_BTE: Tensor, step_BTE: Tensor, rate_NE: Tensor, write_BTN: Tensor, read_BTN: Tensor, skip_E: Tensor
+    x_BTE: Tensor, step_BTE: Tensor, rate_EN: Tensor, write_BTN: Tensor, read_BTN: Tensor, skip_E: Tensor
 ) -> tuple[Tensor, Tensor]:
     """As `pipeline.mixers.selective_scan.selective_scan` from zeros; the kernel has time last."""
     sequences = (tensor.mT.contiguous() for tensor in (x_BTE, step_BTE))
     maps = (tensor.mT.contiguous() for tensor in (write_BTN, read_BTN))
-    y_BET, state_BEN = _interface().selective_scan_fn(*sequences, rate_NE.t().contiguous(), *maps, skip_E, return_last_state=True)
-    return y_BET.mT, _WithoutGradient.apply(state_BEN.mT.contiguous(), y_BET)  # pyright: ignore[reportReturnType]
+    y_BET, state_BEN = _interface().selective_scan_fn(*sequences, rate_EN.contiguous(), *maps, skip_E, return_last_state=True)
+    return y_BET.mT, _WithoutGradient.apply(state_BEN.contiguous(), y_BET)  # pyright: ignore[reportReturnType]
 
 
 class _WithoutGradient(torch.autograd.Function):

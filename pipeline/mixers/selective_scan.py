@@ -37,7 +37,7 @@ class Operands(NamedTuple):
 
     x_BTE: Tensor
     step_BTE: Tensor
-    rate_NE: Tensor
+    rate_EN: Tensor
     write_BTN: Tensor
     read_BTN: Tensor
     skip_E: Tensor
@@ -87,20 +87,21 @@ class CompiledKernel:
         self, given: Operands, starts_BKNE: Tensor, reset_BT: Tensor | None, d_y_BTE: Tensor, carry_BNE: Tensor
     ) -> tuple[Tensor, ...]:
         """One loop backwards."""
-        x, _, rate, write, _, skip = given
+        x, _, rate_EN, write, _, skip = given
         d_x, d_step = memory.empty(x.shape, x), memory.empty(x.shape, x)
         d_write, d_read = x.new_zeros(2, *write.shape, self.parts)
-        d_rate, d_skip = torch.zeros_like(rate), torch.zeros_like(skip)
+        d_rate_NE, d_skip = rate_EN.new_zeros(rate_EN.t().shape), torch.zeros_like(skip)
         scan, _held = self._scan(given, starts_BKNE, reset_BT)
-        self.library.backward(scan, *map(native.address, (d_y_BTE, d_x, d_step, d_write, d_read, d_rate, d_skip, carry_BNE)))
-        return d_x, d_step, d_rate, d_write.sum(-1), d_read.sum(-1), d_skip
+        self.library.backward(scan, *map(native.address, (d_y_BTE, d_x, d_step, d_write, d_read, d_rate_NE, d_skip, carry_BNE)))
+        return d_x, d_step, d_rate_NE.t(), d_write.sum(-1), d_read.sum(-1), d_skip
 
-    def _scan(self, given: Operands, starts_BKNE: Tensor, reset_BT: Tensor | None) -> tuple[Any, Tensor]:
+    def _scan(self, given: Operands, starts_BKNE: Tensor, reset_BT: Tensor | None) -> tuple[Any, tuple[Tensor, Tensor]]:
         """The argument of both functions, and what has to live as long."""
-        (rows, steps, width), states = given.x_BTE.shape, len(given.rate_NE)
-        scratch = given.x_BTE.new_empty(2 * self.chunk + 4, states, self.lanes)
-        tensors = (*given, reset_BT, starts_BKNE, scratch)
-        return ctypes.byref(_Scan(*map(native.address, tensors), rows, steps, width, states, self.chunk)), scratch
+        x, step, rate_EN, write, read, skip = given
+        states, rate_NE = rate_EN.shape[1], rate_EN.t().contiguous()
+        scratch = x.new_empty(2 * self.chunk + 4, states, self.lanes)
+        tensors = (x, step, rate_NE, write, read, skip, reset_BT, starts_BKNE, scratch)
+        return ctypes.byref(_Scan(*map(native.address, tensors), *x.shape, states, self.chunk)), (rate_NE, scratch)
 
 
 class TorchKernel:
@@ -112,11 +113,11 @@ class TorchKernel:
 
     def forward(self, given: Operands, starts_BKNE: Tensor, reset_BT: Tensor | None) -> Tensor:
         """Block by block; within one, the N states of E channels are N E channels of a `gated_scan`."""
-        outputs = []
+        outputs, rate_NE = [], given.rate_EN.t().contiguous()
         for index, (part, reset) in enumerate(self._parts(given, reset_BT)):
-            decay, written = _terms(part, reset)
+            decay, written = _terms(part, rate_NE, reset)
             h = self.scan.forward(decay, written, starts_BKNE[:, index].flatten(1))
-            starts_BKNE[:, index + 1] = h[:, -1].unflatten(1, given.rate_NE.shape)
+            starts_BKNE[:, index + 1] = h[:, -1].unflatten(1, rate_NE.shape)
             outputs.append(torch.addcmul(_read(part.read_BTN, h), part.skip_E, part.x_BTE))
         return torch.cat(outputs, 1)
 
@@ -125,9 +126,10 @@ class TorchKernel:
     ) -> tuple[Tensor, ...]:
         """Block by block, from the last."""
         found: list[tuple[Tensor, ...]] = []
-        d_rate_NE, parts = torch.zeros_like(given.rate_NE), list(enumerate(self._parts(given, reset_BT)))
+        rate_NE = given.rate_EN.t().contiguous()
+        d_rate_NE, parts = torch.zeros_like(rate_NE), list(enumerate(self._parts(given, reset_BT)))
         for (index, (part, reset)), d_y in zip(reversed(parts), reversed(d_y_BTE.split(self.chunk, 1)), strict=True):
-            start, (decay, written) = starts_BKNE[:, index].flatten(1), _terms(part, reset)
+            start, (decay, written) = starts_BKNE[:, index].flatten(1), _terms(part, rate_NE, reset)
             h = self.scan.forward(decay, written, start)
             d_h = d_y.unsqueeze(2) * part.read_BTN.unsqueeze(3)
             d_h[:, -1] += carry_BNE
@@ -137,11 +139,11 @@ class TorchKernel:
             exponent, d_written, h = (tensor.view(whole) for tensor in (d_decay.mul_(decay), d_written, h))
             d_input, u = _read(part.write_BTN, d_written), part.step_BTE * part.x_BTE
             d_rate_NE += (exponent * part.step_BTE.unsqueeze(2)).sum((0, 1))
-            d_step = exponent.mul_(part.rate_NE).sum(2) + d_input * part.x_BTE
+            d_step = exponent.mul_(rate_NE).sum(2) + d_input * part.x_BTE
             d_write, d_read = ((one * other.unsqueeze(2)).sum(3) for one, other in ((d_written, u), (h, d_y)))
             found.append((d_input * part.step_BTE + d_y * part.skip_E, d_step, d_write, d_read))
         d_x, d_step, d_write, d_read = (torch.cat(gradients, 1) for gradients in zip(*reversed(found), strict=True))
-        return d_x, d_step, d_rate_NE, d_write, d_read, (d_y_BTE * given.x_BTE).sum((0, 1))
+        return d_x, d_step, d_rate_NE.t(), d_write, d_read, (d_y_BTE * given.x_BTE).sum((0, 1))
 
     def _parts(self, given: Operands, reset_BT: Tensor | None) -> list[tuple[Operands, Tensor | None]]:
         """The operands of each block of positions."""
@@ -151,9 +153,9 @@ class TorchKernel:
         return [(given._replace(x_BTE=x, step_BTE=step, write_BTN=write, read_BTN=read), reset) for x, step, write, read, reset in blocks]
 
 
-def _terms(of: Operands, reset_BT: Tensor | None) -> tuple[Tensor, Tensor]:
+def _terms(of: Operands, rate_NE: Tensor, reset_BT: Tensor | None) -> tuple[Tensor, Tensor]:
     """What each state is multiplied by and what is added to it, shape (B, T, N E)."""
-    decay = torch.exp(of.step_BTE.unsqueeze(2) * of.rate_NE)
+    decay = torch.exp(of.step_BTE.unsqueeze(2) * rate_NE)
     if reset_BT is not None:
         decay.masked_fill_(reset_BT[:, :, None, None], 0.0)
     return decay.flatten(2), ((of.step_BTE * of.x_BTE).unsqueeze(2) * of.write_BTN.unsqueeze(3)).flatten(2)
@@ -165,19 +167,23 @@ def _read(weights_BTN: Tensor, h: Tensor) -> Tensor:
 
 
 def selective_scan(
-    given: Operands, state_BNE: Tensor | None, reset_BT: Tensor | None = None, length_B: Tensor | None = None, backend: str | None = None
+    given: Operands, state_BEN: Tensor | None, reset_BT: Tensor | None = None, length_B: Tensor | None = None, backend: str | None = None
 ) -> tuple[Tensor, Tensor]:
-    """y_BTE and the state at each row's true end; state_BNE is what comes before the first position, None: zeros.
+    """y_BTE and the state at each row's true end; state_BEN is what comes before the first position, None: zeros.
 
     Differentiable once in every float input. Raises UserError where an explicit backend cannot serve.
     """
-    if length_B is not None and is_ragged(length_B, given.x_BTE.shape[1]):
-        padding = beyond(length_B, given.x_BTE.shape[1]).squeeze(3)
+    (batch, steps, width), states = given.x_BTE.shape, given.write_BTN.shape[2]
+    assert given.step_BTE.shape == given.x_BTE.shape and given.rate_EN.shape == (width, states) and given.skip_E.shape == (width,)
+    assert given.read_BTN.shape == given.write_BTN.shape == (batch, steps, states)
+    assert state_BEN is None or state_BEN.shape == (batch, width, states)
+    if length_B is not None and is_ragged(length_B, steps):
+        padding = beyond(length_B, steps).squeeze(3)
         x_BTE, step_BTE = (tensor.masked_fill(padding, 0.0) for tensor in (given.x_BTE, given.step_BTE))
         given = given._replace(x_BTE=x_BTE, step_BTE=step_BTE)
         reset_BT = None if reset_BT is None else reset_BT & ~padding.squeeze(2)
     candidates: dict[str, backends.Refusal] = {
-        "mamba_ssm": partial(mamba_ssm.refusal, given.x_BTE, state_BNE, reset_BT),
+        "mamba_ssm": partial(mamba_ssm.refusal, given.x_BTE, state_BEN, reset_BT),
         "c": partial(native.refusal, SOURCE, given.x_BTE),
         "torch": lambda: None,
     }
@@ -185,9 +191,11 @@ def selective_scan(
     if name == "mamba_ssm":
         return mamba_ssm.selective_scan(*given)
     kernel = CompiledKernel(given.x_BTE.dtype) if name == "c" else TorchKernel(given.x_BTE.device)
-    start_BNE = given.rate_NE.new_zeros(len(given.x_BTE), *given.rate_NE.shape) if state_BNE is None else state_BNE
+    start_BEN = given.rate_EN.new_zeros(batch, width, states) if state_BEN is None else state_BEN
     reset_BT = None if reset_BT is None else reset_BT.contiguous()
-    return _SelectiveScan.apply(*(tensor.contiguous() for tensor in given), start_BNE, reset_BT, kernel)  # pyright: ignore[reportReturnType]
+    given = Operands(*(tensor.contiguous() for tensor in given))
+    y_BTE, end_BNE = _SelectiveScan.apply(*given, start_BEN.mT, reset_BT, kernel)  # pyright: ignore[reportGeneralTypeIssues]
+    return y_BTE, end_BNE.mT.contiguous()
 
 
 class _SelectiveScan(torch.autograd.Function):
@@ -211,9 +219,9 @@ class _SelectiveScan(torch.autograd.Function):
         return *gradients, carry, None, None
 
 
-def selective_step(given: Operands, state_BNE: Tensor) -> tuple[Tensor, Tensor]:
+def selective_step(given: Operands, state_BEN: Tensor) -> tuple[Tensor, Tensor]:
     """One position of the recurrence, operands without the time dimension: y_BE and the state."""
-    x_BE, step_BE, rate_NE, write_BN, read_BN, skip_E = given
-    kept = torch.exp(step_BE.unsqueeze(1) * rate_NE) * state_BNE
-    state_BNE = torch.addcmul(kept, (step_BE * x_BE).unsqueeze(1), write_BN.unsqueeze(2))
-    return torch.addcmul((read_BN.unsqueeze(1) @ state_BNE).squeeze(1), skip_E, x_BE), state_BNE
+    x_BE, step_BE, rate_EN, write_BN, read_BN, skip_E = given
+    kept = torch.exp(step_BE.unsqueeze(2) * rate_EN) * state_BEN
+    state_BEN = torch.addcmul(kept, (step_BE * x_BE).unsqueeze(2), write_BN.unsqueeze(1))
+    return torch.addcmul((state_BEN @ read_BN.unsqueeze(2)).squeeze(2), skip_E, x_BE), state_BEN
