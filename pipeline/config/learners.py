@@ -76,7 +76,7 @@ class Supervised(Learner):
     """Cross-entropy, or squared error where answers are real, on the scored positions: stochastic gradient descent over labelled rows."""
 
     implementation: ClassVar[str] = "pipeline.learners.supervised:Supervised"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     name: Literal["supervised"] = "supervised"
     optimizer: Literal["adam", "adamw", "rmsprop"] = Field(default="adam", description="update rule")

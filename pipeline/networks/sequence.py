@@ -55,10 +55,14 @@ class Block(nn.Module):
         self.feedforward = nn.Sequential(make_norm(config.norm, width), GatedFeedForward(width, inner)) if inner else None
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x_BTD: Tensor, state: State | None, reset_BT: Tensor | None, length_B: Tensor | None) -> tuple[Tensor, State]:
-        """A whole sequence."""
+    def forward(
+        self, x_BTD: Tensor, state: State | None, reset_BT: Tensor | None, length_B: Tensor | None, at_N: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """A whole sequence; with `at_N`, only the outputs (N, D) at those positions: nothing else is done there after mixing."""
         mixed_BTD, state = self.mixer(self.norm(x_BTD), state, reset_BT, length_B)
-        return self._after(x_BTD, mixed_BTD), state
+        if at_N is None:
+            return self._after(x_BTD, mixed_BTD), state
+        return self._after(*(every.flatten(0, 1).index_select(0, at_N) for every in (x_BTD, mixed_BTD))), state
 
     def step(self, x_BD: Tensor, state: State, active_B: Tensor | None) -> tuple[Tensor, State]:
         """One position."""
@@ -107,17 +111,16 @@ class SequenceNetwork(nn.Module):
     ) -> tuple[Tensor, State]:
         """Logits (B, T, C) and the state after the sequence; reset_BT and length_B as in `Mixer.forward`.
 
-        With `at_N`, numbers b T + t of positions, logits (N, C) of those alone: the head's cost where few positions count.
+        With `at_N`, numbers b T + t of positions, logits (N, C) of those alone: the last feed-forward and the head cost nothing elsewhere.
         Raises UserError for more tokens than the network's context.
         """
         if tokens_BT.shape[1] > self.context:
             raise UserError(f"network: got a sequence of {tokens_BT.shape[1]} tokens; expected at most its context of {self.context}")
-        x_BTD, states = self._read(tokens_BT, values_BTF), []
-        for block, before in zip(self._blocks(), state or [None] * len(self.blocks), strict=True):
-            x_BTD, after = block(x_BTD, before, reset_BT, length_B)
+        x, states, last = self._read(tokens_BT, values_BTF), [], len(self.blocks) - 1
+        for index, (block, before) in enumerate(zip(self._blocks(), state or [None] * len(self.blocks), strict=True)):
+            x, after = block(x, before, reset_BT, length_B, at_N if index == last else None)
             states.append(after)
-        read = x_BTD if at_N is None else x_BTD.flatten(0, 1).index_select(0, at_N)
-        return self.head(self.norm(read)), tuple(states)
+        return self.head(self.norm(x)), tuple(states)
 
     def step(self, tokens_B: Tensor, state: State, active_B: Tensor | None = None, values_BF: Tensor | None = None) -> tuple[Tensor, State]:
         """Logits (B, C) after one token more, and the state; where active_B is false a row's state stays as it was."""
