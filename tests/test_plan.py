@@ -170,6 +170,8 @@ FIELDS: dict[str, tuple[str, set[str]]] = {
     "network.norm": ("rms", NETWORK),
     "network.final_norm": ("rms", NETWORK),
     "network.convolution": ("4", NETWORK),
+    "network.embedding": ("orthogonal", NETWORK),
+    "network.tied": ("true", NETWORK),
     "network.residual": ("true", NETWORK),
     "network.dropout": ("0.1", NETWORK),
     "network.context": ("100", NETWORK),

@@ -86,10 +86,9 @@ def _width(plan: Plan, network: str) -> str:
     if spec["network"].get("width") != "auto":
         return str(spec["network"].get("width", "-"))
     from pipeline.config.frozen import revive
-    from pipeline.networks.build import resolve_width
+    from pipeline.networks.build import resolve_width, sizes_of
 
-    sizes = spec["vocabulary"], spec["classes"], spec.get("features", 0)
-    return f"auto = {resolve_width(revive('network', spec['network']), *sizes).width}"
+    return f"auto = {resolve_width(revive('network', spec['network']), **sizes_of(spec)).width}"
 
 
 def _budget(learner: dict[str, Any]) -> str:

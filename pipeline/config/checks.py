@@ -38,6 +38,10 @@ def check_point(member: Member, written: Block) -> None:
     if longest.longest > point.network.context:
         here = place_of(written, "task" if longest is point.task else "evaluate", "network.context")
         raise here.error(f"rows of {longest.longest} tokens do not fit network.context of {point.network.context}; expected at most that")
+    if getattr(point.network, "tied", False) and point.task.tolerance is not None:
+        raise place_of(written, "network.tied").error(
+            f"{point.task.name} is answered by real numbers; expected false: they have no embedding"
+        )
     curriculum = getattr(point.learner, "curriculum", None)
     if curriculum and curriculum.column not in point.task.columns:
         here = place_of(written, "learner.curriculum.column")

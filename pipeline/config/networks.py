@@ -42,6 +42,10 @@ class SequenceNetwork(Network):
     convolution: int = Field(
         default=0, ge=0, description="positions seen by a short_convolution between each mixer and its input; 0: none, 2 to 4 are usual"
     )
+    embedding: Literal["learned", "sinusoid", "orthogonal"] = Field(
+        default="learned", description="vectors of the tokens: trained, or frozen waves of Vaswani et al. 2017, or frozen orthogonal codes"
+    )
+    tied: bool = Field(default=False, description="the head's weights are the embedding's, without a bias")
     residual: bool = Field(default=False, description="add each mixer's output to its input instead of replacing it")
     dropout: float = Field(default=0.0, ge=0, lt=1, description="share of channels dropped after each mixer and feed-forward in training")
     context: int = Field(default=16_384, ge=1, description="longest sequence the network accepts, in tokens")

@@ -19,6 +19,7 @@ from pipeline.evaluation.model import load_model
 from pipeline.evaluation.scores import FIRST, LAST
 from pipeline.learners.answers import Answers, answers
 from pipeline.learners.sampler import Batch, sequential_batches
+from pipeline.networks.build import SIZES
 from pipeline.storage.errors import UserError
 from pipeline.storage.loader import Rows, open_rows
 from pipeline.storage.tables import write_table
@@ -54,7 +55,7 @@ def _measure(network: nn.Module, config: dict[str, Any], folder: Path, device: t
 
 def _check(config: dict[str, Any], task: Any, rows: Rows) -> None:
     """Refuse a dataset that the network cannot read."""
-    for kind in ("vocabulary", "classes", "features"):
+    for kind in SIZES:
         found, expected = getattr(task, kind), config.get(kind, 0)
         if found != expected:
             raise UserError(f"{rows.name}: {kind} of {found}, but the network of {config['run']} was made for {expected}")

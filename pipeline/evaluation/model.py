@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from pipeline.config.frozen import revive
-from pipeline.networks.build import build
+from pipeline.networks.build import build, sizes_of
 from pipeline.storage.errors import ForeignSpecError, UserError
 from pipeline.storage.manifest import verify
 from pipeline.training.state import read_tensors
@@ -24,7 +24,7 @@ def load_model(run: Path, checkpoint: str = "model") -> tuple[nn.Module, dict[st
     verify(run)
     config = json.loads((run / "model" / "config.json").read_text(encoding="utf-8"))
     file = run / "model" / _file(run, config, checkpoint)
-    network = build(revive("network", config["network"]), config["vocabulary"], config["classes"], 0, config.get("features", 0))
+    network = build(revive("network", config["network"]), seed=0, **sizes_of(config))
     try:
         network.load_state_dict(read_tensors(file))
     except RuntimeError:

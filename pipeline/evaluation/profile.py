@@ -32,7 +32,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from pipeline.config.frozen import read_spec, revive
-from pipeline.networks.build import build, count_parameters
+from pipeline.networks.build import build, count_parameters, sizes_of
 from pipeline.storage.tables import write_table
 from pipeline.training.device import prepare
 
@@ -70,7 +70,7 @@ def profile(spec_path: Path, out: Path, threads: int, device: str) -> None:
     spec = read_spec(spec_path, "network")
     there = prepare(threads, device)
     config, vocabulary, features = revive("network", spec["network"]), spec["vocabulary"], spec.get("features", 0)
-    network: Any = build(config, vocabulary, spec["classes"], 0, features).to(there)
+    network: Any = build(config, seed=0, **sizes_of(spec)).to(there)
     shared = {"network": spec["id"], "parameters": count_parameters(network), "threads": threads, "device": there.type}
     speeds: dict[int, float] = {}
     rows = []

@@ -26,6 +26,7 @@ class ShortConvolution(Mixer):
         super().__init__(width)
         self.back = config.kernel - 1
         start = nn.Conv1d(width, width, config.kernel, groups=width)
+        assert start.bias is not None
         self.weight, self.bias = start.weight, start.bias
 
     def initial_state(self, batch: int) -> State:

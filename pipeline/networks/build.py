@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import torch
@@ -16,20 +17,28 @@ from pipeline.storage.keys import derive_key
 
 AnyConfig = TypeVar("AnyConfig", bound=Network)
 
+SIZES = ("vocabulary", "classes", "features", "first_class")
+"""What a task asks of a network, in specifications; those left out are zero."""
+
 TOLERANCE = 0.03
 """How far from the budget a solved width may land, as a share of it."""
 
 
-def build(config: Network, vocabulary: int, classes: int, seed: int, features: int = 0) -> nn.Module:
-    """The network on the CPU, for so many different tokens and labels, and real numbers per token.
+def build(config: Network, vocabulary: int, classes: int, seed: int, features: int = 0, first_class: int = 0) -> nn.Module:
+    """The network on the CPU, for so many different tokens and labels, and real numbers per token; label 0 is token `first_class`.
 
     The same seed gives the same weights; torch's global generators stay as they were.
     """
     high, low, *_ = derive_key("weights", seed)
-    resolved = resolve_width(config, vocabulary, classes, features)
+    resolved = resolve_width(config, vocabulary, classes, features, first_class)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(high << 31 | low >> 1)
-        return implementation(resolved)(resolved, vocabulary, classes, features)
+        return implementation(resolved)(resolved, vocabulary, classes, features, first_class)
+
+
+def sizes_of(spec: Mapping[str, Any]) -> dict[str, int]:
+    """The sizes among the entries of a frozen specification."""
+    return {key: spec[key] for key in SIZES if key in spec}
 
 
 def count_parameters(module: nn.Module) -> int:
@@ -37,7 +46,7 @@ def count_parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
 
 
-def resolve_width(config: AnyConfig, vocabulary: int, classes: int, features: int = 0) -> AnyConfig:
+def resolve_width(config: AnyConfig, vocabulary: int, classes: int, features: int = 0, first_class: int = 0) -> AnyConfig:
     """The config with its width known: where it says auto, the one that comes nearest to `parameters`.
 
     Weights are only counted, on torch's meta device. Raises UserError, naming what is reachable, where nothing is within 3 %.
@@ -46,7 +55,7 @@ def resolve_width(config: AnyConfig, vocabulary: int, classes: int, features: in
         return config
     target = getattr(config, "parameters", None)
     assert isinstance(target, int), "the config model asks for parameters with width: auto"
-    below, above = _around(config, target, vocabulary, classes, features)
+    below, above = _around(config, target, vocabulary, classes, features, first_class)
     count, width = min((below, above), key=lambda found: abs(found[0] - target))
     if abs(count - target) > TOLERANCE * target:
         reachable = " and ".join(f"{count:,} (width {width})" for count, width in sorted({below, above}))

@@ -2,17 +2,19 @@
 
 Letters: B batch, T time, D width, C classes, F real numbers that each token brings, N positions that are read out.
 
-    x = E[token] [+ V values]     the numbers where the task has some
+    x = E[token] [+ V values]     the numbers where the task has some; E trained or frozen
     each block:   x = [x +] drop(mixer(norm(x)))          the addition where `residual`; a short convolution before the mixer
                                                           where `convolution` > 0
                   x = x + drop(feedforward(norm(x)))      where `feedforward` > 0
-    logits = W norm(x) + b
+    logits = W norm(x) + b        where `tied`, W holds the rows of E that stand for classes, and b is zero
 """
 
 from __future__ import annotations
 
+import math
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -83,18 +85,20 @@ def _mixer(config: config.SequenceNetwork, width: int) -> Mixer:
 class SequenceNetwork(nn.Module):
     """Logits over `classes` at every position of sequences over `vocabulary` tokens, each with `features` real numbers.
 
+    Class c is token `first_class` + c, for networks with tied weights.
     The one logit of one class serves as a real answer. The state is a tuple with each block's.
     """
 
-    def __init__(self, config: config.SequenceNetwork, vocabulary: int, classes: int, features: int = 0) -> None:
+    def __init__(self, config: config.SequenceNetwork, vocabulary: int, classes: int, features: int = 0, first_class: int = 0) -> None:
         super().__init__()
         assert isinstance(config.width, int), "resolve_width comes first"
         self.context = config.context
-        self.embedding = nn.Embedding(vocabulary, config.width)
+        self.embedding = make_embedding(config, vocabulary)
         self.values = nn.Linear(features, config.width, bias=False) if features else None
         self.blocks = nn.ModuleList(Block(config, config.width) for _ in range(config.depth))
         self.norm = make_norm(config.final_norm, config.width)
-        self.head = nn.Linear(config.width, classes)
+        self.head = nn.Linear(config.width, classes) if not config.tied else None
+        self.answers = slice(first_class, first_class + classes)
 
     def initial_state(self, batch: int) -> State:
         """The state before the first token."""
@@ -120,7 +124,7 @@ class SequenceNetwork(nn.Module):
         for index, (block, before) in enumerate(zip(self._blocks(), state or [None] * len(self.blocks), strict=True)):
             x, after = block(x, before, reset_BT, length_B, at_N if index == last else None)
             states.append(after)
-        return self.head(self.norm(x)), tuple(states)
+        return self._logits(x), tuple(states)
 
     def step(self, tokens_B: Tensor, state: State, active_B: Tensor | None = None, values_BF: Tensor | None = None) -> tuple[Tensor, State]:
         """Logits (B, C) after one token more, and the state; where active_B is false a row's state stays as it was."""
@@ -128,7 +132,7 @@ class SequenceNetwork(nn.Module):
         for block, before in zip(self._blocks(), state, strict=True):
             x_BD, after = block.step(x_BD, before, active_B)
             states.append(after)
-        return self.head(self.norm(x_BD)), tuple(states)
+        return self._logits(x_BD), tuple(states)
 
     def state_bytes(self, context: int) -> int:
         """Bytes carried per row after `context` tokens."""
@@ -140,8 +144,40 @@ class SequenceNetwork(nn.Module):
         assert values is not None, "the task's tokens bring real numbers"
         return self.embedding(tokens) + self.values(values)
 
+    def _logits(self, x: Tensor) -> Tensor:
+        if self.head is not None:
+            return self.head(self.norm(x))
+        return functional.linear(self.norm(x), self.embedding.weight[self.answers])
+
     def _blocks(self) -> list[Block]:
         return cast("list[Block]", list(self.blocks))
+
+
+def make_embedding(config: config.SequenceNetwork, vocabulary: int) -> nn.Embedding:
+    """Vectors of tokens with channels of standard deviation one, or of length one where the head has the same.
+
+    sinusoid: channel j of token i is sin(i / 10000^(j / D)) where j is even, else cos(i / 10000^((j - 1) / D)), whatever the head.
+    orthogonal: as far as the width goes; of more tokens than channels, the channels are.
+    """
+    assert isinstance(config.width, int)
+    embedding = nn.Embedding(vocabulary, config.width)
+    embedding.weight.requires_grad_(config.embedding == "learned")
+    with torch.no_grad():
+        if config.embedding == "sinusoid":
+            embedding.weight.copy_(_waves(vocabulary, config.width))
+            return embedding
+        if config.embedding == "orthogonal":
+            embedding.weight.copy_(functional.normalize(nn.init.orthogonal_(embedding.weight)) * math.sqrt(config.width))
+        if config.tied:
+            embedding.weight.div_(math.sqrt(config.width))
+    return embedding
+
+
+def _waves(vocabulary: int, width: int) -> Tensor:
+    """Positions of Vaswani et al. 2017, for tokens."""
+    channel_D = torch.arange(width, dtype=torch.float64)
+    angle_VD = torch.arange(vocabulary, dtype=torch.float64).unsqueeze(1) / 10_000 ** ((channel_D - channel_D % 2) / width)
+    return torch.where(channel_D % 2 == 0, angle_VD.sin(), angle_VD.cos()).float()
 
 
 def make_norm(name: str, width: int) -> nn.Module:

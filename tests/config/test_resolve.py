@@ -225,6 +225,11 @@ SWEEPS = {
         1,
         "variants.v.network.context: rows of 15 tokens do not fit network.context of 14; expected at most that",
     ),
+    "a tied head without classes": (
+        "    variants:\n      v:\n        task: {name: adding}\n        evaluate: {rows: 10}\n        network.tied: true\n",
+        4,
+        "variants.v.network.tied: adding is answered by real numbers; expected false: they have no embedding",
+    ),
     "a curriculum's column": (
         "    variants:\n      v:\n        learner.curriculum: {column: dealy}\n",
         2,

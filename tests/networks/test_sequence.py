@@ -188,6 +188,7 @@ def test_a_residual_adds_and_its_absence_replaces() -> None:
             model = network(mixer="attention", residual=residual, final_norm="none")
             x_BTD = model.embedding(tokens_BT)
             mixed_BTD, _ = model._blocks()[0].mixer(x_BTD)
+            assert model.head is not None
             expected = model.head(x_BTD + mixed_BTD if residual else mixed_BTD)
             torch.testing.assert_close(model(tokens_BT)[0], expected)
 
@@ -204,3 +205,50 @@ def test_more_tokens_than_the_context_is_an_error() -> None:
     model(tokens(1, 5))
     with pytest.raises(UserError, match="network: got a sequence of 6 tokens; expected at most its context of 5"):
         model(tokens(1, 6))
+
+
+@torch.no_grad()
+def test_a_tied_head_reads_with_the_vectors_of_the_tokens_that_are_classes() -> None:
+    model = build(Config(width=WIDTH, tied=True, **RICH), VOCABULARY, CLASSES, 0, first_class=2).double()
+    assert isinstance(model, SequenceNetwork)
+    tokens_BT = tokens(2, 6)
+    x_BTD = model.embedding(tokens_BT)
+    for block in model.blocks:
+        x_BTD, _ = block(x_BTD, None, None, None)
+    expected_BTC = model.norm(x_BTD) @ model.embedding.weight[2 : 2 + CLASSES].T
+    torch.testing.assert_close(model(tokens_BT)[0], expected_BTC)
+    stepped_BC, _ = model.step(tokens_BT[:, 0], model.initial_state(2))
+    torch.testing.assert_close(stepped_BC, expected_BTC[:, 0])
+    untied = build(Config(width=WIDTH, **RICH), VOCABULARY, CLASSES, 0)
+    assert count_parameters(untied) - count_parameters(model) == WIDTH * CLASSES + CLASSES
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_frozen_embeddings_take_no_gradient_and_count_for_nothing(tied: bool) -> None:
+    for kind in ("sinusoid", "orthogonal"):
+        model = build(Config(width=WIDTH, embedding=kind, tied=tied), VOCABULARY, CLASSES, 0)
+        learned = build(Config(width=WIDTH, tied=tied), VOCABULARY, CLASSES, 0)
+        assert isinstance(model, SequenceNetwork)
+        model(tokens(2, 5))[0].sum().backward()
+        assert model.embedding.weight.grad is None
+        assert count_parameters(learned) - count_parameters(model) == VOCABULARY * WIDTH
+        assert "embedding.weight" in model.state_dict()
+
+
+@torch.no_grad()
+def test_frozen_waves_are_the_formula() -> None:
+    model = build(Config(width=6, embedding="sinusoid", tied=True), VOCABULARY, CLASSES, 0)
+    assert isinstance(model, SequenceNetwork)
+    for i in range(VOCABULARY):
+        for j in range(6):
+            expected = math.sin(i / 10000 ** (j / 6)) if j % 2 == 0 else math.cos(i / 10000 ** ((j - 1) / 6))
+            assert abs(float(model.embedding.weight[i, j]) - expected) < 1e-6
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("tied", "length"), [(True, 1.0), (False, WIDTH**0.5)])
+def test_frozen_codes_are_orthogonal_and_of_one_length(tied: bool, length: float) -> None:
+    model = build(Config(width=WIDTH, embedding="orthogonal", tied=tied), VOCABULARY, CLASSES, 0)
+    assert isinstance(model, SequenceNetwork)
+    products_VV = model.embedding.weight @ model.embedding.weight.T
+    torch.testing.assert_close(products_VV, torch.eye(VOCABULARY) * length**2, rtol=1e-5, atol=1e-4)

@@ -72,15 +72,20 @@ class Task(Component):
         raise NotImplementedError
 
     @property
+    def first_class(self) -> int:
+        """The token that stands for class 0; the other classes are the tokens that follow it."""
+        return 0
+
+    @property
     def tolerance(self) -> float | None:
         """Answers are real numbers, and right when at most so far from the target; None: they are classes."""
         return None
 
     @property
     def sizes(self) -> dict[str, int]:
-        """What a network is made for: vocabulary and classes, and features where there are any."""
-        sizes = {"vocabulary": self.vocabulary, "classes": self.classes}
-        return {**sizes, "features": self.features} if self.features else sizes
+        """What a network is made for: vocabulary and classes, and the others where they are not zero."""
+        further = {"features": self.features, "first_class": self.first_class}
+        return {"vocabulary": self.vocabulary, "classes": self.classes, **{key: value for key, value in further.items() if value}}
 
     @property
     def longest(self) -> int:

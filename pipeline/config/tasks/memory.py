@@ -158,6 +158,11 @@ class Mqar(Task):
         return self.words - self.words // 2
 
     @property
+    def first_class(self) -> int:
+        """Values come last."""
+        return self.vocabulary - self.classes
+
+    @property
     def longest(self) -> int:
         """The longest row."""
         return largest(self.length)
