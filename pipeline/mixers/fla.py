@@ -58,6 +58,7 @@ def linear_scan(
     q_BTHK: Tensor, k_BTHK: Tensor, v_BTHV: Tensor, log_decay: Tensor | None, state_BHKV: Tensor, reset_BT: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """As `pipeline.mixers.linear_scan.linear_scan`, without lengths."""
+    q_BTHK, k_BTHK = (part.expand(-1, -1, v_BTHV.shape[2], -1) for part in (q_BTHK, k_BTHK))
     sequences = {"q": q_BTHK, "k": k_BTHK, "v": v_BTHV}
     if log_decay is None:
         return _run(kernel("simple_gla", "chunk_simple_gla"), sequences, state_BHKV, reset_BT)

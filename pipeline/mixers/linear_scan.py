@@ -43,6 +43,7 @@ def linear_scan(
 ) -> tuple[Tensor, Tensor]:
     """Outputs y_BTHV and the state at each row's true end; reset_BT and length_B as in `Mixer.forward`.
 
+    q, k: with H heads, or with one that all share, as in Mamba-2; not where channels decay apart.
     log_decay: log a <= 0, shape (B, T, H, 1) or (B, T, H, K); None where nothing is forgotten.
     size: positions in a chunk of backend `torch`, a power of two; changes the speed and the rounding only.
     Raises UserError where an explicit backend cannot serve.

@@ -27,12 +27,13 @@ B, T, H, K, V = 3, 64, 2, 16, 17
 RULES: dict[str, Any] = {
     "none": linear_scan,
     "per_head": linear_scan,
+    "shared_keys": linear_scan,
     "per_channel": linear_scan,
     "delta": delta_rule,
     "gated_delta": delta_rule,
     "dplr": dplr,
 }
-MATRICES = ("linear_attention", "gated_linear_attention", "delta_net", "gated_delta_net", "matrix_lstm", "rwkv7")
+MATRICES = ("linear_attention", "gated_linear_attention", "delta_net", "gated_delta_net", "matrix_lstm", "rwkv7", "mamba2")
 every_rule = pytest.mark.parametrize("rule", list(RULES))
 Pair = tuple[Tensor, Tensor]
 
@@ -46,6 +47,7 @@ def inputs(rule: str, steps: int = T, dtype: torch.dtype = torch.float32) -> lis
     middle: dict[str, list[Tensor | None]] = {
         "none": [q, k, v, None],
         "per_head": [q, k, v, per_head.unsqueeze(-1)],
+        "shared_keys": [q[:, :, :1], k[:, :, :1], v, per_head.unsqueeze(-1)],
         "per_channel": [q, k, v, per_channel],
         "delta": [q, unit(k), v, strength, None],
         "gated_delta": [q, unit(k), v, strength, per_head],
@@ -68,7 +70,8 @@ def reference(rule: str, given: list[Any]) -> Pair:
     kept, swapped = {"initial_state": state, "output_final_state": True}, lambda *parts: [part.transpose(1, 2) for part in parts]
     if rule == "none":
         return imported("linear_attn.naive").naive_recurrent_linear_attn(q, k, v, scale=1.0, **kept)
-    if rule == "per_head":
+    if rule in ("per_head", "shared_keys"):
+        q, k = (part.expand(-1, -1, H, -1) for part in (q, k))
         return imported("simple_gla.naive").naive_recurrent_simple_gla(q, k, v, rest[0].squeeze(-1), scale=1.0, **kept)
     if rule == "gated_delta":
         return imported("gated_delta_rule.naive").naive_recurrent_gated_delta_rule(q, k, v, *rest, scale=1.0, **kept)
@@ -94,10 +97,12 @@ def on_segments(rule: str) -> Callable[..., Pair]:
     """What stands in for a kernel: the same rule by torch, one segment after the other where there are edges."""
 
     def run(*, q: Tensor, k: Tensor, v: Tensor, initial_state: Tensor, cu_seqlens: Tensor | None = None, **rest: Any) -> Pair:
+        assert q.shape[2] == k.shape[2] == v.shape[2]
         assert rest.pop("scale") == 1 and rest.pop("output_final_state")
         others = {
             "none": lambda: [None],
             "per_head": lambda: [rest["g"].unsqueeze(-1)],
+            "shared_keys": lambda: [rest["g"].unsqueeze(-1)],
             "per_channel": lambda: [rest["g"]],
             "delta": lambda: [rest["beta"], rest["g"]],
             "gated_delta": lambda: [rest["beta"], rest["g"]],

@@ -106,3 +106,15 @@ def test_gated_linear_attention_stays_finite_when_its_gates_close() -> None:
     assert bool(y_BTD.isfinite().all()) and bool(after.isfinite().all())
     alone_BTD, _ = mixer(x_BTD[:, 150:151])
     close(y_BTD[:, 150:151], alone_BTD, 1e-5)
+
+
+@pytest.mark.parametrize("kind", ["none", "head"])
+def test_one_head_of_queries_and_keys_may_serve_all(kind: str) -> None:
+    q, k, v, state, *decay = inputs(kind, 70)
+    log_decay = decay[0] if decay else None
+    q, k = q[:, :, :1], k[:, :, :1]
+    found = linear_scan(q, k, v, log_decay, state)
+    expected = linear_scan(q.expand(-1, -1, H, -1), k.expand(-1, -1, H, -1), v, log_decay, state)
+    step = linear_step(q[:, 0], k[:, 0], v[:, 0], None if log_decay is None else log_decay[:, 0], state)
+    for one, other in zip((*found, step[0]), (*expected, expected[0][:, 0]), strict=True):
+        close(one, other)
