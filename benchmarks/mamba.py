@@ -69,7 +69,7 @@ def ours(mixer: str, depth: int) -> nn.Module:
 
 def library(mixer: str, depth: int) -> nn.Module:
     """The same sizes in the `transformers` library."""
-    import transformers
+    import transformers  # pyright: ignore[reportMissingImports]  # a peer, in an extra of its own
 
     transformers.logging.set_verbosity_error()
     sizes: dict[str, Any] = {"vocab_size": VOCABULARY, "hidden_size": WIDTH, "num_hidden_layers": depth, "use_cache": False}
