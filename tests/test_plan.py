@@ -167,6 +167,11 @@ FIELDS: dict[str, tuple[str, set[str]]] = {
     "network.width": ("32", NETWORK),
     "network.depth": ("1", NETWORK),
     "network.feedforward": ("1", NETWORK),
+    "network.attention": ("{}", NETWORK),
+    "network.attention.at": ("[1]", NETWORK),
+    "network.attention.heads": ("2", NETWORK),
+    "network.attention.rotary_base": ("500", NETWORK),
+    "network.attention.feedforward": ("1", NETWORK),
     "network.norm": ("rms", NETWORK),
     "network.final_norm": ("rms", NETWORK),
     "network.convolution": ("4", NETWORK),
@@ -228,12 +233,13 @@ def test_every_field_changes_the_identifiers_of_what_it_is_part_of(dotted: str) 
 
 def test_every_field_is_in_the_table_above() -> None:
     from pipeline.config.learners import Curriculum, Supervised
-    from pipeline.config.networks import SequenceNetwork
+    from pipeline.config.networks import AttentionBlocks, SequenceNetwork
     from pipeline.config.tasks import Copy, CopyEvaluation
 
     pages: dict[str, Any] = {"task": Copy, "network": SequenceNetwork, "learner": Supervised, "evaluate": CopyEvaluation}
     known = {f"{page}.{key}" for page, kind in pages.items() for key in kind.model_fields if key != "name"}
     known |= {f"learner.curriculum.{key}" for key in Curriculum.model_fields}
+    known |= {f"network.attention.{key}" for key in AttentionBlocks.model_fields}
     exempt = {"learner.steps", "learner.seconds", "learner.parent", "network.parameters"}
     assert known - exempt - set(FIELDS) == set()
 

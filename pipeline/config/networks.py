@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+import math
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from pipeline.config.base import Clash, Component, Count
+from pipeline.config.base import Clash, Component, Count, Section
 from pipeline.config.catalogue import collect, union_of
-from pipeline.config.mixers import AnyMixer, Lstm, Mixer
+from pipeline.config.mixers import AnyMixer, Attention, Lstm, Mixer
 
 
 class Network(Component):
@@ -20,6 +21,29 @@ class Network(Component):
     def label(self) -> str:
         """The short name used in identifiers."""
         raise NotImplementedError
+
+
+class AttentionBlocks(Section):
+    """Which blocks of a stack are a transformer's: attention in place of the stack's mixer, and a feed-forward layer of their own."""
+
+    at: list[Literal["last"] | Annotated[int, Field(ge=1)]] = Field(
+        default=["last"], min_length=1, description="these blocks, counted from 1, or the last one"
+    )
+    heads: int = Field(default=4, ge=1, description="attention heads; must divide the width into even parts")
+    rotary_base: float = Field(default=10_000.0, gt=1, description="base of the rotary frequencies")
+    feedforward: float = Field(
+        default=4.0, ge=0, description="width of these blocks' gated feed-forward layer, in multiples of width; 0: none"
+    )
+
+    @field_validator("at")
+    @classmethod
+    def _any_order(cls, at: list[Any]) -> list[Any]:
+        return sorted(set(at), key=str)
+
+    @property
+    def mixer(self) -> Attention:
+        """What these blocks mix with."""
+        return Attention(heads=self.heads, rotary_base=self.rotary_base)
 
 
 class SequenceNetwork(Network):
@@ -37,6 +61,7 @@ class SequenceNetwork(Network):
     feedforward: float = Field(
         default=0.0, ge=0, description="width of each block's gated feed-forward layer, in multiples of width; 0: none"
     )
+    attention: AttentionBlocks | None = Field(default=None, description="blocks that are a transformer's: a hybrid; null: none")
     norm: Literal["none", "rms", "layer"] = Field(default="none", description="normalisation before every mixer and feed-forward")
     final_norm: Literal["none", "rms", "layer"] = Field(default="layer", description="normalisation before the head")
     convolution: int = Field(
@@ -58,16 +83,35 @@ class SequenceNetwork(Network):
             raise Clash("width: auto needs 'parameters', the number of weights to aim at", "width")
         if self.width != "auto" and self.parameters is not None:
             raise Clash(f"'parameters' is used with width: auto only, got width: {self.width}", "parameters", "width")
-        heads = getattr(self.mixer, "heads", None)
-        if heads and self.width != "auto" and self.width % (2 * heads):
-            raise Clash(f"got width {self.width}; {heads} heads expect one divisible by {2 * heads}", "width", "mixer")
+        for field, heads in (("mixer", getattr(self.mixer, "heads", None)), ("attention", self.attention and self.attention.heads)):
+            if heads and self.width != "auto" and self.width % (2 * heads):
+                raise Clash(f"got width {self.width}; {heads} heads expect one divisible by {2 * heads}", "width", field)
+        deepest = max((at for at in self.attention.at if at != "last"), default=0) if self.attention else 0
+        if deepest > self.depth:
+            raise Clash(f"got attention at block {deepest}; expected at most the depth of {self.depth}", "attention", "depth")
         return self
 
     @property
     def label(self) -> str:
         """The short name used in identifiers."""
         assert isinstance(self.mixer, Mixer)
-        return self.mixer.name
+        return f"{self.mixer.name}_attention" if self.attention else self.mixer.name
+
+    @property
+    def blocks(self) -> list[tuple[Mixer, float]]:
+        """The mixer of each block, and the width of its feed-forward layer in multiples of the network's."""
+        of_attention = {self.depth if at == "last" else at for at in self.attention.at} if self.attention else set()
+        return [
+            (self.attention.mixer, self.attention.feedforward)
+            if self.attention and number in of_attention
+            else (self.mixer, self.feedforward)
+            for number in range(1, self.depth + 1)
+        ]
+
+    @property
+    def stride(self) -> int:
+        """What the width is a multiple of: even parts for the heads of every block."""
+        return math.lcm(*(2 * getattr(mixer, "heads", 0) or 1 for mixer, _ in self.blocks))
 
 
 NETWORKS = collect(globals(), Network, "recurlab.networks")

@@ -65,7 +65,7 @@ def resolve_width(config: AnyConfig, vocabulary: int, classes: int, features: in
 
 def _around(config: Network, target: int, *sizes: int) -> tuple[tuple[int, int], tuple[int, int]]:
     """Parameters and width just below the target and just above it; equal where even the smallest width is above."""
-    stride = 2 * getattr(getattr(config, "mixer", None), "heads", 0) or 1
+    stride = getattr(config, "stride", 1)
     counts: dict[int, int] = {}
 
     def count(multiple: int) -> int:

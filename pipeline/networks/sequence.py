@@ -7,6 +7,8 @@ Letters: B batch, T time, D width, C classes, F real numbers that each token bri
                                                           where `convolution` > 0
                   x = x + drop(feedforward(norm(x)))      where `feedforward` > 0
     logits = W norm(x) + b        where `tied`, W holds the rows of E that stand for classes, and b is zero
+
+Blocks that `attention` names have attention as their mixer and a feed-forward layer of their own width.
 """
 
 from __future__ import annotations
@@ -48,12 +50,12 @@ class GatedFeedForward(nn.Module):
 class Block(nn.Module):
     """A mixer along the sequence, then a feed-forward layer at each position."""
 
-    def __init__(self, config: config.SequenceNetwork, width: int) -> None:
+    def __init__(self, config: config.SequenceNetwork, width: int, mixer: mixers.Mixer, feedforward: float) -> None:
         super().__init__()
-        inner = max(1, round(config.feedforward * width)) if config.feedforward else 0
+        inner = max(1, round(feedforward * width)) if feedforward else 0
         self.residual = config.residual
         self.norm = make_norm(config.norm, width)
-        self.mixer = _mixer(config, width)
+        self.mixer = _mixer(mixer, config.convolution, width)
         self.feedforward = nn.Sequential(make_norm(config.norm, width), GatedFeedForward(width, inner)) if inner else None
         self.dropout = nn.Dropout(config.dropout)
 
@@ -77,9 +79,9 @@ class Block(nn.Module):
         return x if self.feedforward is None else x + self.dropout(self.feedforward(x))
 
 
-def _mixer(config: config.SequenceNetwork, width: int) -> Mixer:
-    mixer = implementation(config.mixer)(config.mixer, width)
-    return Chain(ShortConvolution(mixers.ShortConvolution(kernel=config.convolution), width), mixer) if config.convolution else mixer
+def _mixer(config: mixers.Mixer, convolution: int, width: int) -> Mixer:
+    mixer = implementation(config)(config, width)
+    return Chain(ShortConvolution(mixers.ShortConvolution(kernel=convolution), width), mixer) if convolution else mixer
 
 
 class SequenceNetwork(nn.Module):
@@ -95,7 +97,7 @@ class SequenceNetwork(nn.Module):
         self.context = config.context
         self.embedding = make_embedding(config, vocabulary)
         self.values = nn.Linear(features, config.width, bias=False) if features else None
-        self.blocks = nn.ModuleList(Block(config, config.width) for _ in range(config.depth))
+        self.blocks = nn.ModuleList(Block(config, config.width, *block) for block in config.blocks)
         self.norm = make_norm(config.final_norm, config.width)
         self.head = nn.Linear(config.width, classes) if not config.tied else None
         self.answers = slice(first_class, first_class + classes)

@@ -16,7 +16,7 @@ from pipeline.config import networks
 from pipeline.config.mixers import MIXERS
 from pipeline.mixers import state
 from pipeline.networks import sequence
-from pipeline.networks.build import build, count_parameters
+from pipeline.networks.build import build, count_parameters, resolve_width
 from pipeline.networks.sequence import SequenceNetwork
 from pipeline.storage.errors import UserError
 
@@ -144,6 +144,8 @@ def test_parameters_follow_the_formula(mixer: str, fields: dict[str, Any]) -> No
         "gated_delta_net": 5 * d * d + 2 * heads * d + 2 * heads + d // heads,
         "matrix_lstm": 5 * d * d + 2 * heads * (d + 1) + d // heads,
         "rwkv7": 4 * d * d + 4 * 32 * d + 2 * 64 * d + 13 * d,
+        "mamba": 6 * d * d + 2 * d * 5 + 2 * d * (2 * math.ceil(d / 16) + 32) + 2 * d * (1 + 16 + 1),
+        "mamba2": (2 * d) * d + (2 * d + 2 * 64) * (d + 5) + heads * d + 3 * heads + 2 * d + 2 * d * d,
         "attention": 4 * d * d,
         "short_convolution": 5 * d,
         "none": 0,
@@ -250,3 +252,59 @@ def test_frozen_codes_are_orthogonal_and_of_one_length(tied: bool, length: float
     assert isinstance(model, SequenceNetwork)
     products_VV = model.embedding.weight @ model.embedding.weight.T
     torch.testing.assert_close(products_VV, torch.eye(VOCABULARY) * length**2, rtol=1e-5, atol=1e-4)
+
+
+HYBRIDS: list[dict[str, Any]] = [{}, {"at": [1, "last"], "heads": 2, "feedforward": 1.5}, {"at": [2], "feedforward": 0}]
+
+
+@pytest.mark.parametrize("attention", HYBRIDS)
+@torch.no_grad()
+def test_a_hybrid_is_its_blocks_one_after_the_other(attention: dict[str, Any]) -> None:
+    model, tokens_BT = network(mixer="mamba", attention=attention, **{**RICH, "depth": 3}), tokens(3, 21)
+    kinds = [type(block.mixer).__name__ for block in model._blocks()]
+    where = {3 if at == "last" else at for at in attention.get("at", ["last"])}
+    assert kinds == ["Attention" if number in where else "Mamba" for number in (1, 2, 3)]
+    logits_BTC, carried = model(tokens_BT)
+    assert model.state_bytes(21) * 3 == state.nbytes(carried)
+    stepped, carried = [], model.initial_state(3)
+    for token_B in tokens_BT.unbind(1):
+        logits_BC, carried = model.step(token_B, carried)
+        stepped.append(logits_BC)
+    torch.testing.assert_close(torch.stack(stepped, 1), logits_BTC, rtol=1e-10, atol=1e-10)
+    other_BT = tokens_BT.clone()
+    other_BT[:, 15:] = (other_BT[:, 15:] + 1) % VOCABULARY
+    torch.testing.assert_close(model(other_BT)[0][:, :15], logits_BTC[:, :15], rtol=0, atol=1e-12)
+
+
+def test_a_hybrids_weights_are_those_of_its_blocks() -> None:
+    shared = {"width": WIDTH, "norm": "rms", "final_norm": "rms", "residual": True}
+    count = {
+        name: count_parameters(build(Config(**shared, **fields), VOCABULARY, CLASSES, 0))
+        for name, fields in {
+            "none": {"mixer": "none"},
+            "mamba": {"mixer": "mamba"},
+            "attention": {"mixer": "attention", "feedforward": 3},
+            "hybrid": {"mixer": "mamba", "depth": 5, "attention": {"at": [2, "last"], "feedforward": 3}},
+        }.items()
+    }
+    rest = count["none"] - WIDTH
+    assert count["hybrid"] - rest == 3 * (count["mamba"] - rest) + 2 * (count["attention"] - rest)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"attention": {"at": [3]}, "depth": 2}, "got attention at block 3; expected at most the depth of 2"),
+        ({"attention": {"heads": 3}}, "got width 16; 3 heads expect one divisible by 6"),
+        ({"attention": {"at": []}}, "at least 1 item"),
+    ],
+)
+def test_attention_where_it_cannot_be_is_refused(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Config(width=WIDTH, **fields)
+
+
+def test_a_hybrids_solved_width_suits_the_heads_of_both() -> None:
+    config = Config(mixer="mamba2", attention={"heads": 3}, depth=4, width="auto", parameters=358_796)
+    assert config.label == "mamba2_attention" and config.stride == 24
+    assert resolve_width(config, VOCABULARY, CLASSES).width == 96
