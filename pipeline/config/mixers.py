@@ -290,6 +290,36 @@ class Rwkv7(Mixer):
     gate_rank: int = Field(default=64, ge=1, description="channels that the output gate is computed through")
 
 
+class Mamba(Mixer):
+    """Selective state space: each inner channel is a diagonal linear recurrence whose step size, writing and reading follow the input."""
+
+    implementation: ClassVar[str] = "pipeline.mixers.mamba:Mamba"
+    source: ClassVar[str] = "Gu & Dao 2023"
+
+    name: Literal["mamba"] = "mamba"
+    states: int = Field(default=16, ge=1, description="states of each inner channel")
+    expand: int = Field(default=2, ge=1, description="inner channels, in multiples of the width")
+    kernel: int = Field(default=4, ge=2, description="positions seen by the convolution before the recurrence, the present one with them")
+    rank: int | None = Field(
+        default=None, ge=1, description="channels that the step sizes are computed through; default: a 16th of the width, rounded up"
+    )
+
+
+class Mamba2(Mixer):
+    """Mamba whose step size and decay are one number per head: its state is a matrix, and a chunk of positions is matrix products."""
+
+    implementation: ClassVar[str] = "pipeline.mixers.mamba2:Mamba2"
+    source: ClassVar[str] = "Dao & Gu 2024"
+
+    name: Literal["mamba2"] = "mamba2"
+    heads: int = Field(
+        default=4, ge=1, description="heads, each with its own decay and matrix state; must divide the width into even parts"
+    )
+    states: int = Field(default=64, ge=1, description="states of each inner channel")
+    expand: int = Field(default=2, ge=1, description="inner channels, in multiples of the width")
+    kernel: int = Field(default=4, ge=2, description="positions seen by the convolution before the recurrence, the present one with them")
+
+
 class ShortConvolution(Mixer):
     """Each channel weighs its own last few inputs: the lower reference, which remembers nothing else."""
 

@@ -69,11 +69,15 @@ class TorchKernel:
 
     def backward(self, d_h_BTD: Tensor, h_BTD: Tensor, a_BTD: Tensor, start_BD: Tensor) -> Gradients:
         """The same recurrence on the reversed sequence, each position with the decay of the one after it."""
-        zeros_BD = torch.zeros_like(start_BD)
-        later_BTD = torch.cat([a_BTD[:, 1:], zeros_BD.unsqueeze(1)], 1)
-        g_BTD = self.forward(later_BTD.flip(1), d_h_BTD.flip(1), zeros_BD).flip(1)
-        before_BTD = torch.cat([start_BD.unsqueeze(1), h_BTD[:, :-1]], 1)
-        return g_BTD * before_BTD, g_BTD, a_BTD[:, 0] * g_BTD[:, 0]
+        if a_BTD.device.type == "cpu":
+            g_BTD = loop_back(a_BTD, d_h_BTD)
+        else:
+            later_BTD = torch.cat([a_BTD[:, 1:], torch.zeros_like(a_BTD[:, :1])], 1)
+            g_BTD = doubling(later_BTD.flip(1), d_h_BTD.flip(1), torch.zeros_like(start_BD)).flip(1)
+        d_a_BTD = memory.empty(a_BTD.shape, a_BTD)
+        torch.mul(g_BTD[:, 0], start_BD, out=d_a_BTD[:, 0])
+        torch.mul(g_BTD[:, 1:], h_BTD[:, :-1], out=d_a_BTD[:, 1:])
+        return d_a_BTD, g_BTD, a_BTD[:, 0] * g_BTD[:, 0]
 
 
 def loop(a_BTD: Tensor, u_BTD: Tensor, start_BD: Tensor) -> Tensor:
@@ -83,6 +87,17 @@ def loop(a_BTD: Tensor, u_BTD: Tensor, start_BD: Tensor) -> Tensor:
         torch.addcmul(u_BD, a_BD, before_BD, out=h_BD)
         before_BD = h_BD
     return h_BTD
+
+
+def loop_back(a_BTD: Tensor, d_h_BTD: Tensor) -> Tensor:
+    """g_BTD, one position before the other."""
+    g_BTD = memory.empty(d_h_BTD.shape, d_h_BTD)
+    g_BTD[:, -1] = d_h_BTD[:, -1]
+    later, places = g_BTD[:, -1], zip(a_BTD.unbind(1)[:0:-1], d_h_BTD.unbind(1)[-2::-1], g_BTD.unbind(1)[-2::-1], strict=True)
+    for a_BD, d_h_BD, g_BD in places:
+        torch.addcmul(d_h_BD, a_BD, later, out=g_BD)
+        later = g_BD
+    return g_BTD
 
 
 def doubling(a_BTD: Tensor, u_BTD: Tensor, start_BD: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """C files beside this module, compiled on first use and kept per user; without a compiler there is a reason why not.
 
-A library's name covers its source, the flags, the compiler and this processor's abilities, so that a home folder shared between
-different machines is safe. It is built in a folder of its own and renamed into place: any number of processes may be the first.
+A library's name covers its source and the headers beside it, the flags, the compiler and this processor's abilities, so that a home
+folder shared between different machines is safe. It is built in a folder of its own and renamed into place: any number of processes may be the first.
 """
 
 from __future__ import annotations
@@ -89,7 +89,8 @@ def _load(source: str, definitions: tuple[str, ...]) -> ctypes.CDLL | str:
 
 def _built(source: Path, definitions: tuple[str, ...], rebuild: bool) -> Path:
     compiler, folder = _compiler(), cache_folder()
-    key = {"source": source.read_text(), "compiler": _version(compiler), "processor": _processor(), "flags": [*FLAGS, *TUNED, *definitions]}
+    sources = [path.read_text() for path in (source, *sorted(HERE.glob("*.h")))]
+    key = {"sources": sources, "compiler": _version(compiler), "processor": _processor(), "flags": [*FLAGS, *TUNED, *definitions]}
     target = folder / f"{source.stem}-{digest(key, 20)}.so"
     if rebuild or not target.exists():
         with tempfile.TemporaryDirectory(dir=folder) as scratch:

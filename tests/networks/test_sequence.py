@@ -5,6 +5,7 @@ Letters: B batch, T time, C classes.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -143,6 +144,8 @@ def test_parameters_follow_the_formula(mixer: str, fields: dict[str, Any]) -> No
         "gated_delta_net": 5 * d * d + 2 * heads * d + 2 * heads + d // heads,
         "matrix_lstm": 5 * d * d + 2 * heads * (d + 1) + d // heads,
         "rwkv7": 4 * d * d + 4 * 32 * d + 2 * 64 * d + 13 * d,
+        "mamba": 6 * d * d + 2 * d * 5 + 2 * d * (2 * math.ceil(d / 16) + 32) + 2 * d * (1 + 16 + 1),
+        "mamba2": (2 * d) * d + (2 * d + 2 * 64) * (d + 5) + heads * d + 3 * heads + 2 * d + 2 * d * d,
         "attention": 4 * d * d,
         "short_convolution": 5 * d,
         "none": 0,

@@ -1,0 +1,105 @@
+"""Mamba (Gu & Dao 2023, "Mamba: linear-time sequence modeling with selective state spaces", arXiv 2312.00752).
+
+Letters: B batch, T time, D width, E inner channels (`expand` times D), N states of a channel, R inputs that the convolution still sees;
+s step sizes, a rates, b and c what the state is written and read with.
+
+Recurrent form:
+
+    u_t, z_t = W_in x_t
+    v_t = silu(convolution(u)_t)                              depthwise, over the last few u
+    r_t, b_t, c_t = W_x v_t                                   r of few channels (`rank`)
+    s_t = softplus(W_s r_t + d)
+    h_t = exp(s_t a) * h_{t-1} + s_t v_t b_t                  for each channel of E, with a = -exp(A_log)
+    y_t = W_out (silu(z_t) * (c_t . h_t + D v_t))
+
+Parallel form: the same by `selective_scan`. Parameters have the names, shapes and start of the authors' package mamba-ssm, so that
+weights go from one to the other.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pipeline.config import mixers
+from pipeline.mixers.base import Mixer
+from pipeline.mixers.selective_scan import Operands, selective_scan, selective_step
+from pipeline.mixers.short_convolution import ShortConvolution
+from pipeline.mixers.state import State, where
+
+STEP_SIZES = (0.001, 0.1)
+"""softplus(d) starts between these, evenly in its logarithm."""
+SMALLEST = 1e-4
+"""No step size starts below this."""
+
+
+class Carried(NamedTuple):
+    """The last inner inputs, and h."""
+
+    inputs_BRE: Tensor
+    state_BNE: Tensor
+
+
+class Mamba(Mixer):
+    """State: Carried."""
+
+    def __init__(self, config: mixers.Mamba, width: int) -> None:
+        super().__init__(width)
+        self.inner, self.states = config.expand * width, config.states
+        self.rank = config.rank or math.ceil(width / 16)
+        self.in_proj = nn.Linear(width, 2 * self.inner, bias=False)
+        self.conv1d = ShortConvolution(mixers.ShortConvolution(kernel=config.kernel), self.inner)
+        self.x_proj = nn.Linear(self.inner, self.rank + 2 * self.states, bias=False)
+        self.dt_proj = nn.Linear(self.rank, self.inner)
+        self.A_log = nn.Parameter(torch.arange(1.0, self.states + 1).log().repeat(self.inner, 1))
+        self.D = nn.Parameter(torch.ones(self.inner))
+        self.out_proj = nn.Linear(self.inner, width, bias=False)
+        self._initialise()
+
+    @torch.no_grad()
+    def _initialise(self) -> None:
+        """W_s keeps the variance of its input; d gives the step sizes."""
+        nn.init.uniform_(self.dt_proj.weight, -(self.rank**-0.5), self.rank**-0.5)
+        self.dt_proj.bias.copy_(step_biases(self.inner))
+
+    def initial_state(self, batch: int) -> State:
+        """Zeros."""
+        return Carried(self.conv1d.initial_state(batch), self.D.new_zeros(batch, self.states, self.inner))
+
+    def forward(
+        self, x_BTD: Tensor, state: State | None = None, reset_BT: Tensor | None = None, length_B: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """All positions at once; see `Mixer.forward`."""
+        inputs, state_BNE = (None, None) if state is None else state
+        u_BTE, gate_BTE = self.in_proj(x_BTD).chunk(2, -1)
+        v_BTE, inputs_BRE = self.conv1d(u_BTE, inputs, reset_BT, length_B)
+        y_BTE, state_BNE = selective_scan(self._operands(functional.silu(v_BTE)), state_BNE, reset_BT, length_B)
+        return self.out_proj(functional.silu(gate_BTE) * y_BTE), Carried(inputs_BRE, state_BNE)
+
+    def step(self, x_BD: Tensor, state: State, active_B: Tensor | None = None) -> tuple[Tensor, State]:
+        """One position; see `Mixer.step`."""
+        u_BE, gate_BE = self.in_proj(x_BD).chunk(2, -1)
+        v_BE, inputs_BRE = self.conv1d.step(u_BE, state.inputs_BRE)
+        y_BE, state_BNE = selective_step(self._operands(functional.silu(v_BE)), state.state_BNE)
+        after = Carried(inputs_BRE, state_BNE)
+        return self.out_proj(functional.silu(gate_BE) * y_BE), after if active_B is None else where(active_B, after, state)
+
+    def _operands(self, v: Tensor) -> Operands:
+        """What the scan reads at any number of positions at once."""
+        rank, write, read = self.x_proj(v).split([self.rank, self.states, self.states], -1)
+        return Operands(v, functional.softplus(self.dt_proj(rank)), -self.A_log.t().exp(), write, read, self.D)
+
+    def state_bytes(self, context: int) -> int:
+        """E (R + N) numbers, whatever the context."""
+        return self.inner * (self.conv1d.back + self.states) * self.D.element_size()
+
+
+def step_biases(count: int) -> Tensor:
+    """Start of d: the inverse of softplus at step sizes drawn on the CPU, whatever the device."""
+    smallest, largest = (math.log(size) for size in STEP_SIZES)
+    sizes = torch.empty(count, device="cpu").uniform_(smallest, largest).exp().clamp(min=SMALLEST)
+    return sizes + torch.log(-torch.expm1(-sizes))

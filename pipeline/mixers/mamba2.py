@@ -1,0 +1,113 @@
+"""Mamba-2 (Dao & Gu 2024, "Transformers are SSMs: ... structured state space duality", arXiv 2405.21060).
+
+Letters: B batch, T time, D width, E inner channels (`expand` times D), H heads, P = E / H channels of a head, N states of a channel,
+R inputs that the convolution still sees, S state N x P of a head; s step size and a rate of a head, b and c what all heads write and
+read with.
+
+Recurrent form:
+
+    z_t, u_t, r_t = W_in x_t                                  of E, E + 2 N and H channels
+    v_t, b_t, c_t = silu(convolution(u)_t)                    depthwise, over the last few u
+    s_t = softplus(r_t + d)
+    S_t = exp(s_t a) S_{t-1} + b_t (s_t v_t)^T                for each head, with a = -exp(A_log)
+    y_t = W_out norm(silu(z_t) * (S_t^T c_t + D v_t))         norm over all E channels
+
+Parallel form: the same by `linear_scan` with c as query and b as key, which all heads share: the paper's duality. Parameters have the
+names, shapes and start of the authors' package mamba-ssm, so that weights go from one to the other.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pipeline.config import mixers
+from pipeline.mixers.base import Mixer
+from pipeline.mixers.linear_scan import linear_scan, linear_step
+from pipeline.mixers.mamba import step_biases
+from pipeline.mixers.short_convolution import ShortConvolution
+from pipeline.mixers.state import State, where
+
+EPSILON = 1e-5
+"""Added to variances by the norm."""
+LARGEST_RATE = 16.0
+"""-a starts evenly between one and this."""
+
+
+class Carried(NamedTuple):
+    """The last inputs of the convolution, and S."""
+
+    inputs: Tensor
+    state_BHNP: Tensor
+
+
+class Mamba2(Mixer):
+    """State: Carried."""
+
+    def __init__(self, config: mixers.Mamba2, width: int) -> None:
+        super().__init__(width)
+        assert width % (2 * config.heads) == 0, "the heads divide the width into even parts"
+        self.inner, self.states, self.heads = config.expand * width, config.states, config.heads
+        self.mixed = self.inner + 2 * self.states
+        self.in_proj = nn.Linear(width, self.inner + self.mixed + self.heads, bias=False)
+        self.conv1d = ShortConvolution(mixers.ShortConvolution(kernel=config.kernel), self.mixed)
+        self.dt_bias = nn.Parameter(torch.empty(self.heads))
+        self.A_log = nn.Parameter(torch.empty(self.heads))
+        self.D = nn.Parameter(torch.ones(self.heads))
+        self.norm = nn.RMSNorm(self.inner, eps=EPSILON)
+        self.out_proj = nn.Linear(self.inner, width, bias=False)
+        self._initialise()
+
+    @torch.no_grad()
+    def _initialise(self) -> None:
+        """Drawn on the CPU, whatever the device."""
+        self.dt_bias.copy_(step_biases(self.heads))
+        self.A_log.copy_(torch.empty(self.heads, device="cpu").uniform_(1, LARGEST_RATE).log())
+
+    def initial_state(self, batch: int) -> State:
+        """Zeros."""
+        state_BHNP = self.D.new_zeros(batch, self.heads, self.states, self.inner // self.heads)
+        return Carried(self.conv1d.initial_state(batch), state_BHNP)
+
+    def forward(
+        self, x_BTD: Tensor, state: State | None = None, reset_BT: Tensor | None = None, length_B: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """All positions at once; see `Mixer.forward`."""
+        start: Carried = self.initial_state(len(x_BTD)) if state is None else state
+        gate, u, rate = self._projected(x_BTD)
+        mixed, inputs = self.conv1d(u, start.inputs, reset_BT, length_B)
+        v, terms = self._terms(mixed, rate)
+        y, state_BHNP = linear_scan(*terms, start.state_BHNP, reset_BT, length_B)
+        return self._read(y, v, gate), Carried(inputs, state_BHNP)
+
+    def step(self, x_BD: Tensor, state: State, active_B: Tensor | None = None) -> tuple[Tensor, State]:
+        """One position; see `Mixer.step`."""
+        gate, u, rate = self._projected(x_BD)
+        mixed, inputs = self.conv1d.step(u, state.inputs)
+        v, terms = self._terms(mixed, rate)
+        y, state_BHNP = linear_step(*terms, state.state_BHNP)
+        after = Carried(inputs, state_BHNP)
+        return self._read(y, v, gate), after if active_B is None else where(active_B, after, state)
+
+    def _projected(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """z, u and r."""
+        gate, u, rate = self.in_proj(x).split([self.inner, self.mixed, self.heads], -1)
+        return gate, u, rate
+
+    def _terms(self, mixed: Tensor, rate: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor, Tensor]]:
+        """v by heads, shape (..., H, P); and query, key, value and log decay of `linear_scan`."""
+        v, key, query = functional.silu(mixed).split([self.inner, self.states, self.states], -1)
+        v, size = v.unflatten(-1, (self.heads, -1)), functional.softplus(rate + self.dt_bias).unsqueeze(-1)
+        log_decay = -size * self.A_log.exp().unsqueeze(-1)
+        return v, (query.unsqueeze(-2), key.unsqueeze(-2), v * size, log_decay)
+
+    def _read(self, y: Tensor, v: Tensor, gate: Tensor) -> Tensor:
+        mixed = torch.addcmul(y, v, self.D.unsqueeze(-1)).flatten(-2)
+        return self.out_proj(self.norm(functional.silu(gate) * mixed))
+
+    def state_bytes(self, context: int) -> int:
+        """(E + 2 N) R + E N numbers, whatever the context."""
+        return (self.mixed * self.conv1d.back + self.inner * self.states) * self.D.element_size()
