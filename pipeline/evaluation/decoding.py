@@ -45,14 +45,18 @@ def decode(
     budgets: Sequence[int],
     device: torch.device,
     batch: int,
+    eos: int = EOS,
 ) -> list[Continuation]:
     """What a network in evaluation mode continues each prompt with, in the order of the prompts.
 
     retrievers: one per row, fresh; each is fed every token of its row but the answer, and what it returns is the next input in place of
     the network's own choice. It may go on forcing tokens for as long as it returns any, as an environment does that replies in sentences.
-    traced: whether a trace stands before the answer. budgets: tokens after the prompt at most. batch: rows that run side by side at most.
+    traced: whether a trace stands before the answer, and `eos` between the two. budgets: tokens after the prompt at most.
+    batch: rows that run side by side at most.
     """
-    rows = [_Row(prompt, retriever, budget, not traced) for prompt, retriever, budget in zip(prompts, retrievers, budgets, strict=True)]
+    rows = [
+        _Row(prompt, retriever, budget, not traced, eos) for prompt, retriever, budget in zip(prompts, retrievers, budgets, strict=True)
+    ]
     order = sorted(rows, key=lambda row: len(row.prompt))
     for start in range(0, len(order), batch):
         _run(network, order[start : start + batch], device)
@@ -66,6 +70,7 @@ class _Row:
     budget: int
     answers: bool
     """The next token is the answer."""
+    eos: int
     force: int | None = None
     found: Continuation = field(default_factory=Continuation)
 
@@ -78,7 +83,7 @@ class _Row:
         if self.answers:
             found.answer = token
             return False
-        self.answers = token == EOS
+        self.answers = token == self.eos
         self.force = None if self.retriever is None else self.retriever.feed(token)
         return len(found.tokens) < self.budget
 

@@ -17,7 +17,7 @@ import torch
 from pipeline.evaluation.decoding import Continuation, decode
 from pipeline.storage.loader import Rows
 from pipeline.tasks.base import INJECTED, PROMPT
-from pipeline.tasks.vocabulary import NODES, SEARCH
+from pipeline.tasks.vocabulary import NODES
 
 if TYPE_CHECKING:
     from pipeline.tasks.base import TokenTask
@@ -34,7 +34,7 @@ CORRECT, WRONG, NO_ANSWER = "correct", "wrong", "no answer"
 NAME = -1
 """Any name of the prompt, in a form."""
 Form = tuple[int, ...] | None
-"""A query with all names of its row's prompt alike; None for an END without SEARCH."""
+"""A query with all names of its row's prompt alike; None for one that never began."""
 
 
 class TrueRow(NamedTuple):
@@ -52,13 +52,14 @@ def run_freely(network: Any, task: TokenTask, rows: Rows, device: torch.device) 
     budget = math.ceil(ROOM * longest)
     state = network.state_bytes(int(rows.lengths.max()) - longest + budget)
     batch = max(1, min(MOST_ROWS, STATE_BYTES // max(1, state)))
-    forms = {form for row in _true_rows(rows) for form in _queries(row.prompt, row.after, row.forced)}
+    forms = {form for row in _true_rows(rows) for form in _queries(row.prompt, row.after, row.forced, task.search)}
     found: list[dict[str, Any]] = []
     for start in range(0, len(rows), CHUNK):
         chunk = list(_true_rows(rows, start, start + CHUNK))
         prompts = [row.prompt for row in chunk]
-        written = decode(network, prompts, [*map(task.retriever, prompts)], task.traced, [budget] * len(chunk), device, batch)
-        found += [_judged(one, other, forms) for one, other in zip(written, chunk, strict=True)]
+        retrievers = [task.retriever(prompt) for prompt in prompts]
+        written = decode(network, prompts, retrievers, task.traced, [budget] * len(chunk), device, batch, task.eos)
+        found += [_judged(one, other, forms, task.search) for one, other in zip(written, chunk, strict=True)]
     return {name: pa.array([row[name] for row in found], kind) for name, kind in COLUMNS.items()}
 
 
@@ -81,10 +82,10 @@ def _true_rows(rows: Rows, start: int = 0, stop: int | None = None) -> Iterator[
             yield TrueRow(tokens[:begin], tokens[begin:length].tolist(), np.flatnonzero(roles[begin:length] == INJECTED).tolist())
 
 
-def _judged(found: Continuation, true: TrueRow, forms: set[Form]) -> dict[str, Any]:
+def _judged(found: Continuation, true: TrueRow, forms: set[Form], search: int) -> dict[str, Any]:
     differing = (place for place, (one, other) in enumerate(zip(found.tokens, true.after, strict=False)) if one != other)
     exact = found.tokens == true.after
-    queries = _queries(true.prompt, found.tokens, found.forced)
+    queries = _queries(true.prompt, found.tokens, found.forced, search)
     return {
         "outcome": NO_ANSWER if found.answer is None else CORRECT if found.answer == true.after[-1] else WRONG,
         "exact": exact,
@@ -95,12 +96,12 @@ def _judged(found: Continuation, true: TrueRow, forms: set[Form]) -> dict[str, A
     }
 
 
-def _queries(prompt: np.ndarray, tokens: list[int], forced: Sequence[int]) -> list[Form]:
+def _queries(prompt: np.ndarray, tokens: list[int], forced: Sequence[int], search: int) -> list[Form]:
     """The form of each query, given the places of the tokens that answered them."""
     names = {token for token in prompt.tolist() if token >= NODES}
     found: list[Form] = []
     for last, place in pairwise([-1, *forced]):
         asked = tokens[last + 1 : place - 1]
-        query = asked[asked.index(SEARCH) + 1 :] if SEARCH in asked else None
+        query = asked[asked.index(search) + 1 :] if search in asked else None
         found.append(None if query is None else tuple(NAME if token in names else token for token in query))
     return found

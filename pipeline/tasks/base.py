@@ -16,6 +16,7 @@ from pipeline.config.base import Distribution
 from pipeline.storage.arrow import fixed_lists, from_numpy, lists, texts
 from pipeline.storage.errors import UserError
 from pipeline.storage.keys import Key
+from pipeline.tasks.vocabulary import EOS, SEARCH
 
 if TYPE_CHECKING:
     from pipeline.tasks.retriever import Retriever
@@ -157,13 +158,17 @@ class TokenTask:
     """What each metadata column means, for the dataset's card."""
 
     padding: int = 0
+    eos: int = EOS
+    """The token between a trace and its answer."""
+    search: int = SEARCH
+    """The token with which a query begins."""
 
     def __init__(self, config: Any) -> None:
         self.config = config
 
     @property
     def traced(self) -> bool:
-        """Whether a trace stands before the answer, which is then the token after EOS, and the first after the prompt otherwise."""
+        """Whether a trace stands before the answer, which is then the token after `eos`, and the first after the prompt otherwise."""
         return False
 
     def retriever(self, prompt_T: np.ndarray) -> Retriever | None:
