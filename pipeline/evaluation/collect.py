@@ -131,6 +131,7 @@ def _trained(task: Row, points: list[str]) -> Row:
     found: Row = {}
     for column in points:
         value = task.get(column)
+        value = None if isinstance(value, str) else value  # a family is no number
         bounds = (value.get("uniform") or value.get("log_uniform")) if isinstance(value, dict) else [value, value]
         found |= dict(zip((f"{column}_least_trained", f"{column}_most_trained"), bounds or [None, None], strict=True))
     return found
