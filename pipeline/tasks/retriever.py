@@ -79,7 +79,10 @@ class RegexSearches(Searches):
     def look_up(self, query: Query) -> int | None:
         """The first match in the text."""
         pattern = self.pattern(query)
-        found = re.search(pattern, self.text) if pattern else None
+        try:
+            found = re.search(pattern, self.text) if pattern else None
+        except re.error:  # a query that is spelt as an expression may be none
+            return None
         return token_of(found[found.lastindex]) if found and found.lastindex else None
 
     def write(self, token: int) -> None:

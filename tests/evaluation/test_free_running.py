@@ -10,8 +10,9 @@ import pyarrow as pa
 import pytest
 import torch
 
+from pipeline.config.catalogue import implementation
 from pipeline.config.frozen import read_spec, write_spec
-from pipeline.config.tasks import Copy
+from pipeline.config.tasks import Copy, IsTree
 from pipeline.evaluation import collect as collecting
 from pipeline.evaluation import free_running
 from pipeline.evaluation.collect import collect
@@ -21,6 +22,7 @@ from pipeline.evaluation.statistics import summarise, wilson_interval
 from pipeline.storage.keys import derive_key
 from pipeline.storage.loader import MemoryRows
 from pipeline.storage.tables import read_table, write_table
+from pipeline.tasks.base import INJECTED
 from pipeline.tasks.copy import Copy as CopyTask
 from pipeline.tasks.vocabulary import EOS, FALSE, NODES, SEARCH, SEP, TRUE
 from tests.evaluation.conftest import Tiny
@@ -240,3 +242,37 @@ def test_the_answer_alone_counts_where_there_is_no_trace() -> None:
     table = score_rows(Scripted(lambda tokens: TRUE, VOCABULARY), Untraced(), rows, "chains-test", CPU)
     assert set(answers) == {TRUE, FALSE}
     assert [row["outcome"] == "correct" for row in table.to_pylist()] == [answer == TRUE for answer in answers]
+
+
+class Replay:
+    """Every true token of the rows it knows, but nonsense where a search is answered."""
+
+    def __init__(self, rows: MemoryRows) -> None:
+        whole = rows.gather(np.arange(len(rows)))
+        self.rows = {}
+        for tokens, roles, length in zip(whole.tokens.tolist(), whole.roles, whole.lengths, strict=True):
+            begin = int((roles[:length] != 0).argmax())
+            said = [0 if role == INJECTED else token for token, role in zip(tokens[:length], roles, strict=False)]
+            self.rows[tuple(tokens[:begin])] = (tokens[:length], said)
+        self.shortest = min(map(len, self.rows))
+
+    def __call__(self, tokens: list[int]) -> int:
+        known = (self.rows.get(tuple(tokens[:end])) for end in range(self.shortest, len(tokens) + 1))
+        true, said = next(row for row in known if row)
+        return said[len(tokens)] if tokens == true[: len(tokens)] else 0
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"layout": "cot"}, {"layout": "icr"}, {"layout": "icr_regex"}, {"layout": "icr", "upstream": True}],
+    ids=["direct", "cot", "icr", "icr_regex", "upstream"],
+)
+def test_is_tree_is_solved_by_who_says_every_token_and_searches(fields: dict[str, Any]) -> None:
+    config = IsTree.model_validate({"nodes": 8, **fields})
+    task = implementation(config)(config)
+    rows = MemoryRows.of("is_tree", task.generate(12, derive_key("free", 2)))
+    (point,) = score_points(score_rows(Scripted(Replay(rows), config.classes), task, rows, "is_tree-test", CPU), config.floor)
+    assert (point["accuracy"], point["exact"], point["no_answer"]) == (1, 1, 0)
+    assert point["valid_queries"] == (1 if config.layout.startswith("icr") else None)
+    assert point["memory_bits"] == config.memory_bits
+    assert point["forced_accuracy"] == 1
