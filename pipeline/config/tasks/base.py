@@ -41,6 +41,10 @@ class Task(Component):
     evaluation: ClassVar[type[Evaluation]] = Evaluation
     columns: ClassVar[tuple[str, ...]] = ()
     """Metadata columns of every row: a curriculum can filter on them, an evaluation groups by them."""
+    named: ClassVar[dict[str, tuple[str, ...]]] = {}
+    """Names of the values 0, 1, ... of those metadata columns that are not numbers."""
+    decoded: ClassVar[bool] = False
+    """An evaluation also lets the network run freely: rows end with one answer, and what it answers by itself is its accuracy."""
 
     @model_validator(mode="after")
     def _possible(self) -> Task:
@@ -101,6 +105,11 @@ class Task(Component):
     def floor(self) -> float:
         """Loss per scored position of the best predictor without memory: cross-entropy in nats, or squared error."""
         raise NotImplementedError
+
+    @property
+    def memory_bits(self) -> float | None:
+        """Bits that a network must carry across its longest row to answer every question about it, where that is known."""
+        return None
 
     @property
     def unit(self) -> str:
