@@ -13,7 +13,8 @@ What is asked for: `low` < `high` are two counts the letter could have, k lies i
 `high` times with equal probability, whatever they and k are, so that without the row nothing can be said; of any number of rows made
 at once, half are true. `margin: one`: low is the first part of length - 1 split into `alphabet` parts, every way to do so equally likely, and
 high = low + 1 = k. `margin: any`: both are first parts of splits of length, given that they differ; k is uniform between. The other
-letters share what is left in a way that is uniform too. So all counts of a row vary alike, and hardly anything tells which will be asked for.
+letters share what is left in a way that is uniform too. So all counts of a row vary alike, and the row does not tell which letter will be
+asked for, but that one which is not there is about half as likely.
 
 Memory: with `margin: any` whatever reads the row once and takes two rows with different counts for the same answers one of the questions
 wrong: log2 of the number of possible counts, up to alphabet x log2(length + 1) bits. With `margin: one` the parities of all counts and k are
