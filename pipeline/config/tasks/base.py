@@ -120,7 +120,7 @@ class Task(Component):
 class LengthEvaluation(Evaluation):
     """A task of one size is measured at each of these lengths, known to training or not."""
 
-    lengths: Grid = Field(default=[], description="lengths to measure, in tokens; default: the task's longest")
+    lengths: Grid = Field(default=[], description="values of the task's `length` to measure; default: its longest")
 
     def points(self, task: Any) -> list[Any]:
         """One task of fixed length per length."""

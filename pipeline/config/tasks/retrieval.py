@@ -45,18 +45,20 @@ NAME = "name"
 """The kind of all names, where kinds of tokens are counted."""
 
 
-def memoryless(follows: Mapping[tuple[str, str], float], names: int) -> float:
+def memoryless(follows: Mapping[tuple[str, str], float], names: int, others: Mapping[str, int] | None = None) -> float:
     """Nats per scored position of the best predictor that sees one token at a time.
 
     `follows[one, other]`: how many scored tokens of kind `other` follow one of kind `one` in a typical row. A kind is one special token, or
-    all names (NAME): which of them comes is as good as uniform, whatever the token before.
+    all names (NAME): which of them comes is as good as uniform, whatever the token before. So it is with the kinds in `others`, which have
+    so many tokens.
     """
     before: dict[str, float] = {}
     for (one, _), count in follows.items():
         before[one] = before.get(one, 0) + count
     choice = sum(count * math.log(before[one] / count) for (one, _), count in follows.items() if count)
-    named = sum(count for (_, other), count in follows.items() if other == NAME)
-    return (choice + named * math.log(names)) / sum(before.values())
+    sizes = {NAME: names, **(others or {})}
+    which = sum(count * math.log(sizes.get(other, 1)) for (_, other), count in follows.items())
+    return (choice + which) / sum(before.values())
 
 
 Family = Literal[
