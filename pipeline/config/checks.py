@@ -79,6 +79,8 @@ def check_figures(experiment: ResolvedExperiment, block: Block) -> None:
             missing = [column for column in figure.needs if column not in task.columns]
             if missing:
                 raise written.places[index].error(f"{figure.name} draws the column {missing[0]!r}, which {task.name} does not have")
+            if figure.decoded and not task.decoded:
+                raise written.places[index].error(f"{figure.name} draws free runs; {task.name} is not measured by them")
             if figure.sized and not set(task.columns) & set(type(task).model_fields):
                 message = f"{figure.name} compares sizes of training tasks; {task.name} has no field that is a metadata column"
                 raise written.places[index].error(message)

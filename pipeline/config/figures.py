@@ -19,6 +19,8 @@ class Figure(Component):
     """Metadata columns of the task it draws."""
     sized: ClassVar[bool] = False
     """It compares the sizes of training tasks: at least one metadata column is a field of the task."""
+    decoded: ClassVar[bool] = False
+    """It draws what networks write when they run freely, which evaluations of decoded tasks tell."""
     reading: ClassVar[str] = ""
     """How to read it: its caption in the report, in reStructuredText."""
 
@@ -79,6 +81,49 @@ class AccuracyByPairs(AccuracyBy):
     needs: ClassVar[tuple[str, ...]] = ("pairs",)
 
     name: Literal["accuracy_by_pairs"] = "accuracy_by_pairs"
+
+
+class AccuracyByNodes(AccuracyBy):
+    """Accuracy against the number of nodes of the graph, a line per network with its interval over seeds, a panel per swept layout."""
+
+    reading: ClassVar[str] = (
+        _accuracy_by("nodes", "the number of nodes of the graph")
+        + " Where task.layout is swept, each layout has its panel, that of the shortest rows first."
+    )
+    needs: ClassVar[tuple[str, ...]] = ("nodes",)
+
+    name: Literal["accuracy_by_nodes"] = "accuracy_by_nodes"
+
+
+class AccuracyByFamily(Figure):
+    """Accuracy in each family of questions at the hardest point, a marker per network with its interval, a panel per swept layout."""
+
+    implementation: ClassVar[str] = "pipeline.figures.accuracy_by_family:draw"
+    reading: ClassVar[str] = (
+        "Accuracy on held-out rows in each family of questions, at the largest value of all other metadata. A marker is a network's mean "
+        "over seeds, the line through it the 95 % bootstrap interval of that mean (one seed: none). The dashed line is chance. A network that "
+        "has learned what is asked for is as good in every family; one that holds in the family it was trained on alone has learned a "
+        "property of that family. Where task.layout is swept, each layout has its panel."
+    )
+    needs: ClassVar[tuple[str, ...]] = ("family",)
+
+    name: Literal["accuracy_by_family"] = "accuracy_by_family"
+
+
+class FirstErrors(Figure):
+    """Where the traces of free runs first go wrong, a line per network with its interval over seeds, a panel per swept layout."""
+
+    implementation: ClassVar[str] = "pipeline.figures.first_errors:draw"
+    reading: ClassVar[str] = (
+        "The network writes each trace by itself, at the hardest measured point. A line falls where traces leave the true one for the first "
+        "time: its height is the share of traces that have no mistake so far, and where it ends on the right is the share that is exact to "
+        "the last token. Means over seeds; bands are 95 % bootstrap intervals (one seed: none). A steady fall is a small chance of a mistake "
+        "at every step; a sharp one is something that the network cannot do. After its first mistake a trace may still end in the right "
+        "answer. Where task.layout is swept, each layout that has traces has its panel."
+    )
+    decoded: ClassVar[bool] = True
+
+    name: Literal["first_errors"] = "first_errors"
 
 
 class LearningCurves(Figure):
@@ -192,6 +237,22 @@ class CostQuality(Figure):
     )
 
     name: Literal["cost_quality"] = "cost_quality"
+
+
+class AccuracyByState(Figure):
+    """Accuracy against the bits of state each network carries, swept sizes joined, with the bits that the task holds; a panel per layout."""
+
+    implementation: ClassVar[str] = "pipeline.figures.cost_quality:draw_state"
+    reading: ClassVar[str] = (
+        "Accuracy at the hardest measured point against the bits of state that each network carries there from one token to the next; for "
+        "attention this is its cache of keys and values. Markers are means over seeds, vertical lines their 95 % bootstrap intervals (one "
+        "seed: none); where sizes of the network such as network.width are swept, a line joins them. The upright line, where the task knows "
+        "it, is what a row holds that may be asked for: with fewer bits no network that reads the row once can answer everything, however "
+        "it is trained; with more it may still fail to learn how. The dashed line is chance. Where task.layout is swept, each layout has "
+        "its panel: a network that may search its own row needs to carry less."
+    )
+
+    name: Literal["accuracy_by_state"] = "accuracy_by_state"
 
 
 FIGURES = collect(globals(), Figure, "recurlab.figures")

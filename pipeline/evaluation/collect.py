@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from pipeline.config.frozen import read_spec
+from pipeline.config.tasks import TASKS
 from pipeline.config.tasks.base import NATS
 from pipeline.evaluation.progress import MARKS, milestones
 from pipeline.evaluation.scores import metadata_columns, score_points, score_positions
@@ -43,6 +44,19 @@ SCORES = (
     *((f"{unit}_to_{mark}", pa.int64()) for unit in ("steps", "rows") for mark in MARKS),
     ("solved", pa.bool_()),
 )
+OPTIONAL = (
+    ("memory_bits", pa.float64()),
+    ("accuracy_low", pa.float64()),
+    ("accuracy_high", pa.float64()),
+    ("forced_accuracy", pa.float64()),
+    ("no_answer", pa.float64()),
+    ("exact", pa.float64()),
+    ("first_error", pa.float64()),
+    ("first_errors", pa.list_(pa.int64())),
+    ("queries", pa.int64()),
+    ("valid_queries", pa.float64()),
+)
+"""Scores that only some tasks have, and only their experiments' tables."""
 
 
 class Member(NamedTuple):
@@ -94,7 +108,7 @@ def _read(entry: Row, results: Path) -> Member:
 
 def _results(spec: Row, members: list[Member]) -> pa.Table:
     points = _point_columns(members)
-    assert not {name for name, _ in SCORES} & set(points), "a metadata column has the name of a score"
+    assert not {name for name, _ in SCORES + OPTIONAL} & set(points), "a metadata column has the name of a score"
     trained = [f"{column}_{end}_trained" for column in points for end in ("least", "most")]
     coordinates = {key: _uniform([member.entry["coordinates"].get(key) for member in members]) for key in spec["columns"]}
     rows = []
@@ -102,12 +116,14 @@ def _results(spec: Row, members: list[Member]) -> pa.Table:
         shared = member.identity(spec["name"]) | {key: values[index] for key, values in coordinates.items()}
         unit = member.entry.get("unit", NATS)
         shared |= {"floor": member.entry["floor"], "unit": unit, "chance": member.entry["chance"]}
-        shared |= milestones(member.history) | _trained(member.spec["task"], points)
+        shared |= milestones(member.history) | _trained(member.spec["task"], points, _named(member))
         shared["parameters"] = member.profile.column("parameters")[0].as_py()
         rows += [shared | point for point in score_points(member.evaluation, member.entry["floor"], unit == NATS)]
     fields = [*IDENTITY, *((key, values.type) for key, values in coordinates.items())]
-    fields += [*((column, pa.int64()) for column in points + trained), *SCORES]
-    note = canonical_json({"coordinates": spec["columns"], "points": points})
+    known = {name for row in rows for name in row}
+    fields += [*((column, pa.int64()) for column in points + trained), *SCORES, *(field for field in OPTIONAL if field[0] in known)]
+    named = {column: names for member in members for column, names in _named(member).items()}
+    note = canonical_json({"coordinates": spec["columns"], "points": points, **({"named": named} if named else {})})
     return pa.Table.from_pylist(rows, pa.schema(fields)).replace_schema_metadata({"recurlab": note})
 
 
@@ -126,11 +142,22 @@ def _uniform(values: list[Any]) -> pa.Array:
     return pa.array(values) if kinds else pa.array(values, pa.string())
 
 
-def _trained(task: Row, points: list[str]) -> Row:
-    """The least and most of every metadata column in the run's own training task, where the task has a field of that name."""
+def _named(member: Member) -> dict[str, list[str]]:
+    """The names of the values of those metadata columns of a run's task that are not numbers."""
+    task = TASKS.get(member.spec["task"].get("name"))
+    return {column: list(names) for column, names in getattr(task, "named", {}).items()}
+
+
+def _trained(task: Row, points: list[str], named: dict[str, list[str]]) -> Row:
+    """The least and most of every metadata column in the run's own training task, where the task has a field of that name.
+
+    A name counts as its number; of several names there is neither.
+    """
     found: Row = {}
     for column in points:
         value = task.get(column)
+        if not isinstance(value, int | dict):
+            value = named[column].index(value) if value in named.get(column, []) else None
         bounds = (value.get("uniform") or value.get("log_uniform")) if isinstance(value, dict) else [value, value]
         found |= dict(zip((f"{column}_least_trained", f"{column}_most_trained"), bounds or [None, None], strict=True))
     return found

@@ -15,8 +15,9 @@ from torch import nn
 
 from pipeline.config.catalogue import implementation
 from pipeline.config.frozen import read_spec, revive
+from pipeline.evaluation.free_running import run_freely
 from pipeline.evaluation.model import load_model
-from pipeline.evaluation.scores import FIRST, LAST
+from pipeline.evaluation.scores import FIRST, LAST, OPTIONAL
 from pipeline.learners.answers import Answers, answers
 from pipeline.learners.sampler import Batch, sequential_batches
 from pipeline.networks.build import SIZES
@@ -75,7 +76,16 @@ def score_rows(network: Any, task: TokenTask, rows: Rows, name: str, device: tor
     sizes = {length: network.state_bytes(length) for length in np.unique(table.column("tokens").to_numpy()).tolist()}
     state = pa.array([sizes[length] for length in table.column("tokens").to_pylist()], pa.int64())
     table = table.add_column(table.column_names.index("scored"), "state_bytes", state)
+    for column, values in _optional(network, task, rows, device).items():
+        table = table.append_column(column, values)
     return table.add_column(0, "dataset", pa.array([name] * len(table)))
+
+
+def _optional(network: Any, task: TokenTask, rows: Rows, device: torch.device) -> dict[str, pa.Array]:
+    """The columns that only some tasks have."""
+    free = run_freely(network, task, rows, device) if task.config.decoded else {}
+    bits = task.config.memory_bits
+    return free if bits is None else {**free, "memory_bits": pa.array([bits] * len(rows), pa.float64())}
 
 
 @torch.inference_mode()
@@ -83,7 +93,7 @@ def _score_batch(network: nn.Module, task: TokenTask, batch: Batch, device: torc
     found = answers(network, batch, task.config.tolerance, device, length_B=batch.length_B.to(device))
     scores = task.score(batch.scored_BT.numpy(), *_judged(found, batch.scored_BT.numpy()))
     metadata = {key: pa.array(np.asarray(values, np.int32)) for key, values in batch.columns.items() if key != "row"}
-    assert not set(FIRST + LAST) & set(metadata), "a metadata column has the name of a score"
+    assert not set(FIRST + LAST + OPTIONAL) & set(metadata), "a metadata column has the name of a score"
     row = pa.array(np.asarray(batch.columns["row"], np.int32))
     return pa.table({"row": row, **metadata, "tokens": pa.array(batch.length_B.numpy().astype(np.int32)), **scores})
 

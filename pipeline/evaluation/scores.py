@@ -8,6 +8,19 @@ An evaluation holds a row per example:
     scored, correct     scored positions, and how many of them were answered right
     loss                nats, or squared error where answers are real numbers, summed over the scored positions
     hits                1 or 0 per scored position, in order
+
+and where the task is decoded, what the network did when it ran freely,
+
+    outcome             correct, wrong or no answer: of the answer it came to by itself
+    exact               everything it wrote is what truly follows the prompt
+    first_error         place of its first wrong token, the first after the prompt being 0; null where there is none
+    continuation        tokens that truly follow the prompt
+    queries             searches that it made and were answered, and
+    valid_queries       how many of them have the form of a query in a true trace, whichever names of their prompt they ask for
+
+where all of `scored`, `correct`, `loss` and `hits` are teacher-forced: each next token is judged after the true ones. Where known,
+
+    memory_bits         bits that the longest row of its dataset asks a network to carry
 """
 
 from __future__ import annotations
@@ -18,8 +31,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from pipeline.evaluation.statistics import wilson_interval
+
 FIRST = ("dataset", "row")
 LAST = ("tokens", "state_bytes", "scored", "correct", "loss", "hits")
+FREE = ("outcome", "exact", "first_error", "continuation", "queries", "valid_queries")
+OPTIONAL = (*FREE, "memory_bits")
+BINS = 20
+"""Parts of a continuation in which first errors are counted."""
 
 Point = dict[str, Any]
 """The metadata of a point, then its scores."""
@@ -27,7 +46,7 @@ Point = dict[str, Any]
 
 def metadata_columns(table: pa.Table) -> list[str]:
     """The metadata columns of an evaluation: those that are not scores."""
-    return [name for name in table.column_names if name not in FIRST + LAST]
+    return [name for name in table.column_names if name not in FIRST + LAST + OPTIONAL]
 
 
 def score_points(table: pa.Table, floor: float, nats: bool = True) -> list[Point]:
@@ -36,8 +55,11 @@ def score_points(table: pa.Table, floor: float, nats: bool = True) -> list[Point
     `floor` is the loss of the best predictor without memory, per scored position as `loss` is. Accuracies are shares. `bits` is the
     information recalled per example: what the answers hold less what their cross-entropy leaves, never below zero; None where losses are
     not `nats`. A point without scored positions has no scores (None).
+
+    Of a decoded task `accuracy` is that of the answers that the network came to by itself; see `_free_scores` for what else there is.
     """
-    columns = {name: table.column(name).to_numpy() for name in ("tokens", "state_bytes", "scored", "correct", "loss")}
+    wanted = ("tokens", "state_bytes", "scored", "correct", "loss", *OPTIONAL)
+    columns = {name: table.column(name).to_numpy() for name in wanted if name in table.column_names}
     return [
         metadata | _scores({name: values[chosen] for name, values in columns.items()}, floor, nats) for metadata, chosen in _groups(table)
     ]
@@ -47,7 +69,7 @@ def _scores(columns: dict[str, np.ndarray], floor: float, nats: bool) -> Point:
     rows, scored = len(columns["scored"]), int(columns["scored"].sum(dtype=np.int64))
     total = float(columns["loss"].sum(dtype=np.float64))
     loss = total / scored if scored else None
-    return {
+    found = {
         "rows": rows,
         "scored": scored,
         "tokens": float(columns["tokens"].mean(dtype=np.float64)),
@@ -57,6 +79,33 @@ def _scores(columns: dict[str, np.ndarray], floor: float, nats: bool) -> Point:
         "loss_over_floor": loss / floor if loss is not None and floor > 0 else None,
         "bits": max(0.0, (scored * floor - total) / math.log(2) / rows) if scored and nats else None,
         "state_bytes": int(columns["state_bytes"].max()),
+    }
+    if "memory_bits" in columns:
+        found["memory_bits"] = float(columns["memory_bits"].max())
+    return {**found, **_free_scores(columns), "forced_accuracy": found["accuracy"]} if "outcome" in columns else found
+
+
+def _free_scores(columns: dict[str, np.ndarray]) -> Point:
+    """What free runs came to, as shares of the rows, with the 95 % interval of `accuracy`; and of the searches that they made.
+
+    `first_error` is the median place, counted in tokens, over the rows that went wrong, `first_errors` how many rows went wrong first in
+    each of so many equal parts of their continuation.
+    """
+    outcome, wrong = columns["outcome"], ~columns["exact"].astype(bool)
+    rows, right, queries = len(outcome), int((outcome == "correct").sum()), int(columns["queries"].sum())
+    low, high = wilson_interval(right, rows)
+    first = columns["first_error"][wrong].astype(np.int64)
+    parts = np.minimum(BINS * first // columns["continuation"][wrong], BINS - 1)
+    return {
+        "accuracy": right / rows,
+        "accuracy_low": low,
+        "accuracy_high": high,
+        "no_answer": float(np.mean(outcome == "no answer")),
+        "exact": 1 - float(np.mean(wrong)),
+        "first_error": float(np.median(first)) if len(first) else None,
+        "first_errors": np.bincount(parts, minlength=BINS).tolist(),
+        "queries": queries,
+        "valid_queries": int(columns["valid_queries"].sum()) / queries if queries else None,
     }
 
 

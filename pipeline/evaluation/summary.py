@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from pipeline.evaluation.progress import MARKS
-from pipeline.evaluation.statistics import Summary, summarise
+from pipeline.evaluation.statistics import Summary, summarise, wilson_interval
 
 Row = dict[str, Any]
 NOTHING = "–"
@@ -32,6 +32,16 @@ small { color: #6b7280; font-size: 0.8rem; }
 """.strip()
 
 
+class Name(NamedTuple):
+    """A metadata value that stands for a name."""
+
+    place: int
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class Section(NamedTuple):
     """One table: a heading, how to read it, and cells of text. An interval follows its mean in square brackets."""
 
@@ -44,13 +54,34 @@ class Section(NamedTuple):
 
 
 def summary(results: pa.Table) -> list[Section]:
-    """The tables of an experiment: accuracy at every point, all scores at the hardest point, learning and cost."""
-    points = json.loads(results.schema.metadata[b"recurlab"])["points"]
-    rows = results.to_pylist()
+    """The tables of an experiment: accuracy at every point, all scores at the hardest point, learning and cost.
+
+    Where networks ran freely, the accuracy is that of the answers they came to, and one more table says how.
+    """
+    note = json.loads(results.schema.metadata[b"recurlab"])
+    points, rows = note["points"], _with_names(results.to_pylist(), note.get("named", {}))
     labels = list(dict.fromkeys(row["label"] for row in rows))
     places = sorted({tuple(row[name] for name in points) for row in rows}, key=_missing_last)
     at = {label: {place: _select(rows, points, label, place) for place in places} for label in labels}
-    return [_accuracy(at, points, places, rows), _hardest(at, points, places[-1]), _learning(rows)]
+    last = {label: found[places[-1]] for label, found in at.items()}
+    free = [_free(last, _where(points, places[-1]))] if _decoded(rows) else []
+    return [_accuracy(at, points, places, rows), *free, _hardest(last, _where(points, places[-1])), _learning(rows)]
+
+
+def _with_names(rows: list[Row], named: dict[str, list[str]]) -> list[Row]:
+    """The rows with the names of those metadata values that have one."""
+    return [
+        row | {column: Name(row[column], names[row[column]]) for column, names in named.items() if row.get(column) is not None}
+        for row in rows
+    ]
+
+
+def _decoded(rows: list[Row]) -> bool:
+    return any(row.get("no_answer") is not None for row in rows)
+
+
+def _where(points: list[str], place: tuple[Any, ...]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in zip(points, place, strict=True)) or "the only point"
 
 
 def _missing_last(place: tuple[Any, ...]) -> list[tuple[bool, Any]]:
@@ -69,19 +100,50 @@ def _accuracy(at: dict[str, Any], points: list[str], places: list[tuple[Any, ...
     fixed = [f"{points[index]} {places[0][index]}" for index in range(len(points)) if index not in varying]
     examples = _span([row["rows"] for row in rows], "{:,.0f}")
     note = ["Mean over seeds [95 % bootstrap interval]", *fixed, f"{examples} held-out rows per point and seed"]
-    return Section("Symbol accuracy (%)", "; ".join(note) + ".", ["network", *heads, "seeds"], body, ["chance", *chance, ""])
+    title = "Final answers that are right, running freely (%)" if _decoded(rows) else "Symbol accuracy (%)"
+    return Section(title, "; ".join(note) + ".", ["network", *heads, "seeds"], body, ["chance", *chance, ""])
 
 
-def _hardest(at: dict[str, Any], points: list[str], place: tuple[Any, ...]) -> Section:
-    chosen = {label: found[place] for label, found in at.items()}
-    where = ", ".join(f"{name} {value}" for name, value in zip(points, place, strict=True)) or "the only point"
-    every = [row for rows in chosen.values() for row in rows]
-    units = " or ".join(dict.fromkeys(row["unit"] for row in every))
-    scores = ["symbols (%)", "whole rows (%)", f"loss ({units})", "loss / floor", "bits recalled per row"]
+def _free(chosen: dict[str, list[Row]], where: str) -> Section:
+    header = ["network", "right (%)", "no answer (%)", "exact traces (%)", "first error (token)", "queries that are valid (%)"]
     body = [
         [
             label,
-            _percent(rows, "accuracy"),
+            _pooled(rows),
+            _percent(rows, "no_answer"),
+            _percent(rows, "exact"),
+            _mean(rows, "first_error", "{:.0f}".format),
+            _percent(rows, "valid_queries"),
+            _percent(rows, "forced_accuracy"),
+        ]
+        for label, rows in chosen.items()
+    ]
+    note = (
+        "What a network writes by itself, its likeliest token being its next input. Right: final answers [95 % Wilson interval over the rows "
+        "of all seeds]; the rest is wrong or no answer. Exact: not one token differs from the true trace. First error: the median place, "
+        "counted in tokens after the prompt, of the first that differs, where one does. Teacher-forced: tokens that are right where all "
+        "before them are given. Means over seeds [95 % bootstrap interval]."
+    )
+    return Section(f"Running freely: {where}", note, [*header, "teacher-forced tokens (%)"], body)
+
+
+def _pooled(rows: list[Row]) -> str:
+    """The share of right answers among the rows of all seeds."""
+    known = [row for row in rows if row["no_answer"] is not None]
+    count, right = sum(row["rows"] for row in known), sum(round(row["accuracy"] * row["rows"]) for row in known)
+    low, high = wilson_interval(right, count)
+    return f"{100 * right / count:.1f} [{100 * low:.1f}, {100 * high:.1f}]" if count else NOTHING
+
+
+def _hardest(chosen: dict[str, list[Row]], where: str) -> Section:
+    every = [row for rows in chosen.values() for row in rows]
+    units, free = " or ".join(dict.fromkeys(row["unit"] for row in every)), _decoded(every)
+    accuracies = ["tokens, teacher-forced (%)", "whole rows, teacher-forced (%)"] if free else ["symbols (%)", "whole rows (%)"]
+    scores = [*accuracies, f"loss ({units})", "loss / floor", "bits recalled per row"]
+    body = [
+        [
+            label,
+            _percent(rows, "forced_accuracy" if free else "accuracy"),
             _percent(rows, "sequence_accuracy"),
             _mean(rows, "loss", _significant),
             _mean(rows, "loss_over_floor", _significant),
@@ -90,8 +152,8 @@ def _hardest(at: dict[str, Any], points: list[str], place: tuple[Any, ...]) -> S
         ]
         for label, rows in chosen.items()
     ]
-    whole = [100 * row["chance"] ** (row["scored"] / row["rows"]) for row in every]
-    chance, loss = _span([100 * row["chance"] for row in every]), _span([row["floor"] for row in every], "{:.3f}")
+    whole = [] if free else [100 * row["chance"] ** (row["scored"] / row["rows"]) for row in every]
+    chance, loss = _span([] if free else [100 * row["chance"] for row in every]), _span([row["floor"] for row in every], "{:.3f}")
     bits = "0.0" if any(row["bits"] is not None for row in every) else NOTHING
     floor = ["memoryless floor", chance, _span(whole, "{:.2g}"), loss, "1.00", bits, "0"]
     note = "Mean over seeds [95 % bootstrap interval]. The floor is the best that is possible without memory."

@@ -32,7 +32,8 @@ def draw(experiment: Path, out: Path, figure: AccuracyAtLongest, title: str) -> 
             axis.text(1.02, place, value, transform=axis.get_yaxis_transform(), va="center")
         _chance(axis, sorted(shown["chance"].unique()))
         axis.set_xlim(0, 101)
-        axis.set_xlabel(f"symbol accuracy{f' at {results.hardest_name}' if results.hardest_name else ''} (%)")
+        place = f" at {results.hardest_name}" if results.hardest_name else ""
+        axis.set_xlabel(results.accuracy_name.replace(" (%)", f"{place} (%)"))
         style.save(chart, out, shown)
 
 

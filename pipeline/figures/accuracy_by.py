@@ -14,31 +14,29 @@ from pipeline.figures.style import DASHED, GREY, Tag
 
 BETWEEN = 0.6
 """Room between two panels, one above the other, in heights of a panel."""
-NAMES = {"accuracy": "symbol accuracy (%)", "sequence_accuracy": "rows recalled without a mistake (%)"}
+WIDTHS = (1, 0.62, 0.5)
+"""Width of a panel by how many stand side by side, as a share of a single one's."""
 
 
 def draw(experiment: Path, out: Path, figure: AccuracyBy, title: str) -> None:
     """Draw results.parquet of the folder `experiment` to `out`.svg, .png and .csv.
 
-    One panel, or one per value of the metadata that varies besides the column on the x axis.
+    One panel, or one per layout and value of the metadata that varies besides the column on the x axis.
     """
     (column,) = type(figure).needs
-    results = read_results(experiment).across_runs()
+    results = read_results(experiment).across_runs().across_layouts()
     shown = _shown(results, figure.metric)
-    others = [name for name in results.varying if name != column]
-    panels = list(shown.groupby(others, sort=True)) if others else [((), shown)]
+    panels = _panels(shown, results, column)
     with style.page():
         chart, axes = _canvas(title, results, len(panels))
-        for index, (values, frame) in enumerate(panels):
+        for index, (name, frame) in enumerate(panels):
             axis = axes.flat[index]
             _panel(axis, frame, results, column, last=(index + 1) % axes.shape[1] == 0 or index + 1 == len(panels))
-            if values:
-                named = zip(others, values, strict=True)
-                axis.set_title(", ".join(f"{name} {value}" for name, value in named), loc="left", pad=18)
+            axis.set_title(name, loc="left", pad=22)
         for axis in axes.flat[len(panels) :]:
             axis.set_visible(False)
         for row in axes:
-            row[0].set_ylabel(NAMES[figure.metric])
+            row[0].set_ylabel(results.accuracy_name if figure.metric == "accuracy" else "rows recalled without a mistake (%)")
         style.save(chart, out, shown)
 
 
@@ -47,19 +45,33 @@ def _shown(results: Results, metric: str) -> Frame:
     rows = results.rows.assign(chance=100 * results.rows["chance"])
     if metric == "sequence_accuracy":
         rows["chance"] = 100 * (rows["chance"] / 100) ** (rows["scored"] / rows["rows"])
-    by = ["label", *results.points]
+    by = ["label", *results.layout_key, *results.points]
     shown = over_seeds(rows, by, metric, scale=100).merge(rows.groupby(by, as_index=False)["chance"].mean(), on=by)
     return results.ordered(shown, *results.points)
 
 
+def _panels(shown: Frame, results: Results, column: str) -> list[tuple[str, Frame]]:
+    """What each panel shows, and its name: in ascending order of the metadata besides `column`, side by side the layouts in theirs."""
+    others = [*(name for name in results.varying if name != column), *results.layout_key]
+    if not others:
+        return [("", shown)]
+    place = {layout: index for index, layout in enumerate(results.layouts)}
+    groups = sorted(shown.groupby(others), key=lambda group: [place.get(value, value) for value in group[0]])
+    said = [name.removeprefix("task.") for name in others]
+    return [
+        (", ".join(f"{word} {results.value_name(name, value)}" for word, name, value in zip(said, others, values, strict=True)), frame)
+        for values, frame in groups
+    ]
+
+
 def _canvas(title: str, results: Results, panels: int) -> tuple:
-    columns = min(panels, 2)
+    columns = len(results.layouts) if 1 < len(results.layouts) <= len(WIDTHS) else min(panels, 2)
     rows = math.ceil(panels / columns)
     right = style.margin([*results.looks, "chance 12.5 %"])
     stacked = rows + BETWEEN * (rows - 1)
     height = stacked * style.tall_enough((2.9 if rows == 1 else 2.6 * rows) / stacked, len(results.looks) + 1)
-    size = (style.PLOT_WIDTH * (1 if columns == 1 else 0.62 * columns), height)
-    head, wspace = (0.3, 0) if panels == 1 else (0.5, 0.12 + 0.2 * right)
+    size = (style.PLOT_WIDTH * columns * WIDTHS[columns - 1], height)
+    head, wspace = (0.3, 0) if panels == 1 else (0.5, 0.1 if results.layouts else 0.12 + 0.2 * right)
     return style.canvas(title, size, (rows, columns), right, head=head, wspace=wspace, hspace=BETWEEN, sharey=True)
 
 

@@ -13,6 +13,8 @@ from pipeline.evaluation.statistics import summarise
 from pipeline.figures.style import Look, looks
 from pipeline.storage.tables import read_table
 
+LAYOUT = "task.layout"
+"""Where it is swept, each layout has its panel, and a label is a line in all of them."""
 Frame = Any
 """A pandas.DataFrame; pandas' own annotations cannot tell a column from a frame."""
 
@@ -27,6 +29,13 @@ class Results(NamedTuple):
     """The metadata column along which runs are compared: one that they were trained at several values of, where there is one."""
     looks: dict[str, Look]
     """Every label of the experiment, in its order, and how it is drawn."""
+    named: dict[str, list[str]]
+    """The names of the values of those metadata columns that are not numbers."""
+
+    @property
+    def accuracy_name(self) -> str:
+        """What accuracy counts, with its unit: final answers of free runs, or symbols."""
+        return "right final answers (%)" if "no_answer" in self.rows else "symbol accuracy (%)"
 
     @property
     def runs(self) -> Frame:
@@ -36,16 +45,31 @@ class Results(NamedTuple):
     @property
     def hardest(self) -> Frame:
         """The rows at the last point: the largest value of every metadata column, one after the other."""
+        return self.hardest_but()
+
+    def hardest_but(self, *kept: str) -> Frame:
+        """The rows at the largest value of every metadata column but those `kept`, of which all values stay."""
         rows = self.rows
         for column in self.points:
-            rows = rows[rows[column] == rows[column].max()]
+            if column not in kept:
+                rows = rows[rows[column] == rows[column].max()]
         return rows
 
     @property
     def hardest_name(self) -> str:
         """The last point in words, as far as it says something: `delay 200`."""
-        named = [column for column in self.points if column == "delay" or column in self.varying]
-        return ", ".join(f"{column} {self.hardest[column].iloc[0]:,}" for column in named)
+        return self.name_but()
+
+    def name_but(self, *kept: str) -> str:
+        """The last point in words without the metadata columns `kept`."""
+        said = [column for column in self.points if (column == "delay" or column in self.varying) and column not in kept]
+        return ", ".join(f"{column} {self.value_name(column, self.hardest_but(*kept)[column].iloc[0])}" for column in said)
+
+    def value_name(self, column: str, value: Any) -> str:
+        """A metadata value, or that of a swept key, as text."""
+        if column in self.named:
+            return self.named[column][int(value)].replace("_", " ")
+        return value if isinstance(value, str) else f"{value:,}"
 
     @property
     def varying(self) -> list[str]:
@@ -58,7 +82,7 @@ class Results(NamedTuple):
         Labels stay as they are where the key is not swept, and where different runs of one seed would share a label and all places.
         """
         labels = line_labels(self.runs.to_dict("records"), key, *places)
-        return _results(self.rows.assign(label=self.rows["run"].map(labels)), self.points, self.size)
+        return _results(self.rows.assign(label=self.rows["run"].map(labels)), self.points, self.size, self.named)
 
     def along_size(self) -> Results:
         """The same results under labels without the size that runs were trained at."""
@@ -71,6 +95,37 @@ class Results(NamedTuple):
             if (self.rows.groupby("run")[column].nunique() == 1).all():
                 found = found.along(f"task.{column}", *self.points)
         return found
+
+    def across_layouts(self) -> Results:
+        """The same results under labels without the layout, where every run has a swept one."""
+        if LAYOUT not in self.rows or self.rows[LAYOUT].isna().any():
+            return self
+        return self.along(LAYOUT, LAYOUT, *self.points)
+
+    def across_sizes(self) -> Results:
+        """The same results under labels without the sizes of the network, such as its width, as far as they are swept."""
+        found, keys = self, self.network_sizes
+        for key in keys:
+            found = found.along(key, *keys, *self.layout_key, *self.points)
+        return found
+
+    @property
+    def network_sizes(self) -> list[str]:
+        """The swept keys of the network whose values are numbers."""
+        keys = [key for key in self.rows if key.startswith("network.")]
+        return [key for key in keys if self.rows[key].map(lambda value: type(value) in (int, float)).all()]
+
+    @property
+    def layout_key(self) -> list[str]:
+        """The column of the layout, where labels run across layouts."""
+        return [LAYOUT] if self.layouts else []
+
+    @property
+    def layouts(self) -> list[str]:
+        """The layouts that labels run across, by the length of their rows; none where they do not."""
+        if LAYOUT not in self.rows or (self.rows.groupby("label")[LAYOUT].nunique() < 2).all():
+            return []
+        return self.rows.groupby(LAYOUT)["tokens"].mean().sort_values().index.tolist()
 
     def ordered(self, frame: Frame, *columns: str) -> Frame:
         """The rows of a frame by label, in the order of the experiment, then by further columns."""
@@ -86,13 +141,13 @@ def read_results(experiment: Path) -> Results:
     for key in note["coordinates"]:  # as they were written: pandas would make 100 and a missing value 100.0 and NaN
         rows[key] = pd.Series(table.column(key).to_pylist(), dtype=object)
     known = [column for column in note["points"] if rows[f"{column}_most_trained"].notna().any()]
-    return _results(rows, note["points"], [*trained_sizes(table), *known, ""][0])
+    return _results(rows, note["points"], [*trained_sizes(table), *known, ""][0], note.get("named", {}))
 
 
-def _results(rows: Frame, points: list[str], size: str) -> Results:
+def _results(rows: Frame, points: list[str], size: str, named: dict[str, list[str]]) -> Results:
     labels = list(dict.fromkeys(rows["label"]))
     state = rows.groupby("label")["state_bytes"].max()
-    return Results(rows, points, size, looks(labels, [label for label in labels if state[label] == 0]))
+    return Results(rows, points, size, looks(labels, [label for label in labels if state[label] == 0]), named)
 
 
 def read(experiment: Path, name: str) -> Frame:

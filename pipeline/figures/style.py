@@ -240,7 +240,7 @@ def _outside(box: Sequence[float], panel: np.ndarray) -> float:
 
 def axis_name(column: str) -> str:
     """A metadata column as the name of an axis, with its unit."""
-    units = {"delay": "tokens", "length": "tokens", "symbols": "per row", "pairs": "per row"}
+    units = {"delay": "tokens", "length": "tokens", "symbols": "per row", "pairs": "per row", "nodes": "of the graph"}
     return f"{column} ({units[column]})" if column in units else column
 
 

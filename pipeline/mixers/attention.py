@@ -35,8 +35,8 @@ ROOM = 64
 class Cache(NamedTuple):
     """Keys, already turned, and values; how many slots of each row hold something, and how many anybody has written."""
 
-    keys_BCHE: Tensor
-    values_BCHE: Tensor
+    keys_BHCE: Tensor
+    values_BHCE: Tensor
     length_B: Tensor
     written_B: Tensor
     """Shared by all states that share the slots, while length_B is each state's own: where they differ, another state went on."""
@@ -54,7 +54,7 @@ class Attention(Mixer):
 
     def initial_state(self, batch: int) -> State:
         """An empty cache."""
-        slots = self.out.weight.new_zeros(batch, 0, self.heads, self.channels)
+        slots = self.out.weight.new_zeros(batch, self.heads, 0, self.channels)
         none = torch.zeros(batch, dtype=torch.int64, device=slots.device)
         return Cache(slots, slots, none, none)
 
@@ -67,17 +67,17 @@ class Attention(Mixer):
         added_B = torch.full_like(cache.length_B, steps) if length_B is None else length_B.to(cache.length_B)
         if reset_BT is not None and not bool(reset_BT.any()):
             reset_BT = None
-        fresh = cache.keys_BCHE.shape[1] == 0
+        fresh = cache.keys_BHCE.shape[2] == 0
         start_BT = None if fresh and reset_BT is None else _episode_starts(cache.length_B, steps, reset_BT)
         place_BT = torch.arange(steps, device=x_BTD.device) + cache.length_B.unsqueeze(1)
         q, k, v = self._projected(x_BTD, place_BT if start_BT is None else place_BT - start_BT)
         cache = _appended(cache, k, v, place_BT, added_B)
         if start_BT is None:
-            mixed = _attend(q, k, v, causal=True)
+            mixed = _attend(q, k.transpose(1, 2), v.transpose(1, 2), causal=True)
         else:
-            slot_C = torch.arange(cache.keys_BCHE.shape[1], device=x_BTD.device)
+            slot_C = torch.arange(cache.keys_BHCE.shape[2], device=x_BTD.device)
             mask_BTC = (slot_C <= place_BT.unsqueeze(-1)) & (slot_C >= start_BT.unsqueeze(-1))
-            mixed = _attend(q, cache.keys_BCHE, cache.values_BCHE, mask_BTC)
+            mixed = _attend(q, cache.keys_BHCE, cache.values_BHCE, mask_BTC)
         if reset_BT is not None and start_BT is not None:
             cache = _last_episode(cache, start_BT, added_B)
         return self.out(mixed.flatten(2)), cache
@@ -89,10 +89,9 @@ class Attention(Mixer):
         added_B = torch.ones_like(state.length_B) if active_B is None else active_B.to(state.length_B)
         cache = _appended(state, k, v, place_B1, added_B)
         shortest, longest = (int(end) + 1 for end in torch.aminmax(state.length_B))
-        keys, values = cache.keys_BCHE[:, :longest], cache.values_BCHE[:, :longest]
-        slot_C = torch.arange(longest, device=x_BD.device)
-        mixed = _attend(q, keys, values, None if shortest == longest else (slot_C <= place_B1).unsqueeze(1))
-        return self.out(mixed.flatten(1)), cache
+        keys, values = cache.keys_BHCE[:, :, :longest], cache.values_BHCE[:, :, :longest]
+        later_BC = None if shortest == longest else torch.arange(longest, device=x_BD.device) > place_B1
+        return self.out(_read(q.squeeze(1), keys, values, later_BC).flatten(1)), cache
 
     def _projected(self, x_BTD: Tensor, position_BT: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Turned queries and keys, and values, each of shape (B, T, H, E)."""
@@ -110,11 +109,18 @@ def capacity(length: int) -> int:
     return math.ceil(length / ROOM) * ROOM
 
 
-def _attend(q_BTHE: Tensor, k_BCHE: Tensor, v_BCHE: Tensor, mask_BTC: Tensor | None = None, causal: bool = False) -> Tensor:
+def _attend(q_BTHE: Tensor, k_BHCE: Tensor, v_BHCE: Tensor, mask_BTC: Tensor | None = None, causal: bool = False) -> Tensor:
     """What each query reads, shape (B, T, H, E)."""
     mask = None if mask_BTC is None else mask_BTC.unsqueeze(1)
-    q, k, v = (tensor.transpose(1, 2) for tensor in (q_BTHE, k_BCHE, v_BCHE))
-    return functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal).transpose(1, 2)
+    return functional.scaled_dot_product_attention(q_BTHE.transpose(1, 2), k_BHCE, v_BHCE, attn_mask=mask, is_causal=causal).transpose(1, 2)
+
+
+def _read(q_BHE: Tensor, k_BHCE: Tensor, v_BHCE: Tensor, later_BC: Tensor | None) -> Tensor:
+    """What one query per row reads, shape (B, H, E). Two products: torch's fused kernels work on blocks of queries, of which one is used."""
+    score_BH1C = (q_BHE / math.sqrt(q_BHE.shape[2])).unsqueeze(2) @ k_BHCE.mT
+    if later_BC is not None:
+        score_BH1C = score_BH1C.masked_fill(later_BC[:, None, None], -math.inf)
+    return (score_BH1C.softmax(-1) @ v_BHCE).squeeze(2)
 
 
 def _episode_starts(length_B: Tensor, steps: int, reset_BT: Tensor | None) -> Tensor:
@@ -129,13 +135,13 @@ def _appended(cache: Cache, k_BTHE: Tensor, v_BTHE: Tensor, place_BT: Tensor, ad
     """The cache with new keys and values at their slots; its own slots where nobody else uses them, a copy otherwise."""
     length_B = cache.length_B + added_B
     needed = capacity(int(cache.length_B.max()) + k_BTHE.shape[1])
-    room = needed - cache.keys_BCHE.shape[1]
+    room = needed - cache.keys_BHCE.shape[2]
     if room > 0 or _shared(cache, k_BTHE):
         keys, values = (_with_room(old, new, max(room, 0), place_BT) for old, new in zip(cache[:2], (k_BTHE, v_BTHE), strict=True))
         return Cache(keys, values, length_B, length_B.clone())
     row_B1 = torch.arange(len(length_B), device=length_B.device).unsqueeze(1)
-    cache.keys_BCHE[row_B1, place_BT] = k_BTHE
-    cache.values_BCHE[row_B1, place_BT] = v_BTHE
+    cache.keys_BHCE.transpose(1, 2)[row_B1, place_BT] = k_BTHE
+    cache.values_BHCE.transpose(1, 2)[row_B1, place_BT] = v_BTHE
     cache.written_B.add_(added_B)
     return cache._replace(length_B=length_B)
 
@@ -145,17 +151,18 @@ def _shared(cache: Cache, new: Tensor) -> bool:
 
     Nor can tensors of inference mode be written to outside of it.
     """
-    keys = cache.keys_BCHE
+    keys = cache.keys_BHCE
     differentiable = keys.requires_grad or (torch.is_grad_enabled() and new.requires_grad)
     frozen = keys.is_inference() and not torch.is_inference_mode_enabled()
     return differentiable or frozen or not torch.equal(cache.length_B, cache.written_B)
 
 
-def _with_room(old_BCHE: Tensor, new_BTHE: Tensor, room: int, place_BT: Tensor) -> Tensor:
-    if old_BCHE.shape[1] == 0:
-        return functional.pad(new_BTHE, (0, 0, 0, 0, 0, room - new_BTHE.shape[1]))
-    larger = functional.pad(old_BCHE, (0, 0, 0, 0, 0, room))
-    return larger.scatter(1, place_BT[..., None, None].expand_as(new_BTHE), new_BTHE)
+def _with_room(old_BHCE: Tensor, new_BTHE: Tensor, room: int, place_BT: Tensor) -> Tensor:
+    new_BHTE = new_BTHE.transpose(1, 2)
+    if old_BHCE.shape[2] == 0:
+        return functional.pad(new_BHTE, (0, 0, 0, room - new_BHTE.shape[2]))
+    larger = functional.pad(old_BHCE, (0, 0, 0, room))
+    return larger.scatter(2, place_BT[:, None, :, None].expand_as(new_BHTE), new_BHTE)
 
 
 def _last_episode(cache: Cache, start_BT: Tensor, added_B: Tensor) -> Cache:
@@ -164,6 +171,6 @@ def _last_episode(cache: Cache, start_BT: Tensor, added_B: Tensor) -> Cache:
     begin_B = start_BT.gather(1, last_B.unsqueeze(1)).squeeze(1).masked_fill(added_B == 0, 0)
     length_B = cache.length_B - begin_B
     slots = torch.arange(capacity(int(length_B.max())), device=length_B.device)
-    index = (slots + begin_B.unsqueeze(1)).clamp(max=cache.keys_BCHE.shape[1] - 1)[..., None, None]
-    keys, values = (old.gather(1, index.expand(-1, -1, *old.shape[2:])) for old in cache[:2])
+    index = (slots + begin_B.unsqueeze(1)).clamp(max=cache.keys_BHCE.shape[2] - 1)[:, None, :, None]
+    keys, values = (old.gather(2, index.expand(-1, old.shape[1], -1, old.shape[3])) for old in cache[:2])
     return Cache(keys, values, length_B, length_B.clone())

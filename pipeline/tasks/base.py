@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import count
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,10 @@ from pipeline.config.base import Distribution
 from pipeline.storage.arrow import fixed_lists, from_numpy, lists, texts
 from pipeline.storage.errors import UserError
 from pipeline.storage.keys import Key
+from pipeline.tasks.vocabulary import EOS, SEARCH
+
+if TYPE_CHECKING:
+    from pipeline.tasks.retriever import Retriever
 
 Split = Literal["train", "validation", "test"]
 
@@ -154,9 +158,22 @@ class TokenTask:
     """What each metadata column means, for the dataset's card."""
 
     padding: int = 0
+    eos: int = EOS
+    """The token between a trace and its answer."""
+    search: int = SEARCH
+    """The token with which a query begins."""
 
     def __init__(self, config: Any) -> None:
         self.config = config
+
+    @property
+    def traced(self) -> bool:
+        """Whether a trace stands before the answer, which is then the token after `eos`, and the first after the prompt otherwise."""
+        return False
+
+    def retriever(self, prompt_T: np.ndarray) -> Retriever | None:
+        """What answers the searches of the row with this prompt; None where rows have none."""
+        return None
 
     def generate(self, rows: int, key: Key, level: int | None = None, column: str | None = None, split: Split = "train") -> pa.RecordBatch:
         """Make rows; a pure function of its arguments.

@@ -64,7 +64,7 @@ class PairDrawing:
 
     def _pairs(self, rng: np.random.Generator, pairs_B: np.ndarray) -> Pairs:
         key_BNK = self._keys(rng, pairs_B)
-        value_BM = _different(rng, len(pairs_B), self.pairs, self.first_value, self.config.words)
+        value_BM = different(rng, len(pairs_B), self.pairs, self.first_value, self.config.words)
         changed_B = self.changed(pairs_B)
         place_BM = _shuffled(rng, pairs_B + changed_B, self.pairs)
         number_N = np.arange(self.keys)
@@ -84,16 +84,16 @@ class PairDrawing:
         many keys as every other, or in one more: at least two where there are 4 keys, or 6 and more.
         """
         if not self.config.compositional:
-            return _different(rng, len(pairs_B), self.keys, 1, self.first_value)[:, :, None]
+            return different(rng, len(pairs_B), self.keys, 1, self.first_value)[:, :, None]
         widest = grid_side(self.keys)
-        word_BG = _different(rng, len(pairs_B), 2 * widest, 1, self.first_value)
+        word_BG = different(rng, len(pairs_B), 2 * widest, 1, self.first_value)
         side_B1 = np.array([0, *map(grid_side, range(1, self.keys + 1))])[pairs_B][:, None]
         diagonal_BN, row_BN = np.divmod(np.arange(self.keys), side_B1)
         column_BN = (row_BN + diagonal_BN) % side_B1
         return np.stack([np.take_along_axis(word_BG, place_BN, axis=1) for place_BN in (row_BN, widest + column_BN)], axis=2)
 
 
-def _different(rng: np.random.Generator, rows: int, count: int, low: int, high: int) -> np.ndarray:
+def different(rng: np.random.Generator, rows: int, count: int, low: int, high: int) -> np.ndarray:
     """In each row `count` different numbers of low..high-1, in random order.
 
     Repetitions are drawn again until there are none. Since this treats all numbers alike, every choice is equally likely; where it would

@@ -81,7 +81,8 @@ def test_a_union_of_one_asks_for_a_name_too() -> None:
 def test_every_page_of_tasks_is_collected() -> None:
     pages = [import_module(f"{tasks.__name__}.{page.name}") for page in iter_modules(tasks.__path__)]
     written = {item for page in pages for item in vars(page).values() if isinstance(item, type) and issubclass(item, tasks.Task)}
-    assert written - {tasks.Task} == {item for item in TASKS.values() if item.__module__.startswith(f"{tasks.__name__}.")}
+    written = {item for item in written if isinstance(item.model_fields["name"].default, str)}
+    assert written == {item for item in TASKS.values() if item.__module__.startswith(f"{tasks.__name__}.")}
 
 
 @pytest.mark.parametrize("kind", KINDS)

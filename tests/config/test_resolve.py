@@ -309,6 +309,11 @@ def test_a_figure_needs_its_column(monkeypatch: pytest.MonkeyPatch) -> None:
     assert said == (f"c.yaml:{NEXT + 2}: experiments.a.figures[1]: accuracy_by_delay draws the column 'delay', which copy does not have")
 
 
+def test_a_figure_of_free_runs_needs_a_task_that_is_measured_by_them() -> None:
+    said = fails(HEAD + "    figures: [first_errors]\n")
+    assert said == f"c.yaml:{NEXT}: experiments.a.figures[0]: first_errors draws free runs; copy is not measured by them"
+
+
 def test_a_figure_of_sizes_needs_a_task_that_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
     from pipeline.config.tasks import Copy
 

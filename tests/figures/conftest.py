@@ -20,6 +20,7 @@ from pipeline.config.frozen import write_spec
 from pipeline.evaluation.collect import collect
 from pipeline.figures import style
 from pipeline.storage.tables import read_table, write_table
+from tests.figures.graphs import COLUMNS, make_graphs
 
 ALPHABET = 8
 SKILL = {"lstm": 0.99, "gru": 0.95, "lru": 0.6, "attention": 0.999, "none": 0.0}
@@ -41,8 +42,20 @@ CASES: dict[str, dict[str, Any]] = {
     "one_network": {"labels": ["gru"], "swept": (), "sizes": SIZES, "delays": [10], "trained": 10, "rows": 6},
     "widths": {"columns": ("length", "pairs"), "labels": ["attention", "gru", "lstm", "none"], "widths": WIDTHS, "delays": [64, 128, 256]},
     "lengths": {"columns": ("length",), "labels": ["gru", "lru"], "delays": [40, 80, 160, 320], "trained": 40},
+    "graphs": {"columns": COLUMNS, "make": make_graphs},
+    "families": {"columns": COLUMNS, "make": make_graphs, "families": range(9), "nodes": [16, 64]},
+    "capacities": {
+        "columns": COLUMNS,
+        "make": make_graphs,
+        "labels": ["lstm", "mamba", "none"],
+        "widths": WIDTHS,
+        "layouts": ["direct", "icr"],
+    },
+    "one_graph": {"columns": COLUMNS, "make": make_graphs, "labels": ["lstm"], "layouts": ["cot"], "seeds": [0], "nodes": [16]},
 }
-MANY_PANELS = [("accuracy_by_symbols", "many_delays"), ("recall_positions", "unsolved")]
+MANY_PANELS = [("accuracy_by_symbols", "many_delays"), ("recall_positions", "unsolved"), ("accuracy_by_nodes", "families")]
+OF_FREE_RUNS = ("accuracy_by_nodes", "accuracy_by_family", "accuracy_by_state", "first_errors")
+ALSO = {"accuracy_by_state": ["widths", "memoryless"], "accuracy_at_longest": ["graphs"], "cost_quality": ["graphs"]}
 Folder = Callable[[str], Path]
 STATE = {"lstm": 512, "gru": 256, "lru": 512, "none": 0}
 
@@ -148,9 +161,15 @@ def _profile(path: Path, label: str) -> None:
 
 
 def cases_of(figure: str) -> list[str]:
-    """The experiments whose task has the columns that a figure draws, less those of twenty panels and more."""
+    """The experiments whose task has the columns that a figure draws, less those of twenty panels and more.
+
+    Those of free runs are for the figures that show something about them, and one for what is drawn of all tasks.
+    """
     needs = set(getattr(FIGURES[figure], "needs", ()))
-    fit = [case for case, made in CASES.items() if needs <= set(made.get("columns", ("delay", "symbols")))]
+    free = [case for case, made in CASES.items() if "make" in made]
+    wanted = free if figure in OF_FREE_RUNS else [case for case in CASES if case not in free]
+    wanted = wanted + ALSO.get(figure, [])
+    fit = [case for case in wanted if needs <= set(CASES[case].get("columns", ("delay", "symbols")))]
     return [case for case in fit if (figure, case) not in MANY_PANELS]
 
 
@@ -161,7 +180,8 @@ def experiments(tmp_path_factory: pytest.TempPathFactory) -> Folder:
 
     def folder(case: str) -> Path:
         if case not in made:
-            made[case] = make_experiment(tmp_path_factory.mktemp(case) / "results", **CASES[case])
+            options = dict(CASES[case])
+            made[case] = options.pop("make", make_experiment)(tmp_path_factory.mktemp(case) / "results", **options)
         return made[case]
 
     return folder

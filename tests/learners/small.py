@@ -22,6 +22,7 @@ SIZES = {
     "length": {"uniform": [8, 12]},
     "pairs": {"uniform": [1, 2]},
     "words": 12,
+    "nodes": {"uniform": [6, 8]},
 }
 """Values for fields that many tasks have; a task takes those it knows."""
 

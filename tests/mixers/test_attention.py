@@ -81,12 +81,12 @@ def test_capacity(length: int, slots: int) -> None:
 def test_steps_write_in_place_until_the_room_is_used_up() -> None:
     mixer = attention()
     _, cache = mixer(sequence(2, 10))
-    slots = cache.keys_BCHE.data_ptr()
+    slots = cache.keys_BHCE.data_ptr()
     for _ in range(ROOM - 10):
         _, cache = mixer.step(sequence(2, 1)[:, 0], cache)
-        assert cache.keys_BCHE.data_ptr() == slots
+        assert cache.keys_BHCE.data_ptr() == slots
     _, cache = mixer.step(sequence(2, 1)[:, 0], cache)
-    assert cache.keys_BCHE.data_ptr() != slots and cache.keys_BCHE.shape[1] == 2 * ROOM
+    assert cache.keys_BHCE.data_ptr() != slots and cache.keys_BHCE.shape[2] == 2 * ROOM
 
 
 @torch.no_grad()
@@ -96,8 +96,8 @@ def test_a_second_continuation_of_a_state_copies() -> None:
     x_BD, other_BD = sequence(2, 1)[:1, 0], sequence(2, 1)[1:, 0]
     _, first = mixer.step(x_BD, cache)
     _, second = mixer.step(other_BD, cache)
-    assert first.keys_BCHE.data_ptr() == cache.keys_BCHE.data_ptr() != second.keys_BCHE.data_ptr()
-    assert not torch.equal(first.keys_BCHE[:, 10], second.keys_BCHE[:, 10])
+    assert first.keys_BHCE.data_ptr() == cache.keys_BHCE.data_ptr() != second.keys_BHCE.data_ptr()
+    assert not torch.equal(first.keys_BHCE[:, :, 10], second.keys_BHCE[:, :, 10])
 
 
 def test_a_cache_that_a_gradient_needs_is_left_alone() -> None:
@@ -105,7 +105,7 @@ def test_a_cache_that_a_gradient_needs_is_left_alone() -> None:
     y_BTD, cache = mixer(x_BTD, mixer.initial_state(2), torch.zeros(2, ROOM - 1, dtype=torch.bool))
     with torch.no_grad():
         steps_of(mixer, sequence(2, 1), cache)
-    (y_BTD.sum() + cache.keys_BCHE.square().sum()).backward()
+    (y_BTD.sum() + cache.keys_BHCE.square().sum()).backward()
 
 
 def test_a_cache_of_inference_mode_can_be_continued_outside() -> None:
@@ -121,7 +121,7 @@ def test_a_reset_frees_what_will_not_be_read_again() -> None:
     mixer, reset_BT = attention(), torch.zeros(2, 200, dtype=torch.bool)
     reset_BT[:, 190] = True
     _, cache = mixer(sequence(2, 200), None, reset_BT)
-    assert cache.keys_BCHE.shape[1] == ROOM and cache.length_B.tolist() == [10, 10]
+    assert cache.keys_BHCE.shape[2] == ROOM and cache.length_B.tolist() == [10, 10]
     assert state.nbytes(cache) == 2 * mixer.state_bytes(10)
 
 

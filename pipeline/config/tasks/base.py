@@ -41,6 +41,10 @@ class Task(Component):
     evaluation: ClassVar[type[Evaluation]] = Evaluation
     columns: ClassVar[tuple[str, ...]] = ()
     """Metadata columns of every row: a curriculum can filter on them, an evaluation groups by them."""
+    named: ClassVar[dict[str, tuple[str, ...]]] = {}
+    """Names of the values 0, 1, ... of those metadata columns that are not numbers."""
+    decoded: ClassVar[bool] = False
+    """An evaluation also lets the network run freely: rows end with one answer, and what it answers by itself is its accuracy."""
 
     @model_validator(mode="after")
     def _possible(self) -> Task:
@@ -103,6 +107,11 @@ class Task(Component):
         raise NotImplementedError
 
     @property
+    def memory_bits(self) -> float | None:
+        """Bits that a network must carry across its longest row to answer every question about it, where that is known."""
+        return None
+
+    @property
     def unit(self) -> str:
         """What losses are measured in."""
         return NATS if self.tolerance is None else "squared error"
@@ -111,7 +120,7 @@ class Task(Component):
 class LengthEvaluation(Evaluation):
     """A task of one size is measured at each of these lengths, known to training or not."""
 
-    lengths: Grid = Field(default=[], description="lengths to measure, in tokens; default: the task's longest")
+    lengths: Grid = Field(default=[], description="values of the task's `length` to measure; default: its longest")
 
     def points(self, task: Any) -> list[Any]:
         """One task of fixed length per length."""

@@ -1,0 +1,318 @@
+"""IsTree: the edges of a graph in random order, and the question whether it is a tree.
+
+Nodes have random names out of `names`. The first node of the first edge is the root, where traces begin. A graph of four nodes, which is
+smaller than any that is drawn, in layout direct, with `idle: 2`, and in layout cot, where the walk from node to node stands before EOS:
+
+    BOS 3 - 7 5 - 3 5 - 9 SEP TRUE
+    BOS 3 - 7 5 - 3 5 - 9 SEP IDLE IDLE TRUE
+    BOS 3 - 7 5 - 3 5 - 9 SEP 3 7 3 5 9 5 3 EOS TRUE
+
+In layout icr every step of the walk is searched for. S is SEARCH, E is END, F is FAIL; what stands behind E is put in, not predicted:
+
+    BOS 3 - 7 5 - 3 5 - 9 SEP  3 ~ ROOT               the record of the root, so that it counts as visited
+    3  S 3 ~ E ROOT  S 3 - E 7  S 7 ~ E F  7 ~ 3      at 3, father: ROOT; first edge: to 7; 7 has no father, so it is new: 7 from 3
+    7  S 7 ~ E 3  S 7 - E 3  S 7 - 3 E F              at 7, father: 3; first edge: to 3, the father; next edge: none, so back
+    3  S 3 ~ E ROOT  S 3 - 7 E 5  S 5 ~ E F  5 ~ 3    at 3 again; next edge after 7: to 5, ...
+    ... EOS TRUE
+
+Layout icr_regex spells `S 3 - E` as `S 3 - any | any - 3 E`. A walk that comes upon a visited node that is not the father ends there. The
+trace of a tree of n nodes has 2n - 1 tokens in cot and 37n - 23 in icr.
+
+With `upstream` the tokens have the numbers of the public code, SEP and EOS being one; names are 0..n-1, 0 is the root and has no record, and
+the larger end of an edge comes first: rows of trees have 3n, 5n and 40n - 25 tokens. A cycle that closes at the root then looks, to its
+search, like a new node.
+
+Source: Wen, Dang & Lyu 2024. Shapes: B rows, N nodes of the largest graph, E edges of the largest, T tokens of the longest prompt, S tokens
+of all rows end to end.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.config.base import largest, smallest
+from pipeline.config.tasks import IsTree as Config
+from pipeline.config.tasks.retrieval import FAMILIES
+from pipeline.storage.keys import Key, generator
+from pipeline.tasks.base import ANSWER, ENOUGH, PROMPT, TARGET, Ragged, Split, TokenTask, draw, hash_weights, in_split, rows_of
+from pipeline.tasks.graph_searches import GraphSearches, Renumbered, SpelledPattern
+from pipeline.tasks.graphs import Graphs, connected, draw_graphs, words
+from pipeline.tasks.pairs import different
+from pipeline.tasks.retriever import RegexSearches, Retriever
+from pipeline.tasks.vocabulary import BOS, EDGE, EOS, FAIL, FALSE, IDLE, NODES, PAD, REC, ROOT, SEARCH, SEP, TRUE
+from pipeline.tasks.walks import Template, walk
+
+CELLS = 1 << 16
+"""Nodes of all graphs that are drawn at once."""
+
+COPIES = 4
+"""Times that a graph of another split is drawn again at once."""
+
+APART = 8
+"""Nodes from which on every family has more than ENOUGH different graphs with each answer, whatever their names."""
+
+UPSTREAM = (4, 11, 5, 5, 6, 7, 3, 15, 12, 13, 14, 1, 10, 0, 2, 8)
+"""The public code's numbers of our special tokens; 1, 0, 2 and 8, of ROOT and what follows IDLE, never occur."""
+
+ALL_ONES = np.iinfo(np.uint64).max
+BITS = 11
+"""Of a node's number."""
+
+
+class Drawn(NamedTuple):
+    """Graphs, the names of their nodes, and the answers."""
+
+    one_BE: np.ndarray
+    other_BE: np.ndarray
+    edges_B: np.ndarray
+    name_BN: np.ndarray
+    answer_B: np.ndarray
+
+
+class Rows(NamedTuple):
+    """Some finished rows, end to end."""
+
+    tokens_S: np.ndarray
+    length_B: np.ndarray
+    layouts: list[bytes]
+    layout_B: np.ndarray
+
+
+class IsTree(TokenTask):
+    """Generator of the rows, and what answers their searches."""
+
+    meanings: ClassVar[dict[str, str]] = {
+        "nodes": "nodes of the graph",
+        "family": "what the graph is drawn from: " + ", ".join(f"{place} {family}" for place, family in enumerate(FAMILIES)),
+    }
+
+    config: Config
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.width = largest(config.nodes)
+        self.number_V = np.array([*UPSTREAM, *range(NODES, NODES + config.names)], np.uint16) if config.upstream else None
+        self.padding, self.eos, self.search = (UPSTREAM[token] if config.upstream else token for token in (PAD, EOS, SEARCH))
+        self.weight_V = hash_weights(config.names)
+        self.template = Template(config.layout, config.names) if config.layout.startswith("icr") else None
+
+    @property
+    def traced(self) -> bool:
+        """Whether the walk stands before the answer."""
+        return self.config.layout != "direct"
+
+    def retriever(self, prompt_T: np.ndarray) -> Retriever | None:
+        """What answers the searches of a row with this prompt."""
+        if self.config.layout == "icr_regex":
+            return RegexSearches(prompt_T, SpelledPattern(self.config.names))
+        if self.config.layout != "icr":
+            return None
+        searches = GraphSearches(prompt_T)
+        return searches if self.number_V is None else Renumbered(searches, self.number_V)
+
+    def generate(self, rows: int, key: Key, level: int | None = None, column: str | None = None, split: Split = "train") -> pa.RecordBatch:
+        """Make rows; a pure function of its arguments. Half of them are trees, or one more.
+
+        `level` is an upper bound on `column` (nodes, the default, or family). Raises UserError where no row lies under the bound.
+        """
+        rng, bounds = generator(key), {column or "nodes": level}
+        nodes_B = draw("is_tree", "nodes", self.config.nodes, rows, rng, bounds.get("nodes"))
+        family_B = draw("is_tree", "family", FAMILIES.index(self.config.family), rows, rng, bounds.get("family"))
+        tree_B = rng.permutation(rows) % 2 == 0
+        step = max(1, CELLS // self.width)
+        blocks = [slice(at, at + step) for at in range(0, rows, step)]
+        parts = [self._rows(rng, nodes_B[block], tree_B[block], split) for block in blocks]
+        first_layout = np.cumsum([0, *(len(part.layouts) for part in parts)])
+        fixed = self.config.layout == "direct" and isinstance(self.config.nodes, int) and self.config.family != "upstream_random"
+        return rows_of(
+            tokens=Ragged(np.concatenate([np.empty(0, np.uint16), *(part.tokens_S for part in parts)]), _joined("length_B", parts), fixed),
+            layouts=[layout for part in parts for layout in part.layouts],
+            layout_B=_joined(
+                "layout_B", [part._replace(layout_B=part.layout_B + at) for part, at in zip(parts, first_layout, strict=False)]
+            ),
+            columns={"nodes": nodes_B, "family": family_B},
+            padding=self.padding,
+        )
+
+    def overlap(self) -> str:
+        """Which rows are too few to be kept apart between the splits."""
+        if self._apart(smallest(self.config.nodes)):
+            return "No graph is in two splits: a hash of its set of edges, as named, decides."
+        return (
+            f"No graph is in two splits, except those of fewer than {APART} nodes: with so few names there are not {ENOUGH} of each kind."
+        )
+
+    def _apart(self, nodes: int) -> bool:
+        """Whether graphs of so many nodes are enough to be shared out."""
+        names = nodes if self.config.upstream else self.config.names
+        return nodes >= APART or math.comb(names, nodes) >= ENOUGH
+
+    def _drawn(self, rng: np.random.Generator, nodes_B: np.ndarray, tree_B: np.ndarray, split: Split) -> Drawn:
+        """Graphs that belong to `split`: those that do not are drawn again until they do."""
+        apart_B = np.array([self._apart(nodes) for nodes in range(self.width + 1)])[nodes_B]
+        drawn, hash_B = self._draw(rng, nodes_B, tree_B)
+        open_B = np.flatnonzero(apart_B & ~in_split(hash_B, split))
+        while len(open_B):
+            again_S = np.tile(open_B, COPIES)
+            fresh, hash_S = self._draw(rng, nodes_B[again_S], tree_B[again_S])
+            right_S = np.flatnonzero(in_split(hash_S, split))
+            done_B, first_B = np.unique(again_S[right_S], return_index=True)
+            for part, values in zip(drawn, fresh, strict=True):
+                part[done_B] = values[right_S[first_B]]
+            open_B = np.setdiff1d(open_B, done_B, assume_unique=True)
+        return drawn
+
+    def _draw(self, rng: np.random.Generator, nodes_B: np.ndarray, tree_B: np.ndarray) -> tuple[Drawn, np.ndarray]:
+        """Graphs with names, and the hash of each one's set of edges: the sum of the products of their ends' weights."""
+        family = self.config.family
+        graphs = draw_graphs(family, self.config.far, rng, nodes_B, tree_B, self.width)
+        name_BN = self._names(rng, nodes_B)
+        tree_B = tree_B & (family not in ("unicyclic", "forest"))
+        answer_B = connected(graphs, nodes_B, self.width) if family == "upstream_random" else tree_B
+        weight = self.weight_V[name_BN].reshape(-1)
+        at_B1 = (np.arange(len(nodes_B)) * self.width)[:, None]
+        one_BE, other_BE, beyond_BE = weight[at_B1 + graphs.one_BE], weight[at_B1 + graphs.other_BE], graphs.beyond_BE
+        if beyond_BE is not None:
+            one_BE[beyond_BE] = 0
+        return Drawn(*graphs, name_BN, answer_B), np.einsum("be,be->b", one_BE, other_BE)
+
+    def _names(self, rng: np.random.Generator, nodes_B: np.ndarray) -> np.ndarray:
+        """A different name for every node of a graph, every choice equally likely."""
+        rows, names = len(nodes_B), self.width if self.config.upstream else self.config.names
+        if names > 8 * self.width:
+            return different(rng, rows, self.width, 0, names)
+        key_BV, low_BV, high_BV = keys(rows, names)
+        low_BV[:], high_BV[:] = np.arange(names), words(rng, rows, names)
+        if self.config.upstream:
+            key_BV[np.arange(names) >= nodes_B[:, None]] |= ALL_ONES << np.uint64(32)
+        key_BV.sort(axis=1)
+        return low_BV[:, : self.width].astype(np.uint16)
+
+    def _rows(self, rng: np.random.Generator, nodes_B: np.ndarray, tree_B: np.ndarray, split: Split) -> Rows:
+        drawn = self._drawn(rng, nodes_B, tree_B, split)
+        rows = len(nodes_B)
+        graphs = _in_order(rng, Graphs(*drawn[:3]))
+        if self.config.upstream:
+            graphs = _larger_first(graphs, drawn.name_BN)
+        token_BN = np.empty((rows, self.width + 2), np.uint16)
+        np.add(drawn.name_BN, np.uint16(NODES), out=token_BN[:, 1:-1])
+        token_BN[:, 0], token_BN[:, -1] = FAIL, FAIL if self.config.upstream else ROOT
+        answer_B = np.where(drawn.answer_B, TRUE, FALSE)
+        if self.traced:
+            return self._traced(graphs, drawn, token_BN, answer_B)
+        end_BT = np.full((rows, self.config.idle + 1), IDLE, np.uint16)
+        end_BT[:, -1] = answer_B
+        tokens_S, length_B = _prompts(graphs, token_BN, end_BT)
+        kinds, layout_B = np.unique(length_B, return_inverse=True)
+        layouts = [bytes([PROMPT]) * (length - 1) + bytes([ANSWER]) for length in kinds.tolist()]
+        return Rows(self._numbered(tokens_S), length_B, layouts, layout_B)
+
+    def _traced(self, graphs: Graphs, drawn: Drawn, token_BN: np.ndarray, answer_B: np.ndarray) -> Rows:
+        """Rows of the walk between the prompt and the answer; before a walk of searches stands the record of the root."""
+        rows = len(token_BN)
+        root_B = (drawn.name_BN == 0).argmax(axis=1) if self.config.upstream else graphs.one_BE[:, 0]
+        walks = walk(graphs, root_B, token_BN, searches=self.template is not None)
+        record_BT = np.empty((rows, 3 if self.template and not self.config.upstream else 0), np.uint16)
+        if record_BT.size:
+            record_BT[:] = np.stack([token_BN[np.arange(rows), root_B + 1], np.full(rows, REC), np.full(rows, ROOT)], axis=1)
+        tokens, roles, trace_B = walks.token_S["node"], np.empty(0, np.uint8), walks.visits_B
+        if self.template:
+            tokens, roles = self.template.write(walks)
+            trace_B = row_sums(self.template.tokens_K[walks.kind_S], walks.visits_B)
+        prompt_S, prompt_B = _prompts(graphs, token_BN, record_BT)
+        end_B2 = np.stack([np.full(rows, EOS), answer_B], axis=1).astype(np.uint16)
+        length_B, two_B = prompt_B + trace_B + 2, np.full(rows, 2)
+        tokens_S = spliced((prompt_S, prompt_B), (tokens, trace_B), (end_B2.reshape(-1), two_B))
+        layouts, layout_B = self._layouts(roles, prompt_B, trace_B, record_BT.shape[1])
+        return Rows(self._numbered(tokens_S), length_B, layouts, layout_B)
+
+    def _layouts(self, roles_S: np.ndarray, prompt_B: np.ndarray, trace_B: np.ndarray, recorded: int) -> tuple[list[bytes], np.ndarray]:
+        """Distinct columns of roles, from those of all traces, end to end; `recorded` last tokens of every prompt are part of the trace."""
+        asked, told, end = (bytes([role]) for role in (PROMPT, TARGET, ANSWER))
+        if not self.template:  # all of a trace is told
+            most = int(trace_B.max()) + 1
+            codes, layout_B = np.unique(prompt_B * most + trace_B, return_inverse=True)
+            return [
+                asked * prompt + told * (trace + 1) + end for prompt, trace in (divmod(code, most) for code in codes.tolist())
+            ], layout_B
+        text, stop_B, pairs = roles_S.tobytes(), np.cumsum(trace_B).tolist(), zip(prompt_B.tolist(), trace_B.tolist(), strict=True)
+        heads = {prompt: asked * (prompt - recorded) + told * recorded for prompt in set(prompt_B.tolist())}
+        layouts = [heads[prompt] + text[stop - trace : stop] + told + end for stop, (prompt, trace) in zip(stop_B, pairs, strict=True)]
+        return layouts, np.arange(len(layouts))
+
+    def _numbered(self, tokens_S: np.ndarray) -> np.ndarray:
+        return tokens_S if self.number_V is None else self.number_V[tokens_S]
+
+
+def keys(*shape: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """64-bit numbers to sort by, not yet set, with their lower and their higher halves as views."""
+    key = np.empty(shape, np.uint64)
+    halves = key.view(np.uint32).reshape(*shape, 2)
+    return key, halves[..., 0], halves[..., 1]
+
+
+def spliced(*parts: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """Rows end to end, each its piece of the first part, then its piece of the second, and so on; a part is its pieces and their lengths."""
+    lengths_BP = np.stack([lengths_B for _, lengths_B in parts], axis=1)
+    owner_S = np.repeat(np.tile(np.arange(len(parts), dtype=np.uint8), len(lengths_BP)), lengths_BP.reshape(-1))
+    made_S = np.empty(len(owner_S), parts[0][0].dtype)
+    for number, (values, _) in enumerate(parts):
+        made_S[owner_S == number] = values
+    return made_S
+
+
+def row_sums(values_S: np.ndarray, counts_B: np.ndarray) -> np.ndarray:
+    """The sum of each row's values, rows end to end; no row is empty."""
+    return np.add.reduceat(values_S, np.cumsum(counts_B) - counts_B)
+
+
+def _prompts(graphs: Graphs, token_BN: np.ndarray, after_BT: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """BOS, the edges, SEP and what comes after, rows end to end; and their lengths."""
+    (rows, most), after = graphs.one_BE.shape, after_BT.shape[1]
+    at_B1, token = (np.arange(rows, dtype=np.uint32) * np.uint32(token_BN.shape[1]) + np.uint32(1))[:, None], token_BN.reshape(-1)
+    token_BT = np.empty((rows, 3 * most + 2 + after), np.uint16)
+    token_BT[:, 0] = BOS
+    token_BT[:, 2 : 3 * most + 1 : 3] = EDGE
+    token_BT[:, 1 : 3 * most + 1 : 3] = token.take(at_B1 + graphs.one_BE, mode="clip")
+    token_BT[:, 3 : 3 * most + 1 : 3] = token.take(at_B1 + graphs.other_BE, mode="clip")
+    length_B = 3 * graphs.edges_B + 2 + after
+    if graphs.beyond_BE is None:
+        token_BT[:, 3 * most + 1] = SEP
+        token_BT[:, 3 * most + 2 :] = after_BT
+        return token_BT.reshape(-1), length_B
+    token_BT[np.arange(rows), length_B - after - 1] = SEP
+    token_BT[np.arange(rows)[:, None], (length_B - after)[:, None] + np.arange(after)] = after_BT
+    return token_BT[np.arange(token_BT.shape[1]) < length_B[:, None]], length_B
+
+
+def _in_order(rng: np.random.Generator, graphs: Graphs) -> Graphs:
+    """Edges in random order, each with a random end first: the lowest bit of what they are sorted by says which."""
+    (rows, most), beyond_BE = graphs.one_BE.shape, graphs.beyond_BE
+    key_BE, low_BE, high_BE = keys(rows, most)
+    np.left_shift(graphs.one_BE, np.uint32(BITS), out=low_BE)
+    low_BE |= graphs.other_BE
+    high_BE[:] = words(rng, rows, most)
+    if beyond_BE is not None:
+        key_BE[beyond_BE] = ALL_ONES
+    key_BE.sort(axis=1)
+    one_BE, other_BE = low_BE >> np.uint32(BITS), low_BE & np.uint32((1 << BITS) - 1)
+    turn_BE = (one_BE ^ other_BE) * (high_BE & np.uint32(1))
+    one_BE ^= turn_BE
+    other_BE ^= turn_BE
+    if beyond_BE is not None:
+        one_BE[beyond_BE] = other_BE[beyond_BE] = 0
+    return Graphs(one_BE, other_BE, graphs.edges_B)
+
+
+def _larger_first(graphs: Graphs, name_BN: np.ndarray) -> Graphs:
+    turned_BE = np.take_along_axis(name_BN, graphs.one_BE, axis=1) < np.take_along_axis(name_BN, graphs.other_BE, axis=1)
+    one_BE = np.where(turned_BE, graphs.other_BE, graphs.one_BE)
+    return Graphs(one_BE, np.where(turned_BE, graphs.one_BE, graphs.other_BE), graphs.edges_B)
+
+
+def _joined(name: str, parts: list[Rows]) -> np.ndarray:
+    return np.concatenate([np.empty(0, np.int64), *(getattr(part, name) for part in parts)])

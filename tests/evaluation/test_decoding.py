@@ -1,0 +1,169 @@
+"""Free runs: whatever the batch, they are what one row alone gives when all of it is read again for every token."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.config import networks
+from pipeline.config.mixers import MIXERS
+from pipeline.evaluation.decoding import Continuation, decode
+from pipeline.networks.build import build
+from pipeline.storage.keys import derive_key
+from pipeline.tasks.vocabulary import BOS, EOS, FALSE, NODES, SEP, TRUE
+from tests.evaluation.scripted import NAMES, Chains, Links, Policy, Scripted, decode_slowly, play, trace_of
+
+CPU = torch.device("cpu")
+VOCABULARY = NODES + NAMES
+BUDGET = 16
+
+
+def prompts(count: int, seed: int = 0) -> list[np.ndarray]:
+    """Prompts of several lengths, all alike in form."""
+    rng = np.random.default_rng(seed)
+    return [np.array([BOS, *rng.integers(NODES, VOCABULARY, rng.integers(1, 9)), SEP]) for _ in range(count)]
+
+
+class Meddler:
+    """Forces a token, or several in a row, now and then, and perhaps the end of the row: a function of what it was fed."""
+
+    def __init__(self, ends: bool) -> None:
+        self.ends, self.fed = ends, list[int]()
+
+    def feed(self, token: int) -> int | None:
+        self.fed.append(token)
+        if self.ends and len(self.fed) == 10:
+            return EOS
+        return NODES + sum(self.fed) % NAMES if (token + len(self.fed)) % 3 == 0 else None
+
+
+def random_network(mixer: str, **fields: Any) -> Any:
+    """A network in float64 whose choices change from token to token."""
+    config: Any = networks.SequenceNetwork
+    made: Any = build(config(mixer=mixer, width=16, norm="rms", residual=True, **fields), VOCABULARY, VOCABULARY, 3).double().eval()
+    with torch.no_grad():
+        made.head.weight *= 8
+        made.head.bias[EOS] -= 2
+    return made
+
+
+@pytest.mark.parametrize("mixer", sorted(MIXERS))
+@torch.no_grad()
+def test_batches_and_carried_state_change_nothing(mixer: str) -> None:
+    network, given = random_network(mixer, convolution=2), prompts(5)
+    budgets = [BUDGET - 3 * row for row in range(5)]
+    expected = [decode_slowly(network, prompt, Meddler(row < 3), True, budgets[row]) for row, prompt in enumerate(given)]
+    assert any(row.answer for row in expected) and any(row.forced for row in expected)
+
+    def found(rows: list[int], batch: int) -> list[Continuation]:
+        meddlers = [Meddler(row < 3) for row in rows]
+        return decode(network, [given[row] for row in rows], meddlers, True, [budgets[row] for row in rows], CPU, batch)
+
+    for batch in (1, 3, 5):
+        assert found([0, 1, 2, 3, 4], batch) == expected
+    assert found([3, 1, 4, 0, 2], 4) == [expected[row] for row in (3, 1, 4, 0, 2)]
+
+
+@pytest.mark.parametrize("mixer", sorted(MIXERS))
+@torch.no_grad()
+def test_a_forced_token_is_as_if_given(mixer: str) -> None:
+    """All tokens read at once, forced ones included, name the same choices: so a free run that equals the true row and a true row in which
+    every choice is right, each token given, are the same thing."""
+    network, given = random_network(mixer), prompts(3, seed=1)
+    meddlers = [Meddler(ends) for ends in (True, False, False)]
+    for prompt, found in zip(given, decode(network, given, meddlers, True, [40] * 3, CPU, 3), strict=True):
+        logits_BTC, _ = network(torch.tensor([[*prompt.tolist(), *found.tokens[:-1]]]))
+        chosen = logits_BTC[0, len(prompt) - 1 :].argmax(-1).tolist()
+        own = [place for place in range(len(found.tokens)) if place not in found.forced]
+        assert found.forced and [chosen[place] for place in own] == [found.tokens[place] for place in own]
+        assert any(chosen[place] != found.tokens[place] for place in found.forced)
+
+
+def rows_of_chains(rows: int) -> tuple[list[np.ndarray], list[list[int]]]:
+    """Prompts of the small task and what truly follows."""
+    tokens = Chains().generate(rows, derive_key("decoding", rows)).column("tokens").to_pylist()
+    starts = [row.index(SEP) + 1 for row in tokens]
+    return [np.array(row[:start]) for row, start in zip(tokens, starts, strict=True)], [
+        row[start:] for row, start in zip(tokens, starts, strict=True)
+    ]
+
+
+def run(policy: Policy, given: list[np.ndarray], searching: bool = True, budget: int = 60) -> list[Continuation]:
+    retrievers = [Links(prompt.tolist()) if searching else None for prompt in given]
+    return decode(Scripted(policy, VOCABULARY), given, retrievers, True, [budget] * len(given), CPU, 16)
+
+
+def test_the_rule_with_its_searches_writes_every_true_trace() -> None:
+    given, gold = rows_of_chains(100)
+    assert [found.tokens for found in run(play, given)] == gold
+    assert {len(row) for row in gold} != {len(gold[0])}
+
+
+def test_the_rule_without_its_searches_fails() -> None:
+    given, gold = rows_of_chains(100)
+    found = run(play, given, searching=False)
+    assert not any(row.forced for row in found)
+    assert all(row.tokens != true for row, true in zip(found, gold, strict=True))
+    assert 0.3 < np.mean([row.answer == true[-1] for row, true in zip(found, gold, strict=True)]) < 0.7
+
+
+def test_searches_are_answered_where_the_row_asks() -> None:
+    given, gold = rows_of_chains(20)
+    for row, true in zip(run(play, given), gold, strict=True):
+        assert row.forced == [place for place in range(len(true)) if place % 5 == 4 and place < len(true) - 2]
+
+
+@pytest.mark.parametrize("budget", [1, 5, 6, 30])
+def test_a_budget_is_the_most_that_is_written(budget: int) -> None:
+    given, gold = rows_of_chains(20)
+    for row, true in zip(run(play, given, budget=budget), gold, strict=True):
+        assert row.tokens == true[:budget]
+        assert row.answer == (true[-1] if len(true) <= budget else None)
+
+
+def test_every_row_has_its_own_budget() -> None:
+    given, gold = rows_of_chains(10)
+    budgets = list(range(3, 13))
+    found = decode(Scripted(play, VOCABULARY), given, [Links(prompt.tolist()) for prompt in given], True, budgets, CPU, 4)
+    assert [row.tokens for row in found] == [true[:budget] for true, budget in zip(gold, budgets, strict=True)]
+
+
+def test_without_a_trace_the_first_token_is_the_answer() -> None:
+    given, _ = rows_of_chains(10)
+    found = decode(Scripted(lambda tokens: TRUE, VOCABULARY), given, [None] * 10, False, [5] * 10, CPU, 4)
+    assert found == [Continuation([TRUE], [], TRUE)] * 10
+
+
+def test_rows_that_have_ended_are_not_stepped() -> None:
+    given, gold = rows_of_chains(12)
+    sizes: list[int] = []
+
+    class Counted(Scripted):
+        def step(self, tokens_B: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any]:
+            sizes.append(len(tokens_B))
+            return super().step(tokens_B, state)
+
+    decode(Counted(play, VOCABULARY), given, [Links(prompt.tolist()) for prompt in given], True, [60] * 12, CPU, 12)
+    assert sum(sizes) == sum(len(true) - 1 for true in gold)
+
+
+def test_no_rows() -> None:
+    assert decode(Scripted(play, VOCABULARY), [], [], True, [], CPU, 4) == []
+
+
+def test_a_forced_end_of_trace_still_ends_it() -> None:
+    class Impatient:
+        def feed(self, token: int) -> int | None:
+            return None if token == EOS else EOS
+
+    given, _ = rows_of_chains(3)
+    found = decode(Scripted(lambda tokens: FALSE, VOCABULARY), given, [Impatient() for _ in given], True, [9] * 3, CPU, 3)
+    assert found == [Continuation([FALSE, EOS, FALSE], [1], FALSE)] * 3
+
+
+def test_the_small_task_is_what_it_says() -> None:
+    assert trace_of([BOS, 21, 18, 18, 23, 25, 20, SEP])[0][-2:] == [EOS, FALSE]
+    assert [token for token in trace_of([BOS, 21, 18, SEP])[0] if token >= NODES] == [21, 21, 18, 18, 18]
