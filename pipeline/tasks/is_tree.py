@@ -46,10 +46,10 @@ from pipeline.tasks.retriever import RegexSearches, Retriever
 from pipeline.tasks.vocabulary import BOS, EDGE, EOS, FAIL, FALSE, IDLE, NODES, PAD, REC, ROOT, SEARCH, SEP, TRUE
 from pipeline.tasks.walks import Template, walk
 
-CELLS = 1 << 16
+CELLS = 1 << 17
 """Nodes of all graphs that are drawn at once."""
 
-COPIES = 4
+COPIES = 2
 """Times that a graph of another split is drawn again at once."""
 
 APART = 8
@@ -98,6 +98,7 @@ class IsTree(TokenTask):
         self.number_V = np.array([*UPSTREAM, *range(NODES, NODES + config.names)], np.uint16) if config.upstream else None
         self.padding, self.eos, self.search = (UPSTREAM[token] if config.upstream else token for token in (PAD, EOS, SEARCH))
         self.weight_V = hash_weights(config.names)
+        self.apart_N = np.array([self._apart(nodes) for nodes in range(self.width + 1)])
         self.template = Template(config.layout, config.names) if config.layout.startswith("icr") else None
 
     @property
@@ -153,9 +154,8 @@ class IsTree(TokenTask):
 
     def _drawn(self, rng: np.random.Generator, nodes_B: np.ndarray, tree_B: np.ndarray, split: Split) -> Drawn:
         """Graphs that belong to `split`: those that do not are drawn again until they do."""
-        apart_B = np.array([self._apart(nodes) for nodes in range(self.width + 1)])[nodes_B]
         drawn, hash_B = self._draw(rng, nodes_B, tree_B)
-        open_B = np.flatnonzero(apart_B & ~in_split(hash_B, split))
+        open_B = np.flatnonzero(self.apart_N[nodes_B] & ~in_split(hash_B, split))
         while len(open_B):
             again_S = np.tile(open_B, COPIES)
             fresh, hash_S = self._draw(rng, nodes_B[again_S], tree_B[again_S])
@@ -173,9 +173,8 @@ class IsTree(TokenTask):
         name_BN = self._names(rng, nodes_B)
         tree_B = tree_B & (family not in ("unicyclic", "forest"))
         answer_B = connected(graphs, nodes_B, self.width) if family == "upstream_random" else tree_B
-        weight = self.weight_V[name_BN].reshape(-1)
-        at_B1 = (np.arange(len(nodes_B)) * self.width)[:, None]
-        one_BE, other_BE, beyond_BE = weight[at_B1 + graphs.one_BE], weight[at_B1 + graphs.other_BE], graphs.beyond_BE
+        weight, at_B1, beyond_BE = self.weight_V.take(name_BN, mode="clip").reshape(-1), row_starts(name_BN), graphs.beyond_BE
+        one_BE, other_BE = (weight[at_B1 + ends_BE] for ends_BE in graphs[:2])
         if beyond_BE is not None:
             one_BE[beyond_BE] = 0
         return Drawn(*graphs, name_BN, answer_B), np.einsum("be,be->b", one_BE, other_BE)
@@ -255,6 +254,11 @@ def keys(*shape: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return key, halves[..., 0], halves[..., 1]
 
 
+def row_starts(matrix: np.ndarray) -> np.ndarray:
+    """Where each row of a matrix begins in all of it end to end, as a column."""
+    return np.arange(len(matrix), dtype=np.uint32)[:, None] * np.uint32(matrix.shape[1])
+
+
 def spliced(*parts: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
     """Rows end to end, each its piece of the first part, then its piece of the second, and so on; a part is its pieces and their lengths."""
     lengths_BP = np.stack([lengths_B for _, lengths_B in parts], axis=1)
@@ -273,12 +277,12 @@ def row_sums(values_S: np.ndarray, counts_B: np.ndarray) -> np.ndarray:
 def _prompts(graphs: Graphs, token_BN: np.ndarray, after_BT: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """BOS, the edges, SEP and what comes after, rows end to end; and their lengths."""
     (rows, most), after = graphs.one_BE.shape, after_BT.shape[1]
-    at_B1, token = (np.arange(rows, dtype=np.uint32) * np.uint32(token_BN.shape[1]) + np.uint32(1))[:, None], token_BN.reshape(-1)
+    at_B1, token = row_starts(token_BN) + np.uint32(1), token_BN.reshape(-1)
     token_BT = np.empty((rows, 3 * most + 2 + after), np.uint16)
     token_BT[:, 0] = BOS
     token_BT[:, 2 : 3 * most + 1 : 3] = EDGE
-    token_BT[:, 1 : 3 * most + 1 : 3] = token.take(at_B1 + graphs.one_BE, mode="clip")
-    token_BT[:, 3 : 3 * most + 1 : 3] = token.take(at_B1 + graphs.other_BE, mode="clip")
+    token_BT[:, 1 : 3 * most + 1 : 3] = token[at_B1 + graphs.one_BE]
+    token_BT[:, 3 : 3 * most + 1 : 3] = token[at_B1 + graphs.other_BE]
     length_B = 3 * graphs.edges_B + 2 + after
     if graphs.beyond_BE is None:
         token_BT[:, 3 * most + 1] = SEP
@@ -309,9 +313,10 @@ def _in_order(rng: np.random.Generator, graphs: Graphs) -> Graphs:
 
 
 def _larger_first(graphs: Graphs, name_BN: np.ndarray) -> Graphs:
-    turned_BE = np.take_along_axis(name_BN, graphs.one_BE, axis=1) < np.take_along_axis(name_BN, graphs.other_BE, axis=1)
-    one_BE = np.where(turned_BE, graphs.other_BE, graphs.one_BE)
-    return Graphs(one_BE, np.where(turned_BE, graphs.one_BE, graphs.other_BE), graphs.edges_B)
+    at_B1, name = row_starts(name_BN), name_BN.reshape(-1)
+    turn_BE = name[at_B1 + graphs.one_BE] < name[at_B1 + graphs.other_BE]
+    turn_BE = (graphs.one_BE ^ graphs.other_BE) * turn_BE
+    return Graphs(graphs.one_BE ^ turn_BE, graphs.other_BE ^ turn_BE, graphs.edges_B)
 
 
 def _joined(name: str, parts: list[Rows]) -> np.ndarray:
