@@ -43,7 +43,7 @@ from pipeline.tasks.graph_searches import GraphSearches, Renumbered, SpelledPatt
 from pipeline.tasks.graphs import Graphs, connected, draw_graphs, words
 from pipeline.tasks.pairs import different
 from pipeline.tasks.retriever import RegexSearches, Retriever
-from pipeline.tasks.vocabulary import BOS, EDGE, EOS, FAIL, FALSE, IDLE, NODES, PAD, REC, ROOT, SEP, TRUE
+from pipeline.tasks.vocabulary import BOS, EDGE, EOS, FAIL, FALSE, IDLE, NODES, PAD, REC, ROOT, SEARCH, SEP, TRUE
 from pipeline.tasks.walks import Template, walk
 
 CELLS = 1 << 17
@@ -96,7 +96,7 @@ class IsTree(TokenTask):
         super().__init__(config)
         self.width = largest(config.nodes)
         self.number_V = np.array([*UPSTREAM, *range(NODES, NODES + config.names)], np.uint16) if config.upstream else None
-        self.padding, self.eos = (UPSTREAM[token] if config.upstream else token for token in (PAD, EOS))
+        self.padding, self.eos, self.search = (UPSTREAM[token] if config.upstream else token for token in (PAD, EOS, SEARCH))
         self.weight_V = hash_weights(config.names)
         self.apart_N = np.array([self._apart(nodes) for nodes in range(self.width + 1)])
         self.template = Template(config.layout, config.names) if config.layout.startswith("icr") else None
