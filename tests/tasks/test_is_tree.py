@@ -232,7 +232,7 @@ def test_what_a_decoder_needs() -> None:
     tasks = {layout: IsTree(Config(layout=layout)) for layout in LAYOUTS}
     assert {layout: task.traced for layout, task in tasks.items()} == {"direct": False, "cot": True, "icr": True, "icr_regex": True}
     assert {layout for layout, task in tasks.items() if task.retriever(prompt) is not None} == {"icr", "icr_regex"}
-    assert (IsTree(Config(upstream=True)).eos, tasks["cot"].eos) == (5, EOS)
+    assert [(task.eos, task.search) for task in (IsTree(Config(upstream=True)), tasks["cot"])] == [(5, 12), (EOS, SEARCH)]
 
 
 # Entry
