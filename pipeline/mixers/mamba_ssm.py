@@ -21,12 +21,14 @@ STATES = 256
 """The most states of a channel that the kernel is made for."""
 
 
-def refusal(x_BTE: Tensor, state_BEN: Tensor | None, reset_BT: Tensor | None) -> str | None:
+def refusal(x_BTE: Tensor, states: int, state_BEN: Tensor | None, reset_BT: Tensor | None) -> str | None:
     """Why the kernel cannot work on this; None where it can."""
     if x_BTE.device.type != "cuda":
         return f"it runs on CUDA and got a tensor on {x_BTE.device.type}"
     if x_BTE.dtype != torch.float32:
         return f"it computes in float32 and got {x_BTE.dtype}"
+    if states > STATES:
+        return f"it takes up to {STATES} states of a channel and got {states}"
     if state_BEN is not None:
         return "it starts from zeros and got a state"
     if reset_BT is not None and bool(reset_BT.any()):

@@ -183,7 +183,7 @@ def selective_scan(
         given = given._replace(x_BTE=x_BTE, step_BTE=step_BTE)
         reset_BT = None if reset_BT is None else reset_BT & ~padding.squeeze(2)
     candidates: dict[str, backends.Refusal] = {
-        "mamba_ssm": partial(mamba_ssm.refusal, given.x_BTE, state_BEN, reset_BT),
+        "mamba_ssm": partial(mamba_ssm.refusal, given.x_BTE, states, state_BEN, reset_BT),
         "c": partial(native.refusal, SOURCE, given.x_BTE),
         "torch": lambda: None,
     }

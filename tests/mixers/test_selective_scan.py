@@ -141,11 +141,12 @@ def test_the_authors_kernel_says_what_it_cannot_do(monkeypatch: pytest.MonkeyPat
 
     there: Any = OnCuda()
     monkeypatch.setattr(mamba_ssm, "missing", lambda: None)
-    assert mamba_ssm.refusal(there, None, torch.zeros(2, 3, dtype=torch.bool)) is None
-    assert "got a state" in str(mamba_ssm.refusal(there, torch.zeros(1), None))
-    assert "got resets" in str(mamba_ssm.refusal(there, None, torch.ones(2, 3, dtype=torch.bool)))
+    assert mamba_ssm.refusal(there, N, None, torch.zeros(2, 3, dtype=torch.bool)) is None
+    assert "got a state" in str(mamba_ssm.refusal(there, N, torch.zeros(1), None))
+    assert "got resets" in str(mamba_ssm.refusal(there, N, None, torch.ones(2, 3, dtype=torch.bool)))
+    assert "up to 256 states" in str(mamba_ssm.refusal(there, 257, None, None))
     there.dtype = torch.float64
-    assert "float32" in str(mamba_ssm.refusal(there, None, None))
+    assert "float32" in str(mamba_ssm.refusal(there, N, None, None))
 
 
 def test_the_authors_kernel_is_given_time_last_and_its_state_has_no_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
