@@ -79,7 +79,19 @@ def _suits(one: Tensor, other: Tensor) -> bool:
 
 
 def _product(one: Tensor, other: Tensor, bias: Tensor | None = None) -> Tensor:
-    return torch.ops.mkldnn._linear_pointwise.default(one, other.t(), bias, "none", [], "")
+    """The product, and a bias of (N). OneDNN copies its first matrix where that lies column by column, so the smaller one comes first."""
+    if bias is None and one.stride(1) != 1 and one.numel() > other.numel():
+        return _linear(other.t(), _without_gaps(one), None).t().contiguous()
+    return _linear(one, _without_gaps(other.t()), bias)
+
+
+def _without_gaps(weight: Tensor) -> Tensor:
+    """A copy where a matrix is part of a wider one: as a weight oneDNN would take a thousand times as long for it."""
+    return weight if weight.is_contiguous() or weight.t().is_contiguous() else weight.contiguous()
+
+
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return torch.ops.mkldnn._linear_pointwise.default(x, weight, bias, "none", [], "")
 
 
 def _mm(keys: Any, one: Tensor, other: Tensor) -> Tensor:
