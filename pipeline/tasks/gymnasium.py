@@ -21,7 +21,7 @@ from pipeline.config.tasks import Gymnasium as Config
 from pipeline.storage.errors import UserError
 from pipeline.storage.keys import Key, generator
 from pipeline.tasks.base import Split, in_split
-from pipeline.tasks.environment import BatchedEnvironment, Columns, Copies, EnvironmentTask
+from pipeline.tasks.environment import BatchedEnvironment, Columns, EnvironmentTask
 
 SEEDS = 2**31
 SUCCESS = ("success", "is_success")
@@ -99,8 +99,11 @@ class GymnasiumCopies(BatchedEnvironment):
     def _cut_off(self) -> np.ndarray:
         return self.late_B
 
-    def _observe(self, copies: Copies) -> np.ndarray:
-        return self.seen_B[copies].copy()
+    def _first(self, copies: np.ndarray) -> np.ndarray:
+        return self.seen_B[copies]
+
+    def _observe(self) -> np.ndarray:
+        return self.seen_B.copy()
 
     def _report(self) -> Columns:
         return {"success": self.success_B}

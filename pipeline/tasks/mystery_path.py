@@ -20,7 +20,7 @@ from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from pipeline.config.tasks import MysteryPath as Config
 from pipeline.storage.keys import Key, generator
 from pipeline.tasks.base import Split, hash_weights, in_split
-from pipeline.tasks.environment import BatchedEnvironment, Columns, Copies, EnvironmentTask
+from pipeline.tasks.environment import ALL, BatchedEnvironment, Columns, Copies, EnvironmentTask
 from pipeline.tasks.hidden_path_pixels import TILE, Painter
 from pipeline.tasks.hidden_paths import SIDE, TILES, chances, find_paths
 
@@ -112,7 +112,7 @@ class MysteryPaths(BatchedEnvironment):
         self._act(action_B, fallen)
         if len(fallen):
             self._to_origin(fallen)
-        tile_B = self._tile(slice(None))
+        tile_B = self._tile(ALL)
         reached_B = tile_B == self.goal_B
         on_B = self.path_BN[self.all_B, tile_B] > 0
         new_B = on_B & ~self.visited_BN[self.all_B, tile_B] & ~reached_B & (tile_B != self.origin_B)
@@ -132,7 +132,13 @@ class MysteryPaths(BatchedEnvironment):
     def _tile(self, copies: Copies) -> np.ndarray:
         return self.y_B[copies] // TILE * SIDE + self.x_B[copies] // TILE
 
-    def _observe(self, copies: Copies) -> np.ndarray:
+    def _first(self, copies: np.ndarray) -> np.ndarray:
+        return self._see(copies)
+
+    def _observe(self) -> np.ndarray:
+        return self._see(ALL)
+
+    def _see(self, copies: Copies) -> np.ndarray:
         return self._paint(copies) if self.config.observation.kind == "pixels" else self._symbols(copies)
 
     def _paint(self, copies: Copies) -> np.ndarray:
@@ -168,7 +174,7 @@ class MysteryPaths(BatchedEnvironment):
 
     def render(self) -> np.ndarray:
         """Frames (B, 84, 84, 3), uint8: what an agent with eyes would see."""
-        return self._paint(slice(None))
+        return self._paint(ALL)
 
 
 class GridPaths(MysteryPaths):

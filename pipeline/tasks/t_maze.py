@@ -21,11 +21,15 @@ from pipeline.config.base import largest
 from pipeline.config.tasks import TMaze as Config
 from pipeline.storage.keys import Key, generator
 from pipeline.tasks.base import GOLDEN, Split, draw, in_split, mix
-from pipeline.tasks.environment import BatchedEnvironment, Columns, Copies, EnvironmentTask
+from pipeline.tasks.environment import BatchedEnvironment, Columns, EnvironmentTask
 
 UP, DOWN, LEFT, RIGHT = range(4)
 CUES = {"position": ((0, 1), (1, 0)), "bakker": ((0, 1, 1), (1, 1, 0))}
 """What the first observation says: up, down."""
+ALONG = np.array([0, 0, -1, 1])
+"""Where each action leads in the corridor."""
+REWARDS = np.array([-0.1, -1.0, 4.0])
+"""Of a step, of the wrong turn, of the right one."""
 HERE = ((1, 0, 1), (0, 1, 0))
 """Bakker's codes of corridor and junction."""
 
@@ -73,6 +77,7 @@ class TMazes(BatchedEnvironment):
         self.word_B, self.success_B = np.zeros(batch, np.uint64), np.zeros(batch, np.int64)
         self.cues = np.array(CUES[config.form], np.float32)
         self.codes = self._codes()
+        self.beside = 2 if config.form == "position" else 0  # the place stands beside the cue, or where it was
 
     def _codes(self) -> np.ndarray:
         """What is seen beside the distractors, at every position of the longest corridor; for bakker in the corridor and at the junction."""
@@ -86,38 +91,37 @@ class TMazes(BatchedEnvironment):
         self.corridor_B[copies], self.cue_B[copies], self.word_B[copies] = (episodes[name] for name in ("corridor", "cue", "seed"))
         self.position_B[copies] = self.success_B[copies] = 0
 
+    def _first(self, copies: np.ndarray) -> np.ndarray:
+        seen = np.zeros((len(copies), *self.config.observation.shape), np.float32)
+        if self.config.form == "position":
+            seen[:, self.beside : self.beside + self.codes.shape[1]] = self.codes[0]
+        seen[:, : self.cues.shape[1]] = self.cues[self.cue_B[copies]]
+        return seen
+
     def _move(self, action_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         self.word_B += GOLDEN
         last_B = self.corridor_B - 1
         junction_B = self.position_B == last_B
-        turn_B = action_B < LEFT
-        terminated_B = junction_B & turn_B
+        terminated_B = junction_B & (action_B < LEFT)
         right_B = terminated_B & (action_B == self.cue_B)
         self.success_B = right_B.astype(np.int64)
-        step_B = (action_B == RIGHT).astype(np.int64) - (action_B == LEFT)
+        step_B = ALONG[action_B]
         if not self.config.allow_leave_junction:
-            step_B[junction_B] = 0
-        self.position_B = np.clip(self.position_B + step_B, 0, last_B)
-        return np.where(terminated_B, np.where(right_B, 4.0, -1.0), -0.1), terminated_B
+            step_B *= ~junction_B
+        self.position_B = np.minimum(np.maximum(self.position_B + step_B, 0), last_B)
+        return REWARDS[terminated_B + self.success_B], terminated_B
 
-    def _observe(self, copies: Copies) -> np.ndarray:
-        first_B = self.length_B[copies] == 0
-        position_B = self.position_B[copies]
-        seen = np.zeros((len(position_B), *self.config.observation.shape), np.float32)
-        bakker, cue = self.config.form == "bakker", self.cues.shape[1]
-        place_B = (position_B == self.corridor_B[copies] - 1).astype(np.int64) if bakker else position_B
-        before = 0 if bakker else cue
-        seen[:, before : before + self.codes.shape[1]] = self.codes[place_B]
-        if first_B.any():
-            seen[first_B, :cue] = self.cues[self.cue_B[copies][first_B]]
+    def _observe(self) -> np.ndarray:
+        bits = self.codes.shape[1]
+        seen = np.zeros((self.num_envs, *self.config.observation.shape), np.float32)
+        place_B = self.position_B if self.config.form == "position" else (self.position_B == self.corridor_B - 1).astype(np.int64)
+        seen[:, self.beside : self.beside + bits] = self.codes[place_B]
         if self.config.distractors:
-            seen[:, -self.config.distractors :] = self._noise(copies, first_B)
+            words = mix(self.word_B)
+            seen[:, self.beside + bits :] = np.unpackbits(
+                words[:, None].view(np.uint8), axis=1, count=self.config.distractors, bitorder="little"
+            )
         return seen
-
-    def _noise(self, copies: Copies, first_B: np.ndarray) -> np.ndarray:
-        """The random word of each copy as bits; zeros at the start of an episode."""
-        words = mix(self.word_B[copies]) * ~first_B
-        return np.unpackbits(words[:, None].view(np.uint8), axis=1, count=self.config.distractors, bitorder="little")
 
     def _report(self) -> Columns:
         return {"success": self.success_B}
