@@ -165,7 +165,7 @@ class BatchedEnvironment(VectorEnv):
     def _end(self, ended_B: np.ndarray, observation: np.ndarray) -> dict[str, Any]:
         """Tell what ended, and begin the next episodes of those copies, whose rows of `observation` are overwritten."""
         copies = np.flatnonzero(ended_B)
-        final = np.zeros_like(observation)
+        final = np.zeros(observation.shape, observation.dtype)  # of the system's empty pages: zeros_like would write every frame
         final[copies] = observation[copies]
         infos: dict[str, Any] = {"final_obs": final, "_final_obs": ended_B}
         for name, values in {**self._report(), "return": self.return_B, "length": self.length_B}.items():

@@ -19,7 +19,7 @@ from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
 from pipeline.config.tasks import MysteryPath as Config
 from pipeline.storage.keys import Key, generator
-from pipeline.tasks.base import Split, hash_weights, in_split
+from pipeline.tasks.base import BUCKETS, Split, hash_weights, in_split
 from pipeline.tasks.environment import ALL, BatchedEnvironment, Columns, Copies, EnvironmentTask
 from pipeline.tasks.hidden_path_pixels import TILE, Painter
 from pipeline.tasks.hidden_paths import SIDE, TILES, chances, find_paths
@@ -30,6 +30,8 @@ FACING = np.array([[-1, 0, 4], [2, 1, 3], [6, 7, 5]])
 """In eighths of a turn, where an agent faces that moves (none, left, right) and (none, up, down); -1: as before."""
 SPEED, DIAGONAL = 3, 2
 """Pixels per step along one axis, and along each of two."""
+MOST = 8192
+"""Paths searched at once: what more would gain is lost again outside the processor's cache."""
 
 
 class MysteryPath(EnvironmentTask):
@@ -45,11 +47,11 @@ class MysteryPath(EnvironmentTask):
 
     def draw(self, rows: int, key: Key, split: Split = "train") -> Columns:
         """Paths of the split, by a hash of their tiles."""
-        rng = generator(key)
-        weights_N = hash_weights(TILES)
+        rng, weights_N = generator(key), hash_weights(TILES)
+        low, high = BUCKETS[split]
         found: list[np.ndarray] = [np.empty((0, TILES), np.uint8)]
         while (missing := rows - sum(map(len, found))) > 0:
-            path_BN = find_paths(chances(missing + missing // 4 + 16, rng))
+            path_BN = find_paths(chances(min(missing * 100 // (high - low) + 16, MOST), rng))
             hash_B = (path_BN * weights_N).sum(1)
             found.append(path_BN[in_split(hash_B, split)][:missing])
         path_BN = np.concatenate(found)

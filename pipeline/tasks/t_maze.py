@@ -30,6 +30,7 @@ ALONG = np.array([0, 0, -1, 1])
 """Where each action leads in the corridor."""
 REWARDS = np.array([-0.1, -1.0, 4.0])
 """Of a step, of the wrong turn, of the right one."""
+GREY, GREEN, AGENT = 90, (48, 141, 70), (250, 204, 153)
 HERE = ((1, 0, 1), (0, 1, 0))
 """Bakker's codes of corridor and junction."""
 
@@ -80,7 +81,7 @@ class TMazes(BatchedEnvironment):
         self.beside = 2 if config.form == "position" else 0  # the place stands beside the cue, or where it was
 
     def _codes(self) -> np.ndarray:
-        """What is seen beside the distractors, at every position of the longest corridor; for bakker in the corridor and at the junction."""
+        """What is seen at every position of the longest corridor, at the first nothing; for bakker in the corridor and at the junction."""
         if self.config.form == "bakker":
             return np.array(HERE, np.float32)
         positions = np.arange(largest(self.config.corridor))
@@ -93,8 +94,6 @@ class TMazes(BatchedEnvironment):
 
     def _first(self, copies: np.ndarray) -> np.ndarray:
         seen = np.zeros((len(copies), *self.config.observation.shape), np.float32)
-        if self.config.form == "position":
-            seen[:, self.beside : self.beside + self.codes.shape[1]] = self.codes[0]
         seen[:, : self.cues.shape[1]] = self.cues[self.cue_B[copies]]
         return seen
 
@@ -117,22 +116,21 @@ class TMazes(BatchedEnvironment):
         place_B = self.position_B if self.config.form == "position" else (self.position_B == self.corridor_B - 1).astype(np.int64)
         seen[:, self.beside : self.beside + bits] = self.codes[place_B]
         if self.config.distractors:
-            words = mix(self.word_B)
-            seen[:, self.beside + bits :] = np.unpackbits(
-                words[:, None].view(np.uint8), axis=1, count=self.config.distractors, bitorder="little"
-            )
+            bytes_B8 = mix(self.word_B)[:, None].view(np.uint8)
+            seen[:, self.beside + bits :] = np.unpackbits(bytes_B8, axis=1, count=self.config.distractors, bitorder="little")
         return seen
 
     def _report(self) -> Columns:
         return {"success": self.success_B}
 
     def render(self) -> np.ndarray:
-        """Frames (B, height, width, 3): the corridor, the cue beside its start as long as it is seen, the agent."""
-        width, cell = int(self.corridor_B.max()), 6
+        """Frames (B, height, width, 3), uint8: the corridor and its two arms, green where the reward is, and the agent."""
+        width = int(self.corridor_B.max())
+        cell = max(2, min(8, 400 // width))
         frame = np.zeros((self.num_envs, 3, width, 3), np.uint8)
-        copies = np.arange(self.num_envs)
-        frame[:, 1] = np.where(np.arange(width) < self.corridor_B[:, None], 90, 0)[..., None]
-        frame[copies, 0, self.corridor_B - 1] = frame[copies, 2, self.corridor_B - 1] = 90
-        frame[copies, 2 * self.cue_B, self.corridor_B - 1] = (48, 141, 70)
-        frame[copies, 1, self.position_B] = (250, 204, 153)
+        copies, last_B = np.arange(self.num_envs), self.corridor_B - 1
+        frame[:, 1] = np.where(np.arange(width) < self.corridor_B[:, None], GREY, 0)[..., None]
+        frame[copies, 0, last_B] = frame[copies, 2, last_B] = GREY
+        frame[copies, 2 * self.cue_B, last_B] = GREEN
+        frame[copies, 1, self.position_B] = AGENT
         return frame.repeat(cell, 1).repeat(cell, 2)
