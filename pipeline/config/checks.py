@@ -8,11 +8,14 @@ from pipeline.config.base import Clash, canonical
 from pipeline.config.document import Block, Place, shown, suggestion
 from pipeline.config.networks import SequenceNetwork
 from pipeline.config.resolved import Member, ResolvedExperiment
-from pipeline.config.tasks import Task
+from pipeline.config.tasks import EnvironmentTask, Task
 from pipeline.storage.digest import canonical_json
 
 WEIGHTLESS = ("dropout", "context")
 """Fields of a network that a child may have different from its parent: they change no weights."""
+
+ROWS = {"tokens": "tokens", "environment": "steps"}
+"""What a row of a task is made of."""
 
 
 def place_of(written: Block, *paths: str) -> Place:
@@ -34,10 +37,17 @@ def _place(written: Block, path: str) -> Place:
 def check_point(member: Member, written: Block) -> None:
     """What only several fields of one point together can get wrong."""
     point = member.point
-    longest = max([point.task, *_measured(member, written)], key=lambda task: task.longest)
+    for key, part in (("network", point.network), ("learner", point.learner)):
+        if part.kind != point.task.kind:
+            message = f"{part.name} is made for tasks of kind {part.kind}, {point.task.name} is of kind {point.task.kind}"
+            raise place_of(written, "task", key).error(f"{message}; expected the same")
+    measured = _measured(member, written)
+    _check_alike(point.task, measured, place_of(written, "evaluate", "task"))
+    longest = max([point.task, *measured], key=lambda task: task.longest)
     if longest.longest > point.network.context:
         here = place_of(written, "task" if longest is point.task else "evaluate", "network.context")
-        raise here.error(f"rows of {longest.longest} tokens do not fit network.context of {point.network.context}; expected at most that")
+        rows = f"rows of {longest.longest} {ROWS[point.task.kind]}"
+        raise here.error(f"{rows} do not fit network.context of {point.network.context}; expected at most that")
     if getattr(point.network, "tied", False) and point.task.tolerance is not None:
         raise place_of(written, "network.tied").error(
             f"{point.task.name} is answered by real numbers; expected false: they have no embedding"
@@ -50,6 +60,13 @@ def check_point(member: Member, written: Block) -> None:
     if isinstance(point.network, SequenceNetwork) and point.learner.needs_causal and mixer and not mixer.causal:
         here = place_of(written, "network.mixer")
         raise here.error(f"{mixer.name} is not causal; {point.learner.name} expects a mixer that never sees the future")
+
+
+def _check_alike(task: Task, measured: list[Task], here: Place) -> None:
+    """Every point of an evaluation is for the network that learns the task: sizes of environments may depend on their fields."""
+    for point in measured if isinstance(task, EnvironmentTask) else []:
+        if point.sizes != task.sizes:
+            raise here.error(f"{point.sizes} in a point of the evaluation, {task.sizes} in training; expected the same")
 
 
 def _measured(member: Member, written: Block) -> list[Task]:

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from pipeline.config.base import Clash, Component, Count, Rows, Section
 from pipeline.config.catalogue import collect, union_of
+from pipeline.config.tasks.base import Kind
 
 
 class Curriculum(Section):
@@ -24,6 +25,8 @@ class Curriculum(Section):
 class Learner(Component):
     """An update rule with its budget. Exactly one of rows, steps and seconds bounds a run."""
 
+    kind: ClassVar[Kind] = "tokens"
+    """The tasks it learns."""
     needs_causal: ClassVar[bool] = True
     """It trains on positions whose future must stay unseen."""
 

@@ -10,10 +10,14 @@ from pydantic import Field, field_validator, model_validator
 from pipeline.config.base import Clash, Component, Count, Section
 from pipeline.config.catalogue import collect, union_of
 from pipeline.config.mixers import AnyMixer, Attention, Lstm, Mixer
+from pipeline.config.tasks.base import Kind
 
 
 class Network(Component):
     """A model with weights: what a learner trains and an evaluation reads."""
+
+    kind: ClassVar[Kind] = "tokens"
+    """The tasks it is made for."""
 
     context: int
 

@@ -23,6 +23,8 @@ SIZES = {
     "pairs": {"uniform": [1, 2]},
     "words": 12,
     "nodes": {"uniform": [6, 8]},
+    "corridor": {"uniform": [2, 5]},
+    "limit": 20,
 }
 """Values for fields that many tasks have; a task takes those it knows."""
 
