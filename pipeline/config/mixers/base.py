@@ -13,3 +13,5 @@ class Mixer(Component):
     causal: ClassVar[bool] = True
     constant_state: ClassVar[bool] = True
     """The state's size does not grow with the context."""
+    carries_gradient: ClassVar[bool] = True
+    """Gradients go through a state into the call that gave it; otherwise states come detached."""

@@ -94,3 +94,48 @@ class Mamba2(Mixer):
     states: int = Field(default=64, ge=1, description="states of each inner channel")
     expand: int = Field(default=2, ge=1, description="inner channels, in multiples of the width")
     kernel: int = Field(default=4, ge=2, description="positions seen by the convolution before the recurrence, the present one with them")
+
+
+class Relit(Mixer):
+    """ReLiT, later named GaLiTe: linear attention with a gate for every entry of its matrix state, the outer product of two vectors."""
+
+    implementation: ClassVar[str] = "pipeline.mixers.relit:ReLiT"
+    source: ClassVar[str] = "Pramanik et al. 2023; slow gates: Tallec & Ollivier 2018"
+
+    name: Literal["relit"] = "relit"
+    heads: int = Field(default=4, ge=1, description="heads, each with its own matrix state; must divide the width into even parts")
+    channels: int | None = Field(default=None, ge=1, description="channels of a head; default: the width divided by the heads")
+    eta: int = Field(default=2, ge=1, description="features of a key for each of its channels; dpfp has twice as many, relu and elu one")
+    feature_map: Literal["projected_relu", "projected_elu", "relu", "elu", "dpfp"] = Field(
+        default="projected_relu", description="how keys and queries become positive features; projected: outer product of two maps"
+    )
+    update: Literal["outer", "dense", "scalar", "constant", "sum", "delta"] = Field(
+        default="outer",
+        description="what a write replaces: by gates that are outer products, gates of each key feature, one gate, learned constants; "
+        "nothing; or what stood under the key",
+    )
+    init: Literal["zero", "slow"] = Field(
+        default="slow", description="gate biases: zero as published, or time constants spread over 2..horizon steps"
+    )
+    horizon: int = Field(default=40, ge=3, description="longest time constant in steps, used by init: slow")
+
+
+class Arelit(Mixer):
+    """AReLiT, later named AGaLiTe: ReLiT's matrix state approximated by a few sums of keys and of values, told apart by oscillators."""
+
+    implementation: ClassVar[str] = "pipeline.mixers.arelit:AReLiT"
+    source: ClassVar[str] = "Pramanik et al. 2023; slow gates: Tallec & Ollivier 2018"
+
+    name: Literal["arelit"] = "arelit"
+    heads: int = Field(default=4, ge=1, description="heads, each with its own sums; must divide the width into even parts")
+    channels: int | None = Field(default=None, ge=1, description="channels of a head; default: the width divided by the heads")
+    eta: int = Field(default=4, ge=1, description="features of a key for each of its channels")
+    r: int = Field(default=2, ge=1, description="oscillators, and so sums of keys and of values")
+    oscillators: Literal["rotation", "upstream"] = Field(
+        default="rotation",
+        description="rotation: positions whose distance is no multiple of r are told apart exactly; upstream: the published cosines",
+    )
+    init: Literal["zero", "slow"] = Field(
+        default="slow", description="gate biases: zero as published, or time constants spread over 2..horizon steps"
+    )
+    horizon: int = Field(default=40, ge=3, description="longest time constant in steps, used by init: slow")

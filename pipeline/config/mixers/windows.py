@@ -24,6 +24,22 @@ class Attention(Mixer):
     rotary_base: float = Field(default=10_000.0, gt=1, description="base of the rotary frequencies")
 
 
+class Gtrxl(Mixer):
+    """The attention of GTrXL, over the last positions with relative distances; its gates are the network's, residual: gru."""
+
+    carries_gradient: ClassVar[bool] = False
+    implementation: ClassVar[str] = "pipeline.mixers.gtrxl:GTrXL"
+    source: ClassVar[str] = "Parisotto et al. 2020; relative positions: Dai et al. 2019"
+
+    name: Literal["gtrxl"] = "gtrxl"
+    heads: int = Field(default=4, ge=1, description="attention heads; must divide the width into even parts")
+    channels: int | None = Field(default=None, ge=1, description="channels of a head; default: the width divided by the heads")
+    memory: int = Field(default=128, ge=1, description="positions that are seen before the present one, in training as in acting")
+    cache: bool = Field(
+        default=True, description="carry keys and values; without it inputs, of which all is computed again at every step, as published"
+    )
+
+
 class ShortConvolution(Mixer):
     """Each channel weighs its own last few inputs: the lower reference, which remembers nothing else."""
 
