@@ -14,6 +14,9 @@ from pipeline.storage.digest import canonical_json
 WEIGHTLESS = ("dropout", "context")
 """Fields of a network that a child may have different from its parent: they change no weights."""
 
+ROWS = {"tokens": "tokens", "environment": "steps"}
+"""What a row of a task is made of."""
+
 
 def place_of(written: Block, *paths: str) -> Place:
     """The place of the dotted path that was written last; of a block that was overridden in part, the place of the override."""
@@ -34,10 +37,15 @@ def _place(written: Block, path: str) -> Place:
 def check_point(member: Member, written: Block) -> None:
     """What only several fields of one point together can get wrong."""
     point = member.point
+    for key, part in (("network", point.network), ("learner", point.learner)):
+        if part.kind != point.task.kind:
+            message = f"{part.name} is made for tasks of kind {part.kind}, {point.task.name} is of kind {point.task.kind}"
+            raise place_of(written, "task", key).error(f"{message}; expected the same")
     longest = max([point.task, *_measured(member, written)], key=lambda task: task.longest)
     if longest.longest > point.network.context:
         here = place_of(written, "task" if longest is point.task else "evaluate", "network.context")
-        raise here.error(f"rows of {longest.longest} tokens do not fit network.context of {point.network.context}; expected at most that")
+        rows = f"rows of {longest.longest} {ROWS[point.task.kind]}"
+        raise here.error(f"{rows} do not fit network.context of {point.network.context}; expected at most that")
     if getattr(point.network, "tied", False) and point.task.tolerance is not None:
         raise place_of(written, "network.tied").error(
             f"{point.task.name} is answered by real numbers; expected false: they have no embedding"

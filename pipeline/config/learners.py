@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from pipeline.config.base import Clash, Component, Count, Rows, Section
 from pipeline.config.catalogue import collect, union_of
+from pipeline.config.tasks.base import Kind
 
 
 class Curriculum(Section):
@@ -24,8 +25,8 @@ class Curriculum(Section):
 class Learner(Component):
     """An update rule with its budget. Exactly one of rows, steps and seconds bounds a run."""
 
-    kind: ClassVar[Literal["tokens", "environment"]] = "tokens"
-    """What it learns from: rows of tokens, or what happens in an environment. Task, network and learner of a run are of one kind."""
+    kind: ClassVar[Kind] = "tokens"
+    """The tasks it learns."""
     needs_causal: ClassVar[bool] = True
     """It trains on positions whose future must stay unseen."""
     portion: ClassVar[str] = "batch"
@@ -168,7 +169,7 @@ class Acting(Descent):
     Its rows are environment steps, over all copies; its steps are updates, one for each rollout.
     """
 
-    kind: ClassVar[Literal["tokens", "environment"]] = "environment"
+    kind: ClassVar[Kind] = "environment"
     portion: ClassVar[str] = "rollout"
 
     rows: Count | None = Field(default=None, description="budget in environment steps, over all copies")

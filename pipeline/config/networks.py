@@ -10,13 +10,14 @@ from pydantic import Field, field_validator, model_validator
 from pipeline.config.base import Clash, Component, Count, Section
 from pipeline.config.catalogue import collect, union_of
 from pipeline.config.mixers import AnyMixer, Attention, Lstm, Mixer
+from pipeline.config.tasks.base import Kind
 
 
 class Network(Component):
     """A model with weights: what a learner trains and an evaluation reads."""
 
-    kind: ClassVar[Literal["tokens", "environment"]] = "tokens"
-    """What it reads: rows of tokens, or what an agent observes. Task, network and learner of a run are of one kind."""
+    kind: ClassVar[Kind] = "tokens"
+    """The tasks it is made for."""
 
     context: int
 
@@ -127,7 +128,7 @@ class ActorCritic(Stack):
 
     implementation: ClassVar[str] = "pipeline.networks.actor_critic:ActorCritic"
     source: ClassVar[str] = "encoder of pixels: Mnih et al. 2015"
-    kind: ClassVar[Literal["tokens", "environment"]] = "environment"
+    kind: ClassVar[Kind] = "environment"
 
     name: Literal["actor_critic"] = "actor_critic"
     encoder: Literal["none", "mlp", "nature_cnn"] = Field(

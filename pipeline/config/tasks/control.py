@@ -1,0 +1,76 @@
+"""Tasks of the control family: environments in which an agent acts on what it remembers. Code: `pipeline/tasks/`, one file each."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from pipeline.config.base import Clash, Draw, largest, smallest
+from pipeline.config.tasks.base import EnvironmentTask, Evaluation, Grid, Observation
+
+
+class CorridorEvaluation(Evaluation):
+    """A maze is measured at each of these corridor lengths, known to training or not."""
+
+    corridors: Grid = Field(default=[], description="values of the task's `corridor` to measure; default: its longest")
+
+    def points(self, task: Any) -> list[Any]:
+        """One task of fixed corridor per length."""
+        return [task.variant(corridor=corridor) for corridor in self.corridors or [largest(task.corridor)]]
+
+
+class TMaze(EnvironmentTask):
+    """A corridor whose first observation says which way to turn at its end.
+
+    A step costs 0.1, the right turn gives 4, the wrong one takes 1, and either ends the episode. The agent sees where it stands, unless
+    `form: bakker`, where it sees only whether it is in the corridor or at the junction; and random bits, new at every step.
+    """
+
+    implementation: ClassVar[str] = "pipeline.tasks.t_maze:TMaze"
+    source: ClassVar[str] = "Bakker 2001; with position and distractors: Pramanik et al. 2023"
+    evaluation: ClassVar[type[Evaluation]] = CorridorEvaluation
+    columns: ClassVar[tuple[str, ...]] = ("corridor",)
+
+    name: Literal["t_maze"] = "t_maze"
+    corridor: Draw = Field(default=10, description="positions from the start to the junction, both counted; at least 2")
+    distractors: int = Field(default=6, ge=0, le=64, description="random bits in every observation but an episode's first")
+    form: Literal["position", "bakker"] = Field(
+        default="position", description="what is seen beside the cue: the position in Gray code, or a code of corridor and junction"
+    )
+    position_bits: int = Field(default=8, ge=1, le=32, description="bits of the position's code, or more where the corridor needs more")
+    limit: int = Field(default=1000, ge=2, description="steps after which an episode is cut off")
+    allow_leave_junction: bool = Field(default=False, description="left at the junction leads back into the corridor")
+
+    def check(self) -> None:
+        """The junction is not the start, and can be reached and left in time."""
+        if smallest(self.corridor) < 2:
+            raise Clash(f"got a corridor of {smallest(self.corridor)}; expected at least 2 positions: start and junction", "corridor")
+        if largest(self.corridor) > self.limit:
+            message = f"got a corridor of {largest(self.corridor)} and {self.limit} steps; expected a step per position at least"
+            raise Clash(message, "limit", "corridor")
+
+    @property
+    def bits(self) -> int:
+        """Bits of the position's Gray code."""
+        return max(self.position_bits, (largest(self.corridor) - 1).bit_length())
+
+    @property
+    def observation(self) -> Observation:
+        """Cue and position, or Bakker's three bits; then the distractors."""
+        return Observation(((3 if self.form == "bakker" else 2 + self.bits) + self.distractors,), "vector")
+
+    @property
+    def actions(self) -> tuple[int, ...]:
+        """Up, down, left, right."""
+        return (4,)
+
+    @property
+    def longest(self) -> int:
+        """The time limit, in steps."""
+        return self.limit
+
+    @property
+    def chance(self) -> float:
+        """Success of an agent that has forgotten the cue."""
+        return 0.5
