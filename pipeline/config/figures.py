@@ -21,6 +21,8 @@ class Figure(Component):
     """It compares the sizes of training tasks: at least one metadata column is a field of the task."""
     decoded: ClassVar[bool] = False
     """It draws what networks write when they run freely, which evaluations of decoded tasks tell."""
+    played: ClassVar[bool] = False
+    """It draws how episodes of an environment were played."""
     reading: ClassVar[str] = ""
     """How to read it: its caption in the report, in reStructuredText."""
 

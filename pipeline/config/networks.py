@@ -12,6 +12,9 @@ from pipeline.config.catalogue import collect, union_of
 from pipeline.config.mixers import AnyMixer, Attention, Lstm, Mixer
 from pipeline.config.tasks.base import Kind
 
+SMALLEST_IMAGE = 36
+"""Pixels a side that the three convolutions of encoder: nature_cnn need."""
+
 
 class Network(Component):
     """A model with weights: what a learner trains and an evaluation reads."""

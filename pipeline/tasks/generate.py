@@ -35,7 +35,8 @@ def generate_shard(folder: Path, index: int) -> Path:
     if not 0 <= index < spec["shards"]:
         raise UserError(f"{folder / SPECIFICATION}: no shard {index}; expected 0..{spec['shards'] - 1}")
     rows = shard_rows(spec["rows"], spec["shards"], index)
-    batch = task.generate(rows, derive_key("rows", spec["id"], index), split=spec["split"])
+    make = task.episodes if task.config.kind == "environment" else task.generate
+    batch = make(rows, derive_key("rows", spec["id"], index), split=spec["split"])
     path = folder / shard_name(index)
     write_shard(path, batch, _notes(spec, index))
     return path
@@ -53,7 +54,7 @@ def seal_dataset(folder: Path) -> None:
     seal(folder, facts, {"dataset": spec["id"], "rows": spec["rows"], "tokens": tokens})
 
 
-def _read(folder: Path) -> tuple[dict[str, Any], TokenTask]:
+def _read(folder: Path) -> tuple[dict[str, Any], Any]:
     path = folder / SPECIFICATION
     spec = read_spec(path, "dataset")
     kinds = {"id": str, "task": dict, "split": str, "rows": int, "shards": int}
@@ -95,5 +96,5 @@ def _card_facts(folder: Path, spec: dict[str, Any], task: TokenTask, names: list
         rows=spec["rows"],
         tokens=tokens,
         files={name: ((folder / name).stat().st_size, file_sha256(folder / name)) for name in names},
-        columns={**COLUMNS, **values, **task.meanings},
+        columns={**(COLUMNS if task.config.kind == "tokens" else {}), **values, **task.meanings},
     )
