@@ -154,7 +154,7 @@ class BatchedEnvironment(VectorEnv):
         reward_B, terminated_B = self._move(np.asarray(actions))
         self.length_B += 1
         self.return_B += reward_B
-        truncated_B = (self.length_B >= self.limit) & ~terminated_B
+        truncated_B = self._cut_off() & ~terminated_B
         ended_B = terminated_B | truncated_B
         observation = self._observe(slice(None))
         copies = np.flatnonzero(ended_B)
@@ -184,6 +184,10 @@ class BatchedEnvironment(VectorEnv):
     def _move(self, action_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Let every copy act; reward_B (float64) and terminated_B, new arrays."""
         raise NotImplementedError
+
+    def _cut_off(self) -> np.ndarray:
+        """Whose time is up."""
+        return self.length_B >= self.limit
 
     def _observe(self, copies: Copies) -> np.ndarray:
         """What these copies see, a new array."""

@@ -74,3 +74,52 @@ class TMaze(EnvironmentTask):
     def chance(self) -> float:
         """Success of an agent that has forgotten the cue."""
         return 0.5
+
+
+class MysteryPath(EnvironmentTask):
+    """A board of 7 x 7 tiles with a path that is not seen: who leaves it falls, starts again, and must remember what it has found.
+
+    The defaults are the variant called Easy. `memory-gym`'s own are `show_origin: false`, `show_goal: false` and, on the grid,
+    `reward_path_progress: 0`.
+    """
+
+    implementation: ClassVar[str] = "pipeline.tasks.mystery_path:MysteryPath"
+    source: ClassVar[str] = "Pleines et al. 2023; Easy: Pramanik et al. 2023"
+
+    name: Literal["mystery_path"] = "mystery_path"
+    moves: Literal["grid", "continuous"] = Field(default="grid", description="by quarter turns and tiles, or by pixels in eight directions")
+    view: Literal["symbols", "pixels"] = Field(
+        default="symbols", description="numbers that say where agent, origin and goal are, or 84 x 84 pixels"
+    )
+    show_origin: bool = Field(default=True, description="the path's first tile is seen")
+    show_goal: bool = Field(default=True, description="the path's last tile is seen")
+    visual_feedback: bool = Field(default=True, description="it is seen that the agent fell")
+    reward_goal: float = Field(default=1.0, description="reward for reaching the goal")
+    reward_path_progress: float = Field(default=0.1, description="reward for every tile of the path, once; not for origin and goal")
+    reward_fall_off: float = Field(default=0.0, description="reward for leaving the path")
+    reward_step: float = Field(default=0.0, description="reward of every step")
+    limit: int | None = Field(default=None, ge=1, description="steps after which an episode is cut off; default: 128, continuous 512")
+
+    @property
+    def steps(self) -> int:
+        """The time limit."""
+        return self.limit or (128 if self.moves == "grid" else 512)
+
+    @property
+    def observation(self) -> Observation:
+        """Pixels; or planes of 49 tiles, where the agent faces, whether it fell and, if it moves by pixels, where in its tile it is."""
+        if self.view == "pixels":
+            return Observation((84, 84, 3), "pixels")
+        planes = 1 + self.show_origin + self.show_goal
+        moves = 4 if self.moves == "grid" else 8 + 2
+        return Observation((49 * planes + moves + self.visual_feedback,), "vector")
+
+    @property
+    def actions(self) -> tuple[int, ...]:
+        """Stay, turn left, turn right, forward; or none, left, right and none, up, down."""
+        return (4,) if self.moves == "grid" else (3, 3)
+
+    @property
+    def longest(self) -> int:
+        """The time limit, in steps."""
+        return self.steps
