@@ -36,7 +36,16 @@ TRAINED = (
     "curve.png",
     "manifest.json",
 )
-COLLECTED = ("results.parquet", "curves.parquet", "positions.parquet", "timing.parquet", "table.md", "table.html")
+COLLECTED = (
+    "results.parquet",
+    "curves.parquet",
+    "positions.parquet",
+    "episodes.parquet",
+    "timing.parquet",
+    "costs.parquet",
+    "table.md",
+    "table.html",
+)
 
 
 @dataclass(frozen=True)

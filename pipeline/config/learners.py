@@ -92,9 +92,7 @@ class Descent(Learner):
     betas: tuple[float, float] = Field(default=(0.9, 0.999), description="decay of the first and second moment; rmsprop uses the second")
     epsilon: float = Field(default=1e-8, gt=0, description="added to the root of the second moment")
     weight_decay: float = Field(default=0.0, ge=0, description="decoupled for adamw, added to the gradient otherwise")
-    schedule: Schedule = Field(
-        default="constant", description="learning rate after warm-up; inverse: 1 / (1 + step / half_life)"
-    )
+    schedule: Schedule = Field(default="constant", description="learning rate after warm-up; inverse: 1 / (1 + step / half_life)")
     warmup: int = Field(default=0, ge=0, description="steps over which the learning rate grows linearly from zero")
     final: float = Field(default=0.0, ge=0, le=1, description="the schedule never goes below this share of the peak")
     half_life: int = Field(default=1500, ge=1, description="steps until the inverse schedule has halved")
@@ -199,7 +197,9 @@ class Acting(Descent):
     @model_validator(mode="after")
     def _whole_sequences(self) -> Acting:
         if self.sequence is not None and self.rollout % self.sequence:
-            raise Clash(f"got sequences of {self.sequence} steps; expected a divisor of the rollout's {self.rollout}", "sequence", "rollout")
+            raise Clash(
+                f"got sequences of {self.sequence} steps; expected a divisor of the rollout's {self.rollout}", "sequence", "rollout"
+            )
         if self.seconds is not None and self.entropy_schedule in ("cosine", "linear"):
             message = f"entropy_schedule: {self.entropy_schedule} needs a budget in rows or steps, got seconds"
             raise Clash(message, "entropy_schedule", "seconds")
@@ -231,10 +231,15 @@ class Ppo(Acting):
     epochs: int = Field(default=4, ge=1, description="passes over each rollout")
     minibatches: int = Field(default=4, ge=1, description="optimizer steps of a pass; each sees whole sequences")
     ratio_clip: float = Field(
-        default=0.2, gt=0, lt=1, description="how far from 1 a probability ratio still counts: beyond, an action is neither pulled nor pushed"
+        default=0.2,
+        gt=0,
+        lt=1,
+        description="how far from 1 a probability ratio still counts: beyond, an action is neither pulled nor pushed",
     )
     value_clip: float | None = Field(
-        default=None, gt=0, description="how far the critic may move from its answer while acting before its loss stops falling; null: anywhere"
+        default=None,
+        gt=0,
+        description="how far the critic may move from its answer while acting before its loss stops falling; null: anywhere",
     )
     normalise_advantages: bool = Field(default=True, description="shift and scale each minibatch's advantages to mean 0, deviation 1")
     target_kl: float | None = Field(

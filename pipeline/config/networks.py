@@ -135,7 +135,8 @@ class ActorCritic(Stack):
 
     name: Literal["actor_critic"] = "actor_critic"
     encoder: Literal["none", "mlp", "nature_cnn"] = Field(
-        default="none", description="what an observation passes before the blocks: one linear map; layers with ReLU; three convolutions of pixels"
+        default="none",
+        description="what an observation passes before the blocks: one linear map; layers with ReLU; three convolutions of pixels",
     )
     encoder_depth: int = Field(default=1, ge=1, description="layers of encoder: mlp, each as wide as the network")
     final_norm: Literal["none", "rms", "layer"] = Field(default="none", description="normalisation before the heads")

@@ -1,6 +1,7 @@
 """What a network costs, whatever it has learned: weights, state, training speed, and the time of one more token at a given context.
 
-One row per context; a token is what a network reads at a step, for one that acts an observation. Seconds are CPU seconds of this process on the CPU, and seconds on the clock, the device waited for, on a GPU.
+One row per context; a token is what a network reads at a step, for one that acts an observation. Seconds are CPU seconds of this process on
+the CPU, and seconds on the clock, the device waited for, on a GPU.
 Medians after a warm-up; weights are random, which changes no cost.
 
 column                        unit

@@ -12,9 +12,7 @@ import torch
 from torch import Tensor
 
 
-def advantages(
-    reward_TB: Tensor, value_TB: Tensor, next_value_TB: Tensor, done_TB: Tensor, discount: float, gae_lambda: float
-) -> Tensor:
+def advantages(reward_TB: Tensor, value_TB: Tensor, next_value_TB: Tensor, done_TB: Tensor, discount: float, gae_lambda: float) -> Tensor:
     """Advantages (T, B) of a rollout; with the values added they are the critic's targets.
 
     next_value_TB: the critic's answer to what is seen after each step; to the last observation where the time limit cut the episode off,

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 import torch
 from gymnasium.vector import VectorEnv
 from torch import Tensor
