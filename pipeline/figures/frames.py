@@ -78,6 +78,14 @@ class Results(NamedTuple):
         return rows
 
     @property
+    def trained(self) -> Frame:
+        """The rows at the point that a run was trained at, where it was measured there."""
+        rows = self.rows
+        for column in self.points:
+            rows = rows[rows[column] == rows[f"{column}_most_trained"]]
+        return rows
+
+    @property
     def hardest_name(self) -> str:
         """The last point in words, as far as it says something: `delay 200`."""
         return self.name_but()

@@ -80,8 +80,7 @@ def _loss(axis: Axes, shown: Frame, results: Results) -> None:
 
 def _return(axis: Axes, shown: Frame, results: Results) -> None:
     ends = _lines(axis, shown, results, "return")
-    best = sorted(results.rows["best_return"].dropna().unique())
-    tags = style.references(axis, best[-1:], "best {:.3g}")
+    tags = style.references(axis, sorted(results.trained["best_return"].dropna().unique()), "best {:.3g}")
     axis.set_ylabel("validation\nreturn")
     style.tag_ends(axis, [*_tags(ends, results), *tags])
 
