@@ -156,6 +156,14 @@ def open_rows(folder: Path, mode: Mode = "auto") -> Rows:
     return _in_memory(folder.name, files, schema)
 
 
+def read_dataset(folder: Path) -> pa.Table:
+    """Verify a sealed dataset, every byte of its shards, and read all its columns as they are: for rows that are not tokens.
+
+    Raises MissingFileError or CorruptFileError, naming the file.
+    """
+    return pa.concat_tables([read_table(folder / name).replace_schema_metadata(None) for name in verify(folder)["files"]]).combine_chunks()
+
+
 class Episodes(NamedTuple):
     """Held-out episodes of an environment: the name of their dataset, and a row for each, which the task understands."""
 
@@ -165,8 +173,7 @@ class Episodes(NamedTuple):
 
 def open_episodes(folder: Path) -> Episodes:
     """Verify a sealed dataset of episodes, every byte, and read it. Raises MissingFileError or CorruptFileError, naming the file."""
-    shards = [read_table(folder / name) for name in verify(folder)["files"]]
-    return Episodes(folder.name, pa.concat_tables(shards).combine_chunks())
+    return Episodes(folder.name, read_dataset(folder))
 
 
 def _groups(paths: list[Path]) -> tuple[list[Group], pa.Schema]:

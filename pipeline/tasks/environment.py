@@ -116,7 +116,7 @@ class BatchedEnvironment(VectorEnv):
     A kind of environment says `carried` (its arrays with a value per copy) and has `_begin`, `_move`, `_observe`, `_report` and `render`.
     """
 
-    reproducible: ClassVar[bool] = True
+    reproducible: bool = True
     """Whether it goes on bit by bit from its `state_dict`."""
     carried: ClassVar[tuple[str, ...]] = ()
     """Names of the arrays that hold the copies' state."""

@@ -75,7 +75,7 @@ def walls(given: Chances) -> np.ndarray:
     copies = np.arange(len(given.origin_B))
     wall_NB = np.zeros((TILES + 1, len(copies)), bool)
     wall_NB[INNER] = given.inner_NB[INNER]
-    free_NB = ~wall_NB[AROUND].any(0)
+    free_NB = np.logical_not(wall_NB[AROUND].any(0))
     for end_B in (given.origin_B, given.goal_B):
         free_NB[end_B, copies] = False
         free_NB[NEXT[:, end_B], copies] = False

@@ -45,8 +45,8 @@ def continuous_action(env: Any, target: list[int]) -> list[int]:
 
 def play(moves: str, seed: int, options: dict[str, Any]) -> dict[str, Any]:
     """One episode of an agent that knows the path and errs at times."""
-    from memory_gym.mystery_path import MysteryPathEnv
-    from memory_gym.mystery_path_grid import GridMysteryPathEnv
+    from memory_gym.mystery_path import MysteryPathEnv  # type: ignore[import-not-found]
+    from memory_gym.mystery_path_grid import GridMysteryPathEnv  # type: ignore[import-not-found]
 
     env: Any = GridMysteryPathEnv() if moves == "grid" else MysteryPathEnv()
     chance = random.Random(seed)
@@ -94,7 +94,7 @@ class Given:
 
 def path(numbers: dict[str, Any]) -> list[list[int]]:
     """The path that follows from these numbers."""
-    from memory_gym.pygame_assets import MysteryPath
+    from memory_gym.pygame_assets import MysteryPath  # type: ignore[import-not-found]
 
     ends = [(tile % 7, tile // 7) for tile in (numbers["origin"], numbers["goal"])]
     made: Any = MysteryPath(7, 7, *ends, Given(numbers))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from pipeline.config.base import Clash, Draw, largest, smallest
 from pipeline.config.tasks.base import EnvironmentTask, Evaluation, Grid, Observation
+
+Size = Annotated[int, Field(ge=1)]
 
 
 class CorridorEvaluation(Evaluation):
@@ -123,3 +125,48 @@ class MysteryPath(EnvironmentTask):
     def longest(self) -> int:
         """The time limit, in steps."""
         return self.steps
+
+
+class Gymnasium(EnvironmentTask):
+    """Any environment of gymnasium or of a package that registers its own there, by its id; one copy after the other, in Python.
+
+    What the agent sees and can do is said here, so that a config can be planned where the environment is not installed; what does not fit
+    is an error that says what would. Dictionaries, discrete observations and the like are flattened.
+    """
+
+    implementation: ClassVar[str] = "pipeline.tasks.gymnasium:Gymnasium"
+    source: ClassVar[str] = "Towers et al. 2024"
+
+    name: Literal["gymnasium"] = "gymnasium"
+    id: str = Field(default="CartPole-v1", min_length=1, description="the environment's id; `module:id` imports a module first")
+    shape: tuple[Size, ...] = Field(
+        default=(4,), min_length=1, max_length=3, description="shape of an observation: [numbers], or [height, width, channels] of pixels"
+    )
+    choices: tuple[Size, ...] = Field(
+        default=(2,), min_length=1, description="values of each part of an action; a real-valued part gets so many, evenly spaced"
+    )
+    limit: int | None = Field(default=None, ge=1, description="steps after which an episode is cut off; default: the environment's own")
+    solved_at: float | None = Field(
+        default=None, description="return from which on an episode is a success; default: what the environment says of `success`"
+    )
+    options: dict[str, bool | int | float | str] = Field(default={}, description="keyword arguments that the environment is made with")
+
+    def check(self) -> None:
+        """An observation is a vector or an image."""
+        if len(self.shape) == 2:
+            raise Clash(f"got {list(self.shape)}; expected [numbers], or [height, width, channels] of pixels", "shape")
+
+    @property
+    def observation(self) -> Observation:
+        """What `shape` says."""
+        return Observation(self.shape, "pixels" if len(self.shape) == 3 else "vector")
+
+    @property
+    def actions(self) -> tuple[int, ...]:
+        """What `choices` says."""
+        return self.choices
+
+    @property
+    def longest(self) -> int:
+        """The time limit, in steps; 1 where it is the environment's own."""
+        return self.limit or 1
