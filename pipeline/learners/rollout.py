@@ -136,10 +136,10 @@ class Actor:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where the state was taken; an environment that cannot begins new episodes."""
         environment: Any = self.environment
+        environment.load_state_dict(state["environment"])
         if not environment.reproducible:
             self._begin()
             return
-        environment.load_state_dict(state["environment"])
         self.observed_B, self.reset_B = (state[key].to(self.device) for key in ("observed", "reset"))
         empty = self.network.initial_state(self.config.environments)
         self.state = transform(lambda leaf, saved: saved.to(leaf), empty, state["state"])
