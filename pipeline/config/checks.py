@@ -70,7 +70,7 @@ def _check_sizes(member: Member, written: Block) -> None:
         for key, size in task.sizes.items():
             if other.sizes.get(key) != size:
                 raise place_of(written, "evaluate").error(
-                    f"a point of the evaluation has {key} {shown(other.sizes.get(key))}, the task {shown(size)}; expected the same"
+                    f"a point of the evaluation has {key} {other.sizes.get(key)}, the task {size}; expected the same"
                 )
 
 
@@ -114,7 +114,8 @@ def check_figures(experiment: ResolvedExperiment, block: Block) -> None:
             if missing:
                 raise written.places[index].error(f"{figure.name} draws the column {missing[0]!r}, which {task.name} does not have")
             if figure.played and task.kind != "environment":
-                raise written.places[index].error(f"{figure.name} draws episodes that were played; {task.name} has none")
+                message = f"{figure.name} draws played episodes, {task.name} has none; expected a task of kind environment"
+                raise written.places[index].error(message)
             if figure.decoded and not task.decoded:
                 raise written.places[index].error(f"{figure.name} draws free runs; {task.name} is not measured by them")
             if figure.sized and not set(task.columns) & set(type(task).model_fields):

@@ -201,7 +201,7 @@ class Acting(Descent):
                 f"got sequences of {self.sequence} steps; expected a divisor of the rollout's {self.rollout}", "sequence", "rollout"
             )
         if self.seconds is not None and self.entropy_schedule in ("cosine", "linear"):
-            message = f"entropy_schedule: {self.entropy_schedule} needs a budget in rows or steps, got seconds"
+            message = f"entropy_schedule: {self.entropy_schedule} with a budget in seconds; expected one in rows or steps"
             raise Clash(message, "entropy_schedule", "seconds")
         return self
 
