@@ -65,6 +65,8 @@ def _show(axis: Axes, strip: np.ndarray, found: Frame) -> None:
     axis.imshow(strip, interpolation="nearest", aspect="equal")
     axis.set_anchor("W")
     axis.set_axis_off()
+    axis.set_xticks([])
+    axis.set_yticks([])
     ended = "solved" if found["success"] else "not solved"
     text = f"{found['label']}, seed {found['seed']}: {ended}, return {found['return']:.2f}, {found['episode_length']} steps"
     axis.set_title(text, loc="left", pad=3, fontsize=style.SMALL)

@@ -20,7 +20,8 @@ def draw(experiment: Path, out: Path, figure: StepCost, title: str) -> None:
     shown = _shown(read(experiment, "costs"), results)
     with style.page():
         height = 2.12 * style.tall_enough(2.0, len(results.looks))
-        chart, axes = style.canvas(title, (style.PLOT_WIDTH, height), (2, 1), style.margin(results.looks), sharex=True, hspace=0.12)
+        size, right = (style.PLOT_WIDTH, height), style.margin(results.looks)
+        chart, axes = style.canvas(title, size, (2, 1), right, left=1.1, sharex=True, hspace=0.12)
         seconds, state = axes[:, 0]
         _panel(seconds, shown, "milliseconds", results)
         seconds.set_ylabel("time of one step\n(ms)")
