@@ -15,7 +15,7 @@ class CardFacts(NamedTuple):
     split: str
     overlap: str
     rows: int
-    tokens: int
+    tokens: int | None  # None: rows are episodes
     files: dict[str, tuple[int, str]]  # name: bytes, SHA-256
     columns: dict[str, str]
 
@@ -36,9 +36,7 @@ Source: {source}
 |---|---|
 | split | {split} |
 | rows | {rows:,} |
-| tokens | {tokens:,} |
-| bytes | {bytes:,} |
-| bytes per token | {density:.3f} |
+{sizes}
 
 {overlap}
 
@@ -73,6 +71,13 @@ table = pyarrow.dataset.dataset(shards, format="parquet").to_table()
 """
 
 
+def _sizes(facts: CardFacts, size: int) -> str:
+    """Tokens and bytes; rows that are episodes have no tokens."""
+    if facts.tokens is None:
+        return f"| bytes | {size:,} |\n| bytes per row | {size / max(facts.rows, 1):.3f} |"
+    return f"| tokens | {facts.tokens:,} |\n| bytes | {size:,} |\n| bytes per token | {size / max(facts.tokens, 1):.3f} |"
+
+
 def card(facts: CardFacts) -> str:
     """The card as Markdown; the same facts give the same text."""
     total = sum(size for size, _ in facts.files.values())
@@ -82,9 +87,7 @@ def card(facts: CardFacts) -> str:
         source=facts.source or "this project",
         split=facts.split,
         rows=facts.rows,
-        tokens=facts.tokens,
-        bytes=total,
-        density=total / max(facts.tokens, 1),
+        sizes=_sizes(facts, total),
         overlap=facts.overlap,
         specification=facts.specification.strip(),
         columns="\n".join(f"| {name} | {meaning} |" for name, meaning in facts.columns.items()),

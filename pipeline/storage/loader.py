@@ -20,7 +20,7 @@ from pipeline.storage.errors import CorruptFileError
 from pipeline.storage.manifest import verify
 from pipeline.storage.rows import LISTS, SCORED, Block, Layouts, Part, Sequences, decode, padding_of
 from pipeline.storage.shards import leaf_values
-from pipeline.storage.tables import parquet
+from pipeline.storage.tables import parquet, read_table
 
 Mode = Literal["auto", "memory", "row_groups"]
 
@@ -154,6 +154,26 @@ def open_rows(folder: Path, mode: Mode = "auto") -> Rows:
     if mode == "row_groups" or (mode == "auto" and held > RESIDENT_BYTES):
         return GroupRows(folder.name, files, schema)
     return _in_memory(folder.name, files, schema)
+
+
+def read_dataset(folder: Path) -> pa.Table:
+    """Verify a sealed dataset, every byte of its shards, and read all its columns as they are: for rows that are not tokens.
+
+    Raises MissingFileError or CorruptFileError, naming the file.
+    """
+    return pa.concat_tables([read_table(folder / name).replace_schema_metadata(None) for name in verify(folder)["files"]]).combine_chunks()
+
+
+class Episodes(NamedTuple):
+    """Held-out episodes of an environment: the name of their dataset, and a row for each, which the task understands."""
+
+    name: str
+    rows: pa.Table
+
+
+def open_episodes(folder: Path) -> Episodes:
+    """Verify a sealed dataset of episodes, every byte, and read it. Raises MissingFileError or CorruptFileError, naming the file."""
+    return Episodes(folder.name, read_dataset(folder))
 
 
 def _groups(paths: list[Path]) -> tuple[list[Group], pa.Schema]:

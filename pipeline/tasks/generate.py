@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from pipeline.config.catalogue import implementation
 from pipeline.config.frozen import dump, read_spec, revive
@@ -16,6 +16,9 @@ from pipeline.storage.keys import derive_key
 from pipeline.storage.manifest import seal
 from pipeline.storage.shards import ShardFacts, shard_facts, shard_name, shard_rows, write_shard
 from pipeline.tasks.base import BUCKETS, Split, TokenTask
+
+if TYPE_CHECKING:
+    from pipeline.tasks.environment import EnvironmentTask
 
 SPECIFICATION = "dataset.yaml"
 
@@ -35,7 +38,8 @@ def generate_shard(folder: Path, index: int) -> Path:
     if not 0 <= index < spec["shards"]:
         raise UserError(f"{folder / SPECIFICATION}: no shard {index}; expected 0..{spec['shards'] - 1}")
     rows = shard_rows(spec["rows"], spec["shards"], index)
-    batch = task.generate(rows, derive_key("rows", spec["id"], index), split=spec["split"])
+    key = derive_key("rows", spec["id"], index)
+    batch = task.generate(rows, key, split=spec["split"]) if isinstance(task, TokenTask) else task.episodes(rows, key, spec["split"])
     path = folder / shard_name(index)
     write_shard(path, batch, _notes(spec, index))
     return path
@@ -48,12 +52,13 @@ def seal_dataset(folder: Path) -> None:
     """
     spec, task = _read(folder)
     facts = {shard_name(index): _check(folder / shard_name(index), spec, index) for index in range(spec["shards"])}
-    tokens = sum(fact.tokens for fact in facts.values())
+    tokens = sum(fact.tokens for fact in facts.values()) if isinstance(task, TokenTask) else None
     write_text(folder / "card.md", card(_card_facts(folder, spec, task, list(facts), tokens)))
-    seal(folder, facts, {"dataset": spec["id"], "rows": spec["rows"], "tokens": tokens})
+    counted = {} if tokens is None else {"tokens": tokens}
+    seal(folder, facts, {"dataset": spec["id"], "rows": spec["rows"], **counted})
 
 
-def _read(folder: Path) -> tuple[dict[str, Any], TokenTask]:
+def _read(folder: Path) -> tuple[dict[str, Any], TokenTask | EnvironmentTask]:
     path = folder / SPECIFICATION
     spec = read_spec(path, "dataset")
     kinds = {"id": str, "task": dict, "split": str, "rows": int, "shards": int}
@@ -81,10 +86,18 @@ def _check(path: Path, spec: dict[str, Any], index: int) -> ShardFacts:
     return facts
 
 
-def _card_facts(folder: Path, spec: dict[str, Any], task: TokenTask, names: list[str], tokens: int) -> CardFacts:
-    low, high = BUCKETS[spec["split"]]
-    kind, features = type(task.config), task.config.features
+def _columns(task: TokenTask | EnvironmentTask) -> dict[str, str]:
+    """What each column of a shard means."""
+    if not isinstance(task, TokenTask):
+        return task.meanings
+    features = task.config.features
     values = {"values": f"real numbers, {features} per token in the order of the tokens, float32"} if features else {}
+    return {**COLUMNS, **values, **task.meanings}
+
+
+def _card_facts(folder: Path, spec: dict[str, Any], task: TokenTask | EnvironmentTask, names: list[str], tokens: int | None) -> CardFacts:
+    low, high = BUCKETS[spec["split"]]
+    kind = type(task.config)
     return CardFacts(
         name=spec["id"],
         about=inspect.getdoc(kind) or kind.__name__,
@@ -95,5 +108,5 @@ def _card_facts(folder: Path, spec: dict[str, Any], task: TokenTask, names: list
         rows=spec["rows"],
         tokens=tokens,
         files={name: ((folder / name).stat().st_size, file_sha256(folder / name)) for name in names},
-        columns={**COLUMNS, **values, **task.meanings},
+        columns=_columns(task),
     )

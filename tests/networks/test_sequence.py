@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from pipeline.config import networks
 from pipeline.config.mixers import MIXERS
 from pipeline.mixers import state
-from pipeline.networks import sequence
+from pipeline.networks import stack
 from pipeline.networks.build import build, count_parameters, resolve_width
 from pipeline.networks.sequence import SequenceNetwork
 from pipeline.storage.errors import UserError
@@ -197,7 +197,7 @@ def test_a_residual_adds_and_its_absence_replaces() -> None:
 
 
 def test_the_gated_layer_is_silu_times_linear() -> None:
-    layer, x = sequence.GatedFeedForward(4, 3), torch.randn(2, 4)
+    layer, x = stack.GatedFeedForward(4, 3), torch.randn(2, 4)
     gate, up = layer.into.weight.split(3)
     g = x @ gate.t()
     torch.testing.assert_close(layer(x), (g / (1 + torch.exp(-g)) * (x @ up.t())) @ layer.out.weight.t())

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from pipeline.config.catalogue import collect, union_of
 from pipeline.config.tasks.base import *  # noqa: F403
 from pipeline.config.tasks.base import Task
+from pipeline.config.tasks.control import *  # noqa: F403
 from pipeline.config.tasks.memory import *  # noqa: F403
 from pipeline.config.tasks.retrieval import *  # noqa: F403
 from pipeline.config.tasks.symbols import *  # noqa: F403

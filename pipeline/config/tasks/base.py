@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -35,9 +35,15 @@ class Evaluation(Section):
         return [task]
 
 
+Kind = Literal["tokens", "environment"]
+"""What a task is made of: rows of tokens, or episodes of an environment that answers actions."""
+
+
 class Task(Component):
     """A problem with rows of tokens: it says how long they are and what they are made of."""
 
+    kind: ClassVar[Kind] = "tokens"
+    """What networks and learners must be made for."""
     evaluation: ClassVar[type[Evaluation]] = Evaluation
     columns: ClassVar[tuple[str, ...]] = ()
     """Metadata columns of every row: a curriculum can filter on them, an evaluation groups by them."""
@@ -86,7 +92,7 @@ class Task(Component):
         return None
 
     @property
-    def sizes(self) -> dict[str, int]:
+    def sizes(self) -> dict[str, Any]:
         """What a network is made for: vocabulary and classes, and the others where they are not zero."""
         further = {"features": self.features, "first_class": self.first_class}
         return {"vocabulary": self.vocabulary, "classes": self.classes, **{key: value for key, value in further.items() if value}}
@@ -131,3 +137,55 @@ def long_enough(length: int | Distribution, least: int, why: str) -> None:
     """Raise Clash where a row may be too short to ask for anything."""
     if smallest(length) < least:
         raise Clash(f"got a length of {smallest(length)}; expected at least {least} tokens: {why}", "length")
+
+
+class Observation(NamedTuple):
+    """What an agent sees at every step.
+
+    vector: float32 numbers, shape (numbers,). pixels: uint8, shape (height, width, channels).
+    """
+
+    shape: tuple[int, ...]
+    kind: Literal["vector", "pixels"]
+
+
+class EnvironmentTask(Task):
+    """A problem of acting: it says what an agent sees and what it can do. Its rows are episodes, one each."""
+
+    kind: ClassVar[Kind] = "environment"
+
+    @property
+    def observation(self) -> Observation:
+        """What the agent sees."""
+        raise NotImplementedError
+
+    @property
+    def actions(self) -> tuple[int, ...]:
+        """How many values each part of an action has; most have one part."""
+        raise NotImplementedError
+
+    @property
+    def sizes(self) -> dict[str, Any]:
+        """What a network is made for: `observation` (its shape), `pixels` where it is an image, and `actions`."""
+        pixels = {"pixels": True} if self.observation.kind == "pixels" else {}
+        return {"observation": list(self.observation.shape), **pixels, "actions": list(self.actions)}
+
+    @property
+    def longest(self) -> int:
+        """Steps of the longest episode."""
+        raise NotImplementedError
+
+    @property
+    def chance(self) -> float:
+        """Success rate of the best agent without memory, 0..1; 0 where that is not known."""
+        return 0.0
+
+    @property
+    def floor(self) -> float:
+        """Environments have no loss."""
+        return 0.0
+
+    @property
+    def unit(self) -> str:
+        """What an agent is measured in."""
+        return "return"

@@ -1,0 +1,172 @@
+"""Tasks of the control family: environments in which an agent acts on what it remembers. Code: `pipeline/tasks/`, one file each."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from pipeline.config.base import Clash, Draw, largest, smallest
+from pipeline.config.tasks.base import EnvironmentTask, Evaluation, Grid, Observation
+
+Size = Annotated[int, Field(ge=1)]
+
+
+class CorridorEvaluation(Evaluation):
+    """A maze is measured at each of these corridor lengths, known to training or not."""
+
+    corridors: Grid = Field(default=[], description="values of the task's `corridor` to measure; default: its longest")
+
+    def points(self, task: Any) -> list[Any]:
+        """One task of fixed corridor per length."""
+        return [task.variant(corridor=corridor) for corridor in self.corridors or [largest(task.corridor)]]
+
+
+class TMaze(EnvironmentTask):
+    """A corridor whose first observation says which way to turn at its end.
+
+    A step costs 0.1, the right turn gives 4, the wrong one takes 1, and either ends the episode. The agent sees where it stands, unless
+    `form: bakker`, where it sees only whether it is in the corridor or at the junction; and random bits, new at every step.
+    """
+
+    implementation: ClassVar[str] = "pipeline.tasks.t_maze:TMaze"
+    source: ClassVar[str] = "Bakker 2001; with position and distractors: Pramanik et al. 2023"
+    evaluation: ClassVar[type[Evaluation]] = CorridorEvaluation
+    columns: ClassVar[tuple[str, ...]] = ("corridor",)
+
+    name: Literal["t_maze"] = "t_maze"
+    corridor: Draw = Field(default=10, description="positions from the start to the junction, both counted; at least 2")
+    distractors: int = Field(default=6, ge=0, le=64, description="random bits in every observation but an episode's first")
+    form: Literal["position", "bakker"] = Field(
+        default="position", description="what is seen beside the cue: the position in Gray code, or a code of corridor and junction"
+    )
+    position_bits: int = Field(default=8, ge=1, le=32, description="bits of the position's code, or more where the corridor needs more")
+    limit: int = Field(default=1000, ge=2, description="steps after which an episode is cut off")
+    allow_leave_junction: bool = Field(default=False, description="left at the junction leads back into the corridor")
+
+    def check(self) -> None:
+        """The junction is not the start, and can be reached and left in time."""
+        if smallest(self.corridor) < 2:
+            raise Clash(f"got a corridor of {smallest(self.corridor)}; expected at least 2 positions: start and junction", "corridor")
+        if largest(self.corridor) > self.limit:
+            message = f"got a corridor of {largest(self.corridor)} and {self.limit} steps; expected a step per position at least"
+            raise Clash(message, "limit", "corridor")
+
+    @property
+    def bits(self) -> int:
+        """Bits of the position's Gray code."""
+        return max(self.position_bits, (largest(self.corridor) - 1).bit_length())
+
+    @property
+    def observation(self) -> Observation:
+        """Cue and position, or Bakker's three bits; then the distractors."""
+        return Observation(((3 if self.form == "bakker" else 2 + self.bits) + self.distractors,), "vector")
+
+    @property
+    def actions(self) -> tuple[int, ...]:
+        """Up, down, left, right."""
+        return (4,)
+
+    @property
+    def longest(self) -> int:
+        """The time limit, in steps."""
+        return self.limit
+
+    @property
+    def chance(self) -> float:
+        """Success of an agent that has forgotten the cue."""
+        return 0.5
+
+
+class MysteryPath(EnvironmentTask):
+    """A board of 7 x 7 tiles with a path that is not seen: who leaves it falls, starts again, and must remember what it has found.
+
+    The defaults are the variant called Easy. `memory-gym`'s own are `show_origin: false`, `show_goal: false` and, on the grid,
+    `reward_path_progress: 0`.
+    """
+
+    implementation: ClassVar[str] = "pipeline.tasks.mystery_path:MysteryPath"
+    source: ClassVar[str] = "Pleines et al. 2023; Easy: Pramanik et al. 2023"
+
+    name: Literal["mystery_path"] = "mystery_path"
+    moves: Literal["grid", "continuous"] = Field(default="grid", description="by quarter turns and tiles, or by pixels in eight directions")
+    view: Literal["symbols", "pixels"] = Field(
+        default="symbols", description="numbers that say where agent, origin and goal are, or 84 x 84 pixels"
+    )
+    show_origin: bool = Field(default=True, description="the path's first tile is seen")
+    show_goal: bool = Field(default=True, description="the path's last tile is seen")
+    visual_feedback: bool = Field(default=True, description="it is seen that the agent fell")
+    reward_goal: float = Field(default=1.0, description="reward for reaching the goal")
+    reward_path_progress: float = Field(default=0.1, description="reward for every tile of the path, once; not for origin and goal")
+    reward_fall_off: float = Field(default=0.0, description="reward for leaving the path")
+    reward_step: float = Field(default=0.0, description="reward of every step")
+    limit: int | None = Field(default=None, ge=1, description="steps after which an episode is cut off; default: 128, continuous 512")
+
+    @property
+    def steps(self) -> int:
+        """The time limit."""
+        return self.limit or (128 if self.moves == "grid" else 512)
+
+    @property
+    def observation(self) -> Observation:
+        """Pixels; or planes of 49 tiles, where the agent faces, whether it fell and, if it moves by pixels, where in its tile it is."""
+        if self.view == "pixels":
+            return Observation((84, 84, 3), "pixels")
+        planes = 1 + self.show_origin + self.show_goal
+        moves = 4 if self.moves == "grid" else 8 + 2
+        return Observation((49 * planes + moves + self.visual_feedback,), "vector")
+
+    @property
+    def actions(self) -> tuple[int, ...]:
+        """Stay, turn left, turn right, forward; or none, left, right and none, up, down."""
+        return (4,) if self.moves == "grid" else (3, 3)
+
+    @property
+    def longest(self) -> int:
+        """The time limit, in steps."""
+        return self.steps
+
+
+class Gymnasium(EnvironmentTask):
+    """Any environment of gymnasium or of a package that registers its own there, by its id; one copy after the other, in Python.
+
+    What the agent sees and can do is said here, so that a config can be planned where the environment is not installed; what does not fit
+    is an error that says what would. Dictionaries, discrete observations and the like are flattened.
+    """
+
+    implementation: ClassVar[str] = "pipeline.tasks.gymnasium:Gymnasium"
+    source: ClassVar[str] = "Towers et al. 2024"
+
+    name: Literal["gymnasium"] = "gymnasium"
+    id: str = Field(default="CartPole-v1", min_length=1, description="the environment's id; `module:id` imports a module first")
+    shape: tuple[Size, ...] = Field(
+        default=(4,), min_length=1, max_length=3, description="shape of an observation: [numbers], or [height, width, channels] of pixels"
+    )
+    choices: tuple[Size, ...] = Field(
+        default=(2,), min_length=1, description="values of each part of an action; a real-valued part gets so many, evenly spaced"
+    )
+    limit: int | None = Field(default=None, ge=1, description="steps after which an episode is cut off; default: the environment's own")
+    solved_at: float | None = Field(
+        default=None, description="return from which on an episode is a success; default: what the environment says of `success`"
+    )
+    options: dict[str, bool | int | float | str] = Field(default={}, description="keyword arguments that the environment is made with")
+
+    def check(self) -> None:
+        """An observation is a vector or an image."""
+        if len(self.shape) == 2:
+            raise Clash(f"got {list(self.shape)}; expected [numbers], or [height, width, channels] of pixels", "shape")
+
+    @property
+    def observation(self) -> Observation:
+        """What `shape` says."""
+        return Observation(self.shape, "pixels" if len(self.shape) == 3 else "vector")
+
+    @property
+    def actions(self) -> tuple[int, ...]:
+        """What `choices` says."""
+        return self.choices
+
+    @property
+    def longest(self) -> int:
+        """The time limit, in steps; 1 where it is the environment's own."""
+        return self.limit or 1

@@ -1,0 +1,207 @@
+"""Any environment of gymnasium behind the interface of the native ones.
+
+An episode is the seed that the environment is reset with, so that held-out episodes are seeds that training never uses. Where an
+environment is deterministic given its seed, as gymnasium's own are, a copy's state is its seed and the actions since: it is restored by
+doing them again, and nothing is pickled.
+
+B: copies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from gymnasium.spaces.utils import flatdim, flatten
+
+from pipeline.config.tasks import Gymnasium as Config
+from pipeline.storage.errors import UserError
+from pipeline.storage.keys import Key, generator
+from pipeline.tasks.base import Split, in_split
+from pipeline.tasks.environment import BatchedEnvironment, Columns, Copies, EnvironmentTask
+
+SEEDS = 2**31
+SUCCESS = ("success", "is_success")
+"""What environments call it in their infos."""
+
+
+class Gymnasium(EnvironmentTask):
+    """An episode is a seed."""
+
+    meanings: ClassVar[dict[str, str]] = {"seed": "what the environment is reset with, int64"}
+
+    config: Config
+
+    def draw(self, rows: int, key: Key, split: Split = "train") -> Columns:
+        """Seeds of the split."""
+        rng = generator(key)
+        seed_B = rng.integers(SEEDS, size=rows)
+        wrong = np.flatnonzero(~in_split(seed_B.astype(np.uint64), split))
+        while len(wrong):
+            seed_B[wrong] = rng.integers(SEEDS, size=len(wrong))
+            wrong = wrong[~in_split(seed_B[wrong].astype(np.uint64), split)]
+        return {"seed": seed_B}
+
+    def environment(self, batch: int, seed: int) -> GymnasiumCopies:
+        """Copies of the environment. Raises UserError where it cannot be made, or is not what the config says."""
+        return GymnasiumCopies(self, batch, seed)
+
+    def overlap(self) -> str:
+        """Environments that draw little from their seed repeat themselves."""
+        return "No seed is in two splits; different seeds may give the same episode, where the environment draws little from them."
+
+
+class GymnasiumCopies(BatchedEnvironment):
+    """Copies of an environment, one after the other."""
+
+    carried: ClassVar[tuple[str, ...]] = ("seed_B", "seen_B", "late_B", "success_B")
+
+    def __init__(self, task: Gymnasium, batch: int, seed: int) -> None:
+        self.config = config = task.config
+        self.envs = _made(config, batch)
+        self.reproducible = not getattr(self.envs[0].spec, "nondeterministic", True)
+        self.read = _reader(config, self.envs[0].observation_space)
+        self.convert = _writer(config, self.envs[0].action_space)
+        pixels = config.observation.kind == "pixels"
+        space: Any = spaces.Box(0, 255, config.shape, np.uint8) if pixels else spaces.Box(-np.inf, np.inf, config.shape, np.float32)
+        action: Any = spaces.Discrete(config.choices[0]) if len(config.choices) == 1 else spaces.MultiDiscrete(list(config.choices))
+        super().__init__(task, batch, seed, space, action, limit=0)
+        self.seed_B, self.success_B, self.late_B = np.zeros(batch, np.int64), np.zeros(batch, np.int64), np.zeros(batch, bool)
+        self.seen_B = np.zeros((batch, *config.shape), space.dtype)
+        self.done: list[list[Any]] = [[] for _ in range(batch)]
+
+    def _begin(self, copies: np.ndarray, episodes: Columns) -> None:
+        self.seed_B[copies] = episodes["seed"]
+        self.success_B[copies], self.late_B[copies] = 0, False
+        for copy in copies.tolist():
+            seen, _ = self.envs[copy].reset(seed=int(self.seed_B[copy]))
+            self.seen_B[copy], self.done[copy] = self.read(seen), []
+
+    def _move(self, action_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        reward_B, terminated_B = np.zeros(self.num_envs), np.zeros(self.num_envs, bool)
+        for copy, env in enumerate(self.envs):
+            action = action_B[copy].tolist()
+            seen, reward, terminated, late, info = env.step(self.convert(action))
+            self.seen_B[copy], reward_B[copy] = self.read(seen), reward
+            terminated_B[copy], self.late_B[copy] = terminated, late
+            self.success_B[copy] = self._succeeded(info, self.return_B[copy] + reward_B[copy])
+            self.done[copy].append(action)
+        return reward_B, terminated_B
+
+    def _succeeded(self, info: dict[str, Any], total: float) -> bool:
+        if self.config.solved_at is not None:
+            return bool(total >= self.config.solved_at)
+        return any(bool(info.get(name, False)) for name in SUCCESS)
+
+    def _cut_off(self) -> np.ndarray:
+        return self.late_B
+
+    def _observe(self, copies: Copies) -> np.ndarray:
+        return self.seen_B[copies].copy()
+
+    def _report(self) -> Columns:
+        return {"success": self.success_B}
+
+    def render(self) -> Any:
+        """Frames (B, height, width, 3), uint8: the pixels that are seen, else what the environment draws. UserError where it draws none."""
+        if self.config.observation.kind == "pixels":
+            return np.broadcast_to(self.seen_B[..., :3], (*self.seen_B.shape[:3], 3)).copy()
+        if self.envs[0].render_mode is None:
+            raise UserError(f"gymnasium {self.config.id}: it cannot be drawn as pixels; expected an environment with the mode rgb_array")
+        try:
+            return np.stack([np.asarray(env.render(), np.uint8) for env in self.envs])
+        except gymnasium.error.DependencyNotInstalled as error:
+            raise UserError(f"gymnasium {self.config.id}: cannot be drawn: {_line(error)}") from None
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Close every copy."""
+        for env in self.envs:
+            env.close()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The copies' seeds and what was done since, besides what every environment has."""
+        return {**super().state_dict(), "done": [np.array(actions, np.int64) for actions in self.done]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Do everything again that was done since the episodes began; where that is not reproducible, begin them again."""
+        super().load_state_dict(state)
+        if not self.reproducible:
+            self._restart(np.arange(self.num_envs))
+            return
+        for env, seed, actions, copy in zip(self.envs, self.seed_B.tolist(), state["done"], range(self.num_envs), strict=True):
+            env.reset(seed=seed)
+            self.done[copy] = np.asarray(actions).tolist()
+            for action in self.done[copy]:
+                env.step(self.convert(action))
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _made(config: Config, batch: int) -> list[gymnasium.Env[Any, Any]]:
+    """So many environments, which can be drawn if they can be at all."""
+    limit = {} if config.limit is None else {"max_episode_steps": config.limit}
+    options = {**config.options, **limit}
+
+    def make(**further: Any) -> gymnasium.Env[Any, Any]:
+        return gymnasium.make(config.id, disable_env_checker=True, **options, **further)
+
+    try:
+        first = make()
+        pixels = config.observation.kind == "pixels" or "rgb_array" not in first.metadata.get("render_modes", [])
+        drawn = {} if pixels or "render_mode" in options else {"render_mode": "rgb_array"}
+        first.close()
+        return [make(**drawn) for _ in range(batch)]
+    except (gymnasium.error.Error, ImportError, TypeError) as error:
+        raise UserError(f"gymnasium {config.id}: cannot be made: {_line(error)}") from None
+
+
+def _reader(config: Config, space: spaces.Space[Any]) -> Callable[[Any], np.ndarray]:
+    """What turns an observation into an array of the config's shape. Raises UserError where that is another."""
+    image = isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(space.shape) in (2, 3)
+    found = tuple(space.shape if len(space.shape) == 3 else (*space.shape, 1)) if image and space.shape else ()
+    if image and found == config.shape:
+        return lambda seen: np.asarray(seen).reshape(found)
+    try:
+        numbers = flatdim(space)
+    except NotImplementedError:
+        raise UserError(f"gymnasium {config.id}: observations are {space}; expected what gymnasium can flatten") from None
+    if config.shape != (numbers,):
+        expected = f"{list(found)} or [{numbers}]" if image else f"[{numbers}]"
+        raise UserError(
+            f"gymnasium {config.id}: task.shape: got {list(config.shape)}; expected {expected}, as its observations are {space}"
+        )
+    return lambda seen: np.asarray(flatten(space, seen), np.float32)
+
+
+def _writer(config: Config, space: spaces.Space[Any]) -> Callable[[Any], Any]:
+    """What turns an action of ours (a number, or a list of them) into one of the environment's. Raises UserError where it has others."""
+    sizes: list[int] | None = None
+    if isinstance(space, spaces.Discrete):
+        sizes = [int(space.n)]
+    elif isinstance(space, spaces.MultiDiscrete | spaces.MultiBinary):
+        sizes = np.reshape(space.nvec if isinstance(space, spaces.MultiDiscrete) else np.full(np.shape(space.sample()), 2), -1).tolist()
+    elif isinstance(space, spaces.Box) and space.is_bounded():
+        return _bins(config, space)
+    if sizes is None:
+        raise UserError(f"gymnasium {config.id}: actions are {space}; expected discrete ones, or bounded numbers")
+    if list(config.choices) != sizes:
+        raise UserError(f"gymnasium {config.id}: task.choices: got {list(config.choices)}; expected {sizes}, as its actions are {space}")
+    if isinstance(space, spaces.Discrete):
+        start = int(space.start)
+        return lambda action: action + start
+    return lambda action: np.asarray(action, space.dtype).reshape(space.shape or ()) + getattr(space, "start", 0)
+
+
+def _bins(config: Config, space: spaces.Box) -> Callable[[Any], Any]:
+    """Real-valued actions: each part takes one of so many values from its lowest to its highest."""
+    low, high = space.low.reshape(-1), space.high.reshape(-1)
+    if len(config.choices) != len(low) or min(config.choices) < 2:
+        expected = f"a number of values, at least 2, for each of its {len(low)} parts"
+        raise UserError(f"gymnasium {config.id}: task.choices: got {list(config.choices)}; expected {expected}")
+    width = (high - low) / (np.array(config.choices) - 1)
+    return lambda action: (low + width * np.reshape(action, -1)).astype(space.dtype).reshape(space.shape)

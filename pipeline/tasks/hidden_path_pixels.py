@@ -1,0 +1,93 @@
+"""Frames of Mystery Path as `memory-gym` 1.0.2 draws them, without its drawing library: 84 x 84 pixels, 12 to a tile.
+
+The agent is an octagon with two hands that show where it faces, a cross over it says that it fell off the path; origin and goal are
+coloured tiles. A frame is black, then tiles, then one of a few stamps, agent with or without cross.
+
+B: frames. Facings are counted in eighths of a turn to the left, from up.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from pipeline.tasks.hidden_paths import SIDE
+
+TILE = 12
+SIZE = SIDE * TILE
+FACINGS = 8
+BODY, HAND, CROSS = (250, 204, 153), (50, 50, 50), (255, 0, 0)
+ORIGIN, GOAL = (0, 0, 255), (0, 255, 0)
+STAMP = 16
+"""Side of a stamp; the agent's centre is the corner between its middle pixels."""
+MARGIN = STAMP // 2 - TILE // 2
+"""How far a stamp may reach over the frame's edge."""
+HANDS = [
+    ((-4, -4), (4, -4)),
+    ((-1, -6), (-6, 0)),
+    ((-4, -4), (-4, 4)),
+    ((-6, 0), (0, 5)),
+    ((-4, 4), (4, 4)),
+    ((0, 5), (5, 0)),
+    ((4, -4), (4, 4)),
+    ((0, -6), (5, 0)),
+]
+"""Centres of the hands, right and down of the agent's, for each facing."""
+
+
+def _octagon(right: int, down: int, radius: float, cut: float) -> np.ndarray:
+    """The pixels of a stamp in a square without its corners around a point beside its centre."""
+    across = np.abs(np.arange(STAMP) - STAMP / 2 + 0.5 - right)[None]
+    along = np.abs(np.arange(STAMP) - STAMP / 2 + 0.5 - down)[:, None]
+    return (np.maximum(across, along) < radius) & (across + along <= cut)
+
+
+def _stamp(facing: int, fallen: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Colours and which of its pixels are drawn."""
+    colours, drawn = np.zeros((STAMP, STAMP, 3), np.uint8), np.zeros((STAMP, STAMP), bool)
+    places = np.arange(STAMP) - STAMP / 2 + 0.5
+    diagonals = np.minimum(np.abs(places[:, None] - places), np.abs(places[:, None] + places)) <= 1
+    cross = diagonals & (np.maximum(np.abs(places)[:, None], np.abs(places)) < 5)
+    parts = [(_octagon(0, 0, 6, 7), BODY), *((_octagon(*hand, 2, 2), HAND) for hand in HANDS[facing]), *([(cross, CROSS)] * fallen)]
+    for part, colour in parts:
+        colours[part], drawn[part] = colour, True
+    return colours, drawn
+
+
+def _moved(image: np.ndarray, down: int, right: int) -> np.ndarray:
+    """A stamp's content moved within its frame, what leaves it is lost."""
+    wide = np.zeros((STAMP + 2 * MARGIN, STAMP + 2 * MARGIN, *image.shape[2:]), image.dtype)
+    wide[MARGIN : MARGIN + STAMP, MARGIN : MARGIN + STAMP] = image
+    return wide[MARGIN - down : MARGIN - down + STAMP, MARGIN - right : MARGIN - right + STAMP]
+
+
+class Painter:
+    """Draws frames. Stamps that would reach over the edge are kept moved inwards, so that every one lies within the frame."""
+
+    def __init__(self) -> None:
+        stamps = [_stamp(facing, fallen) for facing in range(FACINGS) for fallen in (False, True)]
+        moves = [(down, right) for down in range(-MARGIN, MARGIN + 1) for right in range(-MARGIN, MARGIN + 1)]
+        colours = np.array([[_moved(colour, *move) for colour, _ in stamps] for move in moves])
+        drawn = np.array([[_moved(mask, *move) for _, mask in stamps] for move in moves])
+        self.colours = colours.reshape(-1, STAMP, 3 * STAMP)
+        self.drawn = drawn.repeat(3, axis=-1).reshape(-1, STAMP, 3 * STAMP)
+
+    def paint(
+        self, x_B: np.ndarray, y_B: np.ndarray, stamp_B: np.ndarray, origin_B: np.ndarray | None, goal_B: np.ndarray | None
+    ) -> np.ndarray:
+        """Frames (B, 84, 84, 3), uint8: the agent's centre in pixels, 2 x facing + fallen, and the tiles of origin and goal, if shown."""
+        copies = np.arange(len(x_B))
+        frames = np.zeros((len(copies), SIZE, SIZE, 3), np.uint8)
+        tiles = frames.reshape(-1, SIDE, TILE, SIDE, 3 * TILE)
+        for tile_B, colour in ((origin_B, ORIGIN), (goal_B, GOAL)):
+            if tile_B is not None:
+                tiles[copies, tile_B // SIDE, :, tile_B % SIDE] = np.tile(np.array(colour, np.uint8), TILE)
+        left_B, top_B = (np.clip(centre_B - STAMP // 2, 0, SIZE - STAMP) for centre_B in (x_B, y_B))
+        right_B, down_B = x_B - STAMP // 2 - left_B, y_B - STAMP // 2 - top_B
+        move_B = (down_B + MARGIN) * (2 * MARGIN + 1) + right_B + MARGIN
+        kind_B = move_B * 2 * FACINGS + stamp_B
+        places = SIZE - STAMP + 1
+        row = 3 * SIZE
+        windows = as_strided(frames, (len(copies), places, places, STAMP, 3 * STAMP), (SIZE * row, row, 3, row, 1))
+        windows[copies, top_B, left_B] = np.where(self.drawn[kind_B], self.colours[kind_B], windows[copies, top_B, left_B])
+        return frames
