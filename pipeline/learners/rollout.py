@@ -18,7 +18,7 @@ from torch import Tensor
 from pipeline.config import learners
 from pipeline.learners.advantages import advantages
 from pipeline.learners.policy import draw, log_probability
-from pipeline.mixers.state import State, concatenate, select, transform, where
+from pipeline.mixers.state import State, concatenate, cut, select, transform, where
 
 EPISODE = ("success", "return", "length")
 """What an environment tells of an episode when it ends."""
@@ -35,9 +35,14 @@ class Sequences(NamedTuple):
     advantage_NS: Tensor
     state: State
 
-    def take(self, rows_N: Tensor) -> Sequences:
-        """Those at these places."""
-        return Sequences(*(select(part, rows_N) for part in self))
+    def in_order(self, order_N: Tensor) -> Sequences:
+        """The same sequences in another order."""
+        return Sequences(*(select(part, order_N) for part in self))
+
+    def split(self, parts: int) -> list[Sequences]:
+        """So many parts of equal size, one after the other, without a copy."""
+        size = len(self.reset_NS) // parts
+        return [Sequences(*(cut(part, start, start + size) for part in self)) for start in range(0, len(self.reset_NS), size)]
 
 
 class Rollout(NamedTuple):

@@ -131,8 +131,9 @@ def test_sequences_go_on_from_what_was_carried() -> None:
     assert sequences.observed_NS[:, :, 0].tolist() == [[0, 1, 2], [0, 1, 2], [0, 1, 2], [3, 0, 1], [0, 1, 2], [2, 3, 0]]
     assert sequences.reset_NS.tolist() == [[True, False, False]] * 3 + [[False, True, False], [True, False, False], [False, False, True]]
     assert sequences.state[:, 0].tolist() == [0, 0, 300, 300, 300, 200]
-    taken = sequences.take(torch.tensor([5, 3]))
-    assert taken.state[:, 0].tolist() == [200, 300] and taken.observed_NS[0, :, 0].tolist() == [2, 3, 0]
+    one, other = sequences.in_order(torch.tensor([5, 3, 0, 1, 2, 4])).split(2)
+    assert one.state[:, 0].tolist() == [200, 300, 0] and one.observed_NS[0, :, 0].tolist() == [2, 3, 0]
+    assert other.observed_NS[:, :, 0].tolist() == [[0, 1, 2]] * 3 and other.state[:, 0].tolist() == [0, 300, 300]
 
 
 def test_ppo_descends_the_clipped_loss() -> None:
