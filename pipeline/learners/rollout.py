@@ -80,15 +80,15 @@ class Actor:
 
     @torch.no_grad()
     def rollout(self, noise_TBC: Tensor) -> Rollout:
-        """Act for as many steps as there is noise for: standard exponential numbers, from which actions are drawn."""
-        steps = len(noise_TBC)
+        """Act for as many steps as there is noise for, by which actions are drawn; see `policy.draw`."""
+        steps, empty = len(noise_TBC), self.network.initial_state(self.config.environments)
         taken, states, episodes = [], [], []
         reward, ended, cut_off = (np.zeros((steps, self.config.environments), kind) for kind in (np.float32, bool, bool))
         last_TB = torch.zeros(steps, self.config.environments, device=self.device)
         for t, noise_BC in enumerate(noise_TBC):
             if t % (self.config.sequence or steps) == 0:
                 states.append(self.state)
-            taken.append(self._act(noise_BC))
+            taken.append(self._act(noise_BC, empty))
             observed, reward[t], ended[t], cut_off[t], infos = self.environment.step(self._for_environment(taken[-1].action_BA))
             if cut_off[t].any():
                 last_TB[t] = self._value_of_last(infos["final_obs"], cut_off[t])
@@ -103,11 +103,9 @@ class Actor:
         found = {key: np.concatenate([ended_there[key] for ended_there in episodes]) for key in EPISODE} if episodes else {}
         return Rollout(self._sequences(step, advantage_TB, states), reward_TB.mean(), seen.mean(), seen.std(), found)
 
-    def _act(self, noise_BC: Tensor) -> _Taken:
-        """Read what is seen and draw an action; the state goes on."""
-        state = self.state
-        if bool(self.reset_B.any()):
-            state = where(self.reset_B, self.network.initial_state(len(self.reset_B)), state)
+    def _act(self, noise_BC: Tensor, empty: State) -> _Taken:
+        """Read what is seen and draw an action; the state goes on, from the `empty` one where an episode begins."""
+        state = where(self.reset_B, empty, self.state) if bool(self.reset_B.any()) else self.state
         acted, self.state = self.network.step(self.observed_B, state)
         action_BA = draw(acted.logits, noise_BC, self.network.actions)
         return _Taken(self.observed_B, self.reset_B, acted.logits, acted.value, action_BA)

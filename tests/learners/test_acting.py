@@ -19,6 +19,7 @@ from pipeline.config.networks import ActorCritic
 from pipeline.config.tasks import TMaze
 from pipeline.learners.a2c import A2C
 from pipeline.learners.acting import Acting, Losses
+from pipeline.learners.policy import gumbel
 from pipeline.learners.ppo import PPO
 from pipeline.learners.rollout import Actor, Rollout
 from pipeline.networks.actor_critic import Acted
@@ -37,7 +38,7 @@ def acting(mixer: str = "gru", learner: str = "ppo", **fields: Any) -> Any:
 
 def noise(learner: Acting) -> Tensor:
     config = learner.config
-    return torch.empty(config.rollout, config.environments, 4).exponential_(generator=torch.Generator().manual_seed(3))
+    return gumbel(np.random.default_rng(3), (config.rollout, config.environments, 4))
 
 
 @pytest.mark.parametrize("sequence", [None, 4])
