@@ -53,6 +53,14 @@ class AttentionBlocks(Section):
         return Attention(heads=self.heads, rotary_base=self.rotary_base)
 
 
+Residual = bool | Literal["gru"]
+"""How what a mixer or feed-forward layer gives joins its input."""
+RESIDUAL = (
+    "false: each mixer's output replaces its input; true: it is added; gru: it, and that of the feed-forward layer, "
+    "comes in through a relu and the gate of GTrXL (Parisotto et al. 2020)"
+)
+
+
 class Stack(Network):
     """A network whose middle is blocks of mixer and feed-forward, one after the other."""
 
@@ -62,8 +70,9 @@ class Stack(Network):
     )
     parameters: Count | None = Field(default=None, description="trainable weights to come within 3 % of, with width: auto")
     depth: int = Field(default=1, ge=1, description="number of blocks")
-    feedforward: float = Field(
-        default=0.0, ge=0, description="width of each block's gated feed-forward layer, in multiples of width; 0: none"
+    feedforward: float = Field(default=0.0, ge=0, description="width of each block's feed-forward layer, in multiples of width; 0: none")
+    activation: Literal["swiglu", "relu"] = Field(
+        default="swiglu", description="feed-forward layers: gated with silu (Shazeer 2020), or two maps with biases and a relu between"
     )
     attention: AttentionBlocks | None = Field(default=None, description="blocks that are a transformer's: a hybrid; null: none")
     norm: Literal["none", "rms", "layer"] = Field(default="none", description="normalisation before every mixer and feed-forward")
@@ -71,7 +80,7 @@ class Stack(Network):
     convolution: int = Field(
         default=0, ge=0, description="positions seen by a short_convolution between each mixer and its input; 0: none, 2 to 4 are usual"
     )
-    residual: bool = Field(default=False, description="add each mixer's output to its input instead of replacing it")
+    residual: Residual = Field(default=False, description=RESIDUAL)
     context: int = Field(default=16_384, ge=1, description="longest sequence the network accepts, in tokens")
 
     @model_validator(mode="after")
@@ -140,9 +149,7 @@ class ActorCritic(Stack):
     )
     encoder_depth: int = Field(default=1, ge=1, description="layers of encoder: mlp, each as wide as the network")
     final_norm: Literal["none", "rms", "layer"] = Field(default="none", description="normalisation before the heads")
-    residual: bool = Field(
-        default=True, description="add each mixer's output to its input instead of replacing it; without it mixer: none is blind"
-    )
+    residual: Residual = Field(default=True, description=f"{RESIDUAL}; with false mixer: none is blind")
     head_width: int = Field(default=128, ge=1, description="channels of the tanh layer of each of the two heads")
     context: int = Field(default=16_384, ge=1, description="longest episode the network accepts, in steps")
 

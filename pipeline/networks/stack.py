@@ -6,11 +6,14 @@ Letters: B batch, T time, D width, N positions that are read out.
                                                           where `convolution` > 0
                   x = x + drop(feedforward(norm(x)))      where `feedforward` > 0
 
+With residual: gru both are gates of x and of what comes from the layer: see `pipeline.networks.joining`.
+
 Blocks that `attention` names have attention as their mixer and a feed-forward layer of their own width.
 """
 
 from __future__ import annotations
 
+import math
 from typing import cast
 
 from torch import Tensor, nn
@@ -23,6 +26,7 @@ from pipeline.mixers.base import Mixer
 from pipeline.mixers.chain import Chain
 from pipeline.mixers.short_convolution import ShortConvolution
 from pipeline.mixers.state import State
+from pipeline.networks.joining import make_join
 
 EPSILON = 1e-5
 """Added to variances by every normalisation."""
@@ -42,16 +46,28 @@ class GatedFeedForward(nn.Module):
         return self.out(functional.silu(gate) * up)
 
 
+class PlainFeedForward(nn.Sequential):
+    """y = V relu(U x + a) + b, orthogonal at first with gain sqrt 2."""
+
+    def __init__(self, width: int, inner: int) -> None:
+        super().__init__(nn.Linear(width, inner), nn.ReLU(), nn.Linear(inner, width))
+        for layer in (self[0], self[2]):
+            nn.init.orthogonal_(layer.weight, math.sqrt(2))
+            nn.init.zeros_(layer.bias)
+
+
 class Block(nn.Module):
     """A mixer along the sequence, then a feed-forward layer at each position."""
 
     def __init__(self, config: config.Stack, width: int, mixer: mixers.Mixer, feedforward: float, dropout: float) -> None:
         super().__init__()
         inner = max(1, round(feedforward * width)) if feedforward else 0
-        self.residual = config.residual
         self.norm = make_norm(config.norm, width)
         self.mixer = _mixer(mixer, config.convolution, width)
-        self.feedforward = nn.Sequential(make_norm(config.norm, width), GatedFeedForward(width, inner)) if inner else None
+        self.join = make_join(config.residual, width)
+        kind = GatedFeedForward if config.activation == "swiglu" else PlainFeedForward
+        self.feedforward = nn.Sequential(make_norm(config.norm, width), kind(width, inner)) if inner else None
+        self.join_feedforward = make_join(config.residual or True, width) if inner else None
         self.dropout = nn.Dropout(dropout)
 
     def forward(
@@ -69,9 +85,10 @@ class Block(nn.Module):
         return self._after(x_BD, mixed_BD), state
 
     def _after(self, x: Tensor, mixed: Tensor) -> Tensor:
-        mixed = self.dropout(mixed)
-        x = x + mixed if self.residual else mixed
-        return x if self.feedforward is None else x + self.dropout(self.feedforward(x))
+        x = self.join(x, self.dropout(mixed))
+        if self.feedforward is None or self.join_feedforward is None:
+            return x
+        return self.join_feedforward(x, self.dropout(self.feedforward(x)))
 
 
 def _mixer(config: mixers.Mixer, convolution: int, width: int) -> Mixer:
