@@ -19,8 +19,8 @@ from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
 from pipeline.config.tasks import MysteryPath as Config
 from pipeline.storage.keys import Key, generator
-from pipeline.tasks.base import Split, hash_weights, in_split
-from pipeline.tasks.environment import BatchedEnvironment, Columns, Copies, EnvironmentTask
+from pipeline.tasks.base import BUCKETS, Split, hash_weights, in_split
+from pipeline.tasks.environment import ALL, BatchedEnvironment, Columns, Copies, EnvironmentTask
 from pipeline.tasks.hidden_path_pixels import TILE, Painter
 from pipeline.tasks.hidden_paths import SIDE, TILES, chances, find_paths
 
@@ -30,6 +30,8 @@ FACING = np.array([[-1, 0, 4], [2, 1, 3], [6, 7, 5]])
 """In eighths of a turn, where an agent faces that moves (none, left, right) and (none, up, down); -1: as before."""
 SPEED, DIAGONAL = 3, 2
 """Pixels per step along one axis, and along each of two."""
+MOST = 8192
+"""Paths searched at once: what more would gain is lost again outside the processor's cache."""
 
 
 class MysteryPath(EnvironmentTask):
@@ -45,11 +47,11 @@ class MysteryPath(EnvironmentTask):
 
     def draw(self, rows: int, key: Key, split: Split = "train") -> Columns:
         """Paths of the split, by a hash of their tiles."""
-        rng = generator(key)
-        weights_N = hash_weights(TILES)
+        rng, weights_N = generator(key), hash_weights(TILES)
+        low, high = BUCKETS[split]
         found: list[np.ndarray] = [np.empty((0, TILES), np.uint8)]
         while (missing := rows - sum(map(len, found))) > 0:
-            path_BN = find_paths(chances(missing + missing // 4 + 16, rng))
+            path_BN = find_paths(chances(min(missing * 100 // (high - low) + 16, MOST), rng))
             hash_B = (path_BN * weights_N).sum(1)
             found.append(path_BN[in_split(hash_B, split)][:missing])
         path_BN = np.concatenate(found)
@@ -112,7 +114,7 @@ class MysteryPaths(BatchedEnvironment):
         self._act(action_B, fallen)
         if len(fallen):
             self._to_origin(fallen)
-        tile_B = self._tile(slice(None))
+        tile_B = self._tile(ALL)
         reached_B = tile_B == self.goal_B
         on_B = self.path_BN[self.all_B, tile_B] > 0
         new_B = on_B & ~self.visited_BN[self.all_B, tile_B] & ~reached_B & (tile_B != self.origin_B)
@@ -132,7 +134,13 @@ class MysteryPaths(BatchedEnvironment):
     def _tile(self, copies: Copies) -> np.ndarray:
         return self.y_B[copies] // TILE * SIDE + self.x_B[copies] // TILE
 
-    def _observe(self, copies: Copies) -> np.ndarray:
+    def _first(self, copies: np.ndarray) -> np.ndarray:
+        return self._see(copies)
+
+    def _observe(self) -> np.ndarray:
+        return self._see(ALL)
+
+    def _see(self, copies: Copies) -> np.ndarray:
         return self._paint(copies) if self.config.observation.kind == "pixels" else self._symbols(copies)
 
     def _paint(self, copies: Copies) -> np.ndarray:
@@ -168,7 +176,7 @@ class MysteryPaths(BatchedEnvironment):
 
     def render(self) -> np.ndarray:
         """Frames (B, 84, 84, 3), uint8: what an agent with eyes would see."""
-        return self._paint(slice(None))
+        return self._paint(ALL)
 
 
 class GridPaths(MysteryPaths):

@@ -28,10 +28,12 @@ from pipeline.training.state import pack, unpack
 from tests.learners.small import small_learner, small_problem
 
 CPU = torch.device("cpu")
+SHORT = TMaze.model_validate({"corridor": {"uniform": [2, 4]}, "limit": 6})
+"""Episodes that end, or are cut off, every few steps."""
 
 
 def acting(mixer: str = "gru", learner: str = "ppo", **fields: Any) -> Any:
-    made = small_learner(mixer, "t_maze", learner, **fields)
+    made = small_learner(mixer, SHORT, learner, **fields)
     assert isinstance(made, Acting)
     return made
 
