@@ -71,7 +71,8 @@ class TMazes(BatchedEnvironment):
 
     def __init__(self, task: TMaze, batch: int, seed: int) -> None:
         config = task.config
-        space: Any = Box(0.0, 1.0, config.observation.shape, np.float32)
+        self.width = config.observation.shape[0]
+        space: Any = Box(0.0, 1.0, (self.width,), np.float32)
         super().__init__(task, batch, seed, space, Discrete(4), config.limit)
         self.config = config
         self.corridor_B, self.cue_B, self.position_B = (np.zeros(batch, np.int64) for _ in range(3))
@@ -93,7 +94,7 @@ class TMazes(BatchedEnvironment):
         self.position_B[copies] = self.success_B[copies] = 0
 
     def _first(self, copies: np.ndarray) -> np.ndarray:
-        seen = np.zeros((len(copies), *self.config.observation.shape), np.float32)
+        seen = np.zeros((len(copies), self.width), np.float32)
         seen[:, : self.cues.shape[1]] = self.cues[self.cue_B[copies]]
         return seen
 
@@ -112,7 +113,7 @@ class TMazes(BatchedEnvironment):
 
     def _observe(self) -> np.ndarray:
         bits = self.codes.shape[1]
-        seen = np.zeros((self.num_envs, *self.config.observation.shape), np.float32)
+        seen = np.zeros((self.num_envs, self.width), np.float32)
         place_B = self.position_B if self.config.form == "position" else (self.position_B == self.corridor_B - 1).astype(np.int64)
         seen[:, self.beside : self.beside + bits] = self.codes[place_B]
         if self.config.distractors:

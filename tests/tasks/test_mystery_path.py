@@ -45,12 +45,12 @@ def playing(*paths: list[tuple[int, int]], **fields: Any) -> MysteryPaths:
     return env
 
 
-def forward(config: Config, here: tuple[int, int], facing: int, target: tuple[int, int], x: int, y: int) -> Any:
+def forward(config: Config, facing: int, target: tuple[int, int], x: int, y: int) -> Any:
     """What brings an agent nearer to a neighbouring tile; facing in eighths of a turn to the left."""
     if config.moves == "continuous":
         right, down = target[0] * 12 + 6 - x, target[1] * 12 + 6 - y
         return [0 if abs(right) < 2 else 1 if right < 0 else 2, 0 if abs(down) < 2 else 1 if down < 0 else 2]
-    wanted = {(0, -1): 0, (-1, 0): 2, (0, 1): 4, (1, 0): 6}[target[0] - here[0], target[1] - here[1]]
+    wanted = {(0, -1): 0, (-1, 0): 2, (0, 1): 4, (1, 0): 6}[target[0] - x // 12, target[1] - y // 12]
     return {0: 3, 2: 1, 4: 1, 6: 2}[(wanted - facing) % 8]
 
 
@@ -98,7 +98,7 @@ def wandering(config: Config, board: oracle.Board, rng: np.random.Generator) -> 
     if rng.random() < 0.25 or here not in board.path or here == board.path[-1]:
         return rng.integers(4) if config.moves == "grid" else rng.integers(3, size=2).tolist()
     names = oracle.EIGHTHS
-    return forward(config, here, names.index(board.facing), board.path[board.path.index(here) + 1], board.x, board.y)
+    return forward(config, names.index(board.facing), board.path[board.path.index(here) + 1], board.x, board.y)
 
 
 @pytest.mark.parametrize("moves", ["grid", "continuous"])
@@ -114,9 +114,8 @@ def test_who_knows_the_path_gets_all_there_is(moves: Any) -> None:
     assert episodes.column("tiles").to_pylist() == [len(path) for path in paths]
     told = np.full(200, np.nan)
     while np.isnan(told).any():
-        here = [(int(x) // 12, int(y) // 12) for x, y in zip(env.x_B, env.y_B, strict=True)]
-        state = zip(paths, here, env.facing_B.tolist(), env.x_B.tolist(), env.y_B.tolist(), strict=True)
-        actions = [forward(config, at, facing, path[path.index(at) + 1], x, y) for path, at, facing, x, y in state]
+        state = zip(paths, env.facing_B.tolist(), env.at_B2.tolist(), strict=True)
+        actions = [forward(config, facing, path[path.index((x // 12, y // 12)) + 1], x, y) for path, facing, (x, y) in state]
         infos = env.step(np.array(actions))[4]
         if infos:
             done = infos["_success"] & np.isnan(told)
@@ -162,10 +161,10 @@ def test_paths_are_what_the_oracle_finds() -> None:
 def test_who_falls_stands_on_the_origin_at_the_next_step_whatever_it_does() -> None:
     env = playing(SNAKE, SNAKE, SNAKE, SNAKE)
     seen = env.step(np.full(4, 3))[0]
-    assert env.fallen_B.all() and (env.x_B == 6).all() and (env.y_B == 2 * 12 + 6).all(), "up, off the path"
+    assert env.fallen_B.all() and (env.at_B2 == (6, 2 * 12 + 6)).all(), "up, off the path"
     assert (seen[:, -1] == 1).all()
     seen, reward, *_ = env.step(np.arange(4))
-    assert not env.fallen_B.any() and (env.x_B == 6).all() and (env.y_B == 3 * 12 + 6).all()
+    assert not env.fallen_B.any() and (env.at_B2 == (6, 3 * 12 + 6)).all()
     assert (env.facing_B == 0).all() and not reward.any() and not seen[:, -1].any()
     assert (env.fails_B == 1).all()
 
@@ -181,7 +180,7 @@ def test_a_tile_of_the_path_pays_once() -> None:
 def test_a_frame_is_the_picture(agent: tuple[str, bool], text: str, at: tuple[int, int]) -> None:
     env = playing(SNAKE, moves="continuous", view="pixels")
     env.facing_B[:], env.fallen_B[:] = oracle.EIGHTHS.index(agent[0]), agent[1]
-    env.x_B[:], env.y_B[:] = at
+    env.at_B2[:] = at
     expected = oracle.picture(text, at, {SNAKE[0]: (0, 0, 255), SNAKE[-1]: (0, 255, 0)})
     assert np.array_equal(env.render()[0], np.array(expected, np.uint8))
 
@@ -189,7 +188,7 @@ def test_a_frame_is_the_picture(agent: tuple[str, bool], text: str, at: tuple[in
 def test_hands_turn_with_the_agent() -> None:
     """The middles of the hands lie where the agent faces, and nothing of it leaves the stamp."""
     env = playing(*[SNAKE] * 8, moves="continuous", view="pixels", show_origin=False, show_goal=False)
-    env.facing_B[:], env.x_B[:], env.y_B[:] = np.arange(8), 42, 42
+    env.facing_B[:], env.at_B2[:] = np.arange(8), 42
     frames = env.render()
     ways = [(0, -1), (-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1)]
     for frame, (right, down) in zip(frames, ways, strict=True):
