@@ -12,9 +12,8 @@ import pytest
 import torch
 
 from pipeline.config import networks
-from pipeline.config.document import read_document
 from pipeline.config.networks import SequenceNetwork
-from pipeline.config.resolve import PRESETS, _with_presets
+from pipeline.config.resolve import read_preset
 from pipeline.mixers.attention import capacity
 from pipeline.networks import sequence
 from pipeline.networks.actor_critic import ActorCritic
@@ -62,7 +61,7 @@ def mamba(d: int) -> int:
 
 def made(name: str) -> tuple[SequenceNetwork, Any]:
     """A preset's config, and its network without memory for weights."""
-    block = _with_presets(read_document(PRESETS / f"{name}.yaml"))
+    block = read_preset(name)
     config = SequenceNetwork.model_validate(block)
     with torch.device("meta"):
         return config, sequence.SequenceNetwork(config, VOCABULARY, VOCABULARY)
@@ -124,7 +123,7 @@ def mixing(name: str, d: int = 128, heads: int = 4, e: int = 64) -> int:
 def test_control_networks(name: str) -> None:
     """GTrXL's: the published four blocks share u and w, 2 x 256 weights, which here each block has (+ 1536); and their maps of distances
     have biases, 256 each, which add the same to every score of a query and so do nothing (- 1024)."""
-    block = _with_presets(read_document(PRESETS / f"{name}.yaml"))
+    block = read_preset(name)
     config = SequenceNetwork.model_validate({"name": "sequence", **block})
     published, more, state = CONTROL[name]
     with torch.device("meta"):
