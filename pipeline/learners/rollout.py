@@ -126,7 +126,8 @@ class Actor:
     def _sequences(self, step: _Taken, advantage_TB: Tensor, states: list[State]) -> Sequences:
         log_probability_TB = log_probability(step.logits_BC, step.action_BA, self.network.actions)
         parts = (step.observed_B, step.reset_B, step.action_BA, log_probability_TB, step.value_B, advantage_TB)
-        return Sequences(*(_batch_first(part, len(states)) for part in parts), concatenate(states))
+        observed, reset, action, taken, value, advantage = (_batch_first(part, len(states)) for part in parts)
+        return Sequences(observed, reset, action, taken, value, advantage, concatenate(states))
 
     def _tensor(self, values: np.ndarray) -> Tensor:
         return torch.from_numpy(values).to(self.device, non_blocking=True)
