@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipeline.config.frozen import read_spec
 from pipeline.config.tasks import TASKS
@@ -195,7 +194,7 @@ def _episodes(experiment: str, members: list[Member]) -> pa.Table:
     for member in members:
         names = [*metadata_columns(member.evaluation), *(name for name in PLAYED if name in member.evaluation.column_names)]
         if "frames" in names:
-            chosen = member.evaluation.filter(pc.is_valid(member.evaluation.column("frames")))
+            chosen = member.evaluation.filter(member.evaluation.column("frames").is_valid())
             tables.append(_labelled(member.identity(experiment), chosen.select(["row", *names])))
     return _joined(tables) if tables else pa.schema(IDENTITY).empty_table()
 

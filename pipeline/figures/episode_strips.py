@@ -54,9 +54,9 @@ def _chosen(episodes: Frame, points: list[str], most: int) -> Frame:
 
 def _strip(found: Frame) -> np.ndarray:
     """All pictures of an episode side by side, white between them: (H, W, 3)."""
-    pictures = np.frombuffer(found["frames"], np.uint8).reshape(tuple(found["frames_shape"]))
-    gap = max(1, round(GAP * pictures.shape[2]))
-    white = np.full((pictures.shape[1], gap, 3), 255, np.uint8)
+    count, height, width, channels = found["frames_shape"]
+    pictures = np.frombuffer(found["frames"], np.uint8).reshape(count, height, width, channels)
+    white = np.full((height, max(1, round(GAP * width)), channels), 255, np.uint8)
     parts = [part for picture in pictures for part in (white, picture)]
     return np.concatenate(parts[1:], axis=1)
 

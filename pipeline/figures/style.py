@@ -314,7 +314,7 @@ def milestones(axis: Axes, runs: Any, labels: Sequence[str], cost: str, marks: S
     """What it took each label to come to accuracies of so many %: `runs` has a row per run, with columns such as `seconds_to_50` of that
     `cost`. Large markers are medians of the seeds that got there; how many got to the last mark stands at the right.
     """
-    shapes = {mark: {"marker": shape, "color": shade} for mark, shape, shade in zip(marks, "osD", SHADES, strict=True)}
+    shapes: dict[int, Any] = {mark: {"marker": shape, "color": shade} for mark, shape, shade in zip(marks, "osD", SHADES, strict=True)}
     for place, label in enumerate(labels):
         own = runs[runs["label"] == label]
         medians = [own[f"{cost}_{mark}"].median() for mark in marks]

@@ -17,7 +17,7 @@ from pipeline.learners.advantages import explained_variance
 from pipeline.learners.base import Learner, Problem
 from pipeline.learners.optimization import clip_gradients, entropy_weight, learning_rate, make_optimizer
 from pipeline.learners.playing import play
-from pipeline.learners.policy import entropy, log_probability
+from pipeline.learners.policy import entropy, gumbel, log_probability
 from pipeline.learners.rollout import Actor, Rollout, Sequences
 from pipeline.storage.keys import derive_key, generator
 from pipeline.storage.loader import Episodes
@@ -69,8 +69,7 @@ class Acting(Learner):
     def _noise(self) -> Tensor:
         """Random numbers that decide the actions of the next rollout."""
         shape = (self.config.rollout, self.config.environments, sum(self.actor.network.actions))
-        numbers = generator(derive_key("actions", self.seed, self.steps)).standard_exponential(shape, "float32")
-        return torch.from_numpy(numbers).to(self.device)
+        return gumbel(generator(derive_key("actions", self.seed, self.steps)), shape).to(self.device)
 
     def judge(self, part: Sequences) -> Judged:
         """Read sequences again, with gradients."""

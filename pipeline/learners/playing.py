@@ -15,7 +15,7 @@ import torch
 from gymnasium.vector import VectorEnv
 from torch import Tensor
 
-from pipeline.learners.policy import draw
+from pipeline.learners.policy import draw, gumbel
 from pipeline.storage.keys import derive_key, generator
 from pipeline.storage.loader import Episodes
 
@@ -73,16 +73,16 @@ def _play(network: Any, environment: Any, episodes: Episodes, first: int, device
 
 
 class _Noise:
-    """Standard exponential numbers for every step, each episode's from a stream of its own."""
+    """Numbers by which actions are drawn, for every step; each episode's come from a stream of its own."""
 
     def __init__(self, name: str, first: int, batch: int, values: int) -> None:
         self.streams = [generator(derive_key("play", name, row)) for row in range(first, first + batch)]
-        self.values, self.block, self.place = values, np.empty((batch, 0, values), np.float32), 0
+        self.values, self.block, self.place = values, torch.empty(batch, 0, values), 0
 
     def next(self) -> Tensor:
         """Numbers (B, C) for the next step."""
         if self.place == self.block.shape[1]:
-            self.block = np.stack([stream.standard_exponential((BLOCK, self.values), np.float32) for stream in self.streams])
+            self.block = torch.stack([gumbel(stream, (BLOCK, self.values)) for stream in self.streams])
             self.place = 0
         self.place += 1
-        return torch.from_numpy(self.block[:, self.place - 1])
+        return self.block[:, self.place - 1]

@@ -7,17 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 
 def draw(logits: Tensor, noise: Tensor, parts: Sequence[int]) -> Tensor:
-    """Actions (..., A), int64, each with the probability that its logits (..., C) give it; noise: standard exponential numbers (..., C).
+    """Actions (..., A), int64, each with the probability that its logits (..., C) give it.
 
-    The value with the largest logit - log(noise) is such a draw (Gumbel 1954).
+    noise: numbers (..., C) of Gumbel's distribution; the value with the largest sum of logit and noise is such a draw (Gumbel 1954).
     """
-    race = logits - noise.log()
+    race = logits + noise
+    if len(parts) == 1:
+        return race.argmax(-1, keepdim=True)
     return torch.stack([part.argmax(-1) for part in race.split(list(parts), -1)], -1)
+
+
+def gumbel(chance: np.random.Generator, shape: tuple[int, ...]) -> Tensor:
+    """Numbers of Gumbel's distribution, on the CPU."""
+    return torch.from_numpy(-np.log(chance.standard_exponential(shape, np.float32)))
 
 
 def log_probability(logits: Tensor, action: Tensor, parts: Sequence[int]) -> Tensor:

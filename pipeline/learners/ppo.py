@@ -32,7 +32,7 @@ class PPO(Acting):
         found: list[dict[str, Tensor]] = []
         for _ in range(self.config.epochs):
             order_N = torch.from_numpy(chance.permutation(self.config.sequences)).to(self.device)
-            found += [self._step(sequences.take(rows_N)) for rows_N in order_N.chunk(self.config.minibatches)]
+            found += [self._step(part) for part in sequences.in_order(order_N).split(self.config.minibatches)]
             if self.config.target_kl and self._moved(found) > self.config.target_kl:
                 break
         return {name: torch.stack([figures[name] for figures in found]).mean() for name in found[0]}

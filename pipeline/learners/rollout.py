@@ -18,7 +18,7 @@ from torch import Tensor
 from pipeline.config import learners
 from pipeline.learners.advantages import advantages
 from pipeline.learners.policy import draw, log_probability
-from pipeline.mixers.state import State, concatenate, select, transform, where
+from pipeline.mixers.state import State, concatenate, cut, select, transform, where
 
 EPISODE = ("success", "return", "length")
 """What an environment tells of an episode when it ends."""
@@ -35,9 +35,14 @@ class Sequences(NamedTuple):
     advantage_NS: Tensor
     state: State
 
-    def take(self, rows_N: Tensor) -> Sequences:
-        """Those at these places."""
-        return Sequences(*(select(part, rows_N) for part in self))
+    def in_order(self, order_N: Tensor) -> Sequences:
+        """The same sequences in another order."""
+        return Sequences(*(select(part, order_N) for part in self))
+
+    def split(self, parts: int) -> list[Sequences]:
+        """So many parts of equal size, one after the other, without a copy."""
+        size = len(self.reset_NS) // parts
+        return [Sequences(*(cut(part, start, start + size) for part in self)) for start in range(0, len(self.reset_NS), size)]
 
 
 class Rollout(NamedTuple):
@@ -75,15 +80,15 @@ class Actor:
 
     @torch.no_grad()
     def rollout(self, noise_TBC: Tensor) -> Rollout:
-        """Act for as many steps as there is noise for: standard exponential numbers, from which actions are drawn."""
-        steps = len(noise_TBC)
+        """Act for as many steps as there is noise for, by which actions are drawn; see `policy.draw`."""
+        steps, empty = len(noise_TBC), self.network.initial_state(self.config.environments)
         taken, states, episodes = [], [], []
         reward, ended, cut_off = (np.zeros((steps, self.config.environments), kind) for kind in (np.float32, bool, bool))
         last_TB = torch.zeros(steps, self.config.environments, device=self.device)
         for t, noise_BC in enumerate(noise_TBC):
             if t % (self.config.sequence or steps) == 0:
                 states.append(self.state)
-            taken.append(self._act(noise_BC))
+            taken.append(self._act(noise_BC, empty))
             observed, reward[t], ended[t], cut_off[t], infos = self.environment.step(self._for_environment(taken[-1].action_BA))
             if cut_off[t].any():
                 last_TB[t] = self._value_of_last(infos["final_obs"], cut_off[t])
@@ -98,11 +103,9 @@ class Actor:
         found = {key: np.concatenate([ended_there[key] for ended_there in episodes]) for key in EPISODE} if episodes else {}
         return Rollout(self._sequences(step, advantage_TB, states), reward_TB.mean(), seen.mean(), seen.std(), found)
 
-    def _act(self, noise_BC: Tensor) -> _Taken:
-        """Read what is seen and draw an action; the state goes on."""
-        state = self.state
-        if bool(self.reset_B.any()):
-            state = where(self.reset_B, self.network.initial_state(len(self.reset_B)), state)
+    def _act(self, noise_BC: Tensor, empty: State) -> _Taken:
+        """Read what is seen and draw an action; the state goes on, from the `empty` one where an episode begins."""
+        state = where(self.reset_B, empty, self.state) if bool(self.reset_B.any()) else self.state
         acted, self.state = self.network.step(self.observed_B, state)
         action_BA = draw(acted.logits, noise_BC, self.network.actions)
         return _Taken(self.observed_B, self.reset_B, acted.logits, acted.value, action_BA)
@@ -123,7 +126,8 @@ class Actor:
     def _sequences(self, step: _Taken, advantage_TB: Tensor, states: list[State]) -> Sequences:
         log_probability_TB = log_probability(step.logits_BC, step.action_BA, self.network.actions)
         parts = (step.observed_B, step.reset_B, step.action_BA, log_probability_TB, step.value_B, advantage_TB)
-        return Sequences(*(_batch_first(part, len(states)) for part in parts), concatenate(states))
+        observed, reset, action, taken, value, advantage = (_batch_first(part, len(states)) for part in parts)
+        return Sequences(observed, reset, action, taken, value, advantage, concatenate(states))
 
     def _tensor(self, values: np.ndarray) -> Tensor:
         return torch.from_numpy(values).to(self.device, non_blocking=True)

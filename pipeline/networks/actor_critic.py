@@ -86,7 +86,7 @@ class Encoder(nn.Module):
     def forward(self, observed: Tensor) -> Tensor:
         """(..., *observation) to (..., D)."""
         lead = observed.shape[: observed.dim() - self.dimensions]
-        x = observed.flatten(0, len(lead) - 1).to(self.layers[0].weight.dtype)
+        x = observed.flatten(0, len(lead) - 1).to(next(self.parameters()).dtype)
         x = x if self.scale is None else x * self.scale
         if self.convolutions is not None:
             x = self.convolutions(x.movedim(-1, 1))

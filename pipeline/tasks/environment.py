@@ -25,6 +25,7 @@ Columns = dict[str, np.ndarray]
 
 Copies = np.ndarray | slice
 """Which copies: their indices, or all."""
+ALL = slice(None)
 
 POOL = 4096
 """Episodes drawn at a time for training; the episodes of a seed depend on it."""
@@ -113,7 +114,7 @@ class BatchedEnvironment(VectorEnv):
 
     and is empty where no episode ended. Arrays that are given out are never written to again.
 
-    A kind of environment says `carried` (its arrays with a value per copy) and has `_begin`, `_move`, `_observe`, `_report` and `render`.
+    A kind of environment says `carried` (its arrays with a value per copy) and has `_begin`, `_first`, `_move`, `_observe`, `_report` and `render`.
     """
 
     reproducible: bool = True
@@ -146,8 +147,9 @@ class BatchedEnvironment(VectorEnv):
         return self._start(), {}
 
     def _start(self) -> np.ndarray:
-        self._restart(np.arange(self.num_envs))
-        return self._observe(slice(None))
+        copies = np.arange(self.num_envs)
+        self._restart(copies)
+        return self._first(copies)
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """One step of every copy: observations, rewards (float64), terminations, truncations (the time limit), infos."""
@@ -156,20 +158,20 @@ class BatchedEnvironment(VectorEnv):
         self.return_B += reward_B
         truncated_B = self._cut_off() & ~terminated_B
         ended_B = terminated_B | truncated_B
-        observation = self._observe(slice(None))
-        copies = np.flatnonzero(ended_B)
-        infos = self._end(copies, ended_B, observation) if len(copies) else {}
+        observation = self._observe()
+        infos = self._end(ended_B, observation) if ended_B.any() else {}
         return observation, reward_B, terminated_B, truncated_B, infos
 
-    def _end(self, copies: np.ndarray, ended_B: np.ndarray, observation: np.ndarray) -> dict[str, Any]:
+    def _end(self, ended_B: np.ndarray, observation: np.ndarray) -> dict[str, Any]:
         """Tell what ended, and begin the next episodes of those copies, whose rows of `observation` are overwritten."""
-        final = np.zeros_like(observation)
+        copies = np.flatnonzero(ended_B)
+        final = np.zeros(observation.shape, observation.dtype)  # of the system's empty pages: zeros_like would write every frame
         final[copies] = observation[copies]
         infos: dict[str, Any] = {"final_obs": final, "_final_obs": ended_B}
         for name, values in {**self._report(), "return": self.return_B, "length": self.length_B}.items():
-            infos[name], infos[f"_{name}"] = np.where(ended_B, values, 0), ended_B
+            infos[name], infos[f"_{name}"] = values * ended_B, ended_B
         self._restart(copies)
-        observation[copies] = self._observe(copies)
+        observation[copies] = self._first(copies)
         return infos
 
     def _restart(self, copies: np.ndarray) -> None:
@@ -189,8 +191,12 @@ class BatchedEnvironment(VectorEnv):
         """Whose time is up."""
         return self.length_B >= self.limit
 
-    def _observe(self, copies: Copies) -> np.ndarray:
-        """What these copies see, a new array."""
+    def _first(self, copies: np.ndarray) -> np.ndarray:
+        """What these copies see at the start of an episode, a new array."""
+        raise NotImplementedError
+
+    def _observe(self) -> np.ndarray:
+        """What all copies see after a step, a new array."""
         raise NotImplementedError
 
     def _report(self) -> Columns:

@@ -21,7 +21,7 @@ from pipeline.config.tasks import Gymnasium as Config
 from pipeline.storage.errors import UserError
 from pipeline.storage.keys import Key, generator
 from pipeline.tasks.base import Split, in_split
-from pipeline.tasks.environment import BatchedEnvironment, Columns, Copies, EnvironmentTask
+from pipeline.tasks.environment import BatchedEnvironment, Columns, EnvironmentTask
 
 SEEDS = 2**31
 SUCCESS = ("success", "is_success")
@@ -99,8 +99,11 @@ class GymnasiumCopies(BatchedEnvironment):
     def _cut_off(self) -> np.ndarray:
         return self.late_B
 
-    def _observe(self, copies: Copies) -> np.ndarray:
-        return self.seen_B[copies].copy()
+    def _first(self, copies: np.ndarray) -> np.ndarray:
+        return self.seen_B[copies]
+
+    def _observe(self) -> np.ndarray:
+        return self.seen_B.copy()
 
     def _report(self) -> Columns:
         return {"success": self.success_B}
@@ -180,21 +183,21 @@ def _reader(config: Config, space: spaces.Space[Any]) -> Callable[[Any], np.ndar
 
 def _writer(config: Config, space: spaces.Space[Any]) -> Callable[[Any], Any]:
     """What turns an action of ours (a number, or a list of them) into one of the environment's. Raises UserError where it has others."""
-    sizes: list[int] | None = None
-    if isinstance(space, spaces.Discrete):
-        sizes = [int(space.n)]
-    elif isinstance(space, spaces.MultiDiscrete | spaces.MultiBinary):
-        sizes = np.reshape(space.nvec if isinstance(space, spaces.MultiDiscrete) else np.full(np.shape(space.sample()), 2), -1).tolist()
-    elif isinstance(space, spaces.Box) and space.is_bounded():
+    if isinstance(space, spaces.Box) and space.is_bounded():
         return _bins(config, space)
-    if sizes is None:
+    if isinstance(space, spaces.Discrete):
+        sizes, start = [int(space.n)], int(space.start)
+    elif isinstance(space, spaces.MultiDiscrete):
+        sizes, start = space.nvec.reshape(-1).tolist(), space.start
+    elif isinstance(space, spaces.MultiBinary):
+        sizes, start = [2] * flatdim(space), 0
+    else:
         raise UserError(f"gymnasium {config.id}: actions are {space}; expected discrete ones, or bounded numbers")
     if list(config.choices) != sizes:
         raise UserError(f"gymnasium {config.id}: task.choices: got {list(config.choices)}; expected {sizes}, as its actions are {space}")
     if isinstance(space, spaces.Discrete):
-        start = int(space.start)
         return lambda action: action + start
-    return lambda action: np.asarray(action, space.dtype).reshape(space.shape or ()) + getattr(space, "start", 0)
+    return lambda action: np.asarray(action, space.dtype).reshape(space.shape or ()) + start
 
 
 def _bins(config: Config, space: spaces.Box) -> Callable[[Any], Any]:

@@ -15,6 +15,8 @@ from pipeline.tasks.hidden_paths import SIDE
 
 TILE = 12
 SIZE = SIDE * TILE
+ROW = 3 * SIZE
+"""Bytes of a row of pixels."""
 FACINGS = 8
 BODY, HAND, CROSS = (250, 204, 153), (50, 50, 50), (255, 0, 0)
 ORIGIN, GOAL = (0, 0, 255), (0, 255, 0)
@@ -70,24 +72,23 @@ class Painter:
         colours = np.array([[_moved(colour, *move) for colour, _ in stamps] for move in moves])
         drawn = np.array([[_moved(mask, *move) for _, mask in stamps] for move in moves])
         self.colours = colours.reshape(-1, STAMP, 3 * STAMP)
-        self.drawn = drawn.repeat(3, axis=-1).reshape(-1, STAMP, 3 * STAMP)
+        self.kept = np.where(drawn, 0, 255).astype(np.uint8).repeat(3, axis=-1).reshape(-1, STAMP, 3 * STAMP)
+        self.origin, self.goal = (np.tile(np.array(colour, np.uint8), TILE) for colour in (ORIGIN, GOAL))
 
-    def paint(
-        self, x_B: np.ndarray, y_B: np.ndarray, stamp_B: np.ndarray, origin_B: np.ndarray | None, goal_B: np.ndarray | None
-    ) -> np.ndarray:
+    def paint(self, at_B2: np.ndarray, stamp_B: np.ndarray, origin_B: np.ndarray | None, goal_B: np.ndarray | None) -> np.ndarray:
         """Frames (B, 84, 84, 3), uint8: the agent's centre in pixels, 2 x facing + fallen, and the tiles of origin and goal, if shown."""
-        copies = np.arange(len(x_B))
+        copies = np.arange(len(at_B2))
         frames = np.zeros((len(copies), SIZE, SIZE, 3), np.uint8)
-        tiles = frames.reshape(-1, SIDE, TILE, SIDE, 3 * TILE)
-        for tile_B, colour in ((origin_B, ORIGIN), (goal_B, GOAL)):
+        tiles = as_strided(frames, (len(copies), SIDE, SIDE, TILE, 3 * TILE), (SIZE * ROW, TILE * ROW, 3 * TILE, ROW, 1))
+        for tile_B, colour in ((origin_B, self.origin), (goal_B, self.goal)):
             if tile_B is not None:
-                tiles[copies, tile_B // SIDE, :, tile_B % SIDE] = np.tile(np.array(colour, np.uint8), TILE)
-        left_B, top_B = (np.clip(centre_B - STAMP // 2, 0, SIZE - STAMP) for centre_B in (x_B, y_B))
-        right_B, down_B = x_B - STAMP // 2 - left_B, y_B - STAMP // 2 - top_B
-        move_B = (down_B + MARGIN) * (2 * MARGIN + 1) + right_B + MARGIN
-        kind_B = move_B * 2 * FACINGS + stamp_B
+                tiles[copies, tile_B // SIDE, tile_B % SIDE] = colour
+        wanted_B2 = at_B2 - STAMP // 2
+        corner_B2 = np.minimum(np.maximum(wanted_B2, 0), SIZE - STAMP)
+        move_B2 = wanted_B2 - corner_B2 + MARGIN
+        kind_B = (move_B2[:, 1] * (2 * MARGIN + 1) + move_B2[:, 0]) * 2 * FACINGS + stamp_B
         places = SIZE - STAMP + 1
-        row = 3 * SIZE
-        windows = as_strided(frames, (len(copies), places, places, STAMP, 3 * STAMP), (SIZE * row, row, 3, row, 1))
-        windows[copies, top_B, left_B] = np.where(self.drawn[kind_B], self.colours[kind_B], windows[copies, top_B, left_B])
+        windows = as_strided(frames, (len(copies), places, places, STAMP, 3 * STAMP), (SIZE * ROW, ROW, 3, ROW, 1))
+        here = (copies, corner_B2[:, 1], corner_B2[:, 0])
+        windows[here] = windows[here] & self.kept[kind_B] | self.colours[kind_B]
         return frames

@@ -15,8 +15,8 @@ import numpy as np
 
 SIDE = 7
 TILES = SIDE * SIDE
-CLOSED = np.int16(np.iinfo(np.int16).max)
-"""Key of a tile that is not open. That of an open one is 64 x its place in the order they were found, and its number."""
+UNSEEN, CLOSED = np.int16(32_766), np.int16(32_767)
+"""Keys of tiles that the search has not found, and cannot open. That of an open one is 64 x its place in the order they were found + its number."""
 
 TILE = np.arange(TILES)
 X, Y = TILE % SIDE, TILE // SIDE
@@ -100,11 +100,10 @@ def find_paths(given: Chances) -> np.ndarray:
     return np.where(back_NB, back_NB.max(0) + np.uint8(1) - back_NB, 0).astype(np.uint8).T.copy()
 
 
-def _search(given: Chances, blocked_NB: np.ndarray) -> np.ndarray:
-    """From which tile the search reached each; (N + 1, B). `blocked_NB` is used up."""
-    everyone = np.arange(len(given.origin_B))
-    search = _Search(given, blocked_NB, everyone)
-    came_NB = np.full((TILES + 1, len(everyone)), TILES, np.uint8)
+def _search(given: Chances, wall_NB: np.ndarray) -> np.ndarray:
+    """From which tile the search reached each, (N + 1, B)."""
+    search = _Search(given, wall_NB)
+    came_NB = np.empty(wall_NB.shape, np.uint8)
     while True:
         current_B = search.best()
         going = current_B != search.goal_B
@@ -119,46 +118,48 @@ def _search(given: Chances, blocked_NB: np.ndarray) -> np.ndarray:
 
 
 class _Search:
-    """The searches that are still going on, and all they know of each tile."""
+    """The searches that are still going on, and all they know of each tile; the arrays are flat, tile after tile."""
 
-    def __init__(self, given: Chances, blocked_NB: np.ndarray, copies: np.ndarray) -> None:
-        self.copies, self.goal_B, self.cost_DNB = copies, given.goal_B, given.cost_DNB
-        count = len(copies)
-        self.blocked_NB = blocked_NB
-        self.key_NB = np.full((TILES + 1, count), CLOSED)
-        self.key_NB[given.origin_B, copies] = given.origin_B
-        self.paid_NB, self.hope_NB = np.zeros((TILES + 1, count), np.int16), np.zeros((TILES + 1, count), np.float32)
-        self.came_NB = np.full((TILES + 1, count), TILES, np.uint8)
-        self.found_B = np.ones(count, np.int16)
+    def __init__(self, given: Chances, wall_NB: np.ndarray) -> None:
+        self.copies, self.goal_B, self.cost_DNB = np.arange(len(given.origin_B)), given.goal_B, given.cost_DNB
+        self.key_NB = np.where(wall_NB, CLOSED, UNSEEN)
+        self.key_NB[given.origin_B, self.copies] = given.origin_B
+        self.paid_NB, self.hope_NB = np.zeros(wall_NB.shape, np.int16), np.zeros(wall_NB.shape, np.float32)
+        self.came_NB = np.full(wall_NB.shape, TILES, np.uint8)
+        self.found_B = np.ones(len(self.copies), np.int16)
 
     def keep(self, going: np.ndarray) -> None:
         """Go on with some only."""
         for name in ("copies", "goal_B", "found_B"):
             setattr(self, name, getattr(self, name)[going])
-        for name in ("blocked_NB", "key_NB", "paid_NB", "hope_NB", "came_NB"):
-            setattr(self, name, getattr(self, name)[:, going])
+        for name in ("key_NB", "paid_NB", "hope_NB", "came_NB"):
+            setattr(self, name, getattr(self, name).compress(going, 1))
 
     def best(self) -> np.ndarray:
         """The tile that each search goes on from."""
         first_B = self.key_NB.min(0)
         hope_B = self.hope_NB[first_B & 63, np.arange(len(first_B))]
         better_B = np.where(self.hope_NB < hope_B, self.key_NB, CLOSED).min(0)
-        return (np.where(better_B == CLOSED, first_B, better_B) & 63).astype(np.int64)
+        return (np.where(better_B < UNSEEN, better_B, first_B) & 63).astype(np.int64)
 
     def expand(self, current_B: np.ndarray) -> None:
         """Close these tiles and open their neighbours, or find a cheaper way to those that are open."""
-        here = np.arange(len(current_B))
-        self.key_NB[current_B, here], self.blocked_NB[current_B, here] = CLOSED, True
-        next_DB = NEXT[:, current_B]
-        paid_DB = self.paid_NB[current_B, here] + self.cost_DNB[:, current_B, self.copies]
-        open_DB = self.key_NB[next_DB, here] != CLOSED
-        new_DB = ~self.blocked_NB[next_DB, here] & ~open_DB
-        cheaper_DB = open_DB & (paid_DB < self.paid_NB[next_DB, here])
-        keys_DB = 64 * (self.found_B + np.cumsum(new_DB, 0, dtype=np.int16) - 1) + next_DB
-        self.found_B += np.count_nonzero(new_DB, 0).astype(np.int16)
-        way, search = np.nonzero(new_DB)
-        tile = next_DB[way, search]
-        self.key_NB[tile, search], self.paid_NB[tile, search] = keys_DB[way, search], paid_DB[way, search]
-        self.hope_NB[tile, search] = paid_DB[way, search] + DISTANCE[tile, self.goal_B[search]]
-        way, search = np.nonzero(new_DB | cheaper_DB)
-        self.came_NB[next_DB[way, search], search] = current_B[search]
+        count = len(current_B)
+        here = np.arange(count)
+        key, paid, hope, came = (values.reshape(-1) for values in (self.key_NB, self.paid_NB, self.hope_NB, self.came_NB))
+        key[current_B * count + here] = CLOSED
+        next_DB = NEXT.take(current_B, 1)
+        at_DB = next_DB * count + here
+        key_DB = key.take(at_DB)
+        cost_DB = self.cost_DNB.reshape(len(STEPS), -1).take(current_B * self.cost_DNB.shape[2] + self.copies, 1)
+        paid_DB = paid.take(current_B * count + here) + cost_DB
+        new_DB = key_DB == UNSEEN
+        order_DB = self.found_B + np.cumsum(new_DB, 0, dtype=np.int16)
+        self.found_B = order_DB[-1]
+        places = np.flatnonzero(new_DB)
+        at, cost = at_DB.reshape(-1).take(places), paid_DB.reshape(-1).take(places)
+        tile = next_DB.reshape(-1).take(places)
+        key[at], paid[at] = 64 * (order_DB.reshape(-1).take(places) - 1) + tile, cost
+        hope[at] = cost + DISTANCE[tile, self.goal_B.take(places % count)]
+        places = np.flatnonzero(new_DB | ((key_DB < UNSEEN) & (paid_DB < paid.take(at_DB))))
+        came[at_DB.reshape(-1).take(places)] = current_B.take(places % count)

@@ -19,17 +19,37 @@ from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
 from pipeline.config.tasks import MysteryPath as Config
 from pipeline.storage.keys import Key, generator
-from pipeline.tasks.base import Split, hash_weights, in_split
-from pipeline.tasks.environment import BatchedEnvironment, Columns, Copies, EnvironmentTask
+from pipeline.tasks.base import BUCKETS, Split, hash_weights, in_split
+from pipeline.tasks.environment import ALL, BatchedEnvironment, Columns, Copies, EnvironmentTask
 from pipeline.tasks.hidden_path_pixels import TILE, Painter
 from pipeline.tasks.hidden_paths import SIDE, TILES, chances, find_paths
 
-AHEAD = np.array([(0, -1), (-1, 0), (0, 1), (1, 0)])
-"""Right and down for each quarter of a turn to the left, from up."""
-FACING = np.array([[-1, 0, 4], [2, 1, 3], [6, 7, 5]])
-"""In eighths of a turn, where an agent faces that moves (none, left, right) and (none, up, down); -1: as before."""
+LOW, HIGH = TILE // 2, SIDE * TILE - TILE // 2
+"""Where the agent's centre may be, in pixels."""
 SPEED, DIAGONAL = 3, 2
 """Pixels per step along one axis, and along each of two."""
+MOST = 8192
+"""Paths searched at once: what more would gain is lost again outside the processor's cache."""
+
+
+def grid_moves() -> np.ndarray:
+    """What an agent does that turns by quarters and moves by tiles: right, down and facing after; (action, facing before, 3)."""
+    table = np.zeros((4, 8, 3), np.int64)
+    table[:, :, 2] = (np.array([0, 2, -2, 0])[:, None] + np.arange(8)) % 8
+    table[3, 0::2, :2] = TILE * np.array([(0, -1), (-1, 0), (0, 1), (1, 0)])
+    return table
+
+
+def continuous_moves() -> np.ndarray:
+    """What one does that moves by pixels; its action is 3 x (none, left, right) + (none, up, down)."""
+    table = np.zeros((9, 8, 3), np.int64)
+    table[0, :, 2] = np.arange(8)
+    facing = {(0, -1): 0, (-1, -1): 1, (-1, 0): 2, (-1, 1): 3, (0, 1): 4, (1, 1): 5, (1, 0): 6, (1, -1): 7}
+    code = {0: 0, -1: 1, 1: 2}
+    for (right, down), after in facing.items():
+        pixels = DIAGONAL if right and down else SPEED
+        table[3 * code[right] + code[down]] = (pixels * right, pixels * down, after)
+    return table
 
 
 class MysteryPath(EnvironmentTask):
@@ -45,11 +65,11 @@ class MysteryPath(EnvironmentTask):
 
     def draw(self, rows: int, key: Key, split: Split = "train") -> Columns:
         """Paths of the split, by a hash of their tiles."""
-        rng = generator(key)
-        weights_N = hash_weights(TILES)
+        rng, weights_N = generator(key), hash_weights(TILES)
+        low, high = BUCKETS[split]
         found: list[np.ndarray] = [np.empty((0, TILES), np.uint8)]
         while (missing := rows - sum(map(len, found))) > 0:
-            path_BN = find_paths(chances(missing + missing // 4 + 16, rng))
+            path_BN = find_paths(chances(min(missing * 100 // (high - low) + 16, MOST), rng))
             hash_B = (path_BN * weights_N).sum(1)
             found.append(path_BN[in_split(hash_B, split)][:missing])
         path_BN = np.concatenate(found)
@@ -59,65 +79,57 @@ class MysteryPath(EnvironmentTask):
 
     def environment(self, batch: int, seed: int) -> MysteryPaths:
         """Copies of the board."""
-        return (GridPaths if self.config.moves == "grid" else ContinuousPaths)(self, batch, seed)
+        return MysteryPaths(self, batch, seed)
 
 
 class MysteryPaths(BatchedEnvironment):
-    """Copies of the board, however the agent moves on it: `x_B` and `y_B` are its centre in pixels, `facing_B` in eighths of a turn."""
+    """Copies of the board. `at_B2` is each agent's centre in pixels, right and down, `facing_B` in eighths of a turn to the left, from up."""
 
     carried: ClassVar[tuple[str, ...]] = (
         "path_BN",
+        "unpaid_BN",
         "origin_B",
         "goal_B",
-        "x_B",
-        "y_B",
+        "at_B2",
         "facing_B",
         "fallen_B",
-        "visited_BN",
         "fails_B",
         "success_B",
     )
-    facings: ClassVar[int]
 
     def __init__(self, task: MysteryPath, batch: int, seed: int) -> None:
         self.config = config = task.config
-        shape, pixels = config.observation.shape, config.observation.kind == "pixels"
-        space: Any = Box(0, 255, shape, np.uint8) if pixels else Box(0.0, 1.0, shape, np.float32)
-        action: Any = Discrete(4) if config.moves == "grid" else MultiDiscrete([3, 3])
+        self.pixels, self.grid, self.shape = config.view == "pixels", config.moves == "grid", config.observation.shape
+        space: Any = Box(0, 255, self.shape, np.uint8) if self.pixels else Box(0.0, 1.0, self.shape, np.float32)
+        action: Any = Discrete(4) if self.grid else MultiDiscrete([3, 3])
         super().__init__(task, batch, seed, space, action, config.steps)
-        self.path_BN, self.visited_BN = np.zeros((batch, TILES), np.uint8), np.zeros((batch, TILES), bool)
-        self.origin_B, self.goal_B, self.x_B, self.y_B, self.facing_B = (np.zeros(batch, np.int64) for _ in range(5))
-        self.fails_B, self.success_B, self.fallen_B = np.zeros(batch, np.int64), np.zeros(batch, np.int64), np.zeros(batch, bool)
-        self.all_B = np.arange(batch)
+        self.path_BN, self.unpaid_BN = np.zeros((batch, TILES), np.uint8), np.zeros((batch, TILES), bool)
+        self.at_B2, self.fallen_B = np.full((batch, 2), LOW), np.zeros(batch, bool)
+        self.origin_B, self.goal_B, self.facing_B, self.fails_B, self.success_B = (np.zeros(batch, np.int64) for _ in range(5))
+        self.rows_B = np.arange(batch) * TILES
+        self.moves = grid_moves() if self.grid else continuous_moves()
         self.painter = Painter()
 
     def _begin(self, copies: np.ndarray, episodes: Columns) -> None:
         path_BN = episodes["path"]
-        self.path_BN[copies] = path_BN
-        self.origin_B[copies], self.goal_B[copies] = (path_BN == 1).argmax(1), path_BN.argmax(1)
-        self.visited_BN[copies] = False
+        origin_B, goal_B = (path_BN == 1).argmax(1), path_BN.argmax(1)
+        self.path_BN[copies], self.origin_B[copies], self.goal_B[copies] = path_BN, origin_B, goal_B
+        self.unpaid_BN[copies] = path_BN > 1
+        self.unpaid_BN[copies, goal_B] = False
         self.facing_B[copies] = self.fails_B[copies] = self.success_B[copies] = self.fallen_B[copies] = 0
-        self._to_origin(copies)
-
-    def _to_origin(self, copies: np.ndarray) -> None:
-        origin_B = self.origin_B[copies]
-        self.x_B[copies], self.y_B[copies] = origin_B % SIDE * TILE + TILE // 2, origin_B // SIDE * TILE + TILE // 2
-
-    def _act(self, action_B: np.ndarray, fallen: np.ndarray) -> None:
-        """Move every agent but the fallen ones."""
-        raise NotImplementedError
+        self.at_B2[copies] = _middle(origin_B)
 
     def _move(self, action_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        fallen = np.flatnonzero(self.fallen_B)
-        self._act(action_B, fallen)
-        if len(fallen):
-            self._to_origin(fallen)
-        tile_B = self._tile(slice(None))
+        move_B3 = self.moves[action_B if self.grid else 3 * action_B[:, 0] + action_B[:, 1], self.facing_B]
+        at_B2 = np.minimum(np.maximum(self.at_B2 + move_B3[:, :2], LOW), HIGH)
+        self.facing_B = np.where(self.fallen_B, self.facing_B, move_B3[:, 2])
+        self.at_B2 = np.where(self.fallen_B[:, None], _middle(self.origin_B), at_B2) if self.fallen_B.any() else at_B2
+        tile_B = self._tile(ALL)
+        place_B = self.rows_B + tile_B
         reached_B = tile_B == self.goal_B
-        on_B = self.path_BN[self.all_B, tile_B] > 0
-        new_B = on_B & ~self.visited_BN[self.all_B, tile_B] & ~reached_B & (tile_B != self.origin_B)
-        self.visited_BN[self.all_B, tile_B] |= new_B
-        self.fallen_B = ~on_B
+        new_B = self.unpaid_BN.reshape(-1).take(place_B)
+        self.unpaid_BN.reshape(-1)[place_B] = False
+        self.fallen_B = self.path_BN.reshape(-1).take(place_B) == 0
         self.fails_B += self.fallen_B
         self.success_B = reached_B.astype(np.int64)
         return self._rewards(reached_B, new_B), reached_B
@@ -130,37 +142,43 @@ class MysteryPaths(BatchedEnvironment):
         return reward_B + config.reward_step if config.reward_step else reward_B
 
     def _tile(self, copies: Copies) -> np.ndarray:
-        return self.y_B[copies] // TILE * SIDE + self.x_B[copies] // TILE
+        tile_B2 = self.at_B2[copies] // TILE
+        return tile_B2[:, 1] * SIDE + tile_B2[:, 0]
 
-    def _observe(self, copies: Copies) -> np.ndarray:
-        return self._paint(copies) if self.config.observation.kind == "pixels" else self._symbols(copies)
+    def _first(self, copies: np.ndarray) -> np.ndarray:
+        return self._see(copies)
+
+    def _observe(self) -> np.ndarray:
+        return self._see(ALL)
+
+    def _see(self, copies: Copies) -> np.ndarray:
+        return self._paint(copies) if self.pixels else self._symbols(copies)
 
     def _paint(self, copies: Copies) -> np.ndarray:
         config = self.config
         stamp_B = 2 * self.facing_B[copies] + (self.fallen_B[copies] & config.visual_feedback)
         origin_B = self.origin_B[copies] if config.show_origin else None
         goal_B = self.goal_B[copies] if config.show_goal else None
-        return self.painter.paint(self.x_B[copies], self.y_B[copies], stamp_B, origin_B, goal_B)
+        return self.painter.paint(self.at_B2[copies], stamp_B, origin_B, goal_B)
 
     def _symbols(self, copies: Copies) -> np.ndarray:
         """One plane of the board each for the agent and, if shown, origin and goal; where it faces; whether it fell; where in its tile it is."""
-        config = self.config
+        config, (width,) = self.config, self.shape
         tile_B = self._tile(copies)
-        here = self.all_B[: len(tile_B)]
-        seen = np.zeros((len(tile_B), *config.observation.shape), np.float32)
-        seen[here, tile_B] = 1
-        at = TILES
+        seen = np.zeros((len(tile_B), width), np.float32)
+        flat, row_B, at = seen.reshape(-1), np.arange(len(tile_B)) * width, TILES
+        flat[row_B + tile_B] = 1
         for shown, place_B in ((config.show_origin, self.origin_B), (config.show_goal, self.goal_B)):
             if shown:
-                seen[here, at + place_B[copies]] = 1
+                flat[row_B + at + place_B[copies]] = 1
                 at += TILES
-        seen[here, at + self.facing_B[copies] * self.facings // 8] = 1
-        at += self.facings
+        facings = 4 if self.grid else 8
+        flat[row_B + at + self.facing_B[copies] * facings // 8] = 1
+        at += facings
         if config.visual_feedback:
             seen[:, at] = self.fallen_B[copies]
-            at += 1
-        if config.moves == "continuous":
-            seen[:, at], seen[:, at + 1] = self.x_B[copies] % TILE / TILE, self.y_B[copies] % TILE / TILE
+        if not self.grid:
+            seen[:, -2:] = self.at_B2[copies] % TILE / TILE
         return seen
 
     def _report(self) -> Columns:
@@ -168,41 +186,9 @@ class MysteryPaths(BatchedEnvironment):
 
     def render(self) -> np.ndarray:
         """Frames (B, 84, 84, 3), uint8: what an agent with eyes would see."""
-        return self._paint(slice(None))
+        return self._paint(ALL)
 
 
-class GridPaths(MysteryPaths):
-    """The agent turns by quarters and moves by tiles."""
-
-    facings: ClassVar[int] = 4
-
-    def _act(self, action_B: np.ndarray, fallen: np.ndarray) -> None:
-        turn_B = (action_B == 1).astype(np.int64) - (action_B == 2)
-        forward_B = action_B == 3
-        turn_B[fallen], forward_B[fallen] = 0, False
-        self.facing_B = (self.facing_B + 2 * turn_B) % 8
-        ahead_B = AHEAD[self.facing_B // 2] * (TILE * forward_B[:, None])
-        low, high = TILE // 2, SIDE * TILE - TILE // 2
-        self.x_B = np.clip(self.x_B + ahead_B[:, 0], low, high)
-        self.y_B = np.clip(self.y_B + ahead_B[:, 1], low, high)
-
-
-class ContinuousPaths(MysteryPaths):
-    """The agent moves by pixels, in eight directions."""
-
-    facings: ClassVar[int] = 8
-
-    def _act(self, action_B: np.ndarray, fallen: np.ndarray) -> None:
-        across_B, along_B = action_B[:, 0].copy(), action_B[:, 1].copy()
-        across_B[fallen] = along_B[fallen] = 0
-        facing_B = FACING[across_B, along_B]
-        self.facing_B = np.where(facing_B < 0, self.facing_B, facing_B)
-        pixels_B = np.where((across_B > 0) & (along_B > 0), DIAGONAL, SPEED)
-        low, high = TILE // 2, SIDE * TILE - TILE // 2
-        self.x_B = np.clip(self.x_B + pixels_B * _sign(across_B), low, high)
-        self.y_B = np.clip(self.y_B + pixels_B * _sign(along_B), low, high)
-
-
-def _sign(part_B: np.ndarray) -> np.ndarray:
-    """0, 1, 2 as 0, -1, 1."""
-    return (part_B == 2).astype(np.int64) - (part_B == 1)
+def _middle(tile_B: np.ndarray) -> np.ndarray:
+    """The pixels in the middle of tiles, right and down."""
+    return np.stack([tile_B % SIDE, tile_B // SIDE], 1) * TILE + TILE // 2

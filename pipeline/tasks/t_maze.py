@@ -21,11 +21,16 @@ from pipeline.config.base import largest
 from pipeline.config.tasks import TMaze as Config
 from pipeline.storage.keys import Key, generator
 from pipeline.tasks.base import GOLDEN, Split, draw, in_split, mix
-from pipeline.tasks.environment import BatchedEnvironment, Columns, Copies, EnvironmentTask
+from pipeline.tasks.environment import BatchedEnvironment, Columns, EnvironmentTask
 
 UP, DOWN, LEFT, RIGHT = range(4)
 CUES = {"position": ((0, 1), (1, 0)), "bakker": ((0, 1, 1), (1, 1, 0))}
 """What the first observation says: up, down."""
+ALONG = np.array([0, 0, -1, 1])
+"""Where each action leads in the corridor."""
+REWARDS = np.array([-0.1, -1.0, 4.0])
+"""Of a step, of the wrong turn, of the right one."""
+GREY, GREEN, AGENT = 90, (48, 141, 70), (250, 204, 153)
 HERE = ((1, 0, 1), (0, 1, 0))
 """Bakker's codes of corridor and junction."""
 
@@ -66,16 +71,18 @@ class TMazes(BatchedEnvironment):
 
     def __init__(self, task: TMaze, batch: int, seed: int) -> None:
         config = task.config
-        space: Any = Box(0.0, 1.0, config.observation.shape, np.float32)
+        self.width = config.observation.shape[0]
+        space: Any = Box(0.0, 1.0, (self.width,), np.float32)
         super().__init__(task, batch, seed, space, Discrete(4), config.limit)
         self.config = config
         self.corridor_B, self.cue_B, self.position_B = (np.zeros(batch, np.int64) for _ in range(3))
         self.word_B, self.success_B = np.zeros(batch, np.uint64), np.zeros(batch, np.int64)
         self.cues = np.array(CUES[config.form], np.float32)
         self.codes = self._codes()
+        self.beside = 2 if config.form == "position" else 0  # the place stands beside the cue, or where it was
 
     def _codes(self) -> np.ndarray:
-        """What is seen beside the distractors, at every position of the longest corridor; for bakker in the corridor and at the junction."""
+        """What is seen at every position of the longest corridor, at the first nothing; for bakker in the corridor and at the junction."""
         if self.config.form == "bakker":
             return np.array(HERE, np.float32)
         positions = np.arange(largest(self.config.corridor))
@@ -86,49 +93,45 @@ class TMazes(BatchedEnvironment):
         self.corridor_B[copies], self.cue_B[copies], self.word_B[copies] = (episodes[name] for name in ("corridor", "cue", "seed"))
         self.position_B[copies] = self.success_B[copies] = 0
 
+    def _first(self, copies: np.ndarray) -> np.ndarray:
+        seen = np.zeros((len(copies), self.width), np.float32)
+        seen[:, : self.cues.shape[1]] = self.cues[self.cue_B[copies]]
+        return seen
+
     def _move(self, action_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         self.word_B += GOLDEN
         last_B = self.corridor_B - 1
         junction_B = self.position_B == last_B
-        turn_B = action_B < LEFT
-        terminated_B = junction_B & turn_B
+        terminated_B = junction_B & (action_B < LEFT)
         right_B = terminated_B & (action_B == self.cue_B)
         self.success_B = right_B.astype(np.int64)
-        step_B = (action_B == RIGHT).astype(np.int64) - (action_B == LEFT)
+        step_B = ALONG[action_B]
         if not self.config.allow_leave_junction:
-            step_B[junction_B] = 0
-        self.position_B = np.clip(self.position_B + step_B, 0, last_B)
-        return np.where(terminated_B, np.where(right_B, 4.0, -1.0), -0.1), terminated_B
+            step_B *= ~junction_B
+        self.position_B = np.minimum(np.maximum(self.position_B + step_B, 0), last_B)
+        return REWARDS[terminated_B + self.success_B], terminated_B
 
-    def _observe(self, copies: Copies) -> np.ndarray:
-        first_B = self.length_B[copies] == 0
-        position_B = self.position_B[copies]
-        seen = np.zeros((len(position_B), *self.config.observation.shape), np.float32)
-        bakker, cue = self.config.form == "bakker", self.cues.shape[1]
-        place_B = (position_B == self.corridor_B[copies] - 1).astype(np.int64) if bakker else position_B
-        before = 0 if bakker else cue
-        seen[:, before : before + self.codes.shape[1]] = self.codes[place_B]
-        if first_B.any():
-            seen[first_B, :cue] = self.cues[self.cue_B[copies][first_B]]
+    def _observe(self) -> np.ndarray:
+        bits = self.codes.shape[1]
+        seen = np.zeros((self.num_envs, self.width), np.float32)
+        place_B = self.position_B if self.config.form == "position" else (self.position_B == self.corridor_B - 1).astype(np.int64)
+        seen[:, self.beside : self.beside + bits] = self.codes[place_B]
         if self.config.distractors:
-            seen[:, -self.config.distractors :] = self._noise(copies, first_B)
+            bytes_B8 = mix(self.word_B)[:, None].view(np.uint8)
+            seen[:, self.beside + bits :] = np.unpackbits(bytes_B8, axis=1, count=self.config.distractors, bitorder="little")
         return seen
-
-    def _noise(self, copies: Copies, first_B: np.ndarray) -> np.ndarray:
-        """The random word of each copy as bits; zeros at the start of an episode."""
-        words = mix(self.word_B[copies]) * ~first_B
-        return np.unpackbits(words[:, None].view(np.uint8), axis=1, count=self.config.distractors, bitorder="little")
 
     def _report(self) -> Columns:
         return {"success": self.success_B}
 
     def render(self) -> np.ndarray:
-        """Frames (B, height, width, 3): the corridor, the cue beside its start as long as it is seen, the agent."""
-        width, cell = int(self.corridor_B.max()), 6
+        """Frames (B, height, width, 3), uint8: the corridor and its two arms, green where the reward is, and the agent."""
+        width = int(self.corridor_B.max())
+        cell = max(2, min(8, 400 // width))
         frame = np.zeros((self.num_envs, 3, width, 3), np.uint8)
-        copies = np.arange(self.num_envs)
-        frame[:, 1] = np.where(np.arange(width) < self.corridor_B[:, None], 90, 0)[..., None]
-        frame[copies, 0, self.corridor_B - 1] = frame[copies, 2, self.corridor_B - 1] = 90
-        frame[copies, 2 * self.cue_B, self.corridor_B - 1] = (48, 141, 70)
-        frame[copies, 1, self.position_B] = (250, 204, 153)
+        copies, last_B = np.arange(self.num_envs), self.corridor_B - 1
+        frame[:, 1] = np.where(np.arange(width) < self.corridor_B[:, None], GREY, 0)[..., None]
+        frame[copies, 0, last_B] = frame[copies, 2, last_B] = GREY
+        frame[copies, 2 * self.cue_B, last_B] = GREEN
+        frame[copies, 1, self.position_B] = AGENT
         return frame.repeat(cell, 1).repeat(cell, 2)

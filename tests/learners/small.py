@@ -24,8 +24,8 @@ SIZES = {
     "pairs": {"uniform": [1, 2]},
     "words": 12,
     "nodes": {"uniform": [6, 8]},
-    "corridor": {"uniform": [2, 4]},
-    "limit": 6,
+    "corridor": {"uniform": [2, 5]},
+    "limit": 20,
 }
 """Values for fields that many tasks have; a task takes those it knows."""
 
@@ -50,11 +50,11 @@ def small_problem(task: Task, rows: int = 40, validation: int = 10) -> Problem:
 
 
 def small_learner(
-    mixer: str = "lstm", task: str = "copy", learner: str = "supervised", network: dict[str, Any] | None = None, **fields: Any
+    mixer: str = "lstm", task: str | Task = "copy", learner: str = "supervised", network: dict[str, Any] | None = None, **fields: Any
 ) -> Learner:
     """A learner of the catalogue at its start; one that acts learns from 4 copies of an environment for 8 steps at a time."""
     kind: Any = LEARNERS[learner]
-    problem = small_problem(small_task(task))
+    problem = small_problem(small_task(task) if isinstance(task, str) else task)
     parts = {"width": 16, "depth": 2, "feedforward": 1.0, "norm": "rms", "residual": True, **(network or {})}
     network_kind: Any = SequenceNetwork if kind.kind == "tokens" else ActorCritic
     module = build(network_kind.model_validate({"mixer": mixer, **parts}), seed=0, **problem.task.sizes)

@@ -19,6 +19,7 @@ from pipeline.config.networks import ActorCritic
 from pipeline.config.tasks import TMaze
 from pipeline.learners.a2c import A2C
 from pipeline.learners.acting import Acting, Losses
+from pipeline.learners.policy import gumbel
 from pipeline.learners.ppo import PPO
 from pipeline.learners.rollout import Actor, Rollout
 from pipeline.networks.actor_critic import Acted
@@ -27,17 +28,19 @@ from pipeline.training.state import pack, unpack
 from tests.learners.small import small_learner, small_problem
 
 CPU = torch.device("cpu")
+SHORT = TMaze.model_validate({"corridor": {"uniform": [2, 4]}, "limit": 6})
+"""Episodes that end, or are cut off, every few steps."""
 
 
 def acting(mixer: str = "gru", learner: str = "ppo", **fields: Any) -> Any:
-    made = small_learner(mixer, "t_maze", learner, **fields)
+    made = small_learner(mixer, SHORT, learner, **fields)
     assert isinstance(made, Acting)
     return made
 
 
 def noise(learner: Acting) -> Tensor:
     config = learner.config
-    return torch.empty(config.rollout, config.environments, 4).exponential_(generator=torch.Generator().manual_seed(3))
+    return gumbel(np.random.default_rng(3), (config.rollout, config.environments, 4))
 
 
 @pytest.mark.parametrize("sequence", [None, 4])
@@ -131,8 +134,9 @@ def test_sequences_go_on_from_what_was_carried() -> None:
     assert sequences.observed_NS[:, :, 0].tolist() == [[0, 1, 2], [0, 1, 2], [0, 1, 2], [3, 0, 1], [0, 1, 2], [2, 3, 0]]
     assert sequences.reset_NS.tolist() == [[True, False, False]] * 3 + [[False, True, False], [True, False, False], [False, False, True]]
     assert sequences.state[:, 0].tolist() == [0, 0, 300, 300, 300, 200]
-    taken = sequences.take(torch.tensor([5, 3]))
-    assert taken.state[:, 0].tolist() == [200, 300] and taken.observed_NS[0, :, 0].tolist() == [2, 3, 0]
+    one, other = sequences.in_order(torch.tensor([5, 3, 0, 1, 2, 4])).split(2)
+    assert one.state[:, 0].tolist() == [200, 300, 0] and one.observed_NS[0, :, 0].tolist() == [2, 3, 0]
+    assert other.observed_NS[:, :, 0].tolist() == [[0, 1, 2]] * 3 and other.state[:, 0].tolist() == [0, 300, 300]
 
 
 def test_ppo_descends_the_clipped_loss() -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch.distributions import Categorical
 
-from pipeline.learners.policy import draw, entropy, log_probability
+from pipeline.learners.policy import draw, entropy, gumbel, log_probability
 
 PARTS = [(4,), (3, 2), (2, 5, 3)]
 
@@ -25,7 +26,7 @@ def test_probabilities_and_entropy_add_up_over_the_parts(parts: tuple[int, ...])
 def test_actions_are_drawn_by_their_probabilities(parts: tuple[int, ...]) -> None:
     generator = torch.Generator().manual_seed(1)
     logits = torch.randn(sum(parts), generator=generator)
-    noise = torch.empty(40_000, sum(parts)).exponential_(generator=generator)
+    noise = gumbel(np.random.default_rng(1), (40_000, sum(parts)))
     action = draw(logits, noise, parts)
     assert action.shape == (40_000, len(parts)) and action.dtype == torch.int64
     for place, part in enumerate(logits.split(list(parts))):

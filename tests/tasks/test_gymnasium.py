@@ -1,0 +1,202 @@
+"""Gymnasium's environments behind our interface: what the adapter changes, and what it must not."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+from pydantic import ValidationError
+
+from pipeline.config.tasks import Gymnasium as Config
+from pipeline.storage.errors import UserError
+from pipeline.storage.keys import derive_key
+from pipeline.tasks.gymnasium import Gymnasium, GymnasiumCopies
+
+KEY = derive_key("test", 0)
+
+
+class Room(gymnasium.Env[Any, Any]):
+    """Counts its steps; sees pixels or a dictionary, and is told with which space of actions it comes."""
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 1}
+
+    def __init__(self, render_mode: str | None = None, pixels: str = "", actions: str = "discrete", fails: bool = False) -> None:
+        self.render_mode, self.pixels = render_mode, pixels
+        images = {"grey": (6, 5), "rgb": (6, 5, 3)}
+        box: Any = spaces.Box(0, 255, images.get(pixels, (6, 5)), np.uint8)
+        self.observation_space = box if pixels else spaces.Dict({"count": spaces.Discrete(40), "at": spaces.Box(-1, 1, (2, 2))})
+        every: dict[str, spaces.Space[Any]] = {
+            "discrete": spaces.Discrete(3, start=5),
+            "many": spaces.MultiDiscrete([2, 3]),
+            "bits": spaces.MultiBinary(2),
+            "real": spaces.Box(np.array([-1.0, 0.0]), np.array([1.0, 4.0]), dtype=np.float64),
+            "unbounded": spaces.Box(-np.inf, np.inf, (1,)),
+            "text": spaces.Text(3),
+        }
+        self.action_space = every[actions]
+        self.taken: list[Any] = []
+        if fails:
+            raise ImportError("no engine")
+
+    def see(self) -> Any:
+        """What there is to see."""
+        count = len(self.taken)
+        if self.pixels:
+            return np.full(self.observation_space.shape or (), count + self.first, np.uint8)
+        return {"count": count, "at": np.full((2, 2), self.first / 100, np.float32)}
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Begin."""
+        super().reset(seed=seed)
+        self.taken, self.first = [], int(self.np_random.integers(100))
+        return self.see(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Count."""
+        assert self.action_space.contains(action), action
+        self.taken.append(action)
+        ended = len(self.taken) == 4
+        return self.see(), 1.0, ended, False, {"success": ended and self.first % 2 == 0}
+
+    def render(self) -> Any:
+        """A frame in the colour of the count."""
+        return np.full((4, 4, 3), len(self.taken), np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def rooms() -> Iterator[None]:
+    """Two ids: a room, and one that says of itself that it cannot be relied on."""
+    room: Any = Room
+    gymnasium.register("Room-v0", room)
+    gymnasium.register("Dice-v0", room, nondeterministic=True)
+    yield
+    for name in ("Room-v0", "Dice-v0"):
+        gymnasium.registry.pop(name)
+
+
+def made(batch: int = 3, **fields: Any) -> GymnasiumCopies:
+    """Copies that have begun; a room, if nothing else is said."""
+    env = Gymnasium(Config(**{"id": "Room-v0", "shape": (44,), "choices": (3,), **fields})).environment(batch, 0)
+    env.reset()
+    return env
+
+
+@pytest.mark.parametrize(
+    ("fields", "convert"),
+    [
+        ({"id": "CartPole-v1", "shape": (4,), "choices": (2,)}, int),
+        ({"id": "CartPole-v1", "shape": (4,), "choices": (2,), "limit": 11}, int),
+        ({"id": "Pendulum-v1", "shape": (3,), "choices": (9,), "limit": 30}, lambda action: np.array([-2 + action * 0.5], np.float32)),
+        ({"id": "Acrobot-v1", "shape": (6,), "choices": (3,), "limit": 30, "options": {}}, int),
+    ],
+)
+def test_every_step_is_that_of_the_environment_itself(fields: dict[str, Any], convert: Any) -> None:
+    task = Gymnasium(Config(**fields))
+    episodes = task.episodes(3, KEY, "test")
+    env = task.environment(3, 0)
+    plain = [gymnasium.make(fields["id"], max_episode_steps=fields.get("limit")) for _ in range(3)]
+    seeds = episodes.column("seed").to_pylist()
+    seen, _ = env.play(episodes)
+    assert np.array_equal(seen, [one.reset(seed=seed)[0] for one, seed in zip(plain, seeds, strict=True)])
+    env.action_space.seed(0)
+    total = np.zeros(3)
+    for _ in range(60):
+        actions = env.action_space.sample()
+        seen, reward, terminated, truncated, infos = env.step(actions)
+        for copy, one in enumerate(plain):
+            expected, paid, *ends, _ = one.step(convert(actions[copy]))
+            total[copy] += paid
+            assert (reward[copy], terminated[copy], truncated[copy]) == (paid, *ends)
+            if any(ends):
+                assert np.array_equal(infos["final_obs"][copy], np.asarray(expected, np.float32))
+                assert infos["return"][copy] == pytest.approx(total[copy])
+                expected, total[copy] = one.reset(seed=seeds[copy])[0], 0
+            assert np.array_equal(seen[copy], np.asarray(expected, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("actions", "choices", "given", "taken"),
+    [
+        ("discrete", (3,), [0, 2], [5, 7]),
+        ("many", (2, 3), [[1, 2], [0, 1]], [[1, 2], [0, 1]]),
+        ("bits", (2, 2), [[1, 0], [1, 1]], [[1, 0], [1, 1]]),
+        ("real", (3, 5), [[0, 0], [1, 3]], [[-1.0, 0.0], [0.0, 3.0]]),
+    ],
+)
+def test_actions_become_those_of_the_environment(actions: str, choices: tuple[int, ...], given: list[Any], taken: list[Any]) -> None:
+    env = made(2, choices=choices, options={"actions": actions})
+    env.step(np.array(given))
+    assert [np.asarray(one.unwrapped.taken[0]).tolist() for one in env.envs] == taken  # type: ignore[attr-defined]
+
+
+def test_pixels_are_seen_as_they_are_and_shown() -> None:
+    for kind, shape in (("rgb", (6, 5, 3)), ("grey", (6, 5, 1))):
+        env = made(2, shape=shape, options={"pixels": kind})
+        seen = env.step(np.zeros(2, int))[0]
+        assert seen.dtype == np.uint8 and seen.shape == (2, *shape)
+        assert np.array_equal(env.render(), np.broadcast_to(seen, (2, 6, 5, 3)))
+        assert Config(shape=shape).observation.kind == "pixels"
+    flat = made(2, shape=(90,), options={"pixels": "rgb"})
+    assert flat.reset()[0].dtype == np.float32
+
+
+def test_what_is_not_a_picture_is_drawn_by_the_environment() -> None:
+    env = made(2)
+    env.step(np.zeros(2, int))
+    assert (env.render() == 1).all() and env.render().shape == (2, 4, 4, 3)
+
+
+def test_success_is_what_the_environment_says_or_a_return() -> None:
+    env, solved, unsolved = made(20), made(20, solved_at=4.0), made(20, solved_at=4.5)
+    for _ in range(4):
+        infos, good, bad = (one.step(np.zeros(20, int))[4] for one in (env, solved, unsolved))
+    even = [round(float(seen[0]) * 100) % 2 == 0 for seen in infos["final_obs"]]
+    assert infos["success"].tolist() == even and 0 < sum(even) < 20
+    assert good["success"].all() and not bad["success"].any()
+
+
+def test_what_cannot_be_relied_on_begins_again() -> None:
+    env, other = made(id="Dice-v0"), made(id="Dice-v0")
+    assert not env.reproducible and made().reproducible
+    for _ in range(2):
+        env.step(np.zeros(3, int))
+    other.load_state_dict(env.state_dict())
+    assert (other.length_B == 0).all()
+    assert not other.step(np.zeros(3, int))[4], "episodes of four steps, from their start"
+
+
+def test_seeds_are_different_and_small_enough() -> None:
+    seeds = Gymnasium(Config()).draw(5000, KEY)["seed"]
+    assert len(set(seeds.tolist())) > 4990 and seeds.min() >= 0 and seeds.max() < 2**31
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"id": "Nowhere-v0"}, "gymnasium Nowhere-v0: cannot be made: Environment `Nowhere` doesn't exist."),
+        ({"id": "no_such_module:Room-v0"}, "cannot be made: .*no_such_module"),
+        ({"options": {"colour": "red"}}, "gymnasium Room-v0: cannot be made: .*colour"),
+        ({"options": {"fails": True}}, "gymnasium Room-v0: cannot be made: no engine"),
+        ({"shape": (4,)}, r"task.shape: got \[4\]; expected \[44\], as its observations are Dict"),
+        ({"shape": (5, 6, 3), "options": {"pixels": "rgb"}}, r"task.shape: got \[5, 6, 3\]; expected \[6, 5, 3\] or \[90\]"),
+        ({"choices": (2,)}, r"task.choices: got \[2\]; expected \[3\], as its actions are Discrete\(3, start=5\)"),
+        ({"choices": (3,), "options": {"actions": "many"}}, r"task.choices: got \[3\]; expected \[2, 3\]"),
+        ({"choices": (3,), "options": {"actions": "real"}}, r"expected a number of values, at least 2, for each of its 2 parts"),
+        ({"options": {"actions": "unbounded"}}, "actions are Box.*; expected discrete ones, or bounded numbers"),
+        ({"options": {"actions": "text"}}, "actions are Text.*; expected discrete ones, or bounded numbers"),
+    ],
+)
+def test_a_user_is_told_in_one_line(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        made(**fields)
+    assert re.search(message, str(caught.value)) and "\n" not in str(caught.value)
+
+
+def test_an_observation_is_a_vector_or_an_image() -> None:
+    with pytest.raises(ValidationError, match=r"got \[84, 84\]; expected \[numbers\], or \[height, width, channels\] of pixels"):
+        Config(shape=(84, 84))
