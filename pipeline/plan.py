@@ -36,7 +36,16 @@ TRAINED = (
     "curve.png",
     "manifest.json",
 )
-COLLECTED = ("results.parquet", "curves.parquet", "positions.parquet", "timing.parquet", "table.md", "table.html")
+COLLECTED = (
+    "results.parquet",
+    "curves.parquet",
+    "positions.parquet",
+    "episodes.parquet",
+    "timing.parquet",
+    "costs.parquet",
+    "table.md",
+    "table.html",
+)
 
 
 @dataclass(frozen=True)
@@ -260,16 +269,15 @@ class _Planner:
             "chance": point.task.chance,
             "floor": point.task.floor,
             **unit,
-            "batch": point.learner.batch,
+            "batch": point.learner.rows_per_step,
         }
 
     def _run(self, member: Member) -> Run:
         point, parent = member.point, None
         if point.learner.parent:
             parent = self._run(find_parent(self.resolved.experiments, member)).id
-        train = (
-            None if getattr(point.learner, "data", "shards") == "stream" else self._dataset(point.task, "train", point.learner.stored_rows)
-        )
+        stored = point.learner.stored_rows
+        train = None if stored is None else self._dataset(point.task, "train", stored)
         validation = self._dataset(point.task, "validation", point.learner.validation_rows)
         data = {"train": train, "validation": validation}
         learner = canonical(point.learner)

@@ -45,7 +45,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = site / "recurlab_leaky"
     folder.mkdir()
     (folder / "__init__.py").touch()
-    entry = block("pipeline/config/mixers.py").replace("pipeline.mixers.leaky:Leaky", "recurlab_leaky.leaky:Leaky")
+    entry = block("pipeline/config/mixers/vectors.py").replace("pipeline.mixers.leaky:Leaky", "recurlab_leaky.leaky:Leaky")
     (folder / "page.py").write_text(block("recurlab_leaky/page.py") + "\n\n" + entry, encoding="utf-8")
     code = block("pipeline/mixers/leaky.py")
     assert code.count("from pipeline.config.mixers import Leaky") == 1
@@ -69,10 +69,8 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the package with the documented entry and file in it, and nothing else edited."""
     folder = tmp_path_factory.mktemp("tree")
     shutil.copytree(REPOSITORY / "pipeline", folder / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
-    page = folder / "pipeline" / "config" / "mixers.py"
-    text = page.read_text(encoding="utf-8")
-    assert text.count("\nMIXERS = ") == 1
-    page.write_text(text.replace("\nMIXERS = ", f"\n{block('pipeline/config/mixers.py')}\n\nMIXERS = "), encoding="utf-8")
+    page = folder / "pipeline" / "config" / "mixers" / "vectors.py"
+    page.write_text(f"{page.read_text(encoding='utf-8')}\n\n{block('pipeline/config/mixers/vectors.py')}", encoding="utf-8")
     (folder / "pipeline" / "mixers" / "leaky.py").write_text(block("pipeline/mixers/leaky.py"), encoding="utf-8")
     return folder
 

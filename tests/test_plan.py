@@ -189,6 +189,7 @@ FIELDS: dict[str, tuple[str, set[str]]] = {
     "learner.optimizer": ("adamw", WEIGHTS),
     "learner.learning_rate": ("0.5", WEIGHTS),
     "learner.betas": ("[0.8, 0.9]", WEIGHTS),
+    "learner.epsilon": ("1.0e-6", WEIGHTS),
     "learner.weight_decay": ("0.1", WEIGHTS),
     "learner.schedule": ("cosine", WEIGHTS),
     "learner.warmup": ("3", WEIGHTS),

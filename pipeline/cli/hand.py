@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 FILE = click.Path(path_type=Path)
 BUDGETS = ("learner.rows", "learner.steps", "learner.seconds")
 """Setting one of these by hand takes the others away."""
+BY_HAND = {"tokens": ("sequence", "supervised", 20_000), "environment": ("actor_critic", "ppo", 102_400)}
+"""Network, learner and its budget in rows for a task of each kind, where no experiment says them."""
 
 
 def document_with(name: str, config: Path, overrides: tuple[str, ...], ignore_config: bool = False) -> Block:
@@ -35,10 +37,11 @@ def document_with(name: str, config: Path, overrides: tuple[str, ...], ignore_co
     elif name in TASKS:
         base = Block(here)
         base.put("task", named(name, here), here)
-        base.put("network", named("sequence", here), here)
-        learner = named("supervised", here)
-        learner.put("rows", 20_000, here)
-        base.put("learner", learner, here)
+        task: Any = TASKS[name]
+        network, learner, rows = BY_HAND[task.kind]
+        base.put("network", named(network, here), here)
+        base.put("learner", named(learner, here), here)
+        base["learner"].put("rows", rows, here)
     else:
         where = "not a task" if ignore_config else f"neither an experiment of {config} nor a task"
         raise UserError(f"{name}: {where}" + suggestion(name, [*experiments, *TASKS]))

@@ -6,7 +6,7 @@ from typing import Any
 
 from pipeline.config.base import Clash, canonical
 from pipeline.config.document import Block, Place, shown, suggestion
-from pipeline.config.networks import SequenceNetwork
+from pipeline.config.networks import SMALLEST_IMAGE, ActorCritic, Stack
 from pipeline.config.resolved import Member, ResolvedExperiment
 from pipeline.config.tasks import EnvironmentTask, Task
 from pipeline.storage.digest import canonical_json
@@ -41,32 +41,46 @@ def check_point(member: Member, written: Block) -> None:
         if part.kind != point.task.kind:
             message = f"{part.name} is made for tasks of kind {part.kind}, {point.task.name} is of kind {point.task.kind}"
             raise place_of(written, "task", key).error(f"{message}; expected the same")
-    measured = _measured(member, written)
-    _check_alike(point.task, measured, place_of(written, "evaluate", "task"))
-    longest = max([point.task, *measured], key=lambda task: task.longest)
-    if longest.longest > point.network.context:
-        here = place_of(written, "task" if longest is point.task else "evaluate", "network.context")
-        rows = f"rows of {longest.longest} {ROWS[point.task.kind]}"
-        raise here.error(f"{rows} do not fit network.context of {point.network.context}; expected at most that")
+    _check_sizes(member, written)
     if getattr(point.network, "tied", False) and point.task.tolerance is not None:
         raise place_of(written, "network.tied").error(
             f"{point.task.name} is answered by real numbers; expected false: they have no embedding"
         )
+    if isinstance(point.task, EnvironmentTask) and isinstance(point.network, ActorCritic):
+        _check_encoder(point.task, point.network, written)
     curriculum = getattr(point.learner, "curriculum", None)
     if curriculum and curriculum.column not in point.task.columns:
         here = place_of(written, "learner.curriculum.column")
         raise here.error(f"{point.task.name} has no column {curriculum.column!r}" + suggestion(curriculum.column, point.task.columns))
     mixer = getattr(point.network, "mixer", None)
-    if isinstance(point.network, SequenceNetwork) and point.learner.needs_causal and mixer and not mixer.causal:
+    if isinstance(point.network, Stack) and point.learner.needs_causal and mixer and not mixer.causal:
         here = place_of(written, "network.mixer")
         raise here.error(f"{mixer.name} is not causal; {point.learner.name} expects a mixer that never sees the future")
 
 
-def _check_alike(task: Task, measured: list[Task], here: Place) -> None:
-    """Every point of an evaluation is for the network that learns the task: sizes of environments may depend on their fields."""
-    for point in measured if isinstance(task, EnvironmentTask) else []:
-        if point.sizes != task.sizes:
-            raise here.error(f"{point.sizes} in a point of the evaluation, {task.sizes} in training; expected the same")
+def _check_sizes(member: Member, written: Block) -> None:
+    """The network can read what it is trained and measured on: rows are not too long, and made of the same things."""
+    task, context, measured = member.point.task, member.point.network.context, _measured(member, written)
+    longest = max([task, *measured], key=lambda task: task.longest)
+    if longest.longest > context:
+        here = place_of(written, "task" if longest is task else "evaluate", "network.context")
+        rows = f"rows of {longest.longest} {ROWS[task.kind]}"
+        raise here.error(f"{rows} do not fit network.context of {context}; expected at most that")
+    for other in measured:
+        for key, size in task.sizes.items():
+            if other.sizes.get(key) != size:
+                raise place_of(written, "evaluate").error(
+                    f"a point of the evaluation has {key} {other.sizes.get(key)}, the task {size}; expected the same"
+                )
+
+
+def _check_encoder(task: EnvironmentTask, network: ActorCritic, written: Block) -> None:
+    """Convolutions need an image, and one that is not too small for them."""
+    shape, kind = task.observation
+    if network.encoder == "nature_cnn" and (kind != "pixels" or min(shape[:2]) < SMALLEST_IMAGE):
+        size = " x ".join(map(str, shape))
+        message = f"nature_cnn reads images of {SMALLEST_IMAGE} pixels or more a side, {task.name} shows a {kind} of {size}"
+        raise place_of(written, "task", "network.encoder").error(f"{message}; expected encoder: none or mlp")
 
 
 def _measured(member: Member, written: Block) -> list[Task]:
@@ -78,9 +92,12 @@ def _measured(member: Member, written: Block) -> list[Task]:
 
 
 def check_members(members: list[Member]) -> None:
-    """No two points of a sweep are the same run."""
+    """All tasks are of one kind, and no two points of a sweep are the same run."""
     seen: dict[str, Member] = {}
     for member in members:
+        kinds = [one.point.task.kind for one in (members[0], member)]
+        if len(set(kinds)) > 1:
+            raise member.place.error(f"a task of kind {kinds[1]} beside one of kind {kinds[0]}; expected one kind in an experiment")
         twin = seen.setdefault(f"{member.variant} {canonical_json(member.block)}", member)
         if twin is not member:
             both = " and ".join(", ".join(f"{key}: {shown(value)}" for key, value in one.coordinates.items()) for one in (twin, member))
@@ -96,6 +113,9 @@ def check_figures(experiment: ResolvedExperiment, block: Block) -> None:
             missing = [column for column in figure.needs if column not in task.columns]
             if missing:
                 raise written.places[index].error(f"{figure.name} draws the column {missing[0]!r}, which {task.name} does not have")
+            if figure.played and task.kind != "environment":
+                message = f"{figure.name} draws played episodes, {task.name} has none; expected a task of kind environment"
+                raise written.places[index].error(message)
             if figure.decoded and not task.decoded:
                 raise written.places[index].error(f"{figure.name} draws free runs; {task.name} is not measured by them")
             if figure.sized and not set(task.columns) & set(type(task).model_fields):

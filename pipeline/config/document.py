@@ -24,6 +24,8 @@ from pipeline.storage.errors import MissingFileError, UserError
 LARGEST_TEXT = 1_000_000
 LARGEST_DOCUMENT = 100_000
 DEEPEST_DOCUMENT = 50
+LONGEST_LIST = 260
+"""Characters of the known words that a message lists."""
 WHOLE = {"name", "uniform", "log_uniform"}
 """A mapping with one of these keys, a component or a distribution, replaces what it is laid over."""
 KINDS = {dict: "a mapping", list: "a list", bool: "true or false", int: "a number", float: "a number", str: "a text"}
@@ -266,4 +268,13 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     if close:
         nearest = max(close, key=lambda name: (difflib.SequenceMatcher(None, name, word).ratio(), -abs(len(name) - len(word))))
         return f"; did you mean '{nearest}'?"
-    return f"; expected {'one of ' if len(known) > 1 else ''}{', '.join(known)}" if known else ""
+    return f"; expected {'one of ' if len(known) > 1 else ''}{_listed(known)}" if known else ""
+
+
+def _listed(words: list[str]) -> str:
+    """The words, as many as fit into three lines of a terminal with what else a message says."""
+    text = ", ".join(words)
+    if len(text) <= LONGEST_LIST:
+        return text
+    shown = text[:LONGEST_LIST].split(", ")[:-1]
+    return f"{', '.join(shown)} and {len(words) - len(shown)} more"

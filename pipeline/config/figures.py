@@ -21,6 +21,8 @@ class Figure(Component):
     """It compares the sizes of training tasks: at least one metadata column is a field of the task."""
     decoded: ClassVar[bool] = False
     """It draws what networks write when they run freely, which evaluations of decoded tasks tell."""
+    played: ClassVar[bool] = False
+    """It draws how episodes of an environment were played."""
     reading: ClassVar[str] = ""
     """How to read it: its caption in the report, in reStructuredText."""
 
@@ -95,6 +97,23 @@ class AccuracyByNodes(AccuracyBy):
     name: Literal["accuracy_by_nodes"] = "accuracy_by_nodes"
 
 
+class SuccessByCorridor(AccuracyBy):
+    """Share of episodes solved against the length of the corridor, a line per network with its interval over seeds."""
+
+    reading: ClassVar[str] = (
+        "Share of held-out episodes that were solved against the length of the corridor, in positions from the start to the junction; each "
+        "network has its line. Every marker is a measured point, a mean over seeds, with the 95 % bootstrap interval of that mean (one seed: "
+        "none): a band where one network was measured at several corridors, a vertical bar where every marker is a training of its own. "
+        "The dashed line is what the best player without memory comes to. The grey bar above the panel spans the corridors of training; "
+        "what lies beyond it is generalisation. A network remembers at a corridor when its interval stays clear of the dashed line."
+    )
+    needs: ClassVar[tuple[str, ...]] = ("corridor",)
+    played: ClassVar[bool] = True
+
+    name: Literal["success_by_corridor"] = "success_by_corridor"
+    metric: Literal["accuracy"] = Field(default="accuracy", description="what is drawn: the share of episodes that were solved")
+
+
 class AccuracyByFamily(Figure):
     """Accuracy in each family of questions at the hardest point, a marker per network with its interval, a panel per swept layout."""
 
@@ -127,7 +146,7 @@ class FirstErrors(Figure):
 
 
 class LearningCurves(Figure):
-    """Validation loss and accuracy against training rows seen, with the memoryless floor drawn."""
+    """Validation loss (or return) and accuracy against training rows seen (or environment steps), with the memoryless floor drawn."""
 
     implementation: ClassVar[str] = "pipeline.figures.learning_curves:draw"
     reading: ClassVar[str] = (
@@ -135,10 +154,71 @@ class LearningCurves(Figure):
         "are single seeds, the thick line is their median, drawn as far as every seed was trained. Dashed: above, the memoryless floor, the "
         "lowest loss that is possible without carrying anything; below, chance. A curve that stays on both has learned which answers are "
         "possible, and nothing about which one it was. A network with a curriculum is validated on the whole task from the start, so its "
-        "curve may rise late and then at once."
+        "curve may rise late and then at once. Where networks act, the upper panel shows the mean return of the validation episodes, dashed "
+        "the best possible, the lower one the share solved, dashed the best without memory, both against steps of the environment."
     )
 
     name: Literal["learning_curves"] = "learning_curves"
+
+
+class SampleEfficiency(Figure):
+    """Training rows, or environment steps, until validation accuracy reached 50, 90 and 99 %."""
+
+    implementation: ClassVar[str] = "pipeline.figures.sample_efficiency:draw"
+    reading: ClassVar[str] = (
+        "Training rows seen, or where networks act steps of the environment, until validation accuracy (the share of validation episodes "
+        "solved) first reached 50, 90 and 99 %. Large markers are medians over the seeds that got there, small ones single seeds; the "
+        "numbers at the right edge tell how many of the seeds reached 99 %. They are no finer than the distance between two validations. "
+        "A mark at zero was reached before any training."
+    )
+
+    name: Literal["sample_efficiency"] = "sample_efficiency"
+
+
+class MeanReturn(Figure):
+    """Mean return of held-out episodes at the hardest point, a bar per network with its interval, the best possible drawn."""
+
+    implementation: ClassVar[str] = "pipeline.figures.mean_return:draw"
+    reading: ClassVar[str] = (
+        "Mean return, the sum of an episode's rewards, over held-out episodes at the hardest measured point. The bar is the mean over seeds, "
+        "each dot a seed, the black line the 95 % bootstrap interval of the mean, which the numbers on the right repeat (one seed: no "
+        "interval). The dashed line, where it is known, is what the best policy comes to on the same episodes. Networks act by their own "
+        "probabilities, as they did in training."
+    )
+    played: ClassVar[bool] = True
+
+    name: Literal["mean_return"] = "mean_return"
+
+
+class StepCost(Figure):
+    """Milliseconds and bytes of state of one step against the context that the network has read, a line per network."""
+
+    implementation: ClassVar[str] = "pipeline.figures.step_cost:draw"
+    reading: ClassVar[str] = (
+        "What one more step costs, one row at a time, against the steps that the network has read before it: time above, bytes of state "
+        "carried below, both on logarithmic scales. Lines that stay level cost the same however long an episode is. Times are medians of CPU "
+        "seconds (on a GPU, of seconds on the clock) of networks with random weights, which changes no cost; they compare networks on one "
+        "machine. A network without state stands at the foot of the lower panel. The CSV has the multiplications of a step besides."
+    )
+    timed: ClassVar[bool] = True
+
+    name: Literal["step_cost"] = "step_cost"
+
+
+class EpisodeStrips(Figure):
+    """Pictures of held-out episodes from the first step to the last, as the first seed of every network played them."""
+
+    implementation: ClassVar[str] = "pipeline.figures.episode_strips:draw"
+    reading: ClassVar[str] = (
+        "Held-out episodes at the hardest measured point, as the first seed of every network played them: pictures spread evenly from the "
+        "first step (left) to the last before the end (right), the same episodes for every network. Above each strip stands how it ended. "
+        "In a T-Maze the agent is the bright square, green marks the side where the reward is, which only the first observation tells. In "
+        "a Mystery Path the picture is what the pixels of the environment show."
+    )
+    played: ClassVar[bool] = True
+
+    name: Literal["episode_strips"] = "episode_strips"
+    episodes: int = Field(default=1, ge=1, le=2, description="episodes of every network")
 
 
 class RecallPositions(Figure):

@@ -15,11 +15,11 @@ Kind = Literal["task", "network", "mixer", "learner", "figure"]
 SpecKind = Literal["dataset", "network", "run", "experiment"]
 SPECS: dict[SpecKind, tuple[str, ...]] = {
     "dataset": ("id", "task", "split", "rows", "shards"),
-    "network": ("id", "network", "vocabulary", "classes"),
+    "network": ("id", "network", "vocabulary|observation", "classes|actions"),
     "run": ("id", "task", "network", "learner", "seed", "data"),
     "experiment": ("name", "columns", "runs"),
 }
-"""The keys by which one kind of specification is told from another."""
+"""The keys by which one kind of specification is told from another; of a|b, either."""
 
 
 def dump(block: dict[str, Any]) -> str:
@@ -50,9 +50,9 @@ def read_spec(path: Path, kind: SpecKind | None = None) -> dict[str, Any]:
         raise CorruptFileError(f"{path}: not readable as YAML; delete it and run again") from None
     if not isinstance(block, dict):
         raise CorruptFileError(f"{path}: expected a mapping, got {type(block).__name__}; delete it and run again")
-    missing = [key for key in SPECS[kind] if key not in block] if kind else []
+    missing = [key for key in SPECS[kind] if not set(key.split("|")) & block.keys()] if kind else []
     if missing:
-        raise UserError(f"{path}: missing key '{missing[0]}'; expected what 'pipeline describe {kind}' writes")
+        raise UserError(f"{path}: missing key '{missing[0].partition('|')[0]}'; expected what 'pipeline describe {kind}' writes")
     return block
 
 

@@ -1,4 +1,4 @@
-"""Every learner: how weights follow from data. Code: `pipeline/learners/`, one file each."""
+"""Every learner: how weights follow from data, or from acting. Code: `pipeline/learners/`, one file each."""
 
 from __future__ import annotations
 
@@ -29,13 +29,14 @@ class Learner(Component):
     """The tasks it learns."""
     needs_causal: ClassVar[bool] = True
     """It trains on positions whose future must stay unseen."""
+    portion: ClassVar[str] = "batch"
+    """The field that says what one update learns from."""
 
     rows: Count | None = Field(default=None, description="budget in training rows seen")
     steps: Count | None = Field(default=None, description="budget in optimizer steps")
     seconds: float | None = Field(
         default=None, gt=0, description="budget in wall seconds of training; such a run is not reproducible bit by bit"
     )
-    batch: int = Field(default=32, ge=1, description="rows per update over all processes")
     parent: str | None = Field(default=None, description="start from the weights of <experiment>[/<variant>], the run with the same seed")
     evaluate_every: int = Field(default=200, ge=1, description="optimizer steps between validations")
     validation_rows: Rows = Field(default=500, description="rows of the validation set, never trained on")
@@ -58,41 +59,67 @@ class Learner(Component):
             raise Clash(f"got {' and '.join(given)}; expected one budget out of rows, steps and seconds", *given)
         if not given:
             raise Clash("missing budget; expected one of rows, steps and seconds")
-        if self.rows is not None and self.rows < self.batch:
-            raise Clash(f"got {self.rows} rows; expected at least one batch of {self.batch}", "rows", "batch")
+        if self.rows is not None and self.rows < self.rows_per_step:
+            raise Clash(f"got {self.rows} rows; expected at least one {self.portion} of {self.rows_per_step}", "rows", self.portion)
         if self.select not in self.keep:
             raise Clash(f"select: {self.select} needs {self.select} in 'keep', got {list(self.keep)}", "select", "keep")
         return self
 
     @property
-    def total_steps(self) -> int | None:
-        """Optimizer steps of the whole run; None where the clock decides."""
-        return self.rows // self.batch if self.rows else self.steps
+    def rows_per_step(self) -> int:
+        """Training rows that one update sees."""
+        raise NotImplementedError
 
     @property
-    def stored_rows(self) -> int:
-        """Rows of the training dataset."""
+    def total_steps(self) -> int | None:
+        """Updates of the whole run; None where the clock decides."""
+        return self.rows // self.rows_per_step if self.rows else self.steps
+
+    @property
+    def stored_rows(self) -> int | None:
+        """Rows of the training dataset; None where nothing is stored."""
         raise NotImplementedError
 
 
-class Supervised(Learner):
+Schedule = Literal["constant", "cosine", "linear", "inverse"]
+
+
+class Descent(Learner):
+    """A learner that descends gradients: its optimizer and the schedule of its learning rate."""
+
+    optimizer: Literal["adam", "adamw", "rmsprop"] = Field(default="adam", description="update rule")
+    learning_rate: float = Field(default=1e-3, gt=0, description="peak learning rate")
+    betas: tuple[float, float] = Field(default=(0.9, 0.999), description="decay of the first and second moment; rmsprop uses the second")
+    epsilon: float = Field(default=1e-8, gt=0, description="added to the root of the second moment")
+    weight_decay: float = Field(default=0.0, ge=0, description="decoupled for adamw, added to the gradient otherwise")
+    schedule: Schedule = Field(default="constant", description="learning rate after warm-up; inverse: 1 / (1 + step / half_life)")
+    warmup: int = Field(default=0, ge=0, description="steps over which the learning rate grows linearly from zero")
+    final: float = Field(default=0.0, ge=0, le=1, description="the schedule never goes below this share of the peak")
+    half_life: int = Field(default=1500, ge=1, description="steps until the inverse schedule has halved")
+    clip: float | None = Field(default=1.0, gt=0, description="largest global gradient norm; null: no clipping")
+
+    @field_validator("betas")
+    @classmethod
+    def _decays(cls, betas: tuple[float, float]) -> tuple[float, float]:
+        if not all(0 <= beta < 1 for beta in betas):
+            raise ValueError(f"got {list(betas)}; expected 0 <= beta < 1")
+        return betas
+
+    @model_validator(mode="after")
+    def _schedule_ends(self) -> Descent:
+        if self.seconds is not None and self.schedule in ("cosine", "linear"):
+            raise Clash(f"schedule: {self.schedule} needs a budget in rows or steps, got seconds", "schedule", "seconds")
+        return self
+
+
+class Supervised(Descent):
     """Cross-entropy, or squared error where answers are real, on the scored positions: stochastic gradient descent over labelled rows."""
 
     implementation: ClassVar[str] = "pipeline.learners.supervised:Supervised"
     version: ClassVar[int] = 3
 
     name: Literal["supervised"] = "supervised"
-    optimizer: Literal["adam", "adamw", "rmsprop"] = Field(default="adam", description="update rule")
-    learning_rate: float = Field(default=1e-3, gt=0, description="peak learning rate")
-    betas: tuple[float, float] = Field(default=(0.9, 0.999), description="decay of the first and second moment; rmsprop uses the second")
-    weight_decay: float = Field(default=0.0, ge=0, description="decoupled for adamw, added to the gradient otherwise")
-    schedule: Literal["constant", "cosine", "linear", "inverse"] = Field(
-        default="constant", description="learning rate after warm-up; inverse: 1 / (1 + step / half_life)"
-    )
-    warmup: int = Field(default=0, ge=0, description="steps over which the learning rate grows linearly from zero")
-    final: float = Field(default=0.0, ge=0, le=1, description="the schedule never goes below this share of the peak")
-    half_life: int = Field(default=1500, ge=1, description="steps until the inverse schedule has halved")
-    clip: float | None = Field(default=1.0, gt=0, description="largest global gradient norm; null: no clipping")
+    batch: int = Field(default=32, ge=1, description="rows per update over all processes")
     micro_batch: int | None = Field(
         default=None, ge=1, description="rows per forward and backward pass, whose gradients add up to the batch's: less memory; null: all"
     )
@@ -112,28 +139,129 @@ class Supervised(Learner):
     )
     stop_at: float | None = Field(default=None, gt=0, le=1, description="stop once validation symbol accuracy reaches this")
 
-    @field_validator("betas")
-    @classmethod
-    def _decays(cls, betas: tuple[float, float]) -> tuple[float, float]:
-        if not all(0 <= beta < 1 for beta in betas):
-            raise ValueError(f"got {list(betas)}; expected 0 <= beta < 1")
-        return betas
-
     @model_validator(mode="after")
     def _consistent(self) -> Supervised:
-        if self.seconds is not None and self.schedule in ("cosine", "linear"):
-            raise Clash(f"schedule: {self.schedule} needs a budget in rows or steps, got seconds", "schedule", "seconds")
         if self.data == "stream" and self.distinct_rows is not None:
             raise Clash("'distinct_rows' is used with data: shards only, got data: stream", "distinct_rows", "data")
         return self
 
     @property
-    def stored_rows(self) -> int:
-        """Rows of the training dataset."""
+    def rows_per_step(self) -> int:
+        """The batch."""
+        return self.batch
+
+    @property
+    def stored_rows(self) -> int | None:
+        """Rows of the training dataset; None where they come fresh."""
+        if self.data == "stream":
+            return None
         if self.distinct_rows:
             return self.distinct_rows
         steps = self.total_steps
         return min(steps * self.batch, 1_000_000) if steps else 100_000
+
+
+class Acting(Descent):
+    """An actor and a critic that learn from what they did: copies of an environment act side by side, an update follows every rollout.
+
+    Its rows are environment steps, over all copies; its steps are updates, one for each rollout.
+    """
+
+    kind: ClassVar[Kind] = "environment"
+    portion: ClassVar[str] = "rollout"
+
+    rows: Count | None = Field(default=None, description="budget in environment steps, over all copies")
+    steps: Count | None = Field(default=None, description="budget in updates, one for each rollout")
+    environments: int = Field(default=64, ge=1, description="copies of the environment that act side by side")
+    rollout: int = Field(default=32, ge=1, description="steps of every copy between two updates")
+    sequence: int | None = Field(
+        default=None, ge=1, description="steps that gradients cross, as many sequences as make up the rollout; null: all of it"
+    )
+    learning_rate: float = Field(default=2e-3, gt=0, description="peak learning rate")
+    epsilon: float = Field(default=1e-5, gt=0, description="added to the root of the second moment")
+    warmup: int = Field(default=0, ge=0, description="updates over which the learning rate grows linearly from zero")
+    half_life: int = Field(default=1500, ge=1, description="updates until the inverse schedule has halved")
+    clip: float | None = Field(default=0.5, gt=0, description="largest global gradient norm; null: no clipping")
+    discount: float = Field(default=0.99, gt=0, le=1, description="what a reward counts for one step earlier (gamma)")
+    gae_lambda: float = Field(
+        default=0.95, ge=0, le=1, description="decay of later errors of the critic in an advantage; 0: the next step's only, 1: all"
+    )
+    value_weight: float = Field(default=0.5, ge=0, description="weight of the critic's loss, half of its mean squared error")
+    entropy_weight: float = Field(default=0.01, ge=0, description="weight of the policy's entropy, in nats, which is encouraged")
+    entropy_schedule: Schedule = Field(default="constant", description="entropy weight over updates, in the forms of `schedule`")
+    entropy_final: float = Field(default=0.0, ge=0, le=1, description="the entropy schedule never goes below this share of the weight")
+    evaluate_every: int = Field(default=10, ge=1, description="updates between validations")
+    validation_rows: Rows = Field(default=100, description="held-out episodes of a validation, never trained on")
+    stop_at: float | None = Field(default=None, gt=0, le=1, description="stop once this share of the validation episodes is solved")
+
+    @model_validator(mode="after")
+    def _whole_sequences(self) -> Acting:
+        if self.sequence is not None and self.rollout % self.sequence:
+            raise Clash(
+                f"got sequences of {self.sequence} steps; expected a divisor of the rollout's {self.rollout}", "sequence", "rollout"
+            )
+        if self.seconds is not None and self.entropy_schedule in ("cosine", "linear"):
+            message = f"entropy_schedule: {self.entropy_schedule} with a budget in seconds; expected one in rows or steps"
+            raise Clash(message, "entropy_schedule", "seconds")
+        return self
+
+    @property
+    def rows_per_step(self) -> int:
+        """Environment steps of a rollout, over all copies."""
+        return self.environments * self.rollout
+
+    @property
+    def sequences(self) -> int:
+        """Training sequences that a rollout gives."""
+        return self.environments * (self.rollout // (self.sequence or self.rollout))
+
+    @property
+    def stored_rows(self) -> int | None:
+        """None: what is learned from happens while learning."""
+        return None
+
+
+class Ppo(Acting):
+    """Proximal policy optimisation: several passes over a rollout, in which the policy is held near the one that acted."""
+
+    implementation: ClassVar[str] = "pipeline.learners.ppo:PPO"
+    source: ClassVar[str] = "Schulman et al. 2017; advantages: Schulman et al. 2016"
+
+    name: Literal["ppo"] = "ppo"
+    epochs: int = Field(default=4, ge=1, description="passes over each rollout")
+    minibatches: int = Field(default=4, ge=1, description="optimizer steps of a pass; each sees whole sequences")
+    ratio_clip: float = Field(
+        default=0.2,
+        gt=0,
+        lt=1,
+        description="how far from 1 a probability ratio still counts: beyond, an action is neither pulled nor pushed",
+    )
+    value_clip: float | None = Field(
+        default=None,
+        gt=0,
+        description="how far the critic may move from its answer while acting before its loss stops falling; null: anywhere",
+    )
+    normalise_advantages: bool = Field(default=True, description="shift and scale each minibatch's advantages to mean 0, deviation 1")
+    target_kl: float | None = Field(
+        default=None, gt=0, description="stop passing over a rollout when the policy has moved so far, in nats; null: never"
+    )
+
+    @model_validator(mode="after")
+    def _whole_minibatches(self) -> Ppo:
+        if self.sequences % self.minibatches:
+            message = f"got {self.minibatches} minibatches; expected a divisor of the {self.sequences} sequences of a rollout"
+            raise Clash(message, "minibatches", "environments", "rollout", "sequence")
+        return self
+
+
+class A2c(Acting):
+    """Advantage actor-critic: one step of plain policy gradient per rollout, all of it at once."""
+
+    implementation: ClassVar[str] = "pipeline.learners.a2c:A2C"
+    source: ClassVar[str] = "Mnih et al. 2016, in its synchronous form"
+
+    name: Literal["a2c"] = "a2c"
+    normalise_advantages: bool = Field(default=False, description="shift and scale each rollout's advantages to mean 0, deviation 1")
 
 
 LEARNERS = collect(globals(), Learner, "recurlab.learners")

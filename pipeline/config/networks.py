@@ -12,6 +12,9 @@ from pipeline.config.catalogue import collect, union_of
 from pipeline.config.mixers import AnyMixer, Attention, Lstm, Mixer
 from pipeline.config.tasks.base import Kind
 
+SMALLEST_IMAGE = 36
+"""Pixels a side that the three convolutions of encoder: nature_cnn need."""
+
 
 class Network(Component):
     """A model with weights: what a learner trains and an evaluation reads."""
@@ -50,20 +53,26 @@ class AttentionBlocks(Section):
         return Attention(heads=self.heads, rotary_base=self.rotary_base)
 
 
-class SequenceNetwork(Network):
-    """Token embedding, `depth` blocks of mixer and feed-forward, a linear head: a distribution over classes at every position."""
+Residual = bool | Literal["gru"]
+"""How what a mixer or feed-forward layer gives joins its input."""
+RESIDUAL = (
+    "false: each mixer's output replaces its input; true: it is added; gru: it, and that of the feed-forward layer, "
+    "comes in through a relu and the gate of GTrXL (Parisotto et al. 2020)"
+)
 
-    implementation: ClassVar[str] = "pipeline.networks.sequence:SequenceNetwork"
 
-    name: Literal["sequence"] = "sequence"
+class Stack(Network):
+    """A network whose middle is blocks of mixer and feed-forward, one after the other."""
+
     mixer: AnyMixer = Field(default=Lstm(), description="what carries information along the sequence")
     width: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         default=64, description="channels of the residual stream; auto solves it from parameters"
     )
     parameters: Count | None = Field(default=None, description="trainable weights to come within 3 % of, with width: auto")
     depth: int = Field(default=1, ge=1, description="number of blocks")
-    feedforward: float = Field(
-        default=0.0, ge=0, description="width of each block's gated feed-forward layer, in multiples of width; 0: none"
+    feedforward: float = Field(default=0.0, ge=0, description="width of each block's feed-forward layer, in multiples of width; 0: none")
+    activation: Literal["swiglu", "relu"] = Field(
+        default="swiglu", description="feed-forward layers: gated with silu (Shazeer 2020), or two maps with biases and a relu between"
     )
     attention: AttentionBlocks | None = Field(default=None, description="blocks that are a transformer's: a hybrid; null: none")
     norm: Literal["none", "rms", "layer"] = Field(default="none", description="normalisation before every mixer and feed-forward")
@@ -71,16 +80,11 @@ class SequenceNetwork(Network):
     convolution: int = Field(
         default=0, ge=0, description="positions seen by a short_convolution between each mixer and its input; 0: none, 2 to 4 are usual"
     )
-    embedding: Literal["learned", "sinusoid", "orthogonal"] = Field(
-        default="learned", description="vectors of the tokens: trained, or frozen waves of Vaswani et al. 2017, or frozen orthogonal codes"
-    )
-    tied: bool = Field(default=False, description="the head's weights are the embedding's, without a bias")
-    residual: bool = Field(default=False, description="add each mixer's output to its input instead of replacing it")
-    dropout: float = Field(default=0.0, ge=0, lt=1, description="share of channels dropped after each mixer and feed-forward in training")
+    residual: Residual = Field(default=False, description=RESIDUAL)
     context: int = Field(default=16_384, ge=1, description="longest sequence the network accepts, in tokens")
 
     @model_validator(mode="after")
-    def _sizes_agree(self) -> SequenceNetwork:
+    def _sizes_agree(self) -> Stack:
         if self.convolution == 1:
             raise Clash("a convolution of 1 position sees nothing before it; expected 0 for none, or at least 2", "convolution")
         if self.width == "auto" and self.parameters is None:
@@ -116,6 +120,38 @@ class SequenceNetwork(Network):
     def stride(self) -> int:
         """What the width is a multiple of: even parts for the heads of every block."""
         return math.lcm(*(2 * getattr(mixer, "heads", 0) or 1 for mixer, _ in self.blocks))
+
+
+class SequenceNetwork(Stack):
+    """Token embedding, `depth` blocks of mixer and feed-forward, a linear head: a distribution over classes at every position."""
+
+    implementation: ClassVar[str] = "pipeline.networks.sequence:SequenceNetwork"
+
+    name: Literal["sequence"] = "sequence"
+    embedding: Literal["learned", "sinusoid", "orthogonal"] = Field(
+        default="learned", description="vectors of the tokens: trained, or frozen waves of Vaswani et al. 2017, or frozen orthogonal codes"
+    )
+    tied: bool = Field(default=False, description="the head's weights are the embedding's, without a bias")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="share of channels dropped after each mixer and feed-forward in training")
+
+
+class ActorCritic(Stack):
+    """Encoder of observations, `depth` blocks of mixer and feed-forward, and two heads: what to do, and how much reward is to come."""
+
+    implementation: ClassVar[str] = "pipeline.networks.actor_critic:ActorCritic"
+    source: ClassVar[str] = "encoder of pixels: Mnih et al. 2015"
+    kind: ClassVar[Kind] = "environment"
+
+    name: Literal["actor_critic"] = "actor_critic"
+    encoder: Literal["none", "mlp", "nature_cnn"] = Field(
+        default="none",
+        description="what an observation passes before the blocks: one linear map; layers with ReLU; three convolutions of pixels",
+    )
+    encoder_depth: int = Field(default=1, ge=1, description="layers of encoder: mlp, each as wide as the network")
+    final_norm: Literal["none", "rms", "layer"] = Field(default="none", description="normalisation before the heads")
+    residual: Residual = Field(default=True, description=f"{RESIDUAL}; with false mixer: none is blind")
+    head_width: int = Field(default=128, ge=1, description="channels of the tanh layer of each of the two heads")
+    context: int = Field(default=16_384, ge=1, description="longest episode the network accepts, in steps")
 
 
 NETWORKS = collect(globals(), Network, "recurlab.networks")

@@ -197,6 +197,11 @@ def _member(written: _Written) -> Member:
     return member
 
 
+def read_preset(name: str) -> Block:
+    """The fragment of that name in workflow/presets, laid over those that it names. Raises ConfigError where it is broken."""
+    return _with_presets(read_document(PRESETS / f"{name}.yaml"))
+
+
 def _with_presets(value: Any, depth: int = 0) -> Any:
     """A written value in which every mapping that names a preset lies over that preset's fragment.
 
@@ -229,4 +234,4 @@ def _figures(block: Block) -> list[Figure]:
     return figures
 
 
-__all__ = ["Member", "Resolved", "ResolvedExperiment", "find_parent", "load", "resolve"]
+__all__ = ["Member", "Resolved", "ResolvedExperiment", "find_parent", "load", "read_preset", "resolve"]

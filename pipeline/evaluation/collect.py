@@ -3,8 +3,10 @@
 experiment.yaml + evaluations, histories, profiles  ->  results.parquet    a row per run and point of its evaluation
                                                         curves.parquet     validation and training curves
                                                         positions.parquet  accuracy by position of the answer
+                                                        episodes.parquet   pictures of the first episodes that were played
                                                         table.md, .html    means and 95 % intervals over seeds
 timing.parquet of every run                         ->  timing.parquet     seconds; these differ from run to run of the same config
+profiles                                            ->  costs.parquet      what a step costs by context; likewise
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from pipeline.config.frozen import read_spec
 from pipeline.config.tasks import TASKS
 from pipeline.config.tasks.base import NATS
 from pipeline.evaluation.progress import MARKS, milestones
-from pipeline.evaluation.scores import metadata_columns, score_points, score_positions
+from pipeline.evaluation.scores import PLAYED, metadata_columns, score_points, score_positions
 from pipeline.evaluation.summary import as_html, as_markdown, summary
 from pipeline.storage.atomic import write_text
 from pipeline.storage.digest import canonical_json
@@ -48,6 +50,9 @@ OPTIONAL = (
     ("memory_bits", pa.float64()),
     ("accuracy_low", pa.float64()),
     ("accuracy_high", pa.float64()),
+    ("return", pa.float64()),
+    ("best_return", pa.float64()),
+    ("episode_length", pa.float64()),
     ("forced_accuracy", pa.float64()),
     ("no_answer", pa.float64()),
     ("exact", pa.float64()),
@@ -77,8 +82,8 @@ class Member(NamedTuple):
 def collect(experiment_yaml: Path, results: Path, out: Path) -> None:
     """Write the tables of an experiment into the folder `out`.
 
-    All but timing.parquet are functions of the run's digested files: the same inputs give the same bytes. Raises MissingFileError or
-    CorruptFileError, naming the file, for an input that is not there or not readable.
+    All but timing.parquet and costs.parquet are functions of the run's digested files: the same inputs give the same bytes. Raises
+    MissingFileError or CorruptFileError, naming the file, for an input that is not there or not readable.
     """
     spec = read_spec(experiment_yaml, "experiment")
     members = [_read(entry, results) for entry in spec["runs"]]
@@ -88,7 +93,9 @@ def collect(experiment_yaml: Path, results: Path, out: Path) -> None:
     write_table(out / "results.parquet", table)
     write_table(out / "curves.parquet", _curves(spec["name"], members))
     write_table(out / "positions.parquet", _positions(spec["name"], members))
+    write_table(out / "episodes.parquet", _episodes(spec["name"], members))
     write_table(out / "timing.parquet", _timing(spec["name"], members))
+    write_table(out / "costs.parquet", _costs(members))
     sections = summary(table)
     write_text(out / "table.md", as_markdown(sections))
     write_text(out / "table.html", as_html(spec["name"], sections))
@@ -179,6 +186,23 @@ def _positions(experiment: str, members: list[Member]) -> pa.Table:
         schema = pa.schema([*fields, ("accuracy", pa.float64())])
         tables.append(_labelled(member.identity(experiment), pa.Table.from_pylist(score_positions(member.evaluation), schema)))
     return _joined(tables)
+
+
+def _episodes(experiment: str, members: list[Member]) -> pa.Table:
+    """The episodes of which there are pictures, with their points; none where the task is no environment, or draws none."""
+    tables = []
+    for member in members:
+        names = [*metadata_columns(member.evaluation), *(name for name in PLAYED if name in member.evaluation.column_names)]
+        if "frames" in names:
+            chosen = member.evaluation.filter(member.evaluation.column("frames").is_valid())
+            tables.append(_labelled(member.identity(experiment), chosen.select(["row", *names])))
+    return _joined(tables) if tables else pa.schema(IDENTITY).empty_table()
+
+
+def _costs(members: list[Member]) -> pa.Table:
+    """The profile of every network, once for each label it has."""
+    networks = {(member.entry["label"], member.entry["network"]): member.profile for member in members}
+    return _joined([profile.add_column(0, "label", pa.array([label] * len(profile))) for (label, _), profile in networks.items()])
 
 
 def _timing(experiment: str, members: list[Member]) -> pa.Table:

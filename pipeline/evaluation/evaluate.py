@@ -1,4 +1,4 @@
-"""A trained network measured on held-out rows: a row of scores per example.
+"""A trained network measured on held-out rows, or by playing held-out episodes: a row of scores per example.
 
 B: rows of a batch. T: tokens of its longest row. C: outputs. N: scored positions of the batch, row after row.
 """
@@ -15,6 +15,7 @@ from torch import nn
 
 from pipeline.config.catalogue import implementation
 from pipeline.config.frozen import read_spec, revive
+from pipeline.evaluation.episodes import score_episodes
 from pipeline.evaluation.free_running import run_freely
 from pipeline.evaluation.model import load_model
 from pipeline.evaluation.scores import FIRST, LAST, OPTIONAL
@@ -22,7 +23,7 @@ from pipeline.learners.answers import Answers, answers
 from pipeline.learners.sampler import Batch, sequential_batches
 from pipeline.networks.build import SIZES
 from pipeline.storage.errors import UserError
-from pipeline.storage.loader import Rows, open_rows
+from pipeline.storage.loader import Episodes, Rows, open_episodes, open_rows
 from pipeline.storage.tables import write_table
 from pipeline.training.device import prepare
 
@@ -49,20 +50,25 @@ def evaluate(spec_path: Path, datasets: list[Path], out: Path, checkpoint: str =
 def _measure(network: nn.Module, config: dict[str, Any], folder: Path, device: torch.device) -> pa.Table:
     spec = read_spec(folder / "dataset.yaml", "dataset")
     task = revive("task", spec["task"])
+    if task.kind == "environment":
+        episodes = open_episodes(folder)
+        _check(config, task, episodes.name, task.longest)
+        return score_episodes(network, implementation(task)(task), Episodes(spec["id"], episodes.rows), device)
     rows = open_rows(folder)
-    _check(config, task, rows)
+    _check(config, task, rows.name, int(rows.lengths.max(initial=0)))
     return score_rows(network, implementation(task)(task), rows, spec["id"], device)
 
 
-def _check(config: dict[str, Any], task: Any, rows: Rows) -> None:
+def _check(config: dict[str, Any], task: Any, name: str, longest: int) -> None:
     """Refuse a dataset that the network cannot read."""
     for kind in SIZES:
-        found, expected = getattr(task, kind), config.get(kind, 0)
+        found, expected = task.sizes.get(kind, 0), config.get(kind, 0)
         if found != expected:
-            raise UserError(f"{rows.name}: {kind} of {found}, but the network of {config['run']} was made for {expected}")
-    longest, context = int(rows.lengths.max(initial=0)), config["network"]["context"]
+            raise UserError(f"{name}: {kind} of {found}, but the network of {config['run']} was made for {expected}")
+    context = config["network"]["context"]
     if longest > context:
-        raise UserError(f"{rows.name}: a row of {longest} tokens, but the network of {config['run']} has a context of {context}")
+        unit = "steps" if task.kind == "environment" else "tokens"
+        raise UserError(f"{name}: a row of {longest} {unit}, but the network of {config['run']} has a context of {context}")
 
 
 def score_rows(network: Any, task: TokenTask, rows: Rows, name: str, device: torch.device) -> pa.Table:

@@ -1,6 +1,7 @@
 """What a network costs, whatever it has learned: weights, state, training speed, and the time of one more token at a given context.
 
-One row per context. Seconds are CPU seconds of this process on the CPU, and seconds on the clock, the device waited for, on a GPU.
+One row per context; a token is what a network reads at a step, for one that acts an observation. Seconds are CPU seconds of this process on
+the CPU, and seconds on the clock, the device waited for, on a GPU.
 Medians after a warm-up; weights are random, which changes no cost.
 
 column                        unit
@@ -12,6 +13,7 @@ training_tokens_per_second    tokens of a batch / seconds of its forward and bac
 training_batch                rows
 training_length               tokens per row: the context, but no more than TRAINING_LENGTH
 step_seconds                  one token more, batch of one
+step_macs                     multiplications of matrix products in that step; what is done element by element is not counted
 peak_bytes                    largest resident memory of the process so far
 threads, device               as measured
 """
@@ -44,6 +46,10 @@ WARM_UP = 2
 REPEATS = 5
 STEPS = 31
 """Single tokens timed at each context."""
+PART = 1024
+"""Tokens read at once on the way to a context."""
+Sizes = dict[str, Any]
+"""What the network was made for, as its specification says."""
 
 SCHEMA = pa.schema(
     {
@@ -55,6 +61,7 @@ SCHEMA = pa.schema(
         "training_batch": pa.int64(),
         "training_length": pa.int64(),
         "step_seconds": pa.float64(),
+        "step_macs": pa.int64(),
         "peak_bytes": pa.int64(),
         "threads": pa.int64(),
         "device": pa.string(),
@@ -69,19 +76,19 @@ def profile(spec_path: Path, out: Path, threads: int, device: str) -> None:
     """
     spec = read_spec(spec_path, "network")
     there = prepare(threads, device)
-    config, vocabulary, features = revive("network", spec["network"]), spec["vocabulary"], spec.get("features", 0)
-    network: Any = build(config, seed=0, **sizes_of(spec)).to(there)
+    config, sizes = revive("network", spec["network"]), sizes_of(spec)
+    network: Any = build(config, seed=0, **sizes).to(there)
     shared = {"network": spec["id"], "parameters": count_parameters(network), "threads": threads, "device": there.type}
     speeds: dict[int, float] = {}
     rows = []
     for context in contexts(config.context):
         length = min(context, TRAINING_LENGTH)
         if length not in speeds:
-            speeds[length] = training_speed(network, vocabulary, _rows(length), length, there, features)
+            speeds[length] = training_speed(network, sizes, _rows(length), length, there)
         training = {"training_tokens_per_second": speeds[length], "training_batch": _rows(length), "training_length": length}
-        seconds = step_seconds(network, vocabulary, context, there, features)
-        sizes = {"state_bytes": network.state_bytes(context), "peak_bytes": peak_bytes()}
-        rows.append(shared | {"context": context, "step_seconds": seconds} | training | sizes)
+        seconds, macs = step_cost(network, sizes, context, there)
+        state = {"state_bytes": network.state_bytes(context), "peak_bytes": peak_bytes()}
+        rows.append(shared | {"context": context, "step_seconds": seconds, "step_macs": macs} | training | state)
     write_table(out, pa.Table.from_pylist(rows, SCHEMA))
 
 
@@ -90,44 +97,65 @@ def contexts(longest: int) -> list[int]:
     return [context for context in CONTEXTS if context <= longest] or [longest]
 
 
-def training_speed(network: Any, vocabulary: int, batch: int, length: int, device: torch.device, features: int = 0) -> float:
+def training_speed(network: Any, sizes: Sizes, batch: int, length: int, device: torch.device) -> float:
     """Tokens per second of forward and backward passes, without the optimizer."""
-    tokens_BT, values_BTF = _inputs(vocabulary, features, batch, length, device)
+    inputs = _inputs(sizes, batch, length, device)
     network.train()
 
     def update() -> None:
         network.zero_grad()
-        logits_BTC, _ = network(tokens_BT, values_BTF=values_BTF)
-        cross_entropy(logits_BTC.flatten(0, 1), torch.zeros_like(tokens_BT).flatten()).backward()
+        output, _ = network(**inputs)
+        if isinstance(output, Tensor):
+            logits_NC = output.flatten(0, 1)
+            cross_entropy(logits_NC, torch.zeros_like(logits_NC[:, 0], dtype=torch.int64)).backward()
+        else:
+            torch.stack([part.square().mean() for part in output]).sum().backward()
 
     return batch * length / statistics.median(_seconds(update, WARM_UP, REPEATS, device))
 
 
 @torch.inference_mode()
-def step_seconds(network: Any, vocabulary: int, context: int, device: torch.device, features: int = 0) -> float:
-    """Seconds of one step, batch of one; the last step measured brings the state to `context` tokens."""
+def step_cost(network: Any, sizes: Sizes, context: int, device: torch.device) -> tuple[float, int]:
+    """Seconds and multiplications of one step, batch of one; the last of the steps timed brings the state to `context` tokens."""
     network.eval()
     warm_up, steps = (WARM_UP, STEPS) if context > WARM_UP + STEPS else (0, 1)
-    before = context - warm_up - steps
-    tokens_BT, values_BTF = _inputs(vocabulary, features, 1, context, device)
     carried: Any = network.initial_state(1)
-    if before:
-        _, carried = network(tokens_BT[:, :before], values_BTF=None if values_BTF is None else values_BTF[:, :before])
-    values_TBF = [None] * context if values_BTF is None else values_BTF.unbind(1)
-    remaining = iter(list(zip(tokens_BT.unbind(1), values_TBF, strict=True))[before:])
+    for start in range(0, before := context - warm_up - steps, PART):
+        _, carried = network(**_inputs(sizes, 1, min(PART, before - start), device), state=carried)
+    read = _inputs(sizes, 1, warm_up + steps, device)
+    last: Any = carried
 
-    def step() -> None:
-        nonlocal carried
-        token_B, values_BF = next(remaining)
-        _, carried = network.step(token_B, carried, values_BF=values_BF)
+    def step(at: int) -> None:
+        nonlocal carried, last
+        last = carried
+        _, carried = network.step(**_at(read, at), state=carried)
 
-    return statistics.median(_seconds(step, warm_up, steps, device))
+    places = iter(range(warm_up + steps))
+    seconds = statistics.median(_seconds(lambda: step(next(places)), warm_up, steps, device))
+    return seconds, _multiplications(lambda: network.step(**_at(read, -1), state=last))
 
 
-def _inputs(vocabulary: int, features: int, batch: int, length: int, device: torch.device) -> tuple[Tensor, Tensor | None]:
-    """Random rows, with real numbers where the network reads some."""
-    tokens_BT = torch.randint(vocabulary, (batch, length), device=device)
-    return tokens_BT, torch.rand(batch, length, features, device=device) if features else None
+def _at(read: dict[str, Tensor], at: int) -> dict[str, Tensor]:
+    """What a step reads of sequences at a position: tokens_BT is tokens_B there."""
+    return {name.replace("_BT", "_B"): sequence[:, at] for name, sequence in read.items()}
+
+
+def _multiplications(work: Callable[[], Any]) -> int:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return counter.get_total_flops() // 2
+
+
+def _inputs(sizes: Sizes, batch: int, length: int, device: torch.device) -> dict[str, Tensor]:
+    """Random rows of what the network reads, by the names of its arguments."""
+    if "observation" in sizes:
+        shape = (batch, length, *sizes["observation"])
+        pixels = sizes.get("pixels", False)
+        return {"observed_BT": torch.randint(256, shape, dtype=torch.uint8, device=device) if pixels else torch.rand(shape, device=device)}
+    tokens_BT, features = torch.randint(sizes["vocabulary"], (batch, length), device=device), sizes.get("features", 0)
+    return {"tokens_BT": tokens_BT, **({"values_BTF": torch.rand(batch, length, features, device=device)} if features else {})}
 
 
 def peak_bytes() -> int:

@@ -21,6 +21,16 @@ and where the task is decoded, what the network did when it ran freely,
 where all of `scored`, `correct`, `loss` and `hits` are teacher-forced: each next token is judged after the true ones. Where known,
 
     memory_bits         bits that the longest row of its dataset asks a network to carry
+
+An example of an environment is an episode, which has instead of `tokens` to `hits`
+
+    success             1 where it was solved, else 0
+    return              sum of its rewards
+    episode_length      its steps
+    state_bytes         as above
+    best                return of the best policy, where that is known
+    frames              pictures of it one after the other, three bytes a pixel, and
+    frames_shape        their number, height, width and channels: of the first episodes, null for the others
 """
 
 from __future__ import annotations
@@ -36,7 +46,8 @@ from pipeline.evaluation.statistics import wilson_interval
 FIRST = ("dataset", "row")
 LAST = ("tokens", "state_bytes", "scored", "correct", "loss", "hits")
 FREE = ("outcome", "exact", "first_error", "continuation", "queries", "valid_queries")
-OPTIONAL = (*FREE, "memory_bits")
+PLAYED = ("success", "return", "episode_length", "best", "frames", "frames_shape")
+OPTIONAL = (*FREE, *PLAYED, "memory_bits")
 BINS = 20
 """Parts of a continuation in which first errors are counted."""
 
@@ -56,9 +67,10 @@ def score_points(table: pa.Table, floor: float, nats: bool = True) -> list[Point
     information recalled per example: what the answers hold less what their cross-entropy leaves, never below zero; None where losses are
     not `nats`. A point without scored positions has no scores (None).
 
-    Of a decoded task `accuracy` is that of the answers that the network came to by itself; see `_free_scores` for what else there is.
+    Of a decoded task `accuracy` is that of the answers that the network came to by itself; see `_free_scores` for what else there is. Of an
+    environment it is the share of episodes that were solved; see `_played_scores`.
     """
-    wanted = ("tokens", "state_bytes", "scored", "correct", "loss", *OPTIONAL)
+    wanted = ("tokens", "state_bytes", "scored", "correct", "loss", *(name for name in OPTIONAL if not name.startswith("frames")))
     columns = {name: table.column(name).to_numpy() for name in wanted if name in table.column_names}
     return [
         metadata | _scores({name: values[chosen] for name, values in columns.items()}, floor, nats) for metadata, chosen in _groups(table)
@@ -66,6 +78,8 @@ def score_points(table: pa.Table, floor: float, nats: bool = True) -> list[Point
 
 
 def _scores(columns: dict[str, np.ndarray], floor: float, nats: bool) -> Point:
+    if "success" in columns:
+        return _played_scores(columns)
     rows, scored = len(columns["scored"]), int(columns["scored"].sum(dtype=np.int64))
     total = float(columns["loss"].sum(dtype=np.float64))
     loss = total / scored if scored else None
@@ -109,8 +123,29 @@ def _free_scores(columns: dict[str, np.ndarray]) -> Point:
     }
 
 
+def _played_scores(columns: dict[str, np.ndarray]) -> Point:
+    """How episodes were played: the share solved with its 95 % interval, and means of return, steps and the best possible return."""
+    rows, solved = len(columns["success"]), int(columns["success"].sum())
+    low, high = wilson_interval(solved, rows)
+    return {
+        "rows": rows,
+        "accuracy": solved / rows,
+        "accuracy_low": low,
+        "accuracy_high": high,
+        "return": float(columns["return"].mean()),
+        "best_return": float(columns["best"].mean()) if "best" in columns else None,
+        "episode_length": float(columns["episode_length"].mean()),
+        "state_bytes": int(columns["state_bytes"].max()),
+    }
+
+
 def score_positions(table: pa.Table) -> list[Point]:
-    """Accuracy at each scored position of every point: position 0 is the first answer. `rows` counts the examples that have it."""
+    """Accuracy at each scored position of every point: position 0 is the first answer. `rows` counts the examples that have it.
+
+    Episodes have no such positions.
+    """
+    if "hits" not in table.column_names:
+        return []
     lists = table.column("hits").combine_chunks()
     lengths = lists.value_lengths().to_numpy()
     hits = lists.flatten().to_numpy()

@@ -56,7 +56,8 @@ class Section(NamedTuple):
 def summary(results: pa.Table) -> list[Section]:
     """The tables of an experiment: accuracy at every point, all scores at the hardest point, learning and cost.
 
-    Where networks ran freely, the accuracy is that of the answers they came to, and one more table says how.
+    Where networks ran freely, the accuracy is that of the answers they came to, and one more table says how. Where they played episodes, it
+    is the share that they solved, and rows are episodes or, in training, steps of the environment.
     """
     note = json.loads(results.schema.metadata[b"recurlab"])
     points, rows = note["points"], _with_names(results.to_pylist(), note.get("named", {}))
@@ -65,7 +66,8 @@ def summary(results: pa.Table) -> list[Section]:
     at = {label: {place: _select(rows, points, label, place) for place in places} for label in labels}
     last = {label: found[places[-1]] for label, found in at.items()}
     free = [_free(last, _where(points, places[-1]))] if _decoded(rows) else []
-    return [_accuracy(at, points, places, rows), *free, _hardest(last, _where(points, places[-1])), _learning(rows)]
+    hardest = _played_hardest if _played(rows) else _hardest
+    return [_accuracy(at, points, places, rows), *free, hardest(last, _where(points, places[-1])), _learning(rows)]
 
 
 def _with_names(rows: list[Row], named: dict[str, list[str]]) -> list[Row]:
@@ -78,6 +80,10 @@ def _with_names(rows: list[Row], named: dict[str, list[str]]) -> list[Row]:
 
 def _decoded(rows: list[Row]) -> bool:
     return any(row.get("no_answer") is not None for row in rows)
+
+
+def _played(rows: list[Row]) -> bool:
+    return any(row.get("return") is not None for row in rows)
 
 
 def _where(points: list[str], place: tuple[Any, ...]) -> str:
@@ -99,9 +105,15 @@ def _accuracy(at: dict[str, Any], points: list[str], places: list[tuple[Any, ...
     chance = [_span([100 * row["chance"] for found in at.values() for row in found[place]]) for place in places]
     fixed = [f"{points[index]} {places[0][index]}" for index in range(len(points)) if index not in varying]
     examples = _span([row["rows"] for row in rows], "{:,.0f}")
-    note = ["Mean over seeds [95 % bootstrap interval]", *fixed, f"{examples} held-out rows per point and seed"]
+    played = _played(rows)
+    note = [
+        "Mean over seeds [95 % bootstrap interval]",
+        *fixed,
+        f"{examples} held-out {'episodes' if played else 'rows'} per point and seed",
+    ]
     title = "Final answers that are right, running freely (%)" if _decoded(rows) else "Symbol accuracy (%)"
-    return Section(title, "; ".join(note) + ".", ["network", *heads, "seeds"], body, ["chance", *chance, ""])
+    reference = ["without memory", *(NOTHING if text == "0.0" else text for text in chance), ""] if played else ["chance", *chance, ""]
+    return Section("Episodes solved (%)" if played else title, "; ".join(note) + ".", ["network", *heads, "seeds"], body, reference)
 
 
 def _free(chosen: dict[str, list[Row]], where: str) -> Section:
@@ -109,7 +121,7 @@ def _free(chosen: dict[str, list[Row]], where: str) -> Section:
     body = [
         [
             label,
-            _pooled(rows),
+            _pooled(rows, "no_answer"),
             _percent(rows, "no_answer"),
             _percent(rows, "exact"),
             _mean(rows, "first_error", "{:.0f}".format),
@@ -127,9 +139,9 @@ def _free(chosen: dict[str, list[Row]], where: str) -> Section:
     return Section(f"Running freely: {where}", note, [*header, "teacher-forced tokens (%)"], body)
 
 
-def _pooled(rows: list[Row]) -> str:
-    """The share of right answers among the rows of all seeds."""
-    known = [row for row in rows if row["no_answer"] is not None]
+def _pooled(rows: list[Row], known_by: str) -> str:
+    """The share of right answers among the rows of all seeds; `known_by`: a column that only runs with such answers have."""
+    known = [row for row in rows if row[known_by] is not None]
     count, right = sum(row["rows"] for row in known), sum(round(row["accuracy"] * row["rows"]) for row in known)
     low, high = wilson_interval(right, count)
     return f"{100 * right / count:.1f} [{100 * low:.1f}, {100 * high:.1f}]" if count else NOTHING
@@ -160,17 +172,38 @@ def _hardest(chosen: dict[str, list[Row]], where: str) -> Section:
     return Section(f"At the hardest point: {where}", note, ["network", *scores, "state (bytes)"], body, floor)
 
 
+def _played_hardest(chosen: dict[str, list[Row]], where: str) -> Section:
+    body = [
+        [
+            label,
+            _pooled(rows, "return"),
+            _mean(rows, "return", "{:.2f}".format),
+            _mean(rows, "episode_length", "{:.1f}".format),
+            _span([row["state_bytes"] for row in rows], "{:,.0f}"),
+        ]
+        for label, rows in chosen.items()
+    ]
+    best = _span([row["best_return"] for rows in chosen.values() for row in rows], "{:.2f}")
+    note = (
+        "Solved: of the episodes of all seeds [95 % Wilson interval]. Return: the sum of an episode's rewards. Other means over seeds "
+        "[95 % bootstrap interval]."
+    )
+    header = ["network", "solved (%)", "return", "steps per episode", "state (bytes)"]
+    return Section(f"At the hardest point: {where}", note, header, body, ["best possible", NOTHING, best, NOTHING, NOTHING])
+
+
 def _learning(rows: list[Row]) -> Section:
     runs = {(row["label"], row["run"]): row for row in rows}
     labels = dict.fromkeys(label for label, _ in runs)
     chosen = {label: [row for (owner, _), row in runs.items() if owner == label] for label in labels}
-    header = ["network", "parameters", *(f"rows to {mark} %" for mark in MARKS), "solved"]
+    unit, seen = ("steps", "environment steps taken") if _played(rows) else ("rows", "training rows seen")
+    header = ["network", "parameters", *(f"{unit} to {mark} %" for mark in MARKS), "solved"]
     body = [
         [label, _span([row["parameters"] for row in rows], "{:,.0f}"), *(_reached(rows, mark) for mark in MARKS), _solved(rows)]
         for label, rows in chosen.items()
     ]
     note = (
-        "Median of the training rows seen at the first validation that reached each accuracy (how many of the seeds reached it). "
+        f"Median of the {seen} at the first validation that reached each accuracy (how many of the seeds reached it). "
         "Solved: 99 % at two validations in a row."
     )
     return Section("Learning", note, header, body)

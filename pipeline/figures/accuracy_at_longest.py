@@ -30,7 +30,7 @@ def draw(experiment: Path, out: Path, figure: AccuracyAtLongest, title: str) -> 
         style.bars(axis, shown, rows, "accuracy", looks)
         for place, value in enumerate(values):
             axis.text(1.02, place, value, transform=axis.get_yaxis_transform(), va="center")
-        _chance(axis, sorted(shown["chance"].unique()))
+        _chance(axis, sorted(shown["chance"].dropna().unique()), results.chance_name)
         axis.set_xlim(0, 101)
         place = f" at {results.hardest_name}" if results.hardest_name else ""
         axis.set_xlabel(results.accuracy_name.replace(" (%)", f"{place} (%)"))
@@ -48,8 +48,10 @@ def _value(found: Frame) -> str:
     return f"{found.mean:.1f}" + ("" if math.isnan(found.low) else f"  [{found.low:.1f}, {found.high:.1f}]")
 
 
-def _chance(axis: Axes, chances: list[float]) -> None:
+def _chance(axis: Axes, chances: list[float], name: str) -> None:
+    if not chances:
+        return
     for chance in chances:
         axis.axvline(chance, color=GREY, lw=1, ls=DASHED, zorder=2)
-    text = f"chance {', '.join(f'{chance:.3g}' for chance in chances)} %"
+    text = name.replace("{:.3g}", ", ".join(f"{chance:.3g}" for chance in chances))
     axis.text(chances[0], 1.0, text, transform=axis.get_xaxis_transform(), va="bottom", fontsize=style.SMALL, color=GREY)

@@ -67,7 +67,7 @@ def _panels(shown: Frame, results: Results, column: str) -> list[tuple[str, Fram
 def _canvas(title: str, results: Results, panels: int) -> tuple:
     columns = len(results.layouts) if 1 < len(results.layouts) <= len(WIDTHS) else min(panels, 2)
     rows = math.ceil(panels / columns)
-    right = style.margin([*results.looks, "chance 12.5 %"])
+    right = style.margin([*results.looks, results.chance_name.format(12.5)])
     stacked = rows + BETWEEN * (rows - 1)
     height = stacked * style.tall_enough((2.9 if rows == 1 else 2.6 * rows) / stacked, len(results.looks) + 1)
     size = (style.PLOT_WIDTH * columns * WIDTHS[columns - 1], height)
@@ -92,20 +92,20 @@ def _panel(axis: Axes, frame: Frame, results: Results, column: str, last: bool) 
             axis.fill_between(line[column], line["low"], line["high"], color=look.colour, alpha=0.16, lw=0)
             axis.plot(line[column], line["mean"], color=look.colour, ls=look.dash, marker=look.marker, mec="white", mew=0.6, zorder=3)
         tags.append(style.tag(label, line["mean"].iloc[-1], results.looks))
-    tags += _chance(axis, frame, column)
+    tags += _chance(axis, frame, column, results.chance_name)
     if last:
         style.tag_ends(axis, tags)
     _trained(axis, results, column)
 
 
-def _chance(axis: Axes, frame: Frame, column: str) -> list[Tag]:
+def _chance(axis: Axes, frame: Frame, column: str, name: str) -> list[Tag]:
     """Chance as a dashed line, level where it is the same everywhere."""
     levels = frame.groupby(column)["chance"].unique()
     if frame["chance"].nunique() == 1 or levels.map(len).max() > 1:
-        return style.references(axis, sorted(frame["chance"].unique()), "chance {:.3g} %")
+        return style.references(axis, sorted(frame["chance"].unique()), name)
     heights = levels.map(lambda values: values[0])
     axis.plot(heights.index, heights, color=GREY, lw=1, ls=DASHED, zorder=1)
-    return [Tag(f"chance {heights.iloc[-1]:.3g} %", heights.iloc[-1], GREY)]
+    return [Tag(name.format(heights.iloc[-1]), heights.iloc[-1], GREY)]
 
 
 def _trained(axis: Axes, results: Results, column: str) -> None:

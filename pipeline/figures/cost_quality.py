@@ -20,7 +20,6 @@ WIDTH = "network.width"
 """Where it is swept, a label is a line through one network's widths."""
 MANY = 6
 """More networks than these are named beside the panel instead of beside their markers."""
-CHANCE = "chance 12.5 %"
 TICK = 0.62
 """Width that the label of a decade takes, inches."""
 
@@ -32,12 +31,12 @@ def draw(experiment: Path, out: Path, figure: CostQuality, title: str) -> None:
     with style.page():
         crowded = len(results.looks) > MANY
         size = (style.PLOT_WIDTH, style.tall_enough(3.3, len(results.looks) + 1))
-        chart, axes = style.canvas(title, size, right=style.margin([*(results.looks if crowded else []), CHANCE]))
+        chart, axes = style.canvas(title, size, right=style.margin([*(results.looks if crowded else []), results.chance_name.format(12.5)]))
         axis = axes[0, 0]
         axis.set_ylim(-2, 104)
         zero = _state_axis(axis, shown["state_bytes"].tolist(), "B")
         drawn = shown.assign(x=shown["state_bytes"].where(shown["state_bytes"] > 0, zero))
-        chance = style.references(axis, sorted(100 * results.hardest["chance"].unique()), "chance {:.3g} %")
+        chance = style.references(axis, sorted(100 * results.hardest["chance"].unique()), results.chance_name)
         stairs = _front(axis, drawn)
         _points(axis, drawn, results)
         named = drawn.assign(text=drawn["label"].where(~drawn["label"].duplicated(keep="last"), ""))
@@ -49,7 +48,7 @@ def draw(experiment: Path, out: Path, figure: CostQuality, title: str) -> None:
             style.label_spots(axis, list(named[["x", "mean", "text"]].itertuples(index=False)), stairs)
         place = f"\nat {results.hardest_name}" if results.hardest_name else ""
         axis.set_ylabel(results.accuracy_name.replace(" (%)", f"{place} (%)"))
-        axis.set_xlabel("state carried from token to token (bytes)")
+        axis.set_xlabel(f"state carried from {results.step_name} to {results.step_name} (bytes)")
         style.save(chart, out, shown)
 
 
@@ -59,7 +58,7 @@ def draw_state(experiment: Path, out: Path, figure: AccuracyByState, title: str)
     shown = _bits(results)
     panels = results.layouts or [""]
     with style.page():
-        right = style.margin([*results.looks, CHANCE])
+        right = style.margin([*results.looks, results.chance_name.format(12.5)])
         height = style.tall_enough(2.9, len(results.looks) + 1)
         width = style.PLOT_WIDTH if len(panels) == 1 else 3.1 * len(panels)
         chart, axes = style.canvas(
@@ -68,7 +67,7 @@ def draw_state(experiment: Path, out: Path, figure: AccuracyByState, title: str)
         for axis, layout in zip(axes[0], panels, strict=True):
             tags = _state_panel(axis, shown[shown[LAYOUT] == layout] if layout else shown, shown, results)
             axis.set_title(f"layout {layout}" if layout else "", loc="left", pad=18)
-            axis.set_xlabel("state carried from token to token (bits)")
+            axis.set_xlabel(f"state carried from {results.step_name} to {results.step_name} (bits)")
         style.tag_ends(axes[0, -1], tags)
         place = f"\nat {results.hardest_name}" if results.hardest_name else ""
         axes[0, 0].set_ylabel(results.accuracy_name.replace(" (%)", f"{place} (%)"))
@@ -90,7 +89,7 @@ def _state_panel(axis: Axes, panel: Frame, shown: Frame, results: Results) -> li
     needed = panel["memory_bits"].dropna().unique()
     axis.set_ylim(-2, 104)
     zero = _state_axis(axis, [*shown["state_bits"], *shown["memory_bits"].dropna()], "bit")
-    tags = style.references(axis, sorted(panel["chance"].unique()), "chance {:.3g} %")
+    tags = style.references(axis, sorted(panel["chance"].unique()), results.chance_name)
     for bits in needed:
         axis.axvline(bits, color=INK, lw=1.2, zorder=1)
         axis.text(

@@ -33,9 +33,31 @@ class Results(NamedTuple):
     """The names of the values of those metadata columns that are not numbers."""
 
     @property
+    def played(self) -> bool:
+        """Whether the networks played episodes of an environment."""
+        return "return" in self.rows
+
+    @property
     def accuracy_name(self) -> str:
-        """What accuracy counts, with its unit: final answers of free runs, or symbols."""
+        """What accuracy counts, with its unit: episodes, final answers of free runs, or symbols."""
+        if self.played:
+            return "episodes solved (%)"
         return "right final answers (%)" if "no_answer" in self.rows else "symbol accuracy (%)"
+
+    @property
+    def chance_name(self) -> str:
+        """What chance is called, as a form for its value in %."""
+        return "no memory {:.3g} %" if self.played else "chance {:.3g} %"
+
+    @property
+    def step_name(self) -> str:
+        """What a network reads at a time."""
+        return "step" if self.played else "token"
+
+    @property
+    def rows_name(self) -> str:
+        """What training counts."""
+        return "environment steps" if self.played else "training rows seen"
 
     @property
     def runs(self) -> Frame:
@@ -53,6 +75,14 @@ class Results(NamedTuple):
         for column in self.points:
             if column not in kept:
                 rows = rows[rows[column] == rows[column].max()]
+        return rows
+
+    @property
+    def trained(self) -> Frame:
+        """The rows at the point that a run was trained at, where it was measured there."""
+        rows = self.rows
+        for column in self.points:
+            rows = rows[rows[column] == rows[f"{column}_most_trained"]]
         return rows
 
     @property
@@ -140,6 +170,8 @@ def read_results(experiment: Path) -> Results:
     rows = table.to_pandas()
     for key in note["coordinates"]:  # as they were written: pandas would make 100 and a missing value 100.0 and NaN
         rows[key] = pd.Series(table.column(key).to_pylist(), dtype=object)
+    if "return" in rows:  # of environments, chance is zero where nobody knows it
+        rows["chance"] = rows["chance"].where(rows["chance"] > 0)
     known = [column for column in note["points"] if rows[f"{column}_most_trained"].notna().any()]
     return _results(rows, note["points"], [*trained_sizes(table), *known, ""][0], note.get("named", {}))
 

@@ -1,4 +1,4 @@
-"""Validation loss and accuracy against training rows: a thin line per seed, a thick one for their median."""
+"""Validation loss, or return, and accuracy against training rows: a thin line per seed, a thick one for their median."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ LEAST_LOSS = 1e-6
 def draw(experiment: Path, out: Path, figure: LearningCurves, title: str) -> None:
     """Draw curves.parquet of the folder `experiment` to `out`.svg, .png and .csv; results.parquet gives chance and the floor."""
     results = read_results(experiment)
-    shown = _shown(read(experiment, "curves"))
+    shown = _shown(read(experiment, "curves"), "return" if results.played else "loss")
     with style.page():
-        right = style.margin([*results.looks, "chance 12.5 %"])
+        right = style.margin([*results.looks, results.chance_name.format(12.5)])
         height = 2.12 * style.tall_enough(2.17, len(results.looks) + 1)
         chart, axes = style.canvas(title, (style.PLOT_WIDTH, height), (2, 1), right, sharex=True, hspace=0.12)
-        loss, accuracy = axes[:, 0]
-        _loss(loss, shown, results)
+        upper, accuracy = axes[:, 0]
+        (_return if results.played else _loss)(upper, shown, results)
         _accuracy(accuracy, shown, results)
         chart.align_ylabels()
         style.save(chart, out, shown)
 
 
-def _shown(curves: Frame) -> Frame:
+def _shown(curves: Frame, upper: str) -> Frame:
     """Every validation of every seed, then the median over seeds (seed empty) wherever all seeds were validated."""
-    values = {"validation_loss": "loss", "validation_accuracy": "accuracy"}
+    values = {f"validation_{upper}": upper, "validation_accuracy": "accuracy"}
     seeds = curves.dropna(subset=["validation_accuracy"]).rename(columns=values)[["label", "seed", "rows", *values.values()]]
     seeds["accuracy"] *= 100
     counts = seeds.groupby("label")["seed"].nunique()
     groups = seeds.groupby(["label", "rows"], as_index=False, sort=False)
-    median = groups.agg(loss=("loss", "median"), accuracy=("accuracy", "median"), seeds=("seed", "nunique"))
+    median = groups.agg(**{upper: (upper, "median")}, accuracy=("accuracy", "median"), seeds=("seed", "nunique"))
     median = median[median["seeds"] == median["label"].map(counts)].sort_values(["label", "rows"], kind="stable")
     seeds["seed"] = seeds["seed"].astype("Int64")
-    return pd.concat([seeds.assign(line="seed"), median.assign(line="median")])[["label", "line", "seed", "rows", "loss", "accuracy"]]
+    return pd.concat([seeds.assign(line="seed"), median.assign(line="median")])[["label", "line", "seed", "rows", upper, "accuracy"]]
 
 
 def _lines(axis: Axes, shown: Frame, results: Results, column: str) -> dict[str, float]:
@@ -78,12 +78,19 @@ def _loss(axis: Axes, shown: Frame, results: Results) -> None:
     style.tag_ends(axis, [*_tags(ends, results), *tags])
 
 
+def _return(axis: Axes, shown: Frame, results: Results) -> None:
+    ends = _lines(axis, shown, results, "return")
+    tags = style.references(axis, sorted(results.trained["best_return"].dropna().unique()), "best {:.3g}")
+    axis.set_ylabel("validation\nreturn")
+    style.tag_ends(axis, [*_tags(ends, results), *tags])
+
+
 def _accuracy(axis: Axes, shown: Frame, results: Results) -> None:
     axis.set_ylim(-2, 102)
     ends = _lines(axis, shown, results, "accuracy")
-    tags = style.references(axis, sorted(100 * results.rows["chance"].unique()), "chance {:.3g} %")
-    axis.set_ylabel("validation symbol\naccuracy (%)")
-    axis.set_xlabel("training rows seen")
+    tags = style.references(axis, sorted(100 * results.rows["chance"].unique()), results.chance_name)
+    axis.set_ylabel("validation episodes\nsolved (%)" if results.played else "validation symbol\naccuracy (%)")
+    axis.set_xlabel(results.rows_name)
     axis.set_xlim(0, None)
     axis.xaxis.set_major_formatter(EngFormatter(sep=""))
     style.tag_ends(axis, [*_tags(ends, results), *tags])

@@ -33,6 +33,7 @@ LEFT, BOTTOM = 0.85, 0.55
 SMALL, TITLE = 8.5, 10.5
 TAG = 1.32 * SMALL / 72
 """Distance between two labels beside a panel."""
+SHADES = ("#9ecae1", "#3182bd", "#08306b")
 INK, GREY, PALE = "#1f2937", "#6b7280", "#d1d5db"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b0589a", "#e69f00", "#4aa3df", "#5b3a9d", "#8c2d4b")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.6)), (0, (1.4, 1.3)), (0, (6, 1.5, 1.2, 1.5)))
@@ -240,7 +241,14 @@ def _outside(box: Sequence[float], panel: np.ndarray) -> float:
 
 def axis_name(column: str) -> str:
     """A metadata column as the name of an axis, with its unit."""
-    units = {"delay": "tokens", "length": "tokens", "symbols": "per row", "pairs": "per row", "nodes": "of the graph"}
+    units = {
+        "delay": "tokens",
+        "length": "tokens",
+        "symbols": "per row",
+        "pairs": "per row",
+        "nodes": "of the graph",
+        "corridor": "positions",
+    }
     return f"{column} ({units[column]})" if column in units else column
 
 
@@ -302,11 +310,39 @@ def bars(axis: Axes, shown: Any, seeds: pd.DataFrame, value: str, known: dict[st
     axis.grid(visible=False, axis="y")
 
 
+def milestones(axis: Axes, runs: Any, labels: Sequence[str], cost: str, marks: Sequence[int]) -> None:
+    """What it took each label to come to accuracies of so many %: `runs` has a row per run, with columns such as `seconds_to_50` of that
+    `cost`. Large markers are medians of the seeds that got there; how many got to the last mark stands at the right.
+    """
+    shapes: dict[int, Any] = {mark: {"marker": shape, "color": shade} for mark, shape, shade in zip(marks, "osD", SHADES, strict=True)}
+    for place, label in enumerate(labels):
+        own = runs[runs["label"] == label]
+        medians = [own[f"{cost}_{mark}"].median() for mark in marks]
+        axis.plot(medians, [place] * len(marks), color=PALE, lw=3, zorder=1, solid_capstyle="round")
+        for mark, median in zip(marks, medians, strict=True):
+            seeds = own[f"{cost}_{mark}"].dropna()
+            axis.plot(seeds, [place] * len(seeds), ls="", ms=3, alpha=0.5, zorder=2, **shapes[mark])
+            axis.plot([median], [place], ms=6.5, mec="white", mew=0.7, zorder=3, ls="", **shapes[mark])
+        reached = int(own[f"{cost}_{marks[-1]}"].notna().sum())
+        axis.text(1.03, place, f"{reached}/{len(own)}", transform=axis.get_yaxis_transform(), va="center", color=INK if reached else GREY)
+    head = {"transform": axis.transAxes, "va": "bottom", "fontsize": SMALL - 0.5, "color": GREY, "linespacing": 1.1}
+    axis.text(1.03, 1.01, f"reached\n{marks[-1]} %", **head)
+    for mark in marks:
+        axis.plot([], [], ls="", ms=6, label=f"{mark} %", **shapes[mark])
+    spacing = {"handletextpad": 0.1, "columnspacing": 1.2, "borderaxespad": 0.1}
+    axis.legend(loc="lower left", bbox_to_anchor=(-0.02, 0.99), ncols=3, frameon=False, **spacing)
+    axis.grid(visible=False, axis="y")
+
+
 def references(axis: Axes, heights: Sequence[float], text: str) -> list[Tag]:
-    """Dashed lines across a panel at what needs no network, such as chance, and their tags; `text` says how a height is written."""
-    for height in heights:
+    """Dashed lines across a panel at what needs no network, such as chance, and their tags; `text` says how a height is written.
+
+    Unknown heights (NaN) have neither.
+    """
+    known = [height for height in heights if math.isfinite(height)]
+    for height in known:
         axis.axhline(height, color=GREY, lw=1, ls=DASHED, zorder=1)
-    return [Tag(text.format(height), height, GREY) for height in heights]
+    return [Tag(text.format(height), height, GREY) for height in known]
 
 
 def cost_axis(axis: Axes, values: Sequence[float]) -> None:

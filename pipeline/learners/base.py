@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pipeline.config.learners import Learner as LearnerConfig
 from pipeline.config.tasks import Task
-from pipeline.storage.loader import Rows
+from pipeline.storage.loader import Episodes, Rows
 
 Weights = dict[str, Tensor]
 """Parameters and buffers by name."""
@@ -18,11 +18,14 @@ Weights = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Problem:
-    """What a learner learns from: the task, its stored training rows (none where data comes fresh), and validation rows."""
+    """What a learner learns from: the task, its stored training rows (none where data comes fresh), and validation rows.
+
+    Of an environment, validation rows are episodes to play, and nothing is stored for training.
+    """
 
     task: Task
     train: Rows | None
-    validation: Rows
+    validation: Rows | Episodes
 
 
 class Learner(ABC):
@@ -76,6 +79,11 @@ class Learner(ABC):
     def reached(self, validation: dict[str, float]) -> bool:
         """Whether a validation result is good enough to stop before the budget is used up."""
         return False
+
+    @property
+    def reproducible(self) -> bool:
+        """Whether the same specification gives the same bits again, interrupted or not."""
+        return self.config.seconds is None
 
     def progress(self, seconds: float) -> float:
         """Share of the budget used up after so many wall seconds of updates; 1 or more ends the run."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pipeline.config.learners import Curriculum
 from pipeline.learners.base import Problem
+from pipeline.storage.loader import Rows
 
 
 class Level:
@@ -62,5 +63,5 @@ def make_level(config: Curriculum | None, problem: Problem) -> Level | None:
     """The curriculum at its start, bounded by what the stored rows hold of its column."""
     if config is None:
         return None
-    stored = [rows.column(config.column) for rows in (problem.train, problem.validation) if rows is not None]
+    stored = [rows.column(config.column) for rows in (problem.train, problem.validation) if isinstance(rows, Rows)]
     return Level(config, smallest=min(int(values.min()) for values in stored), largest=max(int(values.max()) for values in stored))

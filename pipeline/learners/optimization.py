@@ -11,18 +11,18 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from pipeline.config.learners import Supervised
+from pipeline.config.learners import Acting, Descent, Schedule
 
 
-def make_optimizer(network: nn.Module, config: Supervised) -> torch.optim.Optimizer:
+def make_optimizer(network: nn.Module, config: Descent) -> torch.optim.Optimizer:
     """The configured update rule over all parameters. Adam runs as one fused kernel, on the CPU too: a third of the time."""
     parameters = list(network.parameters())
-    rate, decay = config.learning_rate, config.weight_decay
+    shared: dict[str, Any] = {"lr": config.learning_rate, "eps": config.epsilon, "weight_decay": config.weight_decay}
     if config.optimizer == "rmsprop":
-        return _light(torch.optim.RMSprop)(parameters, lr=rate, alpha=config.betas[1], weight_decay=decay, foreach=True)
+        return _light(torch.optim.RMSprop)(parameters, alpha=config.betas[1], foreach=True, **shared)
     kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
     fused = all(parameter.is_floating_point() for parameter in parameters)
-    return _light(kind)(parameters, lr=rate, betas=config.betas, weight_decay=decay, fused=fused)
+    return _light(kind)(parameters, betas=config.betas, fused=fused, **shared)
 
 
 def _light(kind: type[torch.optim.Optimizer]) -> Any:
@@ -32,7 +32,7 @@ def _light(kind: type[torch.optim.Optimizer]) -> Any:
     return type(kind.__name__, (kind,), {**plain, "step": torch.no_grad()(inspect.unwrap(kind.step))})
 
 
-def learning_rate(config: Supervised, step: int) -> float:
+def learning_rate(config: Descent, step: int) -> float:
     """Learning rate of the update after `step` updates: linear warm-up, then the schedule.
 
     With n steps after the warm-up, p their share of the steps after it, and f = `final`:
@@ -40,18 +40,24 @@ def learning_rate(config: Supervised, step: int) -> float:
     """
     if step < config.warmup:
         return config.learning_rate * (step + 1) / config.warmup
-    return config.learning_rate * _shape(config, step - config.warmup)
+    return config.learning_rate * _shape(config, config.schedule, config.final, step, config.warmup)
 
 
-def _shape(config: Supervised, after: int) -> float:
-    if config.schedule == "constant":
+def entropy_weight(config: Acting, step: int) -> float:
+    """Entropy weight of the update after `step` updates, by a schedule of the same forms without a warm-up."""
+    return config.entropy_weight * _shape(config, config.entropy_schedule, config.entropy_final, step)
+
+
+def _shape(config: Descent, schedule: Schedule, final: float, step: int, begin: int = 0) -> float:
+    """What a schedule that begins after `begin` steps multiplies by at a step."""
+    if schedule == "constant":
         return 1.0
-    if config.schedule == "inverse":
-        return max(config.final, 1 / (1 + after / config.half_life))
+    if schedule == "inverse":
+        return max(final, 1 / (1 + (step - begin) / config.half_life))
     assert config.total_steps is not None
-    part = min(after / max(config.total_steps - config.warmup, 1), 1.0)
-    falling = 1 - part if config.schedule == "linear" else (1 + math.cos(math.pi * part)) / 2
-    return config.final + (1 - config.final) * falling
+    part = min((step - begin) / max(config.total_steps - begin, 1), 1.0)
+    falling = 1 - part if schedule == "linear" else (1 + math.cos(math.pi * part)) / 2
+    return final + (1 - final) * falling
 
 
 def clip_gradients(optimizer: torch.optim.Optimizer, limit: float | None) -> Tensor:

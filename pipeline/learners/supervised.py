@@ -17,6 +17,7 @@ from pipeline.learners.base import Learner, Problem, Weights
 from pipeline.learners.curriculum import make_level
 from pipeline.learners.optimization import WeightAverage, clip_gradients, learning_rate, make_optimizer
 from pipeline.learners.sampler import Batch, ShardSampler, StreamSampler, sequential_batches
+from pipeline.storage.loader import Rows
 
 VALIDATION_BATCH = 4
 """Validation batches are so many times larger: without gradients a network keeps far less in memory."""
@@ -29,6 +30,7 @@ class Supervised(Learner):
 
     def __init__(self, config: learners.Supervised, network: nn.Module, problem: Problem, seed: int, device: torch.device) -> None:
         super().__init__(config, network)
+        assert isinstance(problem.validation, Rows), "tokens are validated on rows"
         self.device = device
         self.tolerance = problem.task.tolerance
         self.validation = problem.validation

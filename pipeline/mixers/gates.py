@@ -10,6 +10,9 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor, nn
 
+OPEN = 3.0
+"""Bias of a gate that starts open, at 0.95."""
+
 
 class GateStart(Protocol):
     """The fields of an entry that say how gates start."""
@@ -75,3 +78,8 @@ def start_recurrence(weight: Tensor, config: RecurrentStart) -> None:
     if config.recurrent == "orthogonal":
         for gate in weight.split(weight.shape[1]):
             nn.init.orthogonal_(gate)
+
+
+def slow_biases(shape: torch.Size, horizon: int) -> Tensor:
+    """Biases of writing gates, where the state keeps 1 - write: time constants drawn evenly from 2..horizon steps, on the CPU."""
+    return -torch.log(torch.empty(shape, device="cpu").uniform_(1, horizon - 1))

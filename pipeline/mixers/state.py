@@ -39,6 +39,11 @@ def select(state: State, indices: Tensor) -> State:
     return transform(lambda leaf: leaf.index_select(0, indices), state)
 
 
+def cut(state: State, start: int, stop: int) -> State:
+    """The rows from `start` up to `stop`, sharing memory with the state."""
+    return transform(lambda leaf: leaf[start:stop], state)
+
+
 def fork(state: State, copies: int) -> State:
     """Each row `copies` times, its copies side by side: what several continuations of one prefix start from."""
     return transform(lambda leaf: leaf.repeat_interleave(copies, 0), state)

@@ -17,26 +17,35 @@ from pipeline.storage.keys import derive_key
 
 AnyConfig = TypeVar("AnyConfig", bound=Network)
 
-SIZES = ("vocabulary", "classes", "features", "first_class")
+SIZES = ("vocabulary", "classes", "features", "first_class", "observation", "pixels", "actions")
 """What a task asks of a network, in specifications; those left out are zero."""
 
 TOLERANCE = 0.03
 """How far from the budget a solved width may land, as a share of it."""
 
 
-def build(config: Network, vocabulary: int, classes: int, seed: int, features: int = 0, first_class: int = 0) -> nn.Module:
-    """The network on the CPU, for so many different tokens and labels, and real numbers per token; label 0 is token `first_class`.
+def build(
+    config: Network, vocabulary: int = 0, classes: int = 0, seed: int = 0, features: int = 0, first_class: int = 0, **observed: Any
+) -> nn.Module:
+    """The network on the CPU.
 
+    One that reads tokens is for so many different tokens and labels, and real numbers per token; label 0 is token `first_class`. One that
+    acts is for what is `observed`: the shape of an `observation`, whether it is `pixels`, and the numbers of its `actions`.
     The same seed gives the same weights; torch's global generators stay as they were.
     """
     high, low, *_ = derive_key("weights", seed)
-    resolved = resolve_width(config, vocabulary, classes, features, first_class)
+    sizes = _given(vocabulary=vocabulary, classes=classes, features=features, first_class=first_class, **observed)
+    resolved = resolve_width(config, **sizes)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(high << 31 | low >> 1)
-        return implementation(resolved)(resolved, vocabulary, classes, features, first_class)
+        return implementation(resolved)(resolved, **sizes)
 
 
-def sizes_of(spec: Mapping[str, Any]) -> dict[str, int]:
+def _given(**sizes: Any) -> dict[str, Any]:
+    return {name: size for name, size in sizes.items() if size}
+
+
+def sizes_of(spec: Mapping[str, Any]) -> dict[str, Any]:
     """The sizes among the entries of a frozen specification."""
     return {key: spec[key] for key in SIZES if key in spec}
 
@@ -46,8 +55,10 @@ def count_parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
 
 
-def resolve_width(config: AnyConfig, vocabulary: int, classes: int, features: int = 0, first_class: int = 0) -> AnyConfig:
-    """The config with its width known: where it says auto, the one that comes nearest to `parameters`.
+def resolve_width(
+    config: AnyConfig, vocabulary: int = 0, classes: int = 0, features: int = 0, first_class: int = 0, **observed: Any
+) -> AnyConfig:
+    """The config with its width known: where it says auto, the one that comes nearest to `parameters`. Sizes are those of `build`.
 
     Weights are only counted, on torch's meta device. Raises UserError, naming what is reachable, where nothing is within 3 %.
     """
@@ -55,7 +66,8 @@ def resolve_width(config: AnyConfig, vocabulary: int, classes: int, features: in
         return config
     target = getattr(config, "parameters", None)
     assert isinstance(target, int), "the config model asks for parameters with width: auto"
-    below, above = _around(config, target, vocabulary, classes, features, first_class)
+    sizes = _given(vocabulary=vocabulary, classes=classes, features=features, first_class=first_class, **observed)
+    below, above = _around(config, target, sizes)
     count, width = min((below, above), key=lambda found: abs(found[0] - target))
     if abs(count - target) > TOLERANCE * target:
         reachable = " and ".join(f"{count:,} (width {width})" for count, width in sorted({below, above}))
@@ -63,14 +75,14 @@ def resolve_width(config: AnyConfig, vocabulary: int, classes: int, features: in
     return config.model_copy(update={"width": width, "parameters": None})
 
 
-def _around(config: Network, target: int, *sizes: int) -> tuple[tuple[int, int], tuple[int, int]]:
+def _around(config: Network, target: int, sizes: dict[str, Any]) -> tuple[tuple[int, int], tuple[int, int]]:
     """Parameters and width just below the target and just above it; equal where even the smallest width is above."""
     stride = getattr(config, "stride", 1)
     counts: dict[int, int] = {}
 
     def count(multiple: int) -> int:
         if multiple not in counts:
-            counts[multiple] = _count(config.model_copy(update={"width": multiple * stride}), *sizes)
+            counts[multiple] = _count(config.model_copy(update={"width": multiple * stride}), sizes)
         return counts[multiple]
 
     high = 1
@@ -92,6 +104,6 @@ class _Unfilled(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _count(config: Network, *sizes: int) -> int:
+def _count(config: Network, sizes: dict[str, Any]) -> int:
     with torch.device("meta"), _Unfilled(), torch.random.fork_rng(devices=[]):
-        return count_parameters(implementation(config)(config, *sizes))
+        return count_parameters(implementation(config)(config, **sizes))

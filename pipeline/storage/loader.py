@@ -164,6 +164,18 @@ def read_dataset(folder: Path) -> pa.Table:
     return pa.concat_tables([read_table(folder / name).replace_schema_metadata(None) for name in verify(folder)["files"]]).combine_chunks()
 
 
+class Episodes(NamedTuple):
+    """Held-out episodes of an environment: the name of their dataset, and a row for each, which the task understands."""
+
+    name: str
+    rows: pa.Table
+
+
+def open_episodes(folder: Path) -> Episodes:
+    """Verify a sealed dataset of episodes, every byte, and read it. Raises MissingFileError or CorruptFileError, naming the file."""
+    return Episodes(folder.name, read_dataset(folder))
+
+
 def _groups(paths: list[Path]) -> tuple[list[Group], pa.Schema]:
     found: list[Group] = []
     schema = pa.schema([])

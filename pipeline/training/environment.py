@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from pipeline.config.learners import Learner
+from pipeline.learners.base import Learner
 from pipeline.mixers.backends import used
 
 PACKAGES = ("recurlab", "torch", "numpy", "pyarrow", "safetensors", "pydantic", "snakemake", "fla-core", "triton")
@@ -21,7 +21,7 @@ PACKAGES = ("recurlab", "torch", "numpy", "pyarrow", "safetensors", "pydantic", 
 
 def describe_environment(learner: Learner, device: torch.device) -> dict[str, Any]:
     """Versions, commit, host, device, threads, backends, and whether the same specification gives the same bits again."""
-    budget = next(key for key in ("rows", "steps", "seconds") if getattr(learner, key) is not None)
+    budget = next(key for key in ("rows", "steps", "seconds") if getattr(learner.config, key) is not None)
     return {
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
@@ -34,7 +34,7 @@ def describe_environment(learner: Learner, device: torch.device) -> dict[str, An
         "threads": torch.get_num_threads(),
         "backends": used(),
         "budget": budget,
-        "reproducible": budget != "seconds",
+        "reproducible": learner.reproducible,
         "job": os.environ.get("SLURM_JOB_ID"),
         "container": os.environ.get("APPTAINER_CONTAINER"),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -77,11 +77,13 @@ def _make_learner(run: RunSpec, results: Path, device: torch.device) -> tuple[Le
     """The learner at its start, and the config of the network it trains, its width known."""
     from pipeline.learners.base import Problem
     from pipeline.networks.build import build, resolve_width
-    from pipeline.storage.loader import open_rows
+    from pipeline.storage.loader import open_episodes, open_rows
 
     mode: Any = getattr(run.learner, "loader", "auto")
     train_rows = open_rows(results / "datasets" / run.train, mode) if run.train else None
-    problem = Problem(run.task, train_rows, open_rows(results / "datasets" / run.validation, mode))
+    held_out = results / "datasets" / run.validation
+    played = run.task.kind == "environment"
+    problem = Problem(run.task, train_rows, open_episodes(held_out) if played else open_rows(held_out, mode))
     config = resolve_width(run.network, **run.task.sizes)
     network = build(config, seed=run.seed, **run.task.sizes).to(device)
     if run.learner.parent:

@@ -56,8 +56,8 @@ def test_a_package_adds_a_component(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("nowhere.to.be:found", r"cannot be imported \(No module named 'nowhere'\); uninstall or repair its package"),
         (f"{__name__}:Missing", r"cannot be imported \(.*Missing.*\); uninstall or repair its package"),
-        (f"{__name__}:Wrong", r"expected a subclass of pipeline\.config\.mixers\.Mixer"),
-        (f"{__name__}:__name__", r"expected a subclass of pipeline\.config\.mixers\.Mixer"),
+        (f"{__name__}:Wrong", r"expected a subclass of pipeline\.config\.mixers\.base\.Mixer"),
+        (f"{__name__}:__name__", r"expected a subclass of pipeline\.config\.mixers\.base\.Mixer"),
     ],
 )
 def test_a_package_that_adds_nonsense_is_named_in_one_line(value: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,7 +68,9 @@ def test_a_package_that_adds_nonsense_is_named_in_one_line(value: str, message: 
 def test_a_name_is_given_once(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError) as caught:
         collected(monkeypatch, f"{__name__}:Twin")
-    assert str(caught.value) == f"entry point recurlab.mixers: {__name__}.Twin is named lstm, as pipeline.config.mixers's is; rename one"
+    assert (
+        str(caught.value) == f"entry point recurlab.mixers: {__name__}.Twin is named lstm, as pipeline.config.mixers.cells's is; rename one"
+    )
 
 
 def test_a_union_of_one_asks_for_a_name_too() -> None:

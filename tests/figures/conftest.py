@@ -20,6 +20,7 @@ from pipeline.config.frozen import write_spec
 from pipeline.evaluation.collect import collect
 from pipeline.figures import style
 from pipeline.storage.tables import read_table, write_table
+from tests.figures import mazes
 from tests.figures.graphs import COLUMNS, make_graphs
 
 ALPHABET = 8
@@ -52,10 +53,24 @@ CASES: dict[str, dict[str, Any]] = {
         "layouts": ["direct", "icr"],
     },
     "one_graph": {"columns": COLUMNS, "make": make_graphs, "labels": ["lstm"], "layouts": ["cot"], "seeds": [0], "nodes": [16]},
+    "mazes": {"columns": mazes.COLUMNS, "make": mazes.make_mazes},
+    "one_maze": {"columns": mazes.COLUMNS, "make": mazes.make_mazes, "labels": ["gru"], "seeds": [0], "corridors": [10], "trained": 10},
+    "trained_mazes": {"columns": mazes.COLUMNS, "make": mazes.make_mazes, "swept": True, "seeds": [0, 1]},
+    "paths": {"columns": (), "make": mazes.make_mazes, "chance": 0.0, "pictures": False},
 }
+PLAYED = ("mazes", "one_maze", "trained_mazes", "paths")
 MANY_PANELS = [("accuracy_by_symbols", "many_delays"), ("recall_positions", "unsolved"), ("accuracy_by_nodes", "families")]
 OF_FREE_RUNS = ("accuracy_by_nodes", "accuracy_by_family", "accuracy_by_state", "first_errors")
-ALSO = {"accuracy_by_state": ["widths", "memoryless"], "accuracy_at_longest": ["graphs"], "cost_quality": ["graphs"]}
+ALSO = {
+    "accuracy_by_state": ["widths", "memoryless", "mazes", "paths"],
+    "accuracy_at_longest": ["graphs", *PLAYED],
+    "cost_quality": ["graphs", *PLAYED],
+    "learning_curves": PLAYED,
+    "sample_efficiency": PLAYED,
+    "step_cost": ["usual", *PLAYED],
+    "steps_to_solve": ["trained_mazes"],
+    "training_time": ["mazes"],
+}
 Folder = Callable[[str], Path]
 STATE = {"lstm": 512, "gru": 256, "lru": 512, "none": 0}
 
@@ -157,18 +172,20 @@ def _history(run: Path, skill: float, size: int, rng: np.random.Generator, valid
 
 
 def _profile(path: Path, label: str) -> None:
-    write_table(path, pa.table({"context": [128, 1024], "parameters": [17_512, 17_512], "state_bytes": [512, 512]}))
+    columns = {"context": [128, 1024], "parameters": [17_512, 17_512], "state_bytes": [512, 512]}
+    write_table(path, pa.table({**columns, "step_seconds": [1e-4, 1.1e-4], "step_macs": [9_000, 9_000]}))
 
 
 def cases_of(figure: str) -> list[str]:
     """The experiments whose task has the columns that a figure draws, less those of twenty panels and more.
 
-    Those of free runs are for the figures that show something about them, and one for what is drawn of all tasks.
+    Those of free runs and of episodes are for the figures that show something about them, and some for what is drawn of all tasks.
     """
     needs = set(getattr(FIGURES[figure], "needs", ()))
-    free = [case for case, made in CASES.items() if "make" in made]
-    wanted = free if figure in OF_FREE_RUNS else [case for case in CASES if case not in free]
-    wanted = wanted + ALSO.get(figure, [])
+    free = [case for case, made in CASES.items() if "make" in made and case not in PLAYED]
+    wanted = free if figure in OF_FREE_RUNS else [case for case in CASES if case not in (*free, *PLAYED)]
+    wanted = list(PLAYED) if getattr(FIGURES[figure], "played", False) else [] if figure == "step_cost" else wanted
+    wanted = [*wanted, *ALSO.get(figure, [])]
     fit = [case for case in wanted if needs <= set(CASES[case].get("columns", ("delay", "symbols")))]
     return [case for case in fit if (figure, case) not in MANY_PANELS]
 

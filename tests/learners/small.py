@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import pyarrow as pa
 import torch
 
 from pipeline.config.catalogue import implementation
 from pipeline.config.learners import LEARNERS
-from pipeline.config.networks import SequenceNetwork
+from pipeline.config.networks import ActorCritic, SequenceNetwork
 from pipeline.config.tasks import TASKS, Task
 from pipeline.learners.base import Learner, Problem
 from pipeline.networks.build import build
 from pipeline.storage.keys import derive_key
-from pipeline.storage.loader import MemoryRows
+from pipeline.storage.loader import Episodes, MemoryRows
 
 SIZES = {
     "symbols": 3,
@@ -38,6 +39,9 @@ def small_task(name: str) -> Task:
 def small_problem(task: Task, rows: int = 40, validation: int = 10) -> Problem:
     """Rows of a task straight from its generator."""
     maker = implementation(task)(task)
+    if task.kind == "environment":
+        episodes = maker.episodes(validation, derive_key("small", "validation"), split="validation")
+        return Problem(task, None, Episodes("validation", pa.Table.from_batches([episodes])))
     train, held_out = (
         MemoryRows.of(split, maker.generate(count, derive_key("small", split), split=split))
         for split, count in (("train", rows), ("validation", validation))
@@ -46,13 +50,14 @@ def small_problem(task: Task, rows: int = 40, validation: int = 10) -> Problem:
 
 
 def small_learner(
-    mixer: str = "lstm", task: str = "copy", learner: str = "supervised", network: dict[str, Any] | None = None, **fields: Any
+    mixer: str = "lstm", task: str | Task = "copy", learner: str = "supervised", network: dict[str, Any] | None = None, **fields: Any
 ) -> Learner:
-    """A learner of the catalogue at its start."""
-    problem = small_problem(small_task(task))
-    parts = {"width": 16, "depth": 2, "feedforward": 1.0, "norm": "rms", "residual": True, **(network or {})}
-    config = SequenceNetwork.model_validate({"mixer": mixer, **parts})
-    module = build(config, seed=0, **problem.task.sizes)
+    """A learner of the catalogue at its start; one that acts learns from 4 copies of an environment for 8 steps at a time."""
     kind: Any = LEARNERS[learner]
-    budget = kind(**{"steps": 10, "batch": 4, **fields})
+    problem = small_problem(small_task(task) if isinstance(task, str) else task)
+    parts = {"width": 16, "depth": 2, "feedforward": 1.0, "norm": "rms", "residual": True, **(network or {})}
+    network_kind: Any = SequenceNetwork if kind.kind == "tokens" else ActorCritic
+    module = build(network_kind.model_validate({"mixer": mixer, **parts}), seed=0, **problem.task.sizes)
+    size = {"batch": 4} if kind.kind == "tokens" else {"environments": 4, "rollout": 8}
+    budget = kind(**{"steps": 10, **size, **fields})
     return implementation(budget)(budget, module, problem, 0, torch.device("cpu"))

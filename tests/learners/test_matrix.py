@@ -28,7 +28,7 @@ def test_two_updates_and_a_validation(mixer: str, task: str, learner: str) -> No
     before = {name: tensor.clone() for name, tensor in made.weights().items()}
     for _ in range(2):
         assert all(math.isfinite(float(value)) for value in made.update().values())
-    assert (made.steps, made.examples_seen) == (2, 8)
+    assert (made.steps, made.examples_seen) == (2, 2 * made.config.rows_per_step)
     assert any(not tensor.equal(before[name]) for name, tensor in made.weights().items())
     validation = made.validate()
     assert all(math.isfinite(value) for value in validation.values())

@@ -74,3 +74,11 @@ def test_nbytes_counts_every_leaf() -> None:
 def test_states_of_different_structure_do_not_mix() -> None:
     with pytest.raises(ValueError, match="zip"):
         state.concatenate([(torch.ones(1),), (torch.ones(1), torch.ones(1))])
+
+
+def test_a_cut_shares_memory() -> None:
+    whole = nested()
+    part = state.cut(whole, 1, 3)
+    assert part["cache"].first.equal(whole["cache"].first[1:]) and part["blocks"][1][0].equal(whole["blocks"][1][0][1:])
+    assert isinstance(part["cache"], Pair) and part["empty"] == ()
+    assert part["cache"].second.data_ptr() == whole["cache"].second[1:].data_ptr()

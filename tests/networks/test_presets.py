@@ -1,6 +1,6 @@
-"""The retrieval study's networks have as many trainable weights as the study's own, whose sizes follow from the formulas below.
+"""The networks of the retrieval and control studies have as many trainable weights as the studies' own; the formulas below say of what.
 
-Letters: D width, F inner width of the feed-forward layer, L blocks.
+Letters: D width, F inner width of the feed-forward layer, L blocks, H heads, E channels of a head.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.config.document import read_document
+from pipeline.config import networks
 from pipeline.config.networks import SequenceNetwork
-from pipeline.config.resolve import PRESETS, _with_presets
+from pipeline.config.resolve import read_preset
 from pipeline.mixers.attention import capacity
 from pipeline.networks import sequence
+from pipeline.networks.actor_critic import ActorCritic
 from pipeline.networks.build import count_parameters
+from pipeline.networks.stack import make_blocks
 
 TRANSFORMERS = {
     "125k": (32, 128, 8, 131_616),
@@ -34,6 +36,15 @@ RECURRENT = {"0.5m": (64, 16, 523_328), "1m": (128, 10, 1_166_208), "2m": (128, 
 """D, L, weights."""
 HYBRIDS = {"0.5m": (64, 256, 12, 458_176), "1m": (128, 256, 7, 980_480), "2m": (128, 256, 14, 1_796_736)}
 """D, F, blocks of Mamba, weights."""
+CONTROL = {
+    "arelit4": (1_740_608, 0, 4 * (3584 * 4 + 8)),
+    "arelit8": (1_765_376, 0, 4 * (6656 * 4 + 8)),
+    "relit": (1_792_736, 0, 4 * 33_280 * 4),
+    **{f"gtrxl_{memory}": (1_584_256, 512, 4 * (memory * 512 * 4 + 8)) for memory in (32, 64, 128, 256)},
+}
+"""Published weights of encoder and blocks, how many more ours have, and the state's bytes."""
+ENCODER = 16 * 128 + 128
+"""Weights of the T-Maze's encoder, which the network's has too."""
 VOCABULARY = 80
 
 
@@ -50,7 +61,7 @@ def mamba(d: int) -> int:
 
 def made(name: str) -> tuple[SequenceNetwork, Any]:
     """A preset's config, and its network without memory for weights."""
-    block = _with_presets(read_document(PRESETS / f"{name}.yaml"))
+    block = read_preset(name)
     config = SequenceNetwork.model_validate(block)
     with torch.device("meta"):
         return config, sequence.SequenceNetwork(config, VOCABULARY, VOCABULARY)
@@ -86,3 +97,40 @@ def test_tokens_are_fixed_codes_that_the_head_reads_back(name: str) -> None:
     config, network = made(name)
     assert config.embedding == "sinusoid" and config.tied and network.head is None
     assert [key for key, value in network.named_parameters() if not value.requires_grad] == ["embedding.weight"]
+
+
+def gated(d: int) -> int:
+    """What every block of the control study has: two norms, two gates, two maps as wide as the network."""
+    return 4 * d + 2 * (6 * d * d + d) + 2 * (d * d + d)
+
+
+def linear(inputs: int, outputs: int) -> int:
+    """A map with a bias."""
+    return inputs * outputs + outputs
+
+
+def mixing(name: str, d: int = 128, heads: int = 4, e: int = 64) -> int:
+    """The mixer of a block."""
+    inner = heads * e
+    if name.startswith("arelit"):
+        return linear(d, 5 * inner) + linear(d, 3 * heads * int(name[-1])) + linear(inner, d)
+    if name == "relit":
+        return heads * (linear(d, 5 * e + 2 * 2) + linear(e, e + 2)) + linear(inner, d)
+    return linear(d, inner) + linear(d, 2 * inner) + d * inner + 2 * inner + linear(inner, d)
+
+
+@pytest.mark.parametrize("name", CONTROL)
+def test_control_networks(name: str) -> None:
+    """GTrXL's: the published four blocks share u and w, 2 x 256 weights, which here each block has (+ 1536); and their maps of distances
+    have biases, 256 each, which add the same to every score of a query and so do nothing (- 1024)."""
+    block = read_preset(name)
+    config = SequenceNetwork.model_validate({"name": "sequence", **block})
+    published, more, state = CONTROL[name]
+    with torch.device("meta"):
+        blocks = make_blocks(config)
+        acting = ActorCritic(networks.ActorCritic.model_validate({"name": "actor_critic", "encoder": "mlp", **block}), [16], [4])
+    assert count_parameters(blocks) == 4 * (gated(128) + mixing(name))
+    assert count_parameters(blocks) + ENCODER == published + more
+    assert count_parameters(acting.encoder) == ENCODER
+    assert count_parameters(acting.policy) + count_parameters(acting.critic) == 2 * linear(128, 128) + linear(128, 4) + linear(128, 1)
+    assert sum(block.mixer.state_bytes(9999) for block in acting._blocks()) == state

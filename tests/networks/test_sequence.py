@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from pipeline.config import networks
 from pipeline.config.mixers import MIXERS
 from pipeline.mixers import state
-from pipeline.networks import sequence
+from pipeline.networks import stack
 from pipeline.networks.build import build, count_parameters, resolve_width
 from pipeline.networks.sequence import SequenceNetwork
 from pipeline.storage.errors import UserError
@@ -146,6 +146,9 @@ def test_parameters_follow_the_formula(mixer: str, fields: dict[str, Any]) -> No
         "rwkv7": 4 * d * d + 4 * 32 * d + 2 * 64 * d + 13 * d,
         "mamba": 6 * d * d + 2 * d * 5 + 2 * d * (2 * math.ceil(d / 16) + 32) + 2 * d * (1 + 16 + 1),
         "mamba2": (2 * d) * d + (2 * d + 2 * 64) * (d + 5) + heads * d + 3 * heads + 2 * d + 2 * d * d,
+        "relit": (5 * d + 2 * heads * 2) * (d + 1) + (d + heads * 2) * (d // heads + 1) + d * d + d,
+        "arelit": (5 * d + 3 * heads * 4) * (d + 1) + d * d + d,
+        "gtrxl": 5 * d * d + 6 * d,
         "attention": 4 * d * d,
         "short_convolution": 5 * d,
         "none": 0,
@@ -194,7 +197,7 @@ def test_a_residual_adds_and_its_absence_replaces() -> None:
 
 
 def test_the_gated_layer_is_silu_times_linear() -> None:
-    layer, x = sequence.GatedFeedForward(4, 3), torch.randn(2, 4)
+    layer, x = stack.GatedFeedForward(4, 3), torch.randn(2, 4)
     gate, up = layer.into.weight.split(3)
     g = x @ gate.t()
     torch.testing.assert_close(layer(x), (g / (1 + torch.exp(-g)) * (x @ up.t())) @ layer.out.weight.t())

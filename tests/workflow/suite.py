@@ -22,7 +22,7 @@ from ruamel.yaml import YAML
 REPOSITORY = Path(__file__).resolve().parents[2]
 BINARIES = Path(sys.executable).parent
 VARYING = ("logs", "benchmarks", "checkpoints", ".pipeline", "profiles", "wandb")
-SIDECARS = ("timing.parquet", "environment.json")
+SIDECARS = ("timing.parquet", "costs.parquet", "environment.json")
 
 TINY: dict[str, Any] = {
     "experiments": {
@@ -134,7 +134,7 @@ def made_once(factory: pytest.TempPathFactory, name: str, config: dict[str, Any]
 
 
 def _digested(path: Path) -> bool:
-    timed = path.name.startswith("training_time")
+    timed = path.name.startswith(("training_time", "step_cost"))
     return path.parts[0] not in VARYING and path.name not in SIDECARS and not timed and not path.name.endswith(".tmp")
 
 

@@ -13,7 +13,9 @@ rule collect:
         results="results/experiments/{experiment}/results.parquet",
         curves="results/experiments/{experiment}/curves.parquet",
         positions="results/experiments/{experiment}/positions.parquet",
+        episodes="results/experiments/{experiment}/episodes.parquet",
         timing="results/experiments/{experiment}/timing.parquet",
+        costs="results/experiments/{experiment}/costs.parquet",
         markdown="results/experiments/{experiment}/table.md",
         html=report(
             "results/experiments/{experiment}/table.html",
@@ -41,7 +43,9 @@ rule plot:
         results="results/experiments/{experiment}/results.parquet",
         curves="results/experiments/{experiment}/curves.parquet",
         positions="results/experiments/{experiment}/positions.parquet",
+        episodes="results/experiments/{experiment}/episodes.parquet",
         timing="results/experiments/{experiment}/timing.parquet",
+        costs="results/experiments/{experiment}/costs.parquet",
         code=lambda wc: PLAN.code_of("plot", workflow.basedir, wc.experiment, wc.figure),
     output:
         svg=report(

@@ -1,0 +1,58 @@
+"""Mixers that keep what they read as it was, all of it or the last of it, and the control that keeps nothing.
+
+Code: `pipeline/mixers/`, one file each.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from pipeline.config.mixers.base import Mixer
+
+
+class Attention(Mixer):
+    """Causal multi-head softmax attention with rotary positions; its state is the cache of keys and values."""
+
+    constant_state: ClassVar[bool] = False
+    implementation: ClassVar[str] = "pipeline.mixers.attention:Attention"
+    source: ClassVar[str] = "Vaswani et al. 2017; rotary positions: Su et al. 2021"
+
+    name: Literal["attention"] = "attention"
+    heads: int = Field(default=4, ge=1, description="attention heads; must divide the width into even parts")
+    rotary_base: float = Field(default=10_000.0, gt=1, description="base of the rotary frequencies")
+
+
+class Gtrxl(Mixer):
+    """The attention of GTrXL, over the last positions with relative distances; its gates are the network's, residual: gru."""
+
+    carries_gradient: ClassVar[bool] = False
+    implementation: ClassVar[str] = "pipeline.mixers.gtrxl:GTrXL"
+    source: ClassVar[str] = "Parisotto et al. 2020; relative positions: Dai et al. 2019"
+
+    name: Literal["gtrxl"] = "gtrxl"
+    heads: int = Field(default=4, ge=1, description="attention heads; must divide the width into even parts")
+    channels: int | None = Field(default=None, ge=1, description="channels of a head; default: the width divided by the heads")
+    memory: int = Field(default=128, ge=1, description="positions that are seen before the present one, in training as in acting")
+    cache: bool = Field(
+        default=True, description="carry keys and values; without it inputs, of which all is computed again at every step, as published"
+    )
+
+
+class ShortConvolution(Mixer):
+    """Each channel weighs its own last few inputs: the lower reference, which remembers nothing else."""
+
+    implementation: ClassVar[str] = "pipeline.mixers.short_convolution:ShortConvolution"
+    source: ClassVar[str] = "Fu et al. 2023; Arora et al. 2024"
+
+    name: Literal["short_convolution"] = "short_convolution"
+    kernel: int = Field(default=4, ge=2, description="positions that are seen, the present one with them")
+
+
+class NoMixer(Mixer):
+    """The memoryless control: output zero, no state, no parameters. What it scores needs no memory."""
+
+    implementation: ClassVar[str] = "pipeline.mixers.none:NoMixer"
+
+    name: Literal["none"] = "none"

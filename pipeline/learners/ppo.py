@@ -1,0 +1,64 @@
+"""Proximal policy optimisation (Schulman et al. 2017) over whole sequences.
+
+Letters: N sequences of a rollout, S steps of one; r ratio of an action's probability now to that when it was taken, A advantage, V the
+critic's answer now and V' when acting, R = A + V' its target.
+
+    policy_loss = -mean(min(r A, clip(r, 1 - c, 1 + c) A))               c = ratio_clip
+    value_loss = mean((V - R)^2) / 2                                     with value_clip v the larger of that and of clip(V, V' - v, V' + v)
+    loss = policy_loss + value_weight value_loss - entropy_weight entropy
+
+Every minibatch reads its sequences from the states that the network carried when it acted, so that before the first step r is 1.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pipeline.config import learners
+from pipeline.learners.acting import Acting, Judged, Losses, normalised, value_loss
+from pipeline.learners.rollout import Sequences
+from pipeline.storage.keys import derive_key, generator
+
+
+class PPO(Acting):
+    """Several passes over each rollout in minibatches of whole sequences."""
+
+    config: learners.Ppo
+
+    def learn(self, sequences: Sequences) -> dict[str, Tensor]:
+        """Pass over a rollout, until the policy has moved by `target_kl` where that is set."""
+        chance = generator(derive_key("minibatches", self.seed, self.steps))
+        found: list[dict[str, Tensor]] = []
+        for _ in range(self.config.epochs):
+            order_N = torch.from_numpy(chance.permutation(self.config.sequences)).to(self.device)
+            found += [self._step(part) for part in sequences.in_order(order_N).split(self.config.minibatches)]
+            if self.config.target_kl and self._moved(found) > self.config.target_kl:
+                break
+        return {name: torch.stack([figures[name] for figures in found]).mean() for name in found[0]}
+
+    def _moved(self, found: list[dict[str, Tensor]]) -> float:
+        """How far the policy had moved over the last pass, in nats; waits for the device."""
+        return float(torch.stack([figures["approximate_kl"] for figures in found[-self.config.minibatches :]]).mean())
+
+    def _step(self, part: Sequences) -> dict[str, Tensor]:
+        judged = self.judge(part)
+        log_ratio_NS = judged.log_probability_NS - part.log_probability_NS
+        ratio_NS = log_ratio_NS.exp()
+        figures = self.descend(self.losses(part, judged, ratio_NS))
+        with torch.no_grad():
+            clipped = ((ratio_NS - 1).abs() > self.config.ratio_clip).float().mean()
+            return {**figures, "clip_fraction": clipped, "approximate_kl": (ratio_NS - 1 - log_ratio_NS).mean()}
+
+    def losses(self, part: Sequences, judged: Judged, ratio_NS: Tensor) -> Losses:
+        """The three parts of the loss of a minibatch."""
+        advantage_NS = normalised(part.advantage_NS, self.config.normalise_advantages)
+        clip, reach = self.config.ratio_clip, self.config.value_clip
+        policy = -torch.minimum(ratio_NS * advantage_NS, ratio_NS.clamp(1 - clip, 1 + clip) * advantage_NS).mean()
+        target_NS = part.advantage_NS + part.value_NS
+        if reach is None:
+            value = value_loss(judged.value_NS, target_NS)
+        else:
+            near_NS = part.value_NS + (judged.value_NS - part.value_NS).clamp(-reach, reach)
+            value = 0.5 * torch.maximum((judged.value_NS - target_NS).square(), (near_NS - target_NS).square()).mean()
+        return Losses(policy, value, judged.entropy_NS.mean())

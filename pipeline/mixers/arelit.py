@@ -1,0 +1,160 @@
+"""AReLiT, later named AGaLiTe (Pramanik et al. 2023, "Recurrent linear transformers", arXiv 2310.15719): no matrix is kept.
+
+Letters: B batch, T time, D width, H heads, E channels of a head, N scales (`eta`), K = N E features of a key, R oscillators (`r`);
+q, k, v query, key and value, (x) outer product as one vector, * elementwise.
+
+What is approximated, for every head:
+
+    k_t, q_t = relu(.) (x) relu(.)                  b_t = sigmoid(.), E channels        c_t = sigmoid(.) (x) sigmoid(.), K of them
+    C_t = (1 - b_t)(1 - c_t)^T * C_{t-1} + (b_t * v_t)(c_t * k_t)^T
+    y_t = W (C_t q_t / z_t . q_t) + bias            z_t = (1 - c_t) * z_{t-1} + c_t * k_t
+
+Since its decay is an outer product too, C is a sum over past positions i of a decayed b_i * v_i times a decayed c_i * k_i. Recurrent
+form: R sums of each, to which oscillators w_r(i) give their signs,
+
+    V_t^r = (1 - b_t) * V_{t-1}^r + w_r(t) b_t * v_t
+    K_t^r = (1 - c_t) * K_{t-1}^r + w_r(t) c_t * k_t
+    C_t q_t ~ sum_r V_t^r (K_t^r . q_t)             the pair of positions i and j counts sum_r w_r(i) w_r(j), which should be 1 or 0
+
+    oscillators    w_r(t), t counted from 0 within the episode
+    rotation       1 where t = r modulo R, else 0: pairs whose distance is no multiple of R count nothing. This is the discrete Fourier
+                   transform of R complex sums turned by exp(2 pi i r / R) at every step, of which Re sum_r V^r conj(K^r) / R is read
+    upstream       cos(f_r (t + 1)), f from -pi to pi in even steps, and z counts 2 R fold: as published. R = 2 is R = 1 then
+
+Parallel form: the same by `gated_scan`. Each row counts its own t, as an integer, so that no phase ever loses digits.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pipeline.config import mixers as config
+from pipeline.mixers.base import Mixer, at_end
+from pipeline.mixers.features import outer
+from pipeline.mixers.gated_scan import gated_scan
+from pipeline.mixers.gates import OPEN, slow_biases
+from pipeline.mixers.state import State, where
+
+EPSILON = 0.1
+"""Added to the normaliser, for the reasons that ReLiT's is."""
+PUBLISHED = 1e-5
+"""The same for oscillators: upstream."""
+
+
+class Carried(NamedTuple):
+    """The sums K and, after the last of them, z; the sums V; and t of the next position."""
+
+    keys_BSHK: Tensor
+    values_BRHE: Tensor
+    tick_B: Tensor
+
+
+class Terms(NamedTuple):
+    """What each position adds to the sums and keeps of them, shapes (..., S, H, K), (..., 1, H, K), (..., R, H, E), (..., 1, H, E)."""
+
+    keys: Tensor
+    keys_kept: Tensor
+    values: Tensor
+    values_kept: Tensor
+
+
+class AReLiT(Mixer):
+    """State: Carried, with S = R + 1."""
+
+    def __init__(self, config: config.Arelit, width: int) -> None:
+        super().__init__(width)
+        self.heads, self.channels = config.heads, config.channels or width // config.heads
+        self.eta, self.r, self.oscillators = config.eta, config.r, config.oscillators
+        self.project = nn.Linear(width, 5 * self.heads * self.channels)
+        self.scales = nn.Linear(width, 3 * self.heads * self.eta)
+        self.out = nn.Linear(self.heads * self.channels, width)
+        self._initialise(config)
+
+    @torch.no_grad()
+    def _initialise(self, config: config.Arelit) -> None:
+        """Every map of every head is a random rotation of gain sqrt(2), every bias zero but those of slow gates."""
+        for layer, size in ((self.project, self.channels), (self.scales, self.eta), (self.out, self.width)):
+            nn.init.zeros_(layer.bias)
+            for part in layer.weight.split(size):
+                nn.init.orthogonal_(part, math.sqrt(2))
+        if config.init == "slow":
+            gates_HGE = self.project.bias.view(self.heads, 5, self.channels)[:, 3:]
+            gates_HGE.copy_(slow_biases(gates_HGE.shape, config.horizon))
+            self.scales.bias.view(self.heads, 3, self.eta)[:, 2] = OPEN
+
+    def initial_state(self, batch: int) -> State:
+        """Zeros."""
+        keys = self.out.weight.new_zeros(batch, self.r + 1, self.heads, self.eta * self.channels)
+        values = self.out.weight.new_zeros(batch, self.r, self.heads, self.channels)
+        return Carried(keys, values, torch.zeros(batch, dtype=torch.int64, device=keys.device))
+
+    def forward(
+        self, x_BTD: Tensor, state: State | None = None, reset_BT: Tensor | None = None, length_B: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """All positions at once; see `Mixer.forward`."""
+        start: Carried = self.initial_state(len(x_BTD)) if state is None else state
+        tick_BT = _ticks(start.tick_B, x_BTD.shape[1], reset_BT)
+        q, terms = self._projected(x_BTD, tick_BT)
+        keys, keys_after = _summed(terms.keys, terms.keys_kept, start.keys_BSHK, reset_BT, length_B)
+        values, values_after = _summed(terms.values, terms.values_kept, start.values_BRHE, reset_BT, length_B)
+        tick_B = at_end(tick_BT.unsqueeze(-1) + 1, length_B, start.tick_B.unsqueeze(-1)).squeeze(-1)
+        return self._read(q, keys, values), Carried(keys_after, values_after, tick_B)
+
+    def step(self, x_BD: Tensor, state: State, active_B: Tensor | None = None) -> tuple[Tensor, State]:
+        """One position; see `Mixer.step`."""
+        q, terms = self._projected(x_BD, state.tick_B)
+        keys = torch.addcmul(terms.keys, terms.keys_kept, state.keys_BSHK)
+        values = torch.addcmul(terms.values, terms.values_kept, state.values_BRHE)
+        after = Carried(keys, values, state.tick_B + 1)
+        return self._read(q, keys, values), after if active_B is None else where(active_B, after, state)
+
+    def _projected(self, x: Tensor, tick: Tensor) -> tuple[Tensor, Terms]:
+        """q of shape (..., H, K), and what is summed."""
+        k, q, v, b, c = self.project(x).unflatten(-1, (self.heads, 5, self.channels)).unbind(-2)
+        key_scale, query_scale, gate_scale = self.scales(x).unflatten(-1, (self.heads, 3, self.eta)).unbind(-2)
+        b, c = torch.sigmoid(b), outer(torch.sigmoid(gate_scale), torch.sigmoid(c))
+        k, q = outer(torch.relu(key_scale), torch.relu(k)), outer(torch.relu(query_scale), torch.relu(q))
+        wave = self.waves(tick, x.dtype)[..., None, None]
+        keys, values = (c * k).unsqueeze(-3), wave * (b * v).unsqueeze(-3)
+        return q, Terms(torch.cat([wave * keys, keys], -3), (1 - c).unsqueeze(-3), values, (1 - b).unsqueeze(-3))
+
+    def waves(self, tick: Tensor, dtype: torch.dtype) -> Tensor:
+        """w_r at integers t, shape (..., R). The phases f_r (t + 1) are reduced to one turn as integers."""
+        if self.oscillators == "rotation":
+            return functional.one_hot(tick % self.r, self.r).to(dtype)
+        half_turn = max(self.r - 1, 1)
+        speed_R = torch.arange(1 - self.r, self.r, 2, device=tick.device) if self.r > 1 else tick.new_tensor([-1])
+        return torch.cos((speed_R * (tick + 1).unsqueeze(-1) % (2 * half_turn)).double() * (math.pi / half_turn)).to(dtype)
+
+    def _read(self, q: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """y from the sums (..., S, H, K) and (..., R, H, E)."""
+        reads = (keys * q.unsqueeze(-3)).sum(-1)
+        weight, total = reads[..., :-1, :], reads[..., -1, :]
+        normaliser = 2 * self.r * total + PUBLISHED if self.oscillators == "upstream" else total + EPSILON
+        mixed = (values * weight.unsqueeze(-1)).sum(-3) / normaliser.unsqueeze(-1)
+        return self.out(mixed.flatten(-2))
+
+    def state_bytes(self, context: int) -> int:
+        """H ((R + 1) K + R E) numbers and t, whatever the context."""
+        numbers = self.heads * self.channels * ((self.r + 1) * self.eta + self.r)
+        return numbers * self.out.weight.element_size() + 8
+
+
+def _summed(added: Tensor, kept: Tensor, start_BSHK: Tensor, reset_BT: Tensor | None, length_B: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The sums after every position, shape (B, T, S, H, K), and at each row's true end."""
+    start = start_BSHK.flatten(1)
+    sums = gated_scan(kept.expand_as(added).flatten(2), added.flatten(2), start, reset_BT)
+    return sums.view(added.shape), at_end(sums, length_B, start).view(start_BSHK.shape)
+
+
+def _ticks(tick_B: Tensor, steps: int, reset_BT: Tensor | None) -> Tensor:
+    """t of every position."""
+    tick_BT = tick_B.unsqueeze(1) + torch.arange(steps, device=tick_B.device)
+    if reset_BT is None:
+        return tick_BT
+    return tick_BT - torch.where(reset_BT, tick_BT, 0).cummax(1).values

@@ -1,0 +1,39 @@
+"""Positive features of keys and queries, as linear attention needs them, for every feature map that a mixer may choose.
+
+Letters: E channels of a head, N features for each channel; the feature of channel i and scale n stands at place n E + i.
+
+    projected_relu       relu(s) (x) relu(x)         outer product with N scales s, a map of the input of their own
+    projected_elu        the same of 1 + elu
+    relu, elu            of x alone
+    dpfp                 r (x) its own rotation by 1 .. N / 2 places, r = relu of x and -x (Schlag et al. 2021, arXiv 2102.11174)
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def multiples(feature_map: str, eta: int) -> int:
+    """N: features for each channel."""
+    return {"relu": 1, "elu": 1, "dpfp": 2 * eta}.get(feature_map, eta)
+
+
+def is_projected(feature_map: str) -> bool:
+    """Whether there are scales."""
+    return feature_map.startswith("projected")
+
+
+def features(feature_map: str, eta: int, x: Tensor, scale: Tensor) -> Tensor:
+    """(..., N E) from x of (..., E) and its scales of (..., N), of which there may be none."""
+    if feature_map == "dpfp":
+        r = torch.relu(torch.cat([x, -x], -1))
+        return torch.cat([r * r.roll(places, -1) for places in range(1, eta + 1)], -1)
+    x, scale = (torch.relu(part) if feature_map.endswith("relu") else functional.elu(part) + 1 for part in (x, scale))
+    return outer(scale, x) if is_projected(feature_map) else x
+
+
+def outer(scale: Tensor, x: Tensor) -> Tensor:
+    """The outer product as one vector, (..., N E)."""
+    return (scale.unsqueeze(-1) * x.unsqueeze(-2)).flatten(-2)

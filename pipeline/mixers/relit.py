@@ -1,0 +1,154 @@
+"""ReLiT, later named GaLiTe (Pramanik et al. 2023, "Recurrent linear transformers", arXiv 2310.15719).
+
+Letters: B batch, T time, D width, H heads, E channels of a head, K = N E features of a key (`eta`), V = E values and one more,
+S state K x V; q, k, v query, key and value, s scales, (x) outer product as one vector, * elementwise.
+
+Recurrent form, for every head, with update: outer and feature_map: projected_relu:
+
+    k_t = relu(P s_t) (x) relu(A x_t)                  s, q and every gate below: linear maps of x_t with a bias
+    q_t = the same of W_q x_t, by maps of its own
+    b_t = sigmoid(.), E channels                       c_t = sigmoid(.) (x) sigmoid(.), K of them
+    C_t = (1 - c_t b_t^T) * C_{t-1} + (c_t * k_t) (b_t * v_t)^T
+    z_t = (1 - c_t) * z_{t-1} + c_t * k_t
+    y_t = W (C_t^T q_t / (z_t . q_t)) + bias
+
+A last channel of one in b and v makes z the last column of S. Parallel form: the same by `outer_scan`.
+
+    update      what is forgotten, and what k is written with                                         after
+    outer       c b^T, and c, as above
+    dense       the same with a plain map to K gates as c
+    scalar      c, one gate of the head, and c                                                        Peng et al. 2021, arXiv 2103.02143
+    constant    a d, and a: learned numbers in 0..1, whatever the input                               Ma et al. 2023, arXiv 2209.10655
+    sum         nothing, and 1: linear attention
+    delta       what stood under the key, by `delta_rule`: unit keys and queries, one gate, no z      Schlag et al. 2021, arXiv 2102.11174
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pipeline.config import mixers as config
+from pipeline.mixers.base import Mixer
+from pipeline.mixers.delta_rule import delta_rule, delta_step, unit
+from pipeline.mixers.features import features, is_projected, multiples, outer
+from pipeline.mixers.gates import OPEN, slow_biases
+from pipeline.mixers.outer_scan import Terms, outer_scan, outer_step
+from pipeline.mixers.state import State, where
+
+EPSILON = 0.1
+"""Added to the normaliser, so that little that has been written is little that is read. The published 1e-10 makes gradients grow without
+bound where a query meets next to nothing: with 0.001 ten updates still amplified rounding to the fourth digit of a loss."""
+SLOW = {"outer": 1, "dense": 1, "scalar": 0, "constant": 0}
+"""By update, the gate that spreads the time constants over 2..horizon with init: slow; the others start open."""
+
+
+class ReLiT(Mixer):
+    """The state is S_BHKV; with update: delta it has no column for z."""
+
+    def __init__(self, config: config.Relit, width: int) -> None:
+        super().__init__(width)
+        self.update, self.map, self.eta = config.update, config.feature_map, config.eta
+        self.heads, self.channels = config.heads, config.channels or width // config.heads
+        self.keys = multiples(config.feature_map, config.eta) * self.channels
+        scales = config.eta if is_projected(config.feature_map) else 0
+        gates = {
+            "outer": [self.channels, self.channels, self.keys // self.channels],
+            "dense": [self.channels, self.keys],
+            "scalar": [1],
+            "delta": [1],
+        }
+        self.sizes = [self.channels, scales, self.channels, self.channels, *gates.get(config.update, [])]
+        self.query_sizes = [self.channels, scales]
+        self.project = nn.Linear(width, self.heads * sum(self.sizes))
+        self.query_HFE = nn.Parameter(torch.empty(self.heads, self.channels + scales, self.channels)) if scales else None
+        self.query_bias_HF = nn.Parameter(torch.zeros(self.heads, self.channels + scales)) if scales else None
+        self.constants_2HK = nn.Parameter(torch.zeros(2, self.heads, self.keys)) if config.update == "constant" else None
+        self.out = nn.Linear(self.heads * self.channels, width)
+        self._initialise(config)
+
+    @torch.no_grad()
+    def _initialise(self, config: config.Relit) -> None:
+        """Every map of every head is a random rotation of gain sqrt(2), every bias zero but those of slow gates."""
+        maps = [(self.project.weight.view(self.heads, -1, self.width), self.sizes)]
+        maps += [] if self.query_HFE is None else [(self.query_HFE, self.query_sizes)]
+        for weight_HFE, sizes in maps:
+            for part in (part for head in weight_HFE for part in head.split(sizes) if len(part)):
+                nn.init.orthogonal_(part, math.sqrt(2))
+        nn.init.orthogonal_(self.out.weight, math.sqrt(2))
+        for layer in (self.project, self.out):
+            nn.init.zeros_(layer.bias)
+        if config.init == "slow" and config.update in SLOW:
+            *_, gates = self._split(self.project.bias)
+            gates = gates if self.constants_2HK is None else list(self.constants_2HK)
+            for number, gate in enumerate(gates):
+                gate.copy_(slow_biases(gate.shape, config.horizon) if number == SLOW[config.update] else torch.full(gate.shape, OPEN))
+
+    def initial_state(self, batch: int) -> State:
+        """Zeros."""
+        return self.out.weight.new_zeros(batch, self.heads, self.keys, self._values())
+
+    def forward(
+        self, x_BTD: Tensor, state: State | None = None, reset_BT: Tensor | None = None, length_B: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """All positions at once; see `Mixer.forward`."""
+        start = self.initial_state(len(x_BTD)) if state is None else state
+        q, k, v, gates = self._projected(x_BTD)
+        if self.update == "delta":
+            y, after = delta_rule(unit(q), unit(k), v, torch.sigmoid(gates[0][..., 0]), None, start, reset_BT, length_B)
+        else:
+            y, after = outer_scan(self._terms(q, k, v, gates), start, reset_BT, length_B)
+        return self._read(y), after
+
+    def step(self, x_BD: Tensor, state: State, active_B: Tensor | None = None) -> tuple[Tensor, State]:
+        """One position; see `Mixer.step`."""
+        q, k, v, gates = self._projected(x_BD)
+        if self.update == "delta":
+            y, after = delta_step(unit(q), unit(k), v, torch.sigmoid(gates[0][..., 0]), None, state)
+        else:
+            y, after = outer_step(self._terms(q, k, v, gates), state)
+        return self._read(y), after if active_B is None else where(active_B, after, state)
+
+    def _projected(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+        """q, k, v and what the gates are made of, by heads."""
+        k, scale, v, q, gates = self._split(self.project(x))
+        k = features(self.map, self.eta, k, scale)
+        if self.query_HFE is not None and self.query_bias_HF is not None:
+            mapped = torch.einsum("...he,hfe->...hf", q, self.query_HFE) + self.query_bias_HF
+            q, scale = mapped.split(self.query_sizes, -1)
+        return features(self.map, self.eta, q, scale), k, v, gates
+
+    def _split(self, projected: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, list[Tensor]]:
+        """What `project` gives, by heads: key, its scales, value, query, and the gates."""
+        k, scale, v, q, *gates = projected.unflatten(-1, (self.heads, -1)).split(self.sizes, -1)
+        return k, scale, v, q, gates
+
+    def _terms(self, q: Tensor, k: Tensor, v: Tensor, gates: list[Tensor]) -> Terms:
+        """What the scan reads."""
+        gates = [torch.sigmoid(gate) for gate in gates]
+        b, v = v.new_ones(*v.shape[:-1], self._values()), functional.pad(v, (0, 1), value=1.0)
+        if self.update == "sum":
+            return Terms(q, k, v, torch.zeros_like(k), b)
+        if self.constants_2HK is not None:
+            write, damping = torch.sigmoid(self.constants_2HK)
+            return Terms(q, write * k, v, (write * damping).expand_as(k), b)
+        if self.update == "scalar":
+            c = gates[0].expand_as(k)
+        else:
+            b = functional.pad(gates[0], (0, 1), value=1.0)
+            c = gates[1] if self.update == "dense" else outer(gates[2], gates[1])
+        return Terms(q, c * k, b * v, c, b)
+
+    def _read(self, y: Tensor) -> Tensor:
+        mixed = y if self.update == "delta" else y[..., :-1] / (y[..., -1:] + EPSILON)
+        return self.out(mixed.flatten(-2))
+
+    def _values(self) -> int:
+        return self.channels + (self.update != "delta")
+
+    def state_bytes(self, context: int) -> int:
+        """H K V numbers, whatever the context."""
+        return self.heads * self.keys * self._values() * self.out.weight.element_size()

@@ -1,0 +1,120 @@
+"""A network that acts: encoder, blocks of mixer and feed-forward, a head for the policy and one for the critic.
+
+Letters: B batch, T time, D width, C choices of all parts of an action, end to end.
+
+    x = encode(o)                 none: W o + b of the flattened observation;  mlp: relu(W o + b), once or more
+                                  nature_cnn: relu of convolutions of 8, 4 and 3 pixels, then relu(W z + b)
+    the blocks of `pipeline.networks.stack`
+    logits = P tanh(Q norm(x) + q) + p,    value = U tanh(V norm(x) + v) + u
+
+Pixels come as 0..255 and are read as shares of 255. Linear maps and convolutions start orthogonal with gain sqrt 2 and without bias; the
+last of the policy with gain 0.01, so that at first nothing is preferred, that of the critic with gain 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from pipeline.config import networks as config
+from pipeline.mixers.state import State
+from pipeline.networks.stack import Stack, make_blocks, make_norm
+
+CONVOLUTIONS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
+"""Channels, kernel and stride of the encoder of Mnih et al. (2015)."""
+
+
+class Acted(NamedTuple):
+    """What the network says at each step: preferences for the parts of an action, and the discounted reward that it expects.
+
+    logits: (..., C). value: (...).
+    """
+
+    logits: Tensor
+    value: Tensor
+
+
+class ActorCritic(Stack):
+    """Policy and critic over what is observed; both read the same blocks. The state is a tuple with each block's."""
+
+    def __init__(self, config: config.ActorCritic, observation: Sequence[int], actions: Sequence[int], pixels: bool = False) -> None:
+        super().__init__()
+        assert isinstance(config.width, int), "resolve_width comes first"
+        self.actions = tuple(actions)
+        self.encoder = Encoder(config, tuple(observation), pixels, config.width)
+        self.blocks = make_blocks(config)
+        self.norm = make_norm(config.final_norm, config.width)
+        self.policy = _head(config.width, config.head_width, sum(actions), gain=0.01)
+        self.critic = _head(config.width, config.head_width, 1, gain=1.0)
+
+    def forward(self, observed_BT: Tensor, state: State | None = None, reset_BT: Tensor | None = None) -> tuple[Acted, State]:
+        """A whole sequence, observations of shape (B, T, ...); reset_BT (bool) is true where one is the first of an episode."""
+        x_BTD, state = self.mix(self.encoder(observed_BT), state, reset_BT)
+        return self._acted(x_BTD), state
+
+    def step(self, observed_B: Tensor, state: State, active_B: Tensor | None = None) -> tuple[Acted, State]:
+        """One observation of every row; where active_B is false a row's state stays as it was."""
+        x_BD, state = self.mix_step(self.encoder(observed_B), state, active_B)
+        return self._acted(x_BD), state
+
+    def _acted(self, x: Tensor) -> Acted:
+        x = self.norm(x)
+        return Acted(self.policy(x), self.critic(x).squeeze(-1))
+
+
+class Encoder(nn.Module):
+    """Observations of any number of leading dimensions to vectors of the network's width."""
+
+    def __init__(self, config: config.ActorCritic, observation: tuple[int, ...], pixels: bool, width: int) -> None:
+        super().__init__()
+        self.dimensions = len(observation)
+        self.scale = 1 / 255 if pixels else None
+        numbers = math.prod(observation)
+        self.convolutions = None
+        if config.encoder == "nature_cnn":
+            height, breadth, channels = observation
+            self.convolutions = _convolutions(channels)
+            numbers = CONVOLUTIONS[-1][0] * _remaining(height) * _remaining(breadth)
+        depth = config.encoder_depth if config.encoder == "mlp" else 1
+        maps = [oriented(nn.Linear(before, width), math.sqrt(2)) for before in (numbers, *[width] * (depth - 1))]
+        layers = [layer for linear in maps for layer in (linear, nn.ReLU())]
+        self.layers = nn.Sequential(*(layers[:1] if config.encoder == "none" else layers))
+
+    def forward(self, observed: Tensor) -> Tensor:
+        """(..., *observation) to (..., D)."""
+        lead = observed.shape[: observed.dim() - self.dimensions]
+        x = observed.flatten(0, len(lead) - 1).to(next(self.parameters()).dtype)
+        x = x if self.scale is None else x * self.scale
+        if self.convolutions is not None:
+            x = self.convolutions(x.movedim(-1, 1))
+        return self.layers(x.flatten(1)).unflatten(0, lead)
+
+
+def _convolutions(channels: int) -> nn.Sequential:
+    layers, before = [], channels
+    for after, kernel, stride in CONVOLUTIONS:
+        layers += [oriented(nn.Conv2d(before, after, kernel, stride), math.sqrt(2)), nn.ReLU()]
+        before = after
+    return nn.Sequential(*layers)
+
+
+def _remaining(pixels: int) -> int:
+    """What the convolutions leave of so many pixels in a row."""
+    for _, kernel, stride in CONVOLUTIONS:
+        pixels = (pixels - kernel) // stride + 1
+    return pixels
+
+
+def _head(width: int, inner: int, outputs: int, gain: float) -> nn.Sequential:
+    return nn.Sequential(oriented(nn.Linear(width, inner), math.sqrt(2)), nn.Tanh(), oriented(nn.Linear(inner, outputs), gain))
+
+
+def oriented(layer: nn.Linear | nn.Conv2d, gain: float) -> nn.Linear | nn.Conv2d:
+    """The layer with an orthogonal start of that gain and without a bias."""
+    nn.init.orthogonal_(layer.weight, gain)
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)
+    return layer

@@ -1,0 +1,131 @@
+"""Environments in a config: what pairs with what, and every mistake as one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.config.base import canonical, filled
+from pipeline.config.learners import A2c, Ppo, Supervised
+from pipeline.config.networks import ActorCritic
+from tests.config.rich import complaint, plan_of
+
+MAZE = """\
+experiments:
+  maze:
+    base:
+      task: {name: t_maze, corridor: 10}
+      network: {name: actor_critic, mixer: gru, width: 16}
+      learner: {name: ppo, rows: 20k}
+      evaluate: {rows: 50, corridors: [10, 20]}
+    figures: [success_by_corridor, learning_curves]
+"""
+
+
+def test_a_plan_of_an_environment(tmp_path: Path) -> None:
+    plan = plan_of(MAZE, tmp_path)
+    (run,) = plan.runs.values()
+    assert run.id.startswith("t-maze-gru-s0-")
+    assert {dataset.spec["split"]: dataset.spec["rows"] for dataset in plan.datasets.values()} == {"validation": 100, "test": 50}
+    assert len(plan.datasets) == 3 and run.spec["data"]["train"] is None and run.data == [run.spec["data"]["validation"]]
+    assert plan.experiments["maze"].spec["runs"][0]["batch"] == 64 * 32
+    assert plan.from_json(plan.to_json()) == plan
+
+
+WRONG = {
+    "a sequence network": (
+        ("name: actor_critic, ", "name: sequence, "),
+        5,
+        "sequence is made for tasks of kind tokens, t_maze is of kind environment; expected the same",
+    ),
+    "a supervised learner": (
+        ("name: ppo, ", "name: supervised, "),
+        6,
+        "supervised is made for tasks of kind tokens, t_maze is of kind environment; expected the same",
+    ),
+    "a task of tokens": (
+        ("{name: t_maze, corridor: 10}\n      network", "{name: copy, delay: 3}\n      evaluate: {rows: 9}\n      network"),
+        6,
+        "actor_critic is made for tasks of kind environment, copy is of kind tokens; expected the same",
+    ),
+    "convolutions of a vector": (
+        ("width: 16", "width: 16, encoder: nature_cnn"),
+        5,
+        "nature_cnn reads images of 36 pixels or more a side, t_maze shows a vector of 16; expected encoder: none or mlp",
+    ),
+    "a longer code at evaluation": (
+        ("[10, 20]", "[10, 300]"),
+        7,
+        "a point of the evaluation has observation [17], the task [16]; expected the same",
+    ),
+    "episodes longer than the context": (
+        ("width: 16", "width: 16, context: 500"),
+        5,
+        "rows of 1000 steps do not fit network.context of 500; expected at most that",
+    ),
+    "a budget below a rollout": (("rows: 20k", "rows: 2k"), 6, "got 2000 rows; expected at least one rollout of 2048"),
+    "sequences that do not divide": (
+        ("rows: 20k", "rows: 20k, sequence: 10"),
+        6,
+        "got sequences of 10 steps; expected a divisor of the rollout's 32",
+    ),
+    "minibatches that do not divide": (
+        ("rows: 20k", "rows: 20k, minibatches: 3"),
+        6,
+        "got 3 minibatches; expected a divisor of the 64 sequences of a rollout",
+    ),
+    "entropy that falls to an unknown end": (
+        ("rows: 20k", "seconds: 5, entropy_schedule: linear"),
+        6,
+        "entropy_schedule: linear with a budget in seconds; expected one in rows or steps",
+    ),
+    "a curriculum": (("rows: 20k", "rows: 20k, curriculum: {column: corridor}"), 6, "unknown key"),
+}
+
+
+@pytest.mark.parametrize("mistake", WRONG)
+def test_a_mistake_is_one_line(mistake: str, tmp_path: Path) -> None:
+    (old, new), line, message = WRONG[mistake]
+    assert MAZE.count(old) == 1
+    text = MAZE.replace(old, new)
+    found = complaint(text if "t_maze" in text else text.replace("      evaluate: {rows: 50, corridors: [10, 20]}\n", ""), tmp_path)
+    assert found[0] == line and found[2].startswith(message), found
+
+
+def test_figures_of_episodes_need_episodes(tmp_path: Path) -> None:
+    text = """\
+experiments:
+  a:
+    base:
+      task: {name: copy, symbols: 3, delay: 9}
+      network: {name: sequence, mixer: gru, width: 8}
+      learner: {name: supervised, steps: 5}
+    figures: [mean_return]
+"""
+    assert complaint(text, tmp_path)[2] == "mean_return draws played episodes, copy has none; expected a task of kind environment"
+
+
+def test_an_experiment_is_of_one_kind(tmp_path: Path) -> None:
+    variants = """\
+    variants:
+      words:
+        task: {name: copy, delay: 3}
+        network: {name: sequence}
+        learner: {name: supervised, rows: 20k}
+"""
+    text = MAZE.replace("      evaluate: {rows: 50, corridors: [10, 20]}\n    figures: [success_by_corridor, learning_curves]\n", variants)
+    assert complaint(text, tmp_path)[2] == "a task of kind tokens beside one of kind environment; expected one kind in an experiment"
+
+
+def test_what_a_learner_sees_at_a_time() -> None:
+    assert (Ppo(rows=10_000, environments=8, rollout=16).total_steps, Ppo(steps=3).total_steps) == (78, 3)
+    assert (Ppo(steps=1, environments=8, rollout=16, sequence=4, minibatches=32).sequences, A2c(steps=1).rows_per_step) == (32, 2048)
+    assert (A2c(steps=1).stored_rows, Supervised(steps=1, data="stream").stored_rows, Supervised(steps=2).stored_rows) == (None, None, 64)
+
+
+def test_only_what_differs_from_the_defaults_is_in_an_identifier() -> None:
+    assert canonical(Ppo(rows=9000)) == {"name": "ppo", "version": 1, "rows": 9000}
+    block = canonical(ActorCritic(encoder="mlp"))
+    assert set(block) == {"encoder", "mixer", "name", "version"}
+    assert "dropout" not in filled(ActorCritic()) and "batch" not in filled(Ppo(rows=9000))

@@ -1,0 +1,303 @@
+"""Learners that act: what a rollout holds, that reading it again gives what acting gave, resume, and that memory is learned."""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium.vector import VectorEnv
+from torch import Tensor
+
+from pipeline.config.learners import A2c, Ppo
+from pipeline.config.mixers import MIXERS
+from pipeline.config.networks import ActorCritic
+from pipeline.config.tasks import TMaze
+from pipeline.learners.a2c import A2C
+from pipeline.learners.acting import Acting, Losses
+from pipeline.learners.policy import gumbel
+from pipeline.learners.ppo import PPO
+from pipeline.learners.rollout import Actor, Rollout
+from pipeline.networks.actor_critic import Acted
+from pipeline.networks.build import build
+from pipeline.training.state import pack, unpack
+from tests.learners.small import small_learner, small_problem
+
+CPU = torch.device("cpu")
+SHORT = TMaze.model_validate({"corridor": {"uniform": [2, 4]}, "limit": 6})
+"""Episodes that end, or are cut off, every few steps."""
+
+
+def acting(mixer: str = "gru", learner: str = "ppo", **fields: Any) -> Any:
+    made = small_learner(mixer, SHORT, learner, **fields)
+    assert isinstance(made, Acting)
+    return made
+
+
+def noise(learner: Acting) -> Tensor:
+    config = learner.config
+    return gumbel(np.random.default_rng(3), (config.rollout, config.environments, 4))
+
+
+@pytest.mark.parametrize("sequence", [None, 4])
+@pytest.mark.parametrize("mixer", sorted(MIXERS))
+def test_before_the_first_step_every_ratio_is_one(mixer: str, sequence: int | None) -> None:
+    """Acting step by step and reading the rollout again as sequences say the same, episodes beginning and ending anywhere inside."""
+    learner = acting(mixer, rollout=16, sequence=sequence)
+    learner.actor.rollout(noise(learner))
+    sequences = learner.actor.rollout(noise(learner)).sequences
+    inside = sequences.reset_NS[:, 1:]
+    assert 0.1 < float(inside.float().mean()) < 0.9
+    assert not bool(sequences.reset_NS[:, 0].all()), "some sequences begin inside an episode, with what was carried there"
+    judged = learner.judge(sequences)
+    ratio = (judged.log_probability_NS - sequences.log_probability_NS).exp()
+    torch.testing.assert_close(ratio, torch.ones_like(ratio), rtol=0, atol=1e-5)
+    torch.testing.assert_close(judged.value_NS, sequences.value_NS, rtol=1e-5, atol=1e-5)
+
+
+class Counting(VectorEnv):
+    """Two copies that show how many steps they have made; one ends after every three, the other is cut off after every four."""
+
+    reproducible = True
+
+    def __init__(self) -> None:
+        self.num_envs, self.count, self.limits = 2, np.zeros(2, np.float32), np.array([3, 4])
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
+        self.count = np.zeros(2, np.float32)
+        return self.count[:, None].copy(), {}
+
+    def step(self, actions: np.ndarray) -> Any:
+        self.count = self.count + 1
+        done = self.count == self.limits
+        final = self.count[:, None].copy()
+        infos = {"final_obs": final, "length": self.count.astype(np.int64), "return": self.count.astype(np.float64)}
+        infos |= {"success": np.array([1, 0]), "_length": done}
+        reward = 10 * self.count
+        self.count = np.where(done, 0, self.count).astype(np.float32)
+        return self.count[:, None].copy(), reward, done & [True, False], done & [False, True], infos if done.any() else {}
+
+
+class Echo:
+    """A critic that expects what it sees, and adds 100 for every observation since its state began; a policy without a preference."""
+
+    actions = (2,)
+
+    def initial_state(self, batch: int) -> Tensor:
+        return torch.zeros(batch, 1)
+
+    def step(self, observed_B: Tensor, state: Tensor) -> tuple[Acted, Tensor]:
+        after = state + 100
+        return Acted(torch.zeros(len(observed_B), 2), (observed_B + state)[:, 0]), after
+
+
+def counted(**fields: Any) -> tuple[Rollout, Any]:
+    config = Ppo(steps=1, environments=2, rollout=9, minibatches=1, **fields)
+    actor = Actor(config, Echo(), Counting(), CPU)
+    return actor.rollout(torch.ones(9, 2, 2)), config
+
+
+def test_a_cut_off_episode_is_worth_what_was_still_expected_of_it_and_an_ended_one_nothing() -> None:
+    """Against a brute-force sum over the two copies, whose values are known: c + 100 c after c steps of an episode."""
+    rollout, config = counted(discount=0.9, gae_lambda=0.8)
+    for copy_, (limit, cut_off) in enumerate([(3, False), (4, True)]):
+        value = [101 * (t % limit) for t in range(10)]
+        reward = [10 * (t % limit + 1) for t in range(9)]
+        done = [(t + 1) % limit == 0 for t in range(9)]
+        after = [(101 * limit if cut_off else 0) if done[t] else value[t + 1] for t in range(9)]
+        error = [reward[t] + 0.9 * after[t] - value[t] for t in range(9)]
+        for t in range(9):
+            expected, weight = 0.0, 1.0
+            for later in range(t, 9):
+                expected += weight * error[later]
+                weight *= 0.9 * 0.8
+                if done[later]:
+                    break
+            assert float(rollout.sequences.advantage_NS[copy_, t]) == pytest.approx(expected, rel=1e-5), (copy_, t)
+
+
+def test_a_rollout_tells_of_the_episodes_that_ended() -> None:
+    rollout, _ = counted()
+    assert sorted(rollout.episodes["length"].tolist()) == [3, 3, 3, 4, 4]
+    assert rollout.episodes["success"].sum() == 3
+    assert rollout.reward == pytest.approx(10 * np.mean([1, 2, 3] * 3 + [1, 2, 3, 4, 1, 2, 3, 4, 1]))
+
+
+def test_sequences_go_on_from_what_was_carried() -> None:
+    rollout, _ = counted(sequence=3)
+    sequences = rollout.sequences
+    assert sequences.observed_NS.shape == (6, 3, 1)
+    assert sequences.observed_NS[:, :, 0].tolist() == [[0, 1, 2], [0, 1, 2], [0, 1, 2], [3, 0, 1], [0, 1, 2], [2, 3, 0]]
+    assert sequences.reset_NS.tolist() == [[True, False, False]] * 3 + [[False, True, False], [True, False, False], [False, False, True]]
+    assert sequences.state[:, 0].tolist() == [0, 0, 300, 300, 300, 200]
+    one, other = sequences.in_order(torch.tensor([5, 3, 0, 1, 2, 4])).split(2)
+    assert one.state[:, 0].tolist() == [200, 300, 0] and one.observed_NS[0, :, 0].tolist() == [2, 3, 0]
+    assert other.observed_NS[:, :, 0].tolist() == [[0, 1, 2]] * 3 and other.state[:, 0].tolist() == [0, 300, 300]
+
+
+def test_ppo_descends_the_clipped_loss() -> None:
+    learner = acting(epochs=1, minibatches=1, entropy_weight=0.1, normalise_advantages=False, clip=None)
+    assert isinstance(learner, PPO)
+    part = learner.actor.rollout(noise(learner)).sequences
+    with torch.no_grad():
+        for weight in learner.network.parameters():
+            weight.add_(0.02 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(1)))
+    judged = learner.judge(part)
+    ratio = (judged.log_probability_NS - part.log_probability_NS).exp()
+    losses = Losses(*(loss.detach() for loss in learner.losses(part, judged, ratio)))
+    expected = []
+    for r, a in zip(ratio.flatten().tolist(), part.advantage_NS.flatten().tolist(), strict=True):
+        clipped = min(max(r, 0.8), 1.2)
+        expected.append(-min(r * a, clipped * a))
+    assert float(losses.policy) == pytest.approx(np.mean(expected), rel=1e-4)
+    target = part.advantage_NS + part.value_NS
+    assert float(losses.value) == pytest.approx(float(((judged.value_NS - target) ** 2).mean().detach() / 2), rel=1e-5)
+
+
+def test_a_clipped_critic_pays_for_the_larger_of_two_errors() -> None:
+    learner = acting(value_clip=0.01)
+    part = learner.actor.rollout(noise(learner)).sequences
+    judged = learner.judge(part)._replace(value_NS=part.value_NS + 1.0)
+    losses = Losses(*(loss.detach() for loss in learner.losses(part, judged, torch.ones_like(part.value_NS))))
+    error = torch.maximum((1.0 - part.advantage_NS) ** 2, (0.01 - part.advantage_NS) ** 2)
+    assert float(losses.value) == pytest.approx(float(error.mean() / 2), rel=1e-4)
+
+
+def test_a2c_takes_the_gradient_of_one_pass() -> None:
+    learner, twin = acting(learner="a2c", clip=None), acting(learner="a2c", clip=None)
+    assert isinstance(learner, A2C)
+    figures = learner.update()
+    part = twin.actor.rollout(twin._noise()).sequences
+    judged = twin.judge(part)
+    target = part.advantage_NS + part.value_NS
+    policy = -(part.advantage_NS * judged.log_probability_NS).mean()
+    value = ((judged.value_NS - target) ** 2).mean() / 2
+    loss = policy + 0.5 * value - 0.01 * judged.entropy_NS.mean()
+    loss.backward()
+    assert float(figures["train_loss"]) == pytest.approx(loss.item(), rel=1e-5)
+    for (name, mine), theirs in zip(learner.network.named_parameters(), twin.network.parameters(), strict=True):
+        assert mine.grad is not None and theirs.grad is not None, name
+        torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_a_policy_that_moved_far_enough_ends_the_passes() -> None:
+    counts = {}
+    for target in (None, 1e-9):
+        learner = acting(target_kl=target, epochs=5, minibatches=2, learning_rate=0.01)
+        steps: list[int] = []
+        step = learner.optimizer.step
+        learner.optimizer.step = lambda step=step, steps=steps: steps.append(1) or step()
+        learner.update()
+        counts[target] = len(steps)
+    assert counts == {None: 10, 1e-9: 2}
+
+
+def test_schedules_reach_the_optimizer_and_the_entropy() -> None:
+    learner = acting(learning_rate=0.5, schedule="linear", warmup=2, entropy_weight=0.1, entropy_schedule="linear", entropy_final=0.5)
+    rates = []
+    for _ in range(10):
+        rates.append(learner.gauges())
+        learner.update()
+        assert learner.optimizer.param_groups[0]["lr"] == rates[-1]["learning_rate"]
+    assert [rate["learning_rate"] for rate in rates] == pytest.approx([0.25, 0.5, *(0.5 * (8 - step) / 8 for step in range(8))])
+    assert [rate["entropy_weight"] for rate in rates] == pytest.approx([0.1 - 0.005 * step for step in range(10)])
+
+
+def test_figures_of_an_update() -> None:
+    found = acting("lstm").update()
+    expected = {"train_loss", "policy_loss", "value_loss", "entropy", "gradient_norm", "clip_fraction", "approximate_kl", "reward"}
+    expected |= {"advantage", "advantage_deviation", "explained_variance", "observation_mean", "observation_deviation", "episodes"}
+    assert set(found) == expected | {"train_accuracy", "train_return", "train_episode_length"}
+    assert 0.9 * np.log(4) < float(found["entropy"]) <= np.log(4) + 1e-6, "at first nothing is preferred"
+    assert found["episodes"] > 2 and 2 <= float(found["train_episode_length"]) <= 6
+
+
+def test_validation_changes_nothing() -> None:
+    learner, twin = acting(), acting()
+    for _ in range(2):
+        state = torch.get_rng_state()
+        assert learner.validate() == learner.validate()
+        assert torch.get_rng_state().equal(state)
+        mine, theirs = learner.update(), twin.update()
+        assert {name: float(value) for name, value in mine.items()} == {name: float(value) for name, value in theirs.items()}
+
+
+@pytest.mark.parametrize("kind", ["ppo", "a2c"])
+@pytest.mark.parametrize("mixer", sorted(MIXERS))
+def test_resume_is_bit_equal(mixer: str, kind: str) -> None:
+    """From a state as a checkpoint holds it: environment, what the network carries, optimizer, counters."""
+    one, other = acting(mixer, kind), acting(mixer, kind)
+    for _ in range(2):
+        one.update()
+    tensors: dict[str, Tensor] = {}
+    text = json.dumps(pack(one.state_dict(), tensors))
+    saved = {name: tensor.clone() for name, tensor in tensors.items()}
+    other.load_state_dict(unpack(json.loads(text), saved))
+    for _ in range(2):
+        mine, theirs = one.update(), other.update()
+        assert {name: float(value) for name, value in mine.items()} == {name: float(value) for name, value in theirs.items()}
+    assert all(tensor.equal(other.weights()[name]) for name, tensor in one.weights().items())
+    assert one.validate() == other.validate() and one.steps == other.steps == 4
+
+
+def test_an_environment_that_cannot_go_on_begins_anew() -> None:
+    one, other = acting(), acting()
+    one.update()
+    for learner in (one, other):
+        learner.actor.environment.reproducible = False
+    assert not one.reproducible and acting().reproducible and not acting(steps=None, seconds=9.0).reproducible
+    other.load_state_dict(copy.deepcopy(one.state_dict()))
+    assert bool(other.actor.reset_B.all()) and other.steps == 1
+    assert np.isfinite(float(other.update()["train_loss"]))
+
+
+def test_merit_and_goal() -> None:
+    learner = acting(stop_at=0.9)
+    assert learner.merit({"return": 1.0}) > learner.merit({"return": 0.9})
+    assert learner.reached({"accuracy": 0.9}) and not learner.reached({"accuracy": 0.89})
+    assert not acting().reached({"accuracy": 1.0})
+
+
+def trained(mixer: str, rows: int) -> tuple[dict[str, float], float]:
+    """Validation after so many steps of a T-Maze of ten positions, or when it is solved, and the CPU seconds that took."""
+    task = TMaze(corridor=10)
+    config = Ppo(rows=rows, environments=64, rollout=32, stop_at=0.97)
+    network = build(ActorCritic.model_validate({"mixer": mixer, "width": 32, "head_width": 64}), seed=0, **task.sizes)
+    learner = PPO(config, network, small_problem(task, validation=200), 0, CPU)
+    begun, found = time.process_time(), {"accuracy": 0.0}
+    while learner.progress(0.0) < 1 and not learner.reached(found):
+        learner.update()
+        if learner.steps % 5 == 0:
+            found = learner.validate()
+    return found, time.process_time() - begun
+
+
+def test_memory_is_learned_in_seconds() -> None:
+    """The smoke problem: a GRU carries the cue across a corridor of ten positions."""
+    found, seconds = trained("gru", 150_000)
+    assert found["accuracy"] >= 0.97 and found["return"] > 2.5
+    assert seconds < 30
+
+
+def test_without_memory_every_second_turn_is_right() -> None:
+    found, _ = trained("none", 60_000)
+    assert 0.4 < found["accuracy"] < 0.6
+    assert found["return"] > -1, "it has learned to walk to the junction"
+
+
+def test_a2c_learns_too() -> None:
+    """A corridor of three positions, by one step per rollout."""
+    task = TMaze(corridor=3)
+    config = A2c(steps=600, environments=32, rollout=8, learning_rate=3e-3)
+    network = build(ActorCritic.model_validate({"mixer": "gru", "width": 32, "head_width": 64}), seed=0, **task.sizes)
+    learner = A2C(config, network, small_problem(task, validation=200), 0, CPU)
+    found = {"accuracy": 0.0}
+    while learner.progress(0.0) < 1 and found["accuracy"] < 0.9:
+        learner.update()
+        if learner.steps % 50 == 0:
+            found = learner.validate()
+    assert found["accuracy"] >= 0.9

@@ -1,0 +1,84 @@
+"""A training by acting that is killed anywhere ends in the same bytes as one that is not: environment, states and random numbers included."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.config.resolve import resolve
+from pipeline.plan import make_plan
+from pipeline.storage.tables import read_table
+from tests.training.deaths import ended, spawn, train_and_die
+from tests.training.tiny import block, describe, digests, train_tiny
+
+BASE: dict[str, Any] = {
+    "task": {"name": "t_maze", "corridor": {"uniform": [2, 4]}, "limit": 9},
+    "network": {"name": "actor_critic", "mixer": "lstm", "width": 8, "head_width": 8, "norm": "rms"},
+    "learner": {
+        "name": "ppo", "steps": 6, "environments": 6, "rollout": 8, "sequence": 4, "evaluate_every": 3, "validation_rows": 12,
+        "schedule": "linear", "entropy_schedule": "cosine", "keep": ["last", "best", 2], "select": "best",
+    },
+    "evaluate": {"rows": 4},
+}  # fmt: skip
+CASES: dict[str, dict[str, Any]] = {
+    "ppo": {},
+    "a2c with a growing cache": {
+        "network": {"mixer": "attention", "residual": True},
+        "learner": {"name": "a2c", "steps": 6, "environments": 6, "rollout": 8, "evaluate_every": 3, "validation_rows": 12},
+    },
+    "an environment of gymnasium": {
+        "task": {"name": "gymnasium", "id": "CartPole-v1", "limit": 20},
+        "learner": {"steps": 4, "evaluate_every": 2, "keep": ["last", "best"]},
+    },
+}
+POINTS = 4
+"""File operations, spread over a whole training, at which it is killed."""
+
+
+def described(results: Path, case: str) -> str:
+    """The case's run with its data; returns its identifier."""
+    changed = CASES[case]
+    base = {key: value if key not in changed else {**value, **changed[key]} for key, value in BASE.items()}
+    if "name" in changed.get("task", {}):
+        base["task"] = changed["task"]
+    if "name" in changed.get("learner", {}):
+        base["learner"] = changed["learner"]
+    return describe(make_plan(resolve(block({"experiments": {"acting": {"base": base}}}))), results)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_killed_at_any_file_operation(case: str, tmp_path: Path) -> None:
+    run = described(tmp_path / "undisturbed", case)
+    assert train_tiny(tmp_path / "undisturbed", run) == 0
+    expected = digests(tmp_path / "undisturbed", run)
+    assert "model/model.safetensors" in expected and "history.parquet" in expected
+
+    def fresh(name: str) -> Path:
+        results = tmp_path / name
+        shutil.copytree(tmp_path / "undisturbed" / "datasets", results / "datasets")
+        (results / "runs" / run).mkdir(parents=True)
+        shutil.copy(tmp_path / "undisturbed" / "runs" / run / "run.yaml", results / "runs" / run)
+        return results
+
+    counting = fresh("counting")
+    assert train_and_die(counting, run, at=-1, log=counting / "log") == 0
+    assert digests(counting, run) == expected, "saving must change nothing"
+    names = (counting / "log").read_text().splitlines()
+    for index in range(len(names) // POINTS // 2, len(names), len(names) // POINTS):
+        results = fresh(str(index))
+        assert train_and_die(results, run, at=index + 1) == -signal.SIGKILL, names[index]
+        assert ended(spawn(lambda results=results: train_tiny(results, run))) == 0, names[index]
+        assert digests(results, run) == expected, names[index]
+
+
+def test_good_enough_ends_a_training(tmp_path: Path) -> None:
+    base = {**BASE, "learner": {**BASE["learner"], "stop_at": 0.01, "steps": 600}}
+    run = describe(make_plan(resolve(block({"experiments": {"acting": {"base": base}}}))), tmp_path)
+    assert train_tiny(tmp_path, run) == 0
+    history = read_table(tmp_path / "runs" / run / "history.parquet").to_pylist()
+    assert history[-1]["step"] < 600 and history[-1]["validation_accuracy"] >= 0.01
+    assert all(row["validation_accuracy"] < 0.01 for row in history[:-1])
