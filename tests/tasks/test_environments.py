@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
+from gymnasium.wrappers.vector import RecordEpisodeStatistics
 
 from pipeline.config.base import filled
 from pipeline.config.frozen import write_spec
@@ -124,6 +125,20 @@ def test_an_end_is_told_and_the_next_episode_begins_at_once(name: str) -> None:
         assert set(infos["success"].tolist()) <= {0, 1}
         total[ended], length[ended] = 0, 0
     assert ends > 10
+
+
+@each
+def test_gymnasiums_wrappers_understand_it(name: str) -> None:
+    env = RecordEpisodeStatistics(made(SMALL[name], batch=4))
+    env.reset(seed=0)
+    told = [env.step(actions)[4] for actions in some_actions(made(SMALL[name], batch=4), STEPS)]
+    ends = [infos for infos in told if infos]
+    assert ends
+    for infos in ends:
+        ended = infos["_episode"]
+        assert np.array_equal(ended, infos["_length"])
+        assert infos["episode"]["r"][ended] == pytest.approx(infos["return"][ended])
+        assert np.array_equal(infos["episode"]["l"][ended], infos["length"][ended])
 
 
 @each
