@@ -11,7 +11,8 @@ Eight rows side by side, 128 channels, the presets arelit4, gtrxl_128 and gtrxl_
     state    bytes carried per row
 
 ours / peer. arelit_gtrxl_M: the peer carries its inputs and computes keys, values and distances of all M + 1 positions at every step, as
-the published code does. arelit_gtrxl_M_cached: it carries keys and values, the honest comparison. GTrXL's memory is full. One thread.
+the published code does. arelit_gtrxl_M_cached: it carries keys and values, the honest comparison; a fifth of its step, at most, is that
+they move on by one. GTrXL's memory is full. One thread.
 """
 
 from __future__ import annotations

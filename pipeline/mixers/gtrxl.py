@@ -33,9 +33,9 @@ SIZE = 64
 
 
 class Memory(NamedTuple):
-    """The newest last: keys then values by heads (G = 2 H), or inputs as one head of D channels; and how many of the M are filled."""
+    """Keys and values by heads, or inputs as those of one head; each (B, H, M, E), the newest last. How many of the M are filled."""
 
-    kept_BGME: Tensor
+    kept: tuple[Tensor, ...]
     filled_B: Tensor
 
 
@@ -60,9 +60,9 @@ class GTrXL(Mixer):
 
     def initial_state(self, batch: int) -> State:
         """An empty memory."""
-        groups, channels = (2 * self.heads, self.channels) if self.cache else (1, self.width)
-        kept = self.out.weight.new_zeros(batch, groups, self.memory, channels)
-        return Memory(kept, torch.zeros(batch, dtype=torch.int64, device=kept.device))
+        heads, channels = (self.heads, self.channels) if self.cache else (1, self.width)
+        slots = self.out.weight.new_zeros(batch, heads, self.memory, channels)
+        return Memory((slots, slots) if self.cache else (slots,), torch.zeros(batch, dtype=torch.int64, device=slots.device))
 
     def forward(
         self, x_BTD: Tensor, state: State | None = None, reset_BT: Tensor | None = None, length_B: Tensor | None = None
@@ -70,17 +70,18 @@ class GTrXL(Mixer):
         """All new positions at once, block after block; see `Mixer.forward`."""
         batch, steps, _ = x_BTD.shape
         before: Memory = self.initial_state(batch) if state is None else state
-        kept_BGSE = torch.cat([before.kept_BGME, self._kept(x_BTD)], 2)
+        kept = self._extended(before, x_BTD)
         first_BT = _firsts(before.filled_B, self.memory, steps, reset_BT)
-        y_BTHE = self._attend(*self._queries(x_BTD), *self._keys_values(kept_BGSE), first_BT)
+        k_BHSE, v_BHSE = self._keys_values(kept)
+        y_BTHE = self._attend(*self._queries(x_BTD), k_BHSE, v_BHSE, first_BT)
         end_B = torch.full_like(before.filled_B, steps) if length_B is None else length_B.to(before.filled_B)
-        return self.out(y_BTHE.flatten(2)), self._last(kept_BGSE.detach(), first_BT, end_B, before.filled_B)
+        return self.out(y_BTHE.flatten(2)), self._last(kept, first_BT, end_B, before.filled_B)
 
     def step(self, x_BD: Tensor, state: State, active_B: Tensor | None = None) -> tuple[Tensor, State]:
         """One position, at the cost of reading the memory; see `Mixer.step`."""
         x_B1D = x_BD.unsqueeze(1)
-        kept_BGPE = torch.cat([state.kept_BGME, self._kept(x_B1D)], 2)
-        k_BHPE, v_BHPE = self._keys_values(kept_BGPE)
+        kept = self._extended(state, x_B1D)
+        k_BHPE, v_BHPE = self._keys_values(kept)
         content_BH1E, distance_BH1E = self._queries(x_B1D)
         score_BH1P = content_BH1E @ k_BHPE.mT + _by_distance(distance_BH1E, self._rows())
         unfilled_B1 = self.memory - state.filled_B.unsqueeze(1)
@@ -88,7 +89,8 @@ class GTrXL(Mixer):
             empty_BP = torch.arange(self.memory + 1, device=x_BD.device) < unfilled_B1
             score_BH1P = score_BH1P.masked_fill(empty_BP[:, None, None], -math.inf)
         y_BHE = (score_BH1P.softmax(-1) @ v_BHPE).squeeze(2)
-        after = Memory(kept_BGPE[:, :, 1:].detach(), (state.filled_B + 1).clamp(max=self.memory))
+        newest = tuple(slots[:, :, 1:].detach() for slots in kept)
+        after = Memory(newest, (state.filled_B + 1).clamp(max=self.memory))
         return self.out(y_BHE.flatten(1)), after if active_B is None else where(active_B, after, state)
 
     def _queries(self, x_BTD: Tensor) -> tuple[Tensor, Tensor]:
@@ -97,17 +99,18 @@ class GTrXL(Mixer):
         content, distance = ((q_BTHE + bias).transpose(1, 2) / math.sqrt(self.channels) for bias in (self.content_HE, self.distance_HE))
         return content, distance
 
-    def _kept(self, x_BTD: Tensor) -> Tensor:
-        """What the memory keeps of inputs, shape (B, G, T, E)."""
-        return self._by_heads(x_BTD) if self.cache else x_BTD.unsqueeze(1)
+    def _extended(self, memory: Memory, x_BTD: Tensor) -> tuple[Tensor, ...]:
+        """The memory and, after it, what is kept of new inputs: each (B, H, S, E)."""
+        new = self._by_heads(x_BTD) if self.cache else (x_BTD.unsqueeze(1),)
+        return tuple(torch.cat(pair, 2) for pair in zip(memory.kept, new, strict=True))
 
-    def _keys_values(self, kept_BGSE: Tensor) -> tuple[Tensor, Tensor]:
+    def _keys_values(self, kept: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Keys and values of all positions, each of shape (B, H, S, E)."""
-        k_BHSE, v_BHSE = (kept_BGSE if self.cache else self._by_heads(kept_BGSE.squeeze(1))).chunk(2, 1)
-        return k_BHSE, v_BHSE
+        return kept if self.cache else self._by_heads(kept[0].squeeze(1))
 
-    def _by_heads(self, x_BTD: Tensor) -> Tensor:
-        return self.keys_values(x_BTD).unflatten(-1, (2 * self.heads, self.channels)).transpose(1, 2)
+    def _by_heads(self, x_BTD: Tensor) -> tuple[Tensor, ...]:
+        """Keys and values of inputs, each of shape (B, H, T, E)."""
+        return self.keys_values(x_BTD).unflatten(-1, (2, self.heads, self.channels)).permute(2, 0, 3, 1, 4).unbind()
 
     def _rows(self) -> Tensor:
         """R p_d by heads, the farthest first, shape (H, P, E); held while acting with `cache`, as long as the weights stay what they are."""
@@ -136,14 +139,15 @@ class GTrXL(Mixer):
         weight_BHNCW = score_BHNCW.masked_fill(hidden_BNCW.unsqueeze(1), -math.inf).softmax(-1)
         return (weight_BHNCW @ v_BHNEW.mT).flatten(2, 3)[:, :, :steps].transpose(1, 2)
 
-    def _last(self, kept_BGSE: Tensor, first_BT: Tensor, end_B: Tensor, filled_B: Tensor) -> Memory:
+    def _last(self, kept: tuple[Tensor, ...], first_BT: Tensor, end_B: Tensor, filled_B: Tensor) -> Memory:
         """The last M positions of each row's last episode before its true end, zeros where there are fewer."""
         begin_B = at_end(first_BT.unsqueeze(-1), end_B, (self.memory - filled_B).unsqueeze(-1)).squeeze(-1)
         filled_B = (self.memory + end_B - begin_B).clamp(max=self.memory)
         place_M = torch.arange(self.memory, device=end_B.device)
-        index_BGME = (end_B.unsqueeze(1) + place_M)[:, None, :, None].expand(-1, kept_BGSE.shape[1], -1, kept_BGSE.shape[3])
-        empty_BM = place_M < self.memory - filled_B.unsqueeze(1)
-        return Memory(kept_BGSE.gather(2, index_BGME).masked_fill(empty_BM[:, None, :, None], 0.0), filled_B)
+        index_B1M1 = (end_B.unsqueeze(1) + place_M)[:, None, :, None]
+        empty_B1M1 = (place_M < self.memory - filled_B.unsqueeze(1))[:, None, :, None]
+        last = (slots.detach().gather(2, index_B1M1.expand(-1, slots.shape[1], -1, slots.shape[3])) for slots in kept)
+        return Memory(tuple(slots.masked_fill(empty_B1M1, 0.0) for slots in last), filled_B)
 
     def state_bytes(self, context: int) -> int:
         """M keys and values, or M inputs, and a counter."""

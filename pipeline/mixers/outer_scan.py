@@ -47,11 +47,16 @@ def outer_scan(
         padding = beyond(length_B, steps)
         terms = terms._replace(key=terms.key.masked_fill(padding, 0.0), forget_key=terms.forget_key.masked_fill(padding, 0.0))
         reset_BT = None if reset_BT is None else reset_BT & ~padding[:, :, 0, 0]
+    if reset_BT is not None:
+        forgotten = reset_BT[:, :, None, None]
+        terms = terms._replace(
+            forget_key=terms.forget_key.masked_fill(forgotten, 1.0), forget_value=terms.forget_value.masked_fill(forgotten, 1.0)
+        )
     most = numbers or (NUMBERS if state_BHKV.device.type == "cpu" else 32 * NUMBERS)
     size = max(1, most // state_BHKV.numel())
     if size >= steps:
-        return _block(terms, state_BHKV, reset_BT)
-    return _OuterScan.apply(*terms, state_BHKV, reset_BT, size)  # pyright: ignore[reportReturnType]
+        return _block(terms, state_BHKV)
+    return _OuterScan.apply(*terms, state_BHKV, size)  # pyright: ignore[reportReturnType]
 
 
 def outer_step(terms: Terms, state_BHKV: Tensor) -> tuple[Tensor, Tensor]:
@@ -61,25 +66,25 @@ def outer_step(terms: Terms, state_BHKV: Tensor) -> tuple[Tensor, Tensor]:
     return (q.unsqueeze(-2) @ state_BHKV).squeeze(-2), state_BHKV
 
 
-def _block(terms: Terms, state_BHKV: Tensor, reset_BT: Tensor | None) -> tuple[Tensor, Tensor]:
+def _block(terms: Terms, state_BHKV: Tensor) -> tuple[Tensor, Tensor]:
     """All positions at once."""
     q, k, v, f, g = terms
     decay = 1 - f.unsqueeze(-1) * g.unsqueeze(-2)
     written = k.unsqueeze(-1) * v.unsqueeze(-2)
-    states = gated_scan(decay.flatten(2), written.flatten(2), state_BHKV.flatten(1), reset_BT).view(written.shape)
+    states = gated_scan(decay.flatten(2), written.flatten(2), state_BHKV.flatten(1)).view(written.shape)
     return (q.unsqueeze(-2) @ states).squeeze(-2), states[:, -1]
 
 
 class _OuterScan(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, Tensor]:
-        *terms, state, reset, size = arguments
+        *terms, state, size = arguments
         starts, outputs = [], []
-        for part, reset_part in _parts(terms, reset, size):
+        for block in _blocks(terms, size):
             starts.append(state)
-            y, state = _block(part, state, reset_part)
+            y, state = _block(block, state)
             outputs.append(y)
-        ctx.size, ctx.reset = size, reset
+        ctx.size = size
         ctx.save_for_backward(*terms, *starts)
         return torch.cat(outputs, 1), state.clone()
 
@@ -88,18 +93,15 @@ class _OuterScan(torch.autograd.Function):
     def backward(ctx: Any, d_y: Tensor, d_state: Tensor) -> tuple[Tensor | None, ...]:
         terms, starts = ctx.saved_tensors[:5], ctx.saved_tensors[5:]
         found = []
-        parts = list(zip(_parts(terms, ctx.reset, ctx.size), starts, d_y.split(ctx.size, 1), strict=True))
-        for (part, reset), start, d_part in reversed(parts):
-            inputs = [tensor.detach().requires_grad_() for tensor in (*part, start)]
+        for block, start, d_part in reversed(list(zip(_blocks(terms, ctx.size), starts, d_y.split(ctx.size, 1), strict=True))):
+            inputs = [tensor.detach().requires_grad_() for tensor in (*block, start)]
             with torch.enable_grad():
-                outputs = _block(Terms(*inputs[:5]), inputs[5], reset)
+                outputs = _block(Terms(*inputs[:5]), inputs[5])
             *gradients, d_state = torch.autograd.grad(outputs, inputs, (d_part, d_state))
             found.append(gradients)
-        return *(torch.cat(parts[::-1], 1) for parts in zip(*found, strict=True)), d_state, None, None
+        return *(torch.cat(gradients[::-1], 1) for gradients in zip(*found, strict=True)), d_state, None
 
 
-def _parts(terms: Any, reset_BT: Tensor | None, size: int) -> list[tuple[Terms, Tensor | None]]:
-    """Terms and resets, block by block."""
-    blocks = [Terms(*part) for part in zip(*(term.split(size, 1) for term in terms), strict=True)]
-    resets = [None] * len(blocks) if reset_BT is None else reset_BT.split(size, 1)
-    return list(zip(blocks, resets, strict=True))
+def _blocks(terms: Any, size: int) -> list[Terms]:
+    """Terms of `size` positions at a time."""
+    return [Terms(*parts) for parts in zip(*(term.split(size, 1) for term in terms), strict=True)]

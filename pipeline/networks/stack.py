@@ -50,8 +50,9 @@ class PlainFeedForward(nn.Sequential):
     """y = V relu(U x + a) + b, orthogonal at first with gain sqrt 2."""
 
     def __init__(self, width: int, inner: int) -> None:
-        super().__init__(nn.Linear(width, inner), nn.ReLU(), nn.Linear(inner, width))
-        for layer in (self[0], self[2]):
+        into, out = nn.Linear(width, inner), nn.Linear(inner, width)
+        super().__init__(into, nn.ReLU(), out)
+        for layer in (into, out):
             nn.init.orthogonal_(layer.weight, math.sqrt(2))
             nn.init.zeros_(layer.bias)
 

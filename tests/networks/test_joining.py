@@ -15,6 +15,7 @@ from pipeline.config import networks
 from pipeline.networks.build import build
 from pipeline.networks.joining import GruGate, make_join
 from pipeline.networks.sequence import SequenceNetwork
+from pipeline.networks.stack import PlainFeedForward
 
 WIDTH = 16
 GATED = {"depth": 2, "feedforward": 1.5, "activation": "relu", "norm": "layer", "residual": "gru"}
@@ -69,8 +70,9 @@ def test_blocks_with_gates_are_those_of_the_paper() -> None:
         assert block.feedforward is not None and block.join_feedforward is not None
         mixed_BTD, _ = block.mixer(block.norm(x_BTD))
         x_BTD = block.join(x_BTD, mixed_BTD)
-        norm, (into, _, out) = block.feedforward[0], block.feedforward[1]
-        x_BTD = block.join_feedforward(x_BTD, out(into(norm(x_BTD)).relu()))
+        norm, layers = block.feedforward
+        assert isinstance(layers, PlainFeedForward)
+        x_BTD = block.join_feedforward(x_BTD, layers[2](layers[0](norm(x_BTD)).relu()))
     assert model.head is not None
     torch.testing.assert_close(model(tokens_BT)[0], model.head(x_BTD))
 
