@@ -52,7 +52,7 @@ class GTrXL(Mixer):
         self.content_HE = nn.Parameter(torch.zeros(self.heads, self.channels))
         self.distance_HE = nn.Parameter(torch.zeros(self.heads, self.channels))
         self.register_buffer("waves_PD", _waves(self.memory, width), persistent=False)
-        self._held: tuple[object, Tensor] | None = None
+        self._held: tuple[Tensor, Tensor] | None = None
         for layer in (self.query, self.keys_values, self.positions, self.out):
             nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
             if layer.bias is not None:
@@ -113,13 +113,15 @@ class GTrXL(Mixer):
         return self.keys_values(x_BTD).unflatten(-1, (2, self.heads, self.channels)).permute(2, 0, 3, 1, 4).unbind()
 
     def _rows(self) -> Tensor:
-        """R p_d by heads, the farthest first, shape (H, P, E); held while acting with `cache`, as long as the weights stay what they are."""
+        """R p_d by heads, the farthest first, shape (H, P, E); held while acting with `cache`, as long as R is what it was.
+
+        Its numbers are compared: torch's count of changes to a tensor leaves out those of fused optimizers.
+        """
         weight = self.positions.weight
-        if torch.is_grad_enabled() or not self.cache or weight.is_inference():
+        if torch.is_grad_enabled() or not self.cache:
             return self._made_rows()
-        stamp = (weight.data_ptr(), weight._version, weight.dtype)
-        if self._held is None or self._held[0] != stamp:
-            self._held = stamp, self._made_rows()
+        if self._held is None or not _same(self._held[0], weight):
+            self._held = weight.detach().clone(), self._made_rows()
         return self._held[1]
 
     def _made_rows(self) -> Tensor:
@@ -153,6 +155,11 @@ class GTrXL(Mixer):
         """M keys and values, or M inputs, and a counter."""
         numbers = 2 * self.heads * self.channels if self.cache else self.width
         return self.memory * numbers * self.out.weight.element_size() + 8
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors hold the same numbers of one type on one device."""
+    return one.dtype == other.dtype and one.device == other.device and torch.equal(one, other)
 
 
 def _waves(memory: int, width: int) -> Tensor:

@@ -128,6 +128,11 @@ def test_rows_of_distances_follow_the_weights() -> None:
     close(mixer._rows(), mixer._made_rows())
     mixer.float()
     assert mixer._rows().dtype == torch.float32
+    optimizer = torch.optim.Adam(mixer.parameters(), fused=True)
+    for parameter in mixer.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    close(mixer._rows(), mixer._made_rows(), 1e-7)
     with torch.enable_grad():
         assert mixer._rows().requires_grad
 
