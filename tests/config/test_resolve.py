@@ -339,7 +339,7 @@ def test_presets_may_build_on_each_other_and_be_swept(presets: Path) -> None:
     found = members(text)
     assert [(member.point.network.width, member.point.network.depth) for member in found[:2]] == [(4, 3), (6, 3)]  # pyright: ignore[reportAttributeAccessIssue]
     assert [member.coordinates["network"] for member in found[:2]] == ["preset=small", "preset=middle"]
-    assert (found[2].point.learner.steps, found[2].point.learner.batch) == (2, 4)
+    assert (found[2].point.learner.steps, found[2].point.learner.batch) == (2, 4)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def test_a_preset_for_a_mixer(presets: Path) -> None:
