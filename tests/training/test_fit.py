@@ -26,6 +26,14 @@ from pipeline.training.signals import StopRequest
 from pipeline.training.tracking import Tracker
 
 
+class WalkerConfig(Config):
+    """A row a step."""
+
+    @property
+    def rows_per_step(self) -> int:
+        return 1
+
+
 class Walker(Learner):
     """Collects a random number of rows per update, and trains its critic on every second one only."""
 
@@ -83,7 +91,7 @@ def lease(tmp_path: Path) -> Iterator[Lease]:
 def make_fit(lease: Lease, checkpoint_seconds: float = 1e9, **fields: Any) -> Fit:
     seed_everything(0)
     torch.manual_seed(1)
-    config = Config(**{"name": "walker", "rows": 60, "batch": 1, "evaluate_every": 4, "keep": ["last", "best", 5], **fields})
+    config = WalkerConfig(**{"name": "walker", "rows": 60, "evaluate_every": 4, "keep": ["last", "best", 5], **fields})
     checkpoints = Checkpoints(lease.folder, "0" * 64, lease)
     reporter = Reporter("walker", lease.folder / "progress.json", terminal=False)
     tracker = Tracker(Tracking(), "walker", {}, lease.folder)
