@@ -167,6 +167,7 @@ FIELDS: dict[str, tuple[str, set[str]]] = {
     "network.width": ("32", NETWORK),
     "network.depth": ("1", NETWORK),
     "network.feedforward": ("1", NETWORK),
+    "network.activation": ("relu", NETWORK),
     "network.attention": ("{}", NETWORK),
     "network.attention.at": ("[1]", NETWORK),
     "network.attention.heads": ("2", NETWORK),

@@ -196,17 +196,16 @@ def _learning(rows: list[Row]) -> Section:
     runs = {(row["label"], row["run"]): row for row in rows}
     labels = dict.fromkeys(label for label, _ in runs)
     chosen = {label: [row for (owner, _), row in runs.items() if owner == label] for label in labels}
-    unit, seen = ("steps", "environment steps taken") if _played(rows) else ("rows", "training rows seen")
-    header = ["network", "parameters", *(f"{unit} to {mark} %" for mark in MARKS), "solved"]
+    played = _played(rows)
+    unit, seen = ("steps", "environment steps taken") if played else ("rows", "training rows seen")
+    header = ["network", "parameters", *(f"{unit} to {mark} %" for mark in MARKS), *([] if played else ["solved"])]
     body = [
-        [label, _span([row["parameters"] for row in rows], "{:,.0f}"), *(_reached(rows, mark) for mark in MARKS), _solved(rows)]
+        [label, _span([row["parameters"] for row in rows], "{:,.0f}"), *(_reached(rows, mark) for mark in MARKS)]
+        + ([] if played else [_solved(rows)])
         for label, rows in chosen.items()
     ]
-    note = (
-        f"Median of the {seen} at the first validation that reached each accuracy (how many of the seeds reached it). "
-        "Solved: 99 % at two validations in a row."
-    )
-    return Section("Learning", note, header, body)
+    note = f"Median of the {seen} at the first validation that reached each accuracy (how many of the seeds reached it)."
+    return Section("Learning", note if played else f"{note} Solved: 99 % at two validations in a row.", header, body)
 
 
 def _percent(rows: list[Row], key: str) -> str:

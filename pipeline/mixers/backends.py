@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pipeline.storage.errors import UserError
 
 VARIABLE = "RECURLAB_BACKEND"
-KNOWN = ("auto", "torch", "c", "fla", "triton", "mamba_ssm")
+KNOWN = ("auto", "torch", "c", "onednn", "fla", "triton", "mamba_ssm")
 
 _used: dict[str, set[str]] = {}
 

@@ -11,8 +11,6 @@
 
 #define LANES 64
 #define PARTS 16
-#define LANES 64
-#define PARTS 16
 #define EXP _Generic((REAL)0, float: exp_float, double: exp)
 #ifdef __FP_FAST_FMAF
 #define FUSED _Generic((REAL)0, float: fmaf, double: fma)

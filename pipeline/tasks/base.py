@@ -34,12 +34,19 @@ ENOUGH = 1000
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
+_SHIFTS = np.uint64(30), np.uint64(27), np.uint64(31)
+_FACTORS = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+
+
 def mix(values: np.ndarray) -> np.ndarray:
     """Scramble 64-bit words so that every bit depends on every other: SplitMix64's finaliser (Steele et al. 2014)."""
     values = np.asarray(values, np.uint64)
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
+    mixed = values ^ (values >> _SHIFTS[0])
+    mixed *= _FACTORS[0]
+    mixed ^= mixed >> _SHIFTS[1]
+    mixed *= _FACTORS[1]
+    mixed ^= mixed >> _SHIFTS[2]
+    return mixed
 
 
 def hash_weights(count: int) -> np.ndarray:

@@ -156,15 +156,15 @@ class BatchedEnvironment(VectorEnv):
         reward_B, terminated_B = self._move(np.asarray(actions))
         self.length_B += 1
         self.return_B += reward_B
-        truncated_B = self._cut_off() & ~terminated_B
+        truncated_B = self._cut_off() > terminated_B
         ended_B = terminated_B | truncated_B
+        copies = ended_B.nonzero()[0]
         observation = self._observe()
-        infos = self._end(ended_B, observation) if ended_B.any() else {}
+        infos = self._end(copies, ended_B, observation) if len(copies) else {}
         return observation, reward_B, terminated_B, truncated_B, infos
 
-    def _end(self, ended_B: np.ndarray, observation: np.ndarray) -> dict[str, Any]:
+    def _end(self, copies: np.ndarray, ended_B: np.ndarray, observation: np.ndarray) -> dict[str, Any]:
         """Tell what ended, and begin the next episodes of those copies, whose rows of `observation` are overwritten."""
-        copies = np.flatnonzero(ended_B)
         final = np.zeros(observation.shape, observation.dtype)  # of the system's empty pages: zeros_like would write every frame
         final[copies] = observation[copies]
         infos: dict[str, Any] = {"final_obs": final, "_final_obs": ended_B}

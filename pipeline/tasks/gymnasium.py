@@ -65,12 +65,12 @@ class GymnasiumCopies(BatchedEnvironment):
         self.reproducible = not getattr(self.envs[0].spec, "nondeterministic", True)
         self.read = _reader(config, self.envs[0].observation_space)
         self.convert = _writer(config, self.envs[0].action_space)
-        pixels = config.observation.kind == "pixels"
-        space: Any = spaces.Box(0, 255, config.shape, np.uint8) if pixels else spaces.Box(-np.inf, np.inf, config.shape, np.float32)
-        action: Any = spaces.Discrete(config.choices[0]) if len(config.choices) == 1 else spaces.MultiDiscrete(list(config.choices))
+        shape, kind = config.observation
+        space: Any = spaces.Box(0, 255, shape, np.uint8) if kind == "pixels" else spaces.Box(-np.inf, np.inf, shape, np.float32)
+        action: Any = spaces.Discrete(config.choices[0]) if len(config.choices) == 1 else spaces.MultiDiscrete(config.choices)
         super().__init__(task, batch, seed, space, action, limit=0)
         self.seed_B, self.success_B, self.late_B = np.zeros(batch, np.int64), np.zeros(batch, np.int64), np.zeros(batch, bool)
-        self.seen_B = np.zeros((batch, *config.shape), space.dtype)
+        self.seen_B = np.zeros((batch, *shape), space.dtype)
         self.done: list[list[Any]] = [[] for _ in range(batch)]
 
     def _begin(self, copies: np.ndarray, episodes: Columns) -> None:
@@ -167,17 +167,15 @@ def _reader(config: Config, space: spaces.Space[Any]) -> Callable[[Any], np.ndar
     """What turns an observation into an array of the config's shape. Raises UserError where that is another."""
     image = isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(space.shape) in (2, 3)
     found = tuple(space.shape if len(space.shape) == 3 else (*space.shape, 1)) if image and space.shape else ()
-    if image and found == config.shape:
+    if image and found == config.observation.shape:
         return lambda seen: np.asarray(seen).reshape(found)
     try:
         numbers = flatdim(space)
     except NotImplementedError:
         raise UserError(f"gymnasium {config.id}: observations are {space}; expected what gymnasium can flatten") from None
-    if config.shape != (numbers,):
+    if config.shape != [numbers]:
         expected = f"{list(found)} or [{numbers}]" if image else f"[{numbers}]"
-        raise UserError(
-            f"gymnasium {config.id}: task.shape: got {list(config.shape)}; expected {expected}, as its observations are {space}"
-        )
+        raise UserError(f"gymnasium {config.id}: task.shape: got {config.shape}; expected {expected}, as its observations are {space}")
     return lambda seen: np.asarray(flatten(space, seen), np.float32)
 
 
@@ -193,8 +191,8 @@ def _writer(config: Config, space: spaces.Space[Any]) -> Callable[[Any], Any]:
         sizes, start = [2] * flatdim(space), 0
     else:
         raise UserError(f"gymnasium {config.id}: actions are {space}; expected discrete ones, or bounded numbers")
-    if list(config.choices) != sizes:
-        raise UserError(f"gymnasium {config.id}: task.choices: got {list(config.choices)}; expected {sizes}, as its actions are {space}")
+    if config.choices != sizes:
+        raise UserError(f"gymnasium {config.id}: task.choices: got {config.choices}; expected {sizes}, as its actions are {space}")
     if isinstance(space, spaces.Discrete):
         return lambda action: action + start
     return lambda action: np.asarray(action, space.dtype).reshape(space.shape or ()) + start
@@ -205,6 +203,6 @@ def _bins(config: Config, space: spaces.Box) -> Callable[[Any], Any]:
     low, high = space.low.reshape(-1), space.high.reshape(-1)
     if len(config.choices) != len(low) or min(config.choices) < 2:
         expected = f"a number of values, at least 2, for each of its {len(low)} parts"
-        raise UserError(f"gymnasium {config.id}: task.choices: got {list(config.choices)}; expected {expected}")
+        raise UserError(f"gymnasium {config.id}: task.choices: got {config.choices}; expected {expected}")
     width = (high - low) / (np.array(config.choices) - 1)
     return lambda action: (low + width * np.reshape(action, -1)).astype(space.dtype).reshape(space.shape)

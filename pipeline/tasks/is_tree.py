@@ -174,7 +174,7 @@ class IsTree(TokenTask):
         tree_B = tree_B & (family not in ("unicyclic", "forest"))
         answer_B = connected(graphs, nodes_B, self.width) if family == "upstream_random" else tree_B
         weight, at_B1, beyond_BE = self.weight_V.take(name_BN, mode="clip").reshape(-1), row_starts(name_BN), graphs.beyond_BE
-        one_BE, other_BE = (weight[at_B1 + ends_BE] for ends_BE in graphs[:2])
+        one_BE, other_BE = (weight.take(at_B1 + ends_BE, mode="clip") for ends_BE in graphs[:2])
         if beyond_BE is not None:
             one_BE[beyond_BE] = 0
         return Drawn(*graphs, name_BN, answer_B), np.einsum("be,be->b", one_BE, other_BE)
@@ -195,8 +195,6 @@ class IsTree(TokenTask):
         drawn = self._drawn(rng, nodes_B, tree_B, split)
         rows = len(nodes_B)
         graphs = _in_order(rng, Graphs(*drawn[:3]))
-        if self.config.upstream:
-            graphs = _larger_first(graphs, drawn.name_BN)
         token_BN = np.empty((rows, self.width + 2), np.uint16)
         np.add(drawn.name_BN, np.uint16(NODES), out=token_BN[:, 1:-1])
         token_BN[:, 0], token_BN[:, -1] = FAIL, FAIL if self.config.upstream else ROOT
@@ -205,7 +203,7 @@ class IsTree(TokenTask):
             return self._traced(graphs, drawn, token_BN, answer_B)
         end_BT = np.full((rows, self.config.idle + 1), IDLE, np.uint16)
         end_BT[:, -1] = answer_B
-        tokens_S, length_B = _prompts(graphs, token_BN, end_BT)
+        tokens_S, length_B = _prompts(graphs, token_BN, end_BT, self.config.upstream)
         kinds, layout_B = np.unique(length_B, return_inverse=True)
         layouts = [bytes([PROMPT]) * (length - 1) + bytes([ANSWER]) for length in kinds.tolist()]
         return Rows(self._numbered(tokens_S), length_B, layouts, layout_B)
@@ -222,7 +220,7 @@ class IsTree(TokenTask):
         if self.template:
             tokens, roles = self.template.write(walks)
             trace_B = row_sums(self.template.tokens_K[walks.kind_S], walks.visits_B)
-        prompt_S, prompt_B = _prompts(graphs, token_BN, record_BT)
+        prompt_S, prompt_B = _prompts(graphs, token_BN, record_BT, self.config.upstream)
         end_B2 = np.stack([np.full(rows, EOS), answer_B], axis=1).astype(np.uint16)
         length_B, two_B = prompt_B + trace_B + 2, np.full(rows, 2)
         tokens_S = spliced((prompt_S, prompt_B), (tokens, trace_B), (end_B2.reshape(-1), two_B))
@@ -244,7 +242,7 @@ class IsTree(TokenTask):
         return layouts, np.arange(len(layouts))
 
     def _numbered(self, tokens_S: np.ndarray) -> np.ndarray:
-        return tokens_S if self.number_V is None else self.number_V[tokens_S]
+        return tokens_S if self.number_V is None else self.number_V.take(tokens_S, mode="clip")
 
 
 def keys(*shape: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -274,15 +272,17 @@ def row_sums(values_S: np.ndarray, counts_B: np.ndarray) -> np.ndarray:
     return np.add.reduceat(values_S, np.cumsum(counts_B) - counts_B)
 
 
-def _prompts(graphs: Graphs, token_BN: np.ndarray, after_BT: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """BOS, the edges, SEP and what comes after, rows end to end; and their lengths."""
+def _prompts(graphs: Graphs, token_BN: np.ndarray, after_BT: np.ndarray, larger_first: bool) -> tuple[np.ndarray, np.ndarray]:
+    """BOS, the edges, each the larger end first or as it is, SEP and what comes after, rows end to end; and their lengths."""
     (rows, most), after = graphs.one_BE.shape, after_BT.shape[1]
     at_B1, token = row_starts(token_BN) + np.uint32(1), token_BN.reshape(-1)
+    one_BE, other_BE = (token.take(at_B1 + ends_BE, mode="clip") for ends_BE in graphs[:2])
+    if larger_first:
+        one_BE, other_BE = np.maximum(one_BE, other_BE), np.minimum(one_BE, other_BE)
     token_BT = np.empty((rows, 3 * most + 2 + after), np.uint16)
     token_BT[:, 0] = BOS
     token_BT[:, 2 : 3 * most + 1 : 3] = EDGE
-    token_BT[:, 1 : 3 * most + 1 : 3] = token[at_B1 + graphs.one_BE]
-    token_BT[:, 3 : 3 * most + 1 : 3] = token[at_B1 + graphs.other_BE]
+    token_BT[:, 1 : 3 * most + 1 : 3], token_BT[:, 3 : 3 * most + 1 : 3] = one_BE, other_BE
     length_B = 3 * graphs.edges_B + 2 + after
     if graphs.beyond_BE is None:
         token_BT[:, 3 * most + 1] = SEP
@@ -310,13 +310,6 @@ def _in_order(rng: np.random.Generator, graphs: Graphs) -> Graphs:
     if beyond_BE is not None:
         one_BE[beyond_BE] = other_BE[beyond_BE] = 0
     return Graphs(one_BE, other_BE, graphs.edges_B)
-
-
-def _larger_first(graphs: Graphs, name_BN: np.ndarray) -> Graphs:
-    at_B1, name = row_starts(name_BN), name_BN.reshape(-1)
-    turn_BE = name[at_B1 + graphs.one_BE] < name[at_B1 + graphs.other_BE]
-    turn_BE = (graphs.one_BE ^ graphs.other_BE) * turn_BE
-    return Graphs(graphs.one_BE ^ turn_BE, graphs.other_BE ^ turn_BE, graphs.edges_B)
 
 
 def _joined(name: str, parts: list[Rows]) -> np.ndarray:

@@ -67,70 +67,63 @@ class TMaze(EnvironmentTask):
 class TMazes(BatchedEnvironment):
     """Copies of the maze. `word_B` is the state of each copy's stream of random words, SplitMix64; observations take their low bits."""
 
-    carried: ClassVar[tuple[str, ...]] = ("corridor_B", "cue_B", "word_B", "position_B", "success_B")
+    carried: ClassVar[tuple[str, ...]] = ("last_B", "cue_B", "word_B", "position_B", "success_B")
 
     def __init__(self, task: TMaze, batch: int, seed: int) -> None:
-        config = task.config
-        self.width = config.observation.shape[0]
+        self.config = config = task.config
+        self.width, self.position_seen = config.observation.shape[0], config.form == "position"
         space: Any = Box(0.0, 1.0, (self.width,), np.float32)
         super().__init__(task, batch, seed, space, Discrete(4), config.limit)
-        self.config = config
-        self.corridor_B, self.cue_B, self.position_B = (np.zeros(batch, np.int64) for _ in range(3))
-        self.word_B, self.success_B = np.zeros(batch, np.uint64), np.zeros(batch, np.int64)
-        self.cues = np.array(CUES[config.form], np.float32)
-        self.codes = self._codes()
-        self.beside = 2 if config.form == "position" else 0  # the place stands beside the cue, or where it was
+        self.last_B, self.cue_B, self.position_B = (np.zeros(batch, np.int64) for _ in range(3))
+        self.word_B, self.success_B = np.zeros(batch, np.uint64), np.zeros(batch, bool)
+        self.firsts, self.laters = self._views()
 
-    def _codes(self) -> np.ndarray:
-        """What is seen at every position of the longest corridor, at the first nothing; for bakker in the corridor and at the junction."""
-        if self.config.form == "bakker":
-            return np.array(HERE, np.float32)
-        positions = np.arange(largest(self.config.corridor))
-        gray = positions ^ (positions >> 1)
-        return (gray[:, None] >> np.arange(self.config.bits)[::-1] & 1).astype(np.float32)
+    def _views(self) -> tuple[np.ndarray, np.ndarray]:
+        """Observations without distractors: the first one, for either cue, and later ones, at every position; or in the corridor and not."""
+        cues, places = CUES[self.config.form], HERE
+        before, bits = (2, self.config.bits) if self.position_seen else (0, 3)
+        if self.position_seen:
+            positions = np.arange(largest(self.config.corridor))
+            places = (positions ^ (positions >> 1))[:, None] >> np.arange(bits)[::-1] & 1
+        firsts, laters = np.zeros((2, self.width), np.float32), np.zeros((len(places), self.width), np.float32)
+        firsts[:, : len(cues[0])], laters[:, before : before + bits] = cues, places
+        return firsts, laters
 
     def _begin(self, copies: np.ndarray, episodes: Columns) -> None:
-        self.corridor_B[copies], self.cue_B[copies], self.word_B[copies] = (episodes[name] for name in ("corridor", "cue", "seed"))
-        self.position_B[copies] = self.success_B[copies] = 0
+        self.last_B[copies] = episodes["corridor"] - 1
+        self.cue_B[copies], self.word_B[copies], self.position_B[copies] = episodes["cue"], episodes["seed"], 0
 
     def _first(self, copies: np.ndarray) -> np.ndarray:
-        seen = np.zeros((len(copies), self.width), np.float32)
-        seen[:, : self.cues.shape[1]] = self.cues[self.cue_B[copies]]
-        return seen
+        return self.firsts.take(self.cue_B[copies], 0)
 
     def _move(self, action_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         self.word_B += GOLDEN
-        last_B = self.corridor_B - 1
-        junction_B = self.position_B == last_B
+        junction_B = self.position_B == self.last_B
         terminated_B = junction_B & (action_B < LEFT)
-        right_B = terminated_B & (action_B == self.cue_B)
-        self.success_B = right_B.astype(np.int64)
-        step_B = ALONG[action_B]
+        self.success_B = terminated_B & (action_B == self.cue_B)
+        step_B = ALONG.take(action_B)
         if not self.config.allow_leave_junction:
             step_B *= ~junction_B
-        self.position_B = np.minimum(np.maximum(self.position_B + step_B, 0), last_B)
-        return REWARDS[terminated_B + self.success_B], terminated_B
+        self.position_B = np.minimum(np.maximum(self.position_B + step_B, 0), self.last_B)
+        return REWARDS.take(np.add(terminated_B, self.success_B, dtype=np.int64)), terminated_B
 
     def _observe(self) -> np.ndarray:
-        bits = self.codes.shape[1]
-        seen = np.zeros((self.num_envs, self.width), np.float32)
-        place_B = self.position_B if self.config.form == "position" else (self.position_B == self.corridor_B - 1).astype(np.int64)
-        seen[:, self.beside : self.beside + bits] = self.codes[place_B]
+        seen = self.laters.take(self.position_B if self.position_seen else self.position_B == self.last_B, 0)
         if self.config.distractors:
             bytes_B8 = mix(self.word_B)[:, None].view(np.uint8)
-            seen[:, self.beside + bits :] = np.unpackbits(bytes_B8, axis=1, count=self.config.distractors, bitorder="little")
+            seen[:, -self.config.distractors :] = np.unpackbits(bytes_B8, axis=1, count=self.config.distractors, bitorder="little")
         return seen
 
     def _report(self) -> Columns:
-        return {"success": self.success_B}
+        return {"success": self.success_B.astype(np.int64)}
 
     def render(self) -> np.ndarray:
         """Frames (B, height, width, 3), uint8: the corridor and its two arms, green where the reward is, and the agent."""
-        width = int(self.corridor_B.max())
+        width = int(self.last_B.max()) + 1
         cell = max(2, min(8, 400 // width))
         frame = np.zeros((self.num_envs, 3, width, 3), np.uint8)
-        copies, last_B = np.arange(self.num_envs), self.corridor_B - 1
-        frame[:, 1] = np.where(np.arange(width) < self.corridor_B[:, None], GREY, 0)[..., None]
+        copies, last_B = np.arange(self.num_envs), self.last_B
+        frame[:, 1] = np.where(np.arange(width) <= last_B[:, None], GREY, 0)[..., None]
         frame[copies, 0, last_B] = frame[copies, 2, last_B] = GREY
         frame[copies, 2 * self.cue_B, last_B] = GREEN
         frame[copies, 1, self.position_B] = AGENT

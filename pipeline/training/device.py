@@ -7,6 +7,7 @@ import os
 
 import torch
 
+from pipeline.mixers.products import use_faster_products
 from pipeline.storage.errors import UserError
 from pipeline.storage.keys import derive_key
 
@@ -20,6 +21,7 @@ def prepare(threads: int, device: str) -> torch.device:
     Operations without a deterministic form run anyway, with a warning. Raises UserError when cuda is asked for and not there.
     """
     _keep_freed_memory()
+    use_faster_products()
     torch.set_num_threads(threads)
     torch.set_deterministic_debug_mode("warn")  # the same as use_deterministic_algorithms, which imports torch's compiler: seconds
     torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]

@@ -168,6 +168,8 @@ def values(annotation: Any, metadata: list[Any]) -> st.SearchStrategy[Any]:
             if get_origin(annotation) is list
             else st.tuples(*(values(part, []) for part in parts)).map(list)
         )
+    if get_origin(annotation) is dict:
+        return st.dictionaries(*(values(part, []) for part in get_args(annotation)), max_size=2)
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return written(annotation)
     if annotation is type(None):

@@ -20,8 +20,8 @@ FURTHER: dict[str, EnvironmentTask] = {
     "mystery_path hidden": MysteryPath(show_origin=False, show_goal=False, visual_feedback=False, limit=15),
     "mystery_path continuous": MysteryPath(moves="continuous", limit=40),
     "mystery_path continuous pixels": MysteryPath(moves="continuous", view="pixels", limit=40),
-    "gymnasium pendulum": Gymnasium(id="Pendulum-v1", shape=(3,), choices=(5,), limit=12),
-    "gymnasium lake": Gymnasium(id="FrozenLake-v1", shape=(16,), choices=(4,), solved_at=1.0),
+    "gymnasium pendulum": Gymnasium(id="Pendulum-v1", shape=[3], choices=[5], limit=12),
+    "gymnasium lake": Gymnasium(id="FrozenLake-v1", shape=[16], choices=[4], solved_at=1.0),
 }
 SMALL: dict[str, Any] = {**{name: small_task(name) for name in KINDS}, **FURTHER}
 """Every environment task by what distinguishes it; each has episodes that end within a few dozen steps."""

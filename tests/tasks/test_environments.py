@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import subprocess
 import sys
 import warnings
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
+from gymnasium.wrappers.vector import RecordEpisodeStatistics
 
 from pipeline.config.base import filled
 from pipeline.config.frozen import write_spec
@@ -22,7 +24,7 @@ from pipeline.storage.loader import read_dataset
 from pipeline.tasks import environment as module
 from pipeline.tasks.environment import BatchedEnvironment, Supply
 from pipeline.tasks.generate import generate_shard, seal_dataset
-from tests.tasks.environments import SMALL, Single, made, some_actions, task_of
+from tests.tasks.environments import KINDS, SMALL, Single, made, some_actions, task_of
 
 KEY = derive_key("test", 0)
 STEPS = 60
@@ -124,6 +126,20 @@ def test_an_end_is_told_and_the_next_episode_begins_at_once(name: str) -> None:
         assert set(infos["success"].tolist()) <= {0, 1}
         total[ended], length[ended] = 0, 0
     assert ends > 10
+
+
+@each
+def test_gymnasiums_wrappers_understand_it(name: str) -> None:
+    env = RecordEpisodeStatistics(made(SMALL[name], batch=4))
+    env.reset(seed=0)
+    told = [env.step(actions)[4] for actions in some_actions(made(SMALL[name], batch=4), STEPS)]
+    ends = [infos for infos in told if infos]
+    assert ends
+    for infos in ends:
+        ended = infos["_episode"]
+        assert np.array_equal(ended, infos["_length"])
+        assert infos["episode"]["r"][ended] == pytest.approx(infos["return"][ended])
+        assert np.array_equal(infos["episode"]["l"][ended], infos["length"][ended])
 
 
 @each
@@ -243,6 +259,18 @@ def test_frames_show_every_copy(name: str) -> None:
     for frame in frames:
         assert frame.dtype == np.uint8 and frame.ndim == 4 and (len(frame), frame.shape[3]) == (5, 3)
     assert any(not np.array_equal(frames[0][index], frame[index]) for frame in frames for index in range(5))
+
+
+@pytest.mark.parametrize(("name", "digest"), [("t_maze", "afd04d055a640cd9"), ("mystery_path", "ecfcf63f3b1879ba")])
+def test_golden_content(name: str, digest: str) -> None:
+    """What 8 copies with the defaults meet in 300 steps of training; a change here makes every training in them a different one."""
+    env, rng = made(KINDS[name](), batch=8), np.random.default_rng(0)
+    content = hashlib.sha256(env.reset()[0].tobytes())
+    for _ in range(300):
+        seen, reward, *_ = env.step(rng.integers(4, size=8))
+        content.update(seen.tobytes())
+        content.update(reward.tobytes())
+    assert content.hexdigest()[:16] == digest
 
 
 def test_training_goes_through_the_pools_in_order(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,7 +81,7 @@ def rooms() -> Iterator[None]:
 
 def made(batch: int = 3, **fields: Any) -> GymnasiumCopies:
     """Copies that have begun; a room, if nothing else is said."""
-    env = Gymnasium(Config(**{"id": "Room-v0", "shape": (44,), "choices": (3,), **fields})).environment(batch, 0)
+    env = Gymnasium(Config(**{"id": "Room-v0", "shape": [44], "choices": [3], **fields})).environment(batch, 0)
     env.reset()
     return env
 
@@ -89,10 +89,10 @@ def made(batch: int = 3, **fields: Any) -> GymnasiumCopies:
 @pytest.mark.parametrize(
     ("fields", "convert"),
     [
-        ({"id": "CartPole-v1", "shape": (4,), "choices": (2,)}, int),
-        ({"id": "CartPole-v1", "shape": (4,), "choices": (2,), "limit": 11}, int),
-        ({"id": "Pendulum-v1", "shape": (3,), "choices": (9,), "limit": 30}, lambda action: np.array([-2 + action * 0.5], np.float32)),
-        ({"id": "Acrobot-v1", "shape": (6,), "choices": (3,), "limit": 30, "options": {}}, int),
+        ({"id": "CartPole-v1", "shape": [4], "choices": [2]}, int),
+        ({"id": "CartPole-v1", "shape": [4], "choices": [2], "limit": 11}, int),
+        ({"id": "Pendulum-v1", "shape": [3], "choices": [9], "limit": 30}, lambda action: np.array([-2 + action * 0.5], np.float32)),
+        ({"id": "Acrobot-v1", "shape": [6], "choices": [3], "limit": 30, "options": {}}, int),
     ],
 )
 def test_every_step_is_that_of_the_environment_itself(fields: dict[str, Any], convert: Any) -> None:
@@ -136,12 +136,12 @@ def test_actions_become_those_of_the_environment(actions: str, choices: tuple[in
 
 def test_pixels_are_seen_as_they_are_and_shown() -> None:
     for kind, shape in (("rgb", (6, 5, 3)), ("grey", (6, 5, 1))):
-        env = made(2, shape=shape, options={"pixels": kind})
+        env = made(2, shape=list(shape), options={"pixels": kind})
         seen = env.step(np.zeros(2, int))[0]
         assert seen.dtype == np.uint8 and seen.shape == (2, *shape)
         assert np.array_equal(env.render(), np.broadcast_to(seen, (2, 6, 5, 3)))
-        assert Config(shape=shape).observation.kind == "pixels"
-    flat = made(2, shape=(90,), options={"pixels": "rgb"})
+        assert Config(shape=list(shape)).observation.kind == "pixels"
+    flat = made(2, shape=[90], options={"pixels": "rgb"})
     assert flat.reset()[0].dtype == np.float32
 
 
@@ -182,11 +182,11 @@ def test_seeds_are_different_and_small_enough() -> None:
         ({"id": "no_such_module:Room-v0"}, "cannot be made: .*no_such_module"),
         ({"options": {"colour": "red"}}, "gymnasium Room-v0: cannot be made: .*colour"),
         ({"options": {"fails": True}}, "gymnasium Room-v0: cannot be made: no engine"),
-        ({"shape": (4,)}, r"task.shape: got \[4\]; expected \[44\], as its observations are Dict"),
-        ({"shape": (5, 6, 3), "options": {"pixels": "rgb"}}, r"task.shape: got \[5, 6, 3\]; expected \[6, 5, 3\] or \[90\]"),
-        ({"choices": (2,)}, r"task.choices: got \[2\]; expected \[3\], as its actions are Discrete\(3, start=5\)"),
-        ({"choices": (3,), "options": {"actions": "many"}}, r"task.choices: got \[3\]; expected \[2, 3\]"),
-        ({"choices": (3,), "options": {"actions": "real"}}, r"expected a number of values, at least 2, for each of its 2 parts"),
+        ({"shape": [4]}, r"task.shape: got \[4\]; expected \[44\], as its observations are Dict"),
+        ({"shape": [5, 6, 3], "options": {"pixels": "rgb"}}, r"task.shape: got \[5, 6, 3\]; expected \[6, 5, 3\] or \[90\]"),
+        ({"choices": [2]}, r"task.choices: got \[2\]; expected \[3\], as its actions are Discrete\(3, start=5\)"),
+        ({"choices": [3], "options": {"actions": "many"}}, r"task.choices: got \[3\]; expected \[2, 3\]"),
+        ({"choices": [3], "options": {"actions": "real"}}, r"expected a number of values, at least 2, for each of its 2 parts"),
         ({"options": {"actions": "unbounded"}}, "actions are Box.*; expected discrete ones, or bounded numbers"),
         ({"options": {"actions": "text"}}, "actions are Text.*; expected discrete ones, or bounded numbers"),
     ],
@@ -199,4 +199,4 @@ def test_a_user_is_told_in_one_line(fields: dict[str, Any], message: str) -> Non
 
 def test_an_observation_is_a_vector_or_an_image() -> None:
     with pytest.raises(ValidationError, match=r"got \[84, 84\]; expected \[numbers\], or \[height, width, channels\] of pixels"):
-        Config(shape=(84, 84))
+        Config(shape=[84, 84])

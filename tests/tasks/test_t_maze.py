@@ -68,7 +68,7 @@ def finish(env: TMazes, turn: Any, episodes: int) -> dict[str, np.ndarray]:
     """Returns, lengths and successes of agents that walk to the junction and turn as `turn(cue_B)` says."""
     found: dict[str, list[Any]] = {"return": [], "length": [], "success": []}
     while len(found["return"]) < episodes:
-        junction = env.position_B == env.corridor_B - 1
+        junction = env.position_B == env.last_B
         *_, infos = env.step(np.where(junction, turn(env.cue_B), RIGHT))
         for name, values in found.items():
             values += infos[name][infos["_success"]].tolist() if infos else []

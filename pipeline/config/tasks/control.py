@@ -139,11 +139,11 @@ class Gymnasium(EnvironmentTask):
 
     name: Literal["gymnasium"] = "gymnasium"
     id: str = Field(default="CartPole-v1", min_length=1, description="the environment's id; `module:id` imports a module first")
-    shape: tuple[Size, ...] = Field(
-        default=(4,), min_length=1, max_length=3, description="shape of an observation: [numbers], or [height, width, channels] of pixels"
+    shape: list[Size] = Field(
+        default=[4], min_length=1, max_length=3, description="shape of an observation: [numbers], or [height, width, channels] of pixels"
     )
-    choices: tuple[Size, ...] = Field(
-        default=(2,), min_length=1, description="values of each part of an action; a real-valued part gets so many, evenly spaced"
+    choices: list[Size] = Field(
+        default=[2], min_length=1, description="values of each part of an action; a real-valued part gets so many, evenly spaced"
     )
     limit: int | None = Field(default=None, ge=1, description="steps after which an episode is cut off; default: the environment's own")
     solved_at: float | None = Field(
@@ -154,17 +154,17 @@ class Gymnasium(EnvironmentTask):
     def check(self) -> None:
         """An observation is a vector or an image."""
         if len(self.shape) == 2:
-            raise Clash(f"got {list(self.shape)}; expected [numbers], or [height, width, channels] of pixels", "shape")
+            raise Clash(f"got {self.shape}; expected [numbers], or [height, width, channels] of pixels", "shape")
 
     @property
     def observation(self) -> Observation:
         """What `shape` says."""
-        return Observation(self.shape, "pixels" if len(self.shape) == 3 else "vector")
+        return Observation(tuple(self.shape), "pixels" if len(self.shape) == 3 else "vector")
 
     @property
     def actions(self) -> tuple[int, ...]:
         """What `choices` says."""
-        return self.choices
+        return tuple(self.choices)
 
     @property
     def longest(self) -> int:
