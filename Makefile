@@ -33,7 +33,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 .venv/.ready-test: $(READY)
-	@$(UV) --editable '.[test]'
+	@$(UV) --editable '.[test,slurm]'
 	@touch $@
 
 .venv/.ready-docs: $(READY)
@@ -49,6 +49,7 @@ lint: .venv/.ready-test
 	@$(ON_PATH) pyright
 	@$(ON_PATH) snakefmt --check Snakefile workflow
 	@$(ON_PATH) snakemake --lint
+	@$(ON_PATH) hadolint containers/Dockerfile
 
 docs: .venv/.ready-docs
 	@$(ON_PATH) mkdocs build --strict --quiet

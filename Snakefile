@@ -17,6 +17,7 @@ min_version("9.27")
 SUITE = Path((workflow.overwrite_configfiles or [config.get("suite", "config.yaml")])[0])
 WORKSPACE = Workspace.open(SUITE, Path("results"), workflow)
 PLAN = WORKSPACE.plan
+ROOT = str(workflow.current_basedir)
 
 # Jobs call `pipeline`; outside a container it is the one installed beside the Snakemake that runs this file. A cluster's signals are for
 # the trainer: the shell around it waits until it has saved, and a warning that time is nearly up ends nothing else.

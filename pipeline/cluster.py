@@ -6,6 +6,9 @@ earlier pipeline left in the queue would write beside the new ones, so the new o
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
 import os
 import shutil
 import signal
@@ -19,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipeline.storage.atomic import write_json
 from pipeline.storage.errors import UserError
 
 JOBS = "recurlab_"
@@ -54,15 +58,18 @@ class Launch:
         if self.image is not None:
             _check_image(self.image)
 
+    def name_image(self, results: Path) -> None:
+        """Tell all jobs the digest of the image they run in, which an image cannot hold itself: trainings write it down."""
+        if self.image is not None and "://" not in self.image:
+            os.environ["APPTAINERENV_RECURLAB_IMAGE"] = image_digest(Path(self.image), results / ".pipeline" / "image.json")
+
     def _check_partitions(self) -> None:
         if not shutil.which("sbatch"):
             raise UserError("slurm: sbatch is not on the path; start Snakemake on a host of the cluster, or without profiles/slurm")
         known = _call("sinfo", "--noheader", "--format=%R").split()
         for name in self.partitions:
             if name not in known:
-                raise UserError(
-                    f"profiles/slurm/config.yaml: slurm_partition: got {name}, expected one of {', '.join(sorted(set(known)))}"
-                )
+                raise UserError(f"profiles/slurm/config.yaml: slurm_partition: got {name}, expected one of {', '.join(sorted(set(known)))}")
 
 
 def _check_image(image: str) -> None:
@@ -70,6 +77,22 @@ def _check_image(image: str) -> None:
         raise UserError("apptainer: not on the path; install it, or run without --sdm apptainer")
     if "://" not in image and not Path(image).exists():
         raise UserError(f"runtime.container: {image}: no such image; 'make sif' builds containers/recurlab.sif")
+
+
+def image_digest(image: Path, known: Path) -> str:
+    """SHA-256 of an image. It is long to read, so the answer is kept in the file `known` until size or time of the image change."""
+    status = image.stat()
+    stamp = [str(image.resolve()), status.st_size, status.st_mtime_ns]
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        kept = json.loads(known.read_text(encoding="utf-8"))
+        if kept["stamp"] == stamp:
+            return str(kept["digest"])
+    if image.is_dir():
+        return "sandbox"
+    with image.open("rb") as file:
+        digest = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+    write_json(known, {"stamp": stamp, "digest": digest})
+    return digest
 
 
 def cancel_left(results: Path, before: Mapping[str, Any] | None) -> None:

@@ -114,9 +114,7 @@ def _describe(file: IO[str]) -> str:
 class Workspace:
     """What the Snakefile starts from: the plan, and the ownership that goes with it."""
 
-    def __init__(
-        self, config: Path, results: Path, main: bool, arguments: list[str] | None = None, workflow: Any = None
-    ) -> None:
+    def __init__(self, config: Path, results: Path, main: bool, arguments: list[str] | None = None, workflow: Any = None) -> None:
         """Own `results` and plan `config`, or only look, or read the owner's frozen plan.
 
         main: this is the process the user started, not one of its jobs. workflow: Snakemake's object, which knows how jobs will be run.
@@ -138,6 +136,7 @@ class Workspace:
             before = last_owner(results)
             self.lock = hold(results)
             cancel_left(results, before)
+            launch.name_image(results)
             write_text(frozen_plan(results), self.plan.to_json())
 
     @classmethod

@@ -162,9 +162,7 @@ class Cluster:
 
     def call(self, *words: str, check: bool = True) -> str:
         """What a client command prints."""
-        done = subprocess.run(
-            list(words), env={**os.environ, **self.environment}, capture_output=True, text=True, timeout=60, check=False
-        )
+        done = subprocess.run(list(words), env={**os.environ, **self.environment}, capture_output=True, text=True, timeout=60, check=False)
         assert not check or done.returncode == 0, done.stderr
         return done.stdout
 

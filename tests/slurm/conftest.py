@@ -17,9 +17,10 @@ from tests.workflow.suite import Suite, made_once, tiny
 
 
 def longer_config() -> dict[str, Any]:
-    """The suite of the crash tests, its trainings long enough to be interrupted three times one after the other."""
+    """One run of the suite of the crash tests, its training long enough to be interrupted three times one after the other."""
     config = suite_config()
     config["experiments"]["first"]["base"]["learner"]["steps"] = 3000
+    config["experiments"]["first"]["sweep"]["network.mixer"] = ["gru"]
     return config
 
 
@@ -60,7 +61,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Suite:
 
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Suite:
-    """Two trainings, run here without disturbance."""
+    """A training, run here without disturbance."""
     return made_once(tmp_path_factory, "undisturbed-longer", longer_config())[0]
 
 
@@ -75,3 +76,10 @@ def untrained(cluster: Cluster, undisturbed: Suite, tmp_path: Path) -> SlurmSuit
         if path.name not in ("run.yaml", "experiment.yaml"):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     return SlurmSuite(folder, longer_config(), cluster)
+
+
+@pytest.fixture(scope="session")
+def images() -> dict[str, str]:
+    """Ways to run a job: outside of an image, and in the one that RECURLAB_SIF names, if any."""
+    sif = os.environ.get("RECURLAB_SIF")
+    return {"": "", **({" in the image": sif} if sif else {})}

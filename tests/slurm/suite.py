@@ -34,37 +34,51 @@ def site_profile(text: str, **values: str) -> str:
 class SlurmSuite(Suite):
     """A suite with a profile of its own beside its config."""
 
+    PATIENCE = 900
+
     def __init__(self, folder: Path, config: dict[str, Any], cluster: Cluster, **site: str) -> None:
         super().__init__(folder, config)
+        self.config = config
         self.cluster = cluster
         self.environment |= {**cluster.environment, "PATH": f"{BINARIES}:{cluster.environment['PATH']}", "PYTHONPATH": str(REPOSITORY)}
         self.profile = folder / "profile"
         self.profile.mkdir(exist_ok=True)
         (self.profile / "config.yaml").write_text(site_profile(PROFILE.read_text(), **site))
 
+        self.on_cluster = True
+        self.image = ""
+
+    def run_by(self, on_cluster: bool, image: str) -> None:
+        """Run jobs on the cluster or here, in an image or, where that is empty, outside of one."""
+        self.on_cluster, self.image = on_cluster, image
+        if image:
+            self.write({**self.config, "runtime": {**self.config.get("runtime", {}), "container": image}})
+
     def command(self, *words: str) -> list[str]:
-        """Snakemake with the site's profile."""
+        """Snakemake with the site's profile, or plain."""
+        words = (*words, "--sdm", "apptainer") if self.image else words
+        if not self.on_cluster:
+            return super().command(*words)
         start = [sys.executable, "-m", "tests.slurm", "--snakefile", str(REPOSITORY / "Snakefile"), "--workflow-profile", str(self.profile)]
         return [*start, *FAST, *words]
 
-    def training(self, mixer: str) -> Training:
-        """The run of a mixer, once it trains and has a checkpoint."""
-        found = Training(self, mixer)
-        wait_until(found.under_way, 120, f"{mixer} to train")
+    def training(self) -> Training:
+        """The one run, once it trains and has a checkpoint."""
+        found = Training(self)
+        wait_until(found.under_way, 240, "a training")
         return found
 
 
 class Training:
-    """One run while it trains: which job it is, how far it is."""
+    """A suite's one run while it trains: which job it is, how far it is."""
 
-    def __init__(self, suite: SlurmSuite, mixer: str) -> None:
+    def __init__(self, suite: SlurmSuite) -> None:
         self.suite = suite
-        self.mixer = mixer
 
     @property
     def folder(self) -> Path:
         """Where its checkpoints lie."""
-        return next(self.suite.results.glob(f"checkpoints/copy-{self.mixer}-*"))
+        return next(self.suite.results.glob("checkpoints/copy-*"))
 
     @property
     def log(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -19,7 +20,7 @@ pytestmark = [pytest.mark.slurm, pytest.mark.crash]
 
 def ends_alike(process: subprocess.Popen[str], suite: SlurmSuite, undisturbed: Suite) -> str:
     """Snakemake ends well, nothing is left anywhere, and the results are the same bytes; its output."""
-    output, _ = process.communicate(timeout=400)
+    output, _ = process.communicate(timeout=suite.PATIENCE)
     assert process.returncode == 0, output
     left_alone(suite)
     assert suite.digests() == undisturbed.digests()
@@ -47,19 +48,21 @@ def workers(suite: SlurmSuite) -> list[psutil.Process]:
 
 def ended_attempt(training: Training, job: str) -> None:
     """Wait until another attempt than the job's trains, or the run is finished."""
-    wait_until(lambda: training.job() not in ("", job) or (training.folder / "finished").exists(), 120, f"job {job} to be followed by another")
+    wait_until(
+        lambda: training.job() not in ("", job) or (training.folder / "finished").exists(), 120, f"job {job} to be followed by another"
+    )
 
 
 def first_process(training: Training) -> psutil.Process:
     """The first process of the trainer's job step, which is Snakemake: the only one that most clusters signal."""
     chain = [psutil.Process(training.pid()), *psutil.Process(training.pid()).parents()]
-    return next(one for one, above in zip(chain, chain[1:], strict=False) if above.name() == "slurmstepd")
+    return next(one for one, above in itertools.pairwise(chain) if above.name() == "slurmstepd")
 
 
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
 def test_a_signal_to_the_first_process_of_a_step_reaches_the_trainer(untrained: SlurmSuite, undisturbed: Suite, number: int) -> None:
     process = untrained.start()
-    training = untrained.training("gru")
+    training = untrained.training()
     job, shown = training.job(), training.shown()
     first = first_process(training)
     assert first.pid != training.pid()
@@ -71,7 +74,7 @@ def test_a_signal_to_the_first_process_of_a_step_reaches_the_trainer(untrained: 
 
 def test_time_that_is_nearly_up_saves_and_is_submitted_again(untrained: SlurmSuite, undisturbed: Suite) -> None:
     process = untrained.start()
-    training = untrained.training("gru")
+    training = untrained.training()
     job, shown = training.job(), training.shown()
     untrained.cluster.call("scontrol", "update", f"JobId={job}", "TimeLimit=2")
     ended_attempt(training, job)
@@ -81,7 +84,7 @@ def test_time_that_is_nearly_up_saves_and_is_submitted_again(untrained: SlurmSui
 
 def test_a_job_past_its_time_that_hears_nothing_is_submitted_again(untrained: SlurmSuite, undisturbed: Suite) -> None:
     process = untrained.start()
-    training = untrained.training("attention")
+    training = untrained.training()
     job = training.job()
     os.kill(training.pid(), signal.SIGSTOP)
     saved = training.saved()
@@ -93,7 +96,7 @@ def test_a_job_past_its_time_that_hears_nothing_is_submitted_again(untrained: Sl
 
 def test_a_cancelled_job_is_submitted_again(untrained: SlurmSuite, undisturbed: Suite) -> None:
     process = untrained.start()
-    training = untrained.training("attention")
+    training = untrained.training()
     job, shown = training.job(), training.shown()
     untrained.cluster.call("scancel", job)
     ended_attempt(training, job)
@@ -102,18 +105,23 @@ def test_a_cancelled_job_is_submitted_again(untrained: SlurmSuite, undisturbed: 
 
 
 def test_three_preemptions_of_one_training(untrained: SlurmSuite, undisturbed: Suite) -> None:
-    cluster = untrained.cluster
     process = untrained.start()
-    training = untrained.training("gru")
+    training = untrained.training()
     job, steps = training.job(), []
     for count in range(1, 4):
         wait_until(training.under_way, 120, "the job to train again")
         steps.append(training.shown())
-        urgent = [cluster.call("sbatch", "--parsable", "-p", "urgent", "-w", node, "--exclusive", "--wrap", "sleep 2").strip() for node in cluster.nodes]
-        wait_until(lambda: restarts(cluster, job) == count, 60, f"preemption {count}")
-        wait_until(lambda: not set(urgent) & set(cluster.queue()), 60, "the urgent jobs to end")
+        preempt(untrained.cluster, job, count)
     ends_alike(process, untrained, undisturbed)
     assert training.resumed() >= steps[-1] > steps[0] > 0
+
+
+def preempt(cluster: Cluster, job: str, count: int) -> None:
+    """Have jobs of a partition that goes first take every node for a moment; the job's `count`th return to the queue."""
+    words = ("sbatch", "--parsable", "--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap=sleep 2")
+    urgent = {cluster.call(*words, f"--nodelist={node}").strip() for node in cluster.nodes}
+    wait_until(lambda: restarts(cluster, job) == count, 60, f"preemption {count}")
+    wait_until(lambda: not urgent & set(cluster.queue()), 60, "the urgent jobs to end")
 
 
 def restarts(cluster: Cluster, job: str) -> int:
@@ -125,7 +133,7 @@ def restarts(cluster: Cluster, job: str) -> int:
 def test_kill_nine_of_a_node_and_its_steps(untrained: SlurmSuite, undisturbed: Suite) -> None:
     cluster = untrained.cluster
     process = untrained.start()
-    training = untrained.training("gru")
+    training = untrained.training()
     job, saved = training.job(), training.saved()
     node = cluster.call("squeue", "--noheader", "--format=%N", f"--jobs={job}").strip()
     cluster.kill_node(node)
@@ -139,7 +147,7 @@ def test_kill_nine_of_a_node_and_its_steps(untrained: SlurmSuite, undisturbed: S
 
 def test_kill_nine_of_snakemake_then_the_same_command(untrained: SlurmSuite, undisturbed: Suite) -> None:
     process = untrained.start()
-    training = untrained.training("gru")
+    training = untrained.training()
     shown = training.shown()
     process.kill()
     process.communicate()

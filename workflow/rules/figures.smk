@@ -8,7 +8,7 @@ rule collect:
         histories=lambda wc: [f"results/runs/{item.run}/history.parquet" for item in PLAN.evaluations_of(wc.experiment)],
         timings=lambda wc: [f"results/runs/{item.run}/timing.parquet" for item in PLAN.evaluations_of(wc.experiment)],
         profiles=lambda wc: [f"results/profiles/{name}.parquet" for name in PLAN.networks_of(wc.experiment)],
-        code=PLAN.code_of("collect", workflow.basedir),
+        code=PLAN.code_of("collect", ROOT),
     output:
         results="results/experiments/{experiment}/results.parquet",
         curves="results/experiments/{experiment}/curves.parquet",
@@ -42,7 +42,7 @@ rule plot:
         curves="results/experiments/{experiment}/curves.parquet",
         positions="results/experiments/{experiment}/positions.parquet",
         timing="results/experiments/{experiment}/timing.parquet",
-        code=lambda wc: PLAN.code_of("plot", workflow.basedir, wc.experiment, wc.figure),
+        code=lambda wc: PLAN.code_of("plot", ROOT, wc.experiment, wc.figure),
     output:
         svg=report(
             "results/experiments/{experiment}/{figure}.svg",
