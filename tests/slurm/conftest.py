@@ -19,7 +19,7 @@ from tests.workflow.suite import Suite, made_once, tiny
 def longer_config() -> dict[str, Any]:
     """One run of the suite of the crash tests, its training long enough to be interrupted three times one after the other."""
     config = suite_config()
-    config["experiments"]["first"]["base"]["learner"]["steps"] = 3000
+    config["experiments"]["first"]["base"]["learner"]["steps"] = 2000
     config["experiments"]["first"]["sweep"]["network.mixer"] = ["gru"]
     return config
 

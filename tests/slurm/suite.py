@@ -34,8 +34,6 @@ def site_profile(text: str, **values: str) -> str:
 class SlurmSuite(Suite):
     """A suite with a profile of its own beside its config."""
 
-    PATIENCE = 900
-
     def __init__(self, folder: Path, config: dict[str, Any], cluster: Cluster, **site: str) -> None:
         super().__init__(folder, config)
         self.config = config
@@ -65,7 +63,7 @@ class SlurmSuite(Suite):
     def training(self) -> Training:
         """The one run, once it trains and has a checkpoint."""
         found = Training(self)
-        wait_until(found.under_way, 240, "a training")
+        wait_until(found.under_way, 600, "a training")
         return found
 
 

@@ -58,7 +58,7 @@ def edited(rate: float) -> dict[str, Any]:
 def test_an_edit_while_jobs_are_queued_re_runs_exactly_its_chain(submitted: Submitted) -> None:
     suite = submitted(edited(0.001))
     process = suite.start()
-    wait_until(lambda: suite.cluster.queue("%i"), 60, "jobs in the queue")
+    wait_until(lambda: suite.cluster.queue("%i"), 180, "jobs in the queue")
     suite.write(edited(0.002))
     output, _ = process.communicate(timeout=suite.PATIENCE)
     assert process.returncode == 0, output

@@ -57,7 +57,7 @@ def tiny() -> dict[str, Any]:
 class Suite:
     """A folder with a config.yaml, and what Snakemake does in it."""
 
-    PATIENCE = 300
+    PATIENCE = 900
     """Seconds that one invocation may take."""
 
     def __init__(self, folder: Path, config: dict[str, Any]) -> None:
