@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from enum import Enum
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -36,26 +37,25 @@ def command(folder: Path, name: str, script: str) -> None:
     (folder / name).chmod(0o755)
 
 
-def workflow(methods: tuple[str, ...] = (), default: str | None = None, train: str | None = None) -> SimpleNamespace:
+class Method(Enum):
+    """Snakemake's DeploymentMethod."""
+
+    APPTAINER = 1
+
+
+def workflow(methods: tuple[Method, ...] = (), default: str | None = None, train: str | None = None) -> SimpleNamespace:
     """What Launch reads of Snakemake's object."""
     blocks = [{"slurm_partition": SimpleNamespace(raw=name)} if name else {} for name in (default, train)]
     resources = SimpleNamespace(default_resources=blocks[0], overwrite_resources={"train": blocks[1]})
-    deployment = SimpleNamespace(deployment_method={SimpleNamespace(name=name) for name in methods})
+    deployment = SimpleNamespace(deployment_method=set(methods))
     return SimpleNamespace(resource_settings=resources, deployment_settings=deployment)
-
-
-class Method(SimpleNamespace):
-    """Snakemake's DeploymentMethod, hashable."""
-
-    __hash__ = object.__hash__
 
 
 def test_a_launch_is_what_the_profile_and_the_command_line_say() -> None:
     plain = workflow()
     plain.resource_settings.default_resources = None
     assert Launch.of(plain, "x.sif") == Launch([], None)
-    asked = workflow(default="'main'", train="gpu")
-    asked.deployment_settings.deployment_method = [Method(name="APPTAINER")]
+    asked = workflow((Method.APPTAINER,), default="'main'", train="gpu")
     assert Launch.of(asked, "x.sif") == Launch(["main", "gpu"], "x.sif")
 
 

@@ -54,7 +54,8 @@ def _try(backend: str, device: torch.device) -> tuple[bool, str]:
 def _outcome(name: str, backend: str, device: torch.device) -> list[Tensor] | None:
     """Output and gradients of a mixer; None where another backend than the one asked for computed it."""
     torch.manual_seed(0)
-    mixer: Any = implementation(MIXERS[name])(MIXERS[name](), WIDTH).to(device)
+    config: Any = MIXERS[name]
+    mixer: Any = implementation(config)(config(), WIDTH).to(device)
     x_BTD = torch.randn(ROWS, STEPS, WIDTH, generator=torch.Generator().manual_seed(0)).to(device)
     with _asking(backend) as used:
         y_BTD, _ = mixer(x_BTD)
