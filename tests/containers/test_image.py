@@ -67,8 +67,8 @@ def test_its_size_its_labels_and_its_user(sif: Path) -> None:
     assert image["OCIv1"]["config"]["User"] == "1000:1000"
 
 
-def test_the_doctor_finds_it_well(sif: Path) -> None:
-    answer = inside(sif, "pipeline", "doctor")
+def test_the_doctor_finds_it_well(sif: Path, tmp_path: Path) -> None:
+    answer = inside(sif, "pipeline", "doctor", folder=tmp_path)
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert "PROBLEM" not in answer.stdout
     assert "agrees with torch: min_gru" in answer.stdout

@@ -21,6 +21,9 @@ FAST = (
 )  # fmt: skip
 """A cluster without accounting, whose jobs last seconds."""
 
+PATIENCE = 600
+"""Seconds to wait for what takes some: machines are busy at times."""
+
 
 def site_profile(text: str, **values: str) -> str:
     """The profile with the values of a site in its numbered lines."""
@@ -63,7 +66,7 @@ class SlurmSuite(Suite):
     def training(self) -> Training:
         """The one run, once it trains and has a checkpoint."""
         found = Training(self)
-        wait_until(found.under_way, 600, "a training")
+        wait_until(found.under_way, PATIENCE, "a training")
         return found
 
 

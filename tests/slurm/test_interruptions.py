@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from tests.slurm.cluster import Cluster
-from tests.slurm.suite import SlurmSuite, Training
+from tests.slurm.suite import PATIENCE, SlurmSuite, Training
 from tests.workflow.suite import Suite, wait_until
 
 pytestmark = [pytest.mark.slurm, pytest.mark.crash]
@@ -31,7 +31,7 @@ def ends_alike(process: subprocess.Popen[str], suite: SlurmSuite, undisturbed: S
 def left_alone(suite: SlurmSuite) -> None:
     """No job waits or runs, and no process works in the suite's folder."""
     assert suite.cluster.queue() == []
-    wait_until(lambda: not workers(suite), 30, "the last processes to end")
+    wait_until(lambda: not workers(suite), PATIENCE, "the last processes to end")
 
 
 def workers(suite: SlurmSuite) -> list[psutil.Process]:
@@ -49,7 +49,7 @@ def workers(suite: SlurmSuite) -> list[psutil.Process]:
 def ended_attempt(training: Training, job: str) -> None:
     """Wait until another attempt than the job's trains, or the run is finished."""
     wait_until(
-        lambda: training.job() not in ("", job) or (training.folder / "finished").exists(), 300, f"job {job} to be followed by another"
+        lambda: training.job() not in ("", job) or (training.folder / "finished").exists(), PATIENCE, f"job {job} to be followed by another"
     )
 
 
@@ -89,7 +89,7 @@ def test_a_job_past_its_time_that_hears_nothing_is_submitted_again(untrained: Sl
     os.kill(training.pid(), signal.SIGSTOP)
     saved = training.saved()
     untrained.cluster.call("scontrol", "update", f"JobId={job}", "TimeLimit=1")
-    wait_until(lambda: training.job() not in ("", job), 400, "the job to be killed and submitted again")
+    wait_until(lambda: training.job() not in ("", job), PATIENCE, "the job to be killed and submitted again")
     ends_alike(process, untrained, undisturbed)
     assert training.resumed() >= saved
 
@@ -109,7 +109,7 @@ def test_three_preemptions_of_one_training(untrained: SlurmSuite, undisturbed: S
     training = untrained.training()
     job, steps = training.job(), []
     for count in range(1, 4):
-        wait_until(training.under_way, 300, "the job to train again")
+        wait_until(training.under_way, PATIENCE, "the job to train again")
         steps.append(training.shown())
         preempt(untrained.cluster, job, count)
     ends_alike(process, untrained, undisturbed)
@@ -120,8 +120,8 @@ def preempt(cluster: Cluster, job: str, count: int) -> None:
     """Have jobs of a partition that goes first take every node for a moment; the job's `count`th return to the queue."""
     words = ("sbatch", "--parsable", "--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap=sleep 2")
     urgent = {cluster.call(*words, f"--nodelist={node}").strip() for node in cluster.nodes}
-    wait_until(lambda: restarts(cluster, job) == count, 180, f"preemption {count}")
-    wait_until(lambda: not urgent & set(cluster.queue()), 180, "the urgent jobs to end")
+    wait_until(lambda: restarts(cluster, job) == count, PATIENCE, f"preemption {count}")
+    wait_until(lambda: not urgent & set(cluster.queue()), PATIENCE, "the urgent jobs to end")
 
 
 def restarts(cluster: Cluster, job: str) -> int:
@@ -139,10 +139,10 @@ def test_kill_nine_of_a_node_and_its_steps(untrained: SlurmSuite, undisturbed: S
     cluster.kill_node(node)
     time.sleep(1)
     cluster.start_node(node)
-    wait_until(lambda: restarts(cluster, job) > 0 or training.job() not in ("", job), 300, "the job to be put back into the queue")
+    wait_until(lambda: restarts(cluster, job) > 0 or training.job() not in ("", job), PATIENCE, "the job to be put back into the queue")
     ends_alike(process, untrained, undisturbed)
     assert training.resumed() >= saved
-    cluster.wait(lambda: set(cluster.states()) == {"idle"}, 180, "all nodes to be idle again")
+    cluster.wait(lambda: set(cluster.states()) == {"idle"}, PATIENCE, "all nodes to be idle again")
 
 
 def test_kill_nine_of_snakemake_then_the_same_command(untrained: SlurmSuite, undisturbed: Suite) -> None:
