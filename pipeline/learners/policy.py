@@ -24,8 +24,8 @@ def draw(logits: Tensor, noise: Tensor, parts: Sequence[int]) -> Tensor:
 
 
 def gumbel(chance: np.random.Generator, shape: tuple[int, ...]) -> Tensor:
-    """Numbers of Gumbel's distribution, on the CPU."""
-    return torch.from_numpy(-np.log(chance.standard_exponential(shape, np.float32)))
+    """Numbers of Gumbel's distribution, on the CPU; all finite: in single precision an exponential number may be zero."""
+    return torch.from_numpy(-np.log(np.maximum(chance.standard_exponential(shape, np.float32), np.finfo(np.float32).tiny)))
 
 
 def log_probability(logits: Tensor, action: Tensor, parts: Sequence[int]) -> Tensor:

@@ -32,3 +32,13 @@ def test_actions_are_drawn_by_their_probabilities(parts: tuple[int, ...]) -> Non
     for place, part in enumerate(logits.split(list(parts))):
         share = torch.bincount(action[:, place], minlength=len(part)).float() / len(action)
         torch.testing.assert_close(share, part.softmax(-1), rtol=0, atol=0.015)
+
+
+def test_the_numbers_that_draw_are_finite() -> None:
+    class Zero:
+        def standard_exponential(self, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+            return np.zeros(shape, dtype)
+
+    found = gumbel(Zero(), (2, 3))  # pyright: ignore[reportArgumentType]
+    assert bool(found.isfinite().all()) and float(found.min()) > 50
+    assert float(gumbel(np.random.default_rng(0), (100_000,)).mean()) == pytest.approx(0.5772, abs=0.02)
