@@ -51,21 +51,17 @@ def _is_amd() -> bool:
 def _replace() -> Library:
     """Put ours in front of torch's kernels of the CPU; they stay as long as the library that is returned."""
     library = Library("aten", "IMPL")
+    ours = {"mm": _mm, "mm.out": _mm_out, "addmm": _addmm, "addmm.out": _addmm_out, "addmm_": _addmm_in_place}
+    _torch.update({name: torch.library.get_kernel(f"aten::{name}", "CPU") for name in ours})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch says that a kernel is replaced
-        for name, kernel in {"mm": _mm, "mm.out": _mm_out, "addmm": _addmm, "addmm.out": _addmm_out, "addmm_": _addmm_in_place}.items():
+        for name, kernel in ours.items():
             library.impl(name, kernel, "CPU", with_keyset=True, allow_override=True)
     return library
 
 
-@cache
-def _kernel(name: str) -> Any:
-    """Torch's own kernel, called with the keys that ours got. Looked up before it is replaced."""
-    return torch.library.get_kernel(f"aten::{name}", "CPU")
-
-
-for _name in ("mm", "mm.out", "addmm", "addmm.out", "addmm_"):
-    _kernel(_name)
+_torch: dict[str, Any] = {}
+"""Torch's own kernels, called with the keys that ours get."""
 
 
 def _suits(one: Tensor, other: Tensor) -> bool:
@@ -76,6 +72,11 @@ def _suits(one: Tensor, other: Tensor) -> bool:
         and one.shape[0] * one.shape[1] * other.shape[1] >= WORTH
         and all(1 in matrix.stride() and 0 not in matrix.stride() for matrix in (one, other))
     )
+
+
+def _fits(result: Tensor, one: Tensor, other: Tensor) -> bool:
+    """Whether a product can be written to, or added to, a tensor as it is."""
+    return result.dtype is torch.float32 and result.shape == (one.shape[0], other.shape[1])
 
 
 def _product(one: Tensor, other: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -95,31 +96,31 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _mm(keys: Any, one: Tensor, other: Tensor) -> Tensor:
-    return _product(one, other) if _suits(one, other) else _kernel("mm").call_boxed(keys, one, other)
+    return _product(one, other) if _suits(one, other) else _torch["mm"].call_boxed(keys, one, other)
 
 
 def _mm_out(keys: Any, one: Tensor, other: Tensor, *, out: Tensor) -> Tensor:
-    if _suits(one, other) and out.shape == (one.shape[0], other.shape[1]):
+    if _suits(one, other) and _fits(out, one, other):
         return out.copy_(_product(one, other))
-    return _kernel("mm.out").call_boxed(keys, one, other, out=out)
+    return _torch["mm.out"].call_boxed(keys, one, other, out=out)
 
 
 def _addmm(keys: Any, bias: Tensor, one: Tensor, other: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
     if beta == alpha == 1 and _suits(one, other) and bias.dtype is torch.float32:
         if bias.shape == other.shape[1:]:
             return _product(one, other, bias)
-        if bias.shape == (one.shape[0], other.shape[1]):
+        if _fits(bias, one, other):
             return _product(one, other).add_(bias)
-    return _kernel("addmm").call_boxed(keys, bias, one, other, beta=beta, alpha=alpha)
+    return _torch["addmm"].call_boxed(keys, bias, one, other, beta=beta, alpha=alpha)
 
 
 def _addmm_out(keys: Any, bias: Tensor, one: Tensor, other: Tensor, *, beta: float = 1, alpha: float = 1, out: Tensor) -> Tensor:
-    if beta == alpha == 1 and _suits(one, other) and out.shape == (one.shape[0], other.shape[1]):
+    if beta == alpha == 1 and _suits(one, other) and _fits(out, one, other):
         return torch.add(_product(one, other), bias, out=out)
-    return _kernel("addmm.out").call_boxed(keys, bias, one, other, beta=beta, alpha=alpha, out=out)
+    return _torch["addmm.out"].call_boxed(keys, bias, one, other, beta=beta, alpha=alpha, out=out)
 
 
 def _addmm_in_place(keys: Any, total: Tensor, one: Tensor, other: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
-    if beta == alpha == 1 and _suits(one, other) and total.shape == (one.shape[0], other.shape[1]):
+    if beta == alpha == 1 and _suits(one, other) and _fits(total, one, other):
         return total.add_(_product(one, other))
-    return _kernel("addmm_").call_boxed(keys, total, one, other, beta=beta, alpha=alpha)
+    return _torch["addmm_"].call_boxed(keys, total, one, other, beta=beta, alpha=alpha)

@@ -64,6 +64,12 @@ for wrong in (torch.randn(80, 300), torch.randn(80, 300).double()):
     except RuntimeError:
         continue
     raise AssertionError("sizes or number types that do not fit were multiplied")
+for call in (lambda out: torch.mm(a, w.t(), out=out), lambda out: torch.addmm(bias, a, w.t(), out=out), lambda out: out.addmm_(a, w.t())):
+    try:
+        call(torch.empty(300, 120, dtype=torch.float64))
+    except RuntimeError:
+        continue
+    raise AssertionError("a product of float32 was written to a tensor of float64")
 called.clear()
 a.requires_grad_(), w.requires_grad_(), bias.requires_grad_()
 torch.nn.functional.linear(a, w, bias).square().sum().backward()
