@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from pipeline.config.mixers.base import Mixer
+from pipeline.config.mixers.base import Gated, Mixer
 
 
 class Rnn(Mixer):
@@ -24,124 +24,78 @@ class Rnn(Mixer):
     )
 
 
-class Lstm(Mixer):
+class GatedCell(Gated):
+    """What cells with gates start from: their biases and their recurrent matrices."""
+
+    recurrent: Literal["uniform", "orthogonal"] = Field(
+        default="orthogonal", description="initial matrices on the state: one random rotation each, or torch's uniform start"
+    )
+
+
+class Lstm(GatedCell):
     """Long short-term memory: one hidden and one cell state of the network's width, with input, forget and output gates."""
 
     implementation: ClassVar[str] = "pipeline.mixers.lstm:LSTM"
     source: ClassVar[str] = "Hochreiter & Schmidhuber 1997; Gers et al. 2000; chrono: Tallec & Ollivier 2018"
 
     name: Literal["lstm"] = "lstm"
-    init: Literal["default", "forget_bias", "chrono"] = Field(
-        default="default", description="bias initialisation; chrono spreads the gates' time constants over 2..horizon steps"
-    )
-    forget_bias: float = Field(default=1.0, description="initial forget-gate bias, used by init: forget_bias")
-    horizon: int = Field(default=40, ge=3, description="longest time constant in steps, used by init: chrono")
-    recurrent: Literal["uniform", "orthogonal"] = Field(
-        default="orthogonal", description="initial recurrent matrices: one random rotation per gate, or torch's uniform start"
-    )
 
 
-class Gru(Mixer):
+class Gru(GatedCell):
     """Gated recurrent unit in the form of cuDNN: reset applied after the recurrent product, update gate z keeps the state."""
 
     implementation: ClassVar[str] = "pipeline.mixers.gru:GRU"
     source: ClassVar[str] = "Cho et al. 2014 (v3 form); chrono: Tallec & Ollivier 2018"
 
     name: Literal["gru"] = "gru"
-    init: Literal["default", "forget_bias", "chrono"] = Field(
-        default="default", description="bias initialisation; chrono spreads the update gate's time constants over 2..horizon steps"
-    )
-    forget_bias: float = Field(default=1.0, description="initial bias of the keeping gate z, used by init: forget_bias")
-    horizon: int = Field(default=40, ge=3, description="longest time constant in steps, used by init: chrono")
-    recurrent: Literal["uniform", "orthogonal"] = Field(
-        default="orthogonal", description="initial recurrent matrices: one random rotation per gate, or torch's uniform start"
-    )
 
 
-class GruV1(Mixer):
+class GruV1(GatedCell):
     """Gated recurrent unit as first published: reset applied before the recurrent product, update gate z writes the state."""
 
     implementation: ClassVar[str] = "pipeline.mixers.gru_v1:GRUv1"
     source: ClassVar[str] = "Cho et al. 2014 (v1 form); chrono: Tallec & Ollivier 2018"
 
     name: Literal["gru_v1"] = "gru_v1"
-    init: Literal["default", "forget_bias", "chrono"] = Field(
-        default="default", description="bias initialisation; chrono spreads the update gate's time constants over 2..horizon steps"
-    )
-    forget_bias: float = Field(default=1.0, description="initial bias of the keeping gate, minus that of z, used by init: forget_bias")
-    horizon: int = Field(default=40, ge=3, description="longest time constant in steps, used by init: chrono")
-    recurrent: Literal["uniform", "orthogonal"] = Field(
-        default="orthogonal", description="initial recurrent matrices: one random rotation per gate, or torch's uniform start"
-    )
 
 
-class MultiplicativeLstm(Mixer):
+class MultiplicativeLstm(GatedCell):
     """LSTM whose gates see m = (W_m x) * (U_m h) in place of h: every input has a transition of its own."""
 
     implementation: ClassVar[str] = "pipeline.mixers.multiplicative_lstm:MultiplicativeLSTM"
     source: ClassVar[str] = "Krause et al. 2016; chrono: Tallec & Ollivier 2018"
 
     name: Literal["multiplicative_lstm"] = "multiplicative_lstm"
-    init: Literal["default", "forget_bias", "chrono"] = Field(
-        default="default", description="bias initialisation; chrono spreads the gates' time constants over 2..horizon steps"
-    )
-    forget_bias: float = Field(default=1.0, description="initial forget-gate bias, used by init: forget_bias")
-    horizon: int = Field(default=40, ge=3, description="longest time constant in steps, used by init: chrono")
-    recurrent: Literal["uniform", "orthogonal"] = Field(
-        default="orthogonal", description="initial W_m, U_m and recurrent matrices: one random rotation each, or torch's uniform start"
-    )
 
 
-class MultiplicativeGru(Mixer):
+class MultiplicativeGru(GatedCell):
     """GRU whose gates and candidate see m = (W_m x) * (U_m h) in place of h; the state carried on is h."""
 
     implementation: ClassVar[str] = "pipeline.mixers.multiplicative_gru:MultiplicativeGRU"
     source: ClassVar[str] = "the factored product of Krause et al. 2016 in the cell of Cho et al. 2014"
 
     name: Literal["multiplicative_gru"] = "multiplicative_gru"
-    init: Literal["default", "forget_bias", "chrono"] = Field(
-        default="default", description="bias initialisation; chrono spreads the update gate's time constants over 2..horizon steps"
-    )
-    forget_bias: float = Field(
-        default=1.0, description="minus the initial bias of the update gate z, which lets the new in, used by init: forget_bias"
-    )
-    horizon: int = Field(default=40, ge=3, description="longest time constant in steps, used by init: chrono")
-    recurrent: Literal["uniform", "orthogonal"] = Field(
-        default="orthogonal", description="initial W_m, U_m and recurrent matrices: one random rotation each, or torch's uniform start"
-    )
 
 
-class InputMultiplicativeLstm(Mixer):
+class InputMultiplicativeLstm(GatedCell):
     """LSTM that reads m * x with m = W_m x + U_m h + b_m: a study's own variant, for reproduction."""
 
     implementation: ClassVar[str] = "pipeline.mixers.input_multiplicative_lstm:InputMultiplicativeLSTM"
     source: ClassVar[str] = "a study of multiplicative variants; starts as there"
 
     name: Literal["input_multiplicative_lstm"] = "input_multiplicative_lstm"
-    init: Literal["default", "forget_bias", "chrono"] = Field(
-        default="default", description="bias initialisation; chrono spreads the gates' time constants over 2..horizon steps"
-    )
-    forget_bias: float = Field(default=1.0, description="initial forget-gate bias, used by init: forget_bias")
-    horizon: int = Field(default=40, ge=3, description="longest time constant in steps, used by init: chrono")
     recurrent: Literal["uniform", "orthogonal"] = Field(
         default="uniform", description="initial matrices on h: one random rotation each, or the study's uniform start"
     )
 
 
-class InputMultiplicativeGru(Mixer):
+class InputMultiplicativeGru(GatedCell):
     """GRU that reads m * x with m = W_m x + U_m h + b_m: a study's own variant, for reproduction."""
 
     implementation: ClassVar[str] = "pipeline.mixers.input_multiplicative_gru:InputMultiplicativeGRU"
     source: ClassVar[str] = "a study of multiplicative variants; starts as there"
 
     name: Literal["input_multiplicative_gru"] = "input_multiplicative_gru"
-    init: Literal["default", "forget_bias", "chrono"] = Field(
-        default="default", description="bias initialisation; chrono spreads the update gate's time constants over 2..horizon steps"
-    )
-    forget_bias: float = Field(
-        default=1.0, description="minus the initial bias of the update gate z, which lets the new in, used by init: forget_bias"
-    )
-    horizon: int = Field(default=40, ge=3, description="longest time constant in steps, used by init: chrono")
     recurrent: Literal["uniform", "orthogonal"] = Field(
         default="uniform", description="initial matrices on h: one random rotation each, or the study's uniform start"
     )

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from pipeline.config.mixers.base import Mixer
+from pipeline.config.mixers.base import Headed, Mixer
 
 
 class LinearAttention(Mixer):
@@ -22,38 +22,35 @@ class LinearAttention(Mixer):
     heads: int = Field(default=4, ge=1, description="heads, each with its own matrix state; must divide the width into even parts")
 
 
-class GatedLinearAttention(Mixer):
+class GatedLinearAttention(Headed):
     """Linear attention whose matrix state decays, each channel of the key at a rate read from the input."""
 
     implementation: ClassVar[str] = "pipeline.mixers.gated_linear_attention:GatedLinearAttention"
     source: ClassVar[str] = "Yang et al. 2024"
 
     name: Literal["gated_linear_attention"] = "gated_linear_attention"
-    heads: int = Field(default=4, ge=1, description="heads, each with its own matrix state; must divide the width into even parts")
     gate_rank: int = Field(default=16, ge=1, description="channels that the decays of all heads are computed through")
 
 
-class DeltaNet(Mixer):
+class DeltaNet(Headed):
     """A matrix state that writes by the delta rule: what it held under a key is replaced by the new value."""
 
     implementation: ClassVar[str] = "pipeline.mixers.delta_net:DeltaNet"
     source: ClassVar[str] = "Yang et al. 2024; negative eigenvalues: Grazzi et al. 2025"
 
     name: Literal["delta_net"] = "delta_net"
-    heads: int = Field(default=4, ge=1, description="heads, each with its own matrix state; must divide the width into even parts")
     negative_eigenvalues: bool = Field(
         default=False, description="strengths of a write from 0 to 2 instead of 1: above 1 the state's part along the key changes sign"
     )
 
 
-class GatedDeltaNet(Mixer):
+class GatedDeltaNet(Headed):
     """The delta rule with a decay of each head, read from the input: overwrites single keys, and clears everything."""
 
     implementation: ClassVar[str] = "pipeline.mixers.gated_delta_net:GatedDeltaNet"
     source: ClassVar[str] = "Yang et al. 2025; negative eigenvalues: Grazzi et al. 2025"
 
     name: Literal["gated_delta_net"] = "gated_delta_net"
-    heads: int = Field(default=4, ge=1, description="heads, each with its own matrix state; must divide the width into even parts")
     negative_eigenvalues: bool = Field(
         default=False, description="strengths of a write from 0 to 2 instead of 1: above 1 the state's part along the key changes sign"
     )
@@ -69,41 +66,36 @@ class MatrixLstm(Mixer):
     heads: int = Field(default=4, ge=1, description="heads, each with its own matrix state; must divide the width into even parts")
 
 
-class Rwkv7(Mixer):
+class Rwkv7(Headed):
     """Time mixing of RWKV-7: a matrix state with decays of each channel, whose delta rule removes and writes under keys of their own."""
 
     implementation: ClassVar[str] = "pipeline.mixers.rwkv7:RWKV7"
     source: ClassVar[str] = "Peng et al. 2025"
 
     name: Literal["rwkv7"] = "rwkv7"
-    heads: int = Field(default=4, ge=1, description="heads, each with its own matrix state; must divide the width into even parts")
     rank: int = Field(default=32, ge=1, description="channels that the decays are computed through, and as many for the learning rates")
     gate_rank: int = Field(default=64, ge=1, description="channels that the output gate is computed through")
 
 
-class Mamba2(Mixer):
+class Mamba2(Headed):
     """Mamba whose step size and decay are one number per head: its state is a matrix, and a chunk of positions is matrix products."""
 
     implementation: ClassVar[str] = "pipeline.mixers.mamba2:Mamba2"
     source: ClassVar[str] = "Dao & Gu 2024"
 
     name: Literal["mamba2"] = "mamba2"
-    heads: int = Field(
-        default=4, ge=1, description="heads, each with its own decay and matrix state; must divide the width into even parts"
-    )
     states: int = Field(default=64, ge=1, description="states of each inner channel")
     expand: int = Field(default=2, ge=1, description="inner channels, in multiples of the width")
     kernel: int = Field(default=4, ge=2, description="positions seen by the convolution before the recurrence, the present one with them")
 
 
-class Relit(Mixer):
+class Relit(Headed):
     """ReLiT, later named GaLiTe: linear attention with a gate for every entry of its matrix state, the outer product of two vectors."""
 
     implementation: ClassVar[str] = "pipeline.mixers.relit:ReLiT"
     source: ClassVar[str] = "Pramanik et al. 2023; slow gates: Tallec & Ollivier 2018"
 
     name: Literal["relit"] = "relit"
-    heads: int = Field(default=4, ge=1, description="heads, each with its own matrix state; must divide the width into even parts")
     channels: int | None = Field(default=None, ge=1, description="channels of a head; default: the width divided by the heads")
     eta: int = Field(default=2, ge=1, description="features of a key for each of its channels; dpfp has twice as many, relu and elu one")
     feature_map: Literal["projected_relu", "projected_elu", "relu", "elu", "dpfp"] = Field(
@@ -120,14 +112,13 @@ class Relit(Mixer):
     horizon: int = Field(default=40, ge=3, description="longest time constant in steps, used by init: slow")
 
 
-class Arelit(Mixer):
+class Arelit(Headed):
     """AReLiT, later named AGaLiTe: ReLiT's matrix state approximated by a few sums of keys and of values, told apart by oscillators."""
 
     implementation: ClassVar[str] = "pipeline.mixers.arelit:AReLiT"
     source: ClassVar[str] = "Pramanik et al. 2023; slow gates: Tallec & Ollivier 2018"
 
     name: Literal["arelit"] = "arelit"
-    heads: int = Field(default=4, ge=1, description="heads, each with its own sums; must divide the width into even parts")
     channels: int | None = Field(default=None, ge=1, description="channels of a head; default: the width divided by the heads")
     eta: int = Field(default=4, ge=1, description="features of a key for each of its channels")
     r: int = Field(default=2, ge=1, description="oscillators, and so sums of keys and of values")

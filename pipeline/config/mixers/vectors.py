@@ -9,43 +9,34 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from pipeline.config.mixers.base import Mixer
+from pipeline.config.mixers.base import Gated, Mixer
 
 
-class MinGru(Mixer):
+class Minimal(Gated):
+    """What the minimal cells have in common."""
+
+    candidate: Literal["linear", "positive"] = Field(
+        default="linear",
+        description="what is written: a linear map of the input, or a positive function of it as in the paper's log-space form",
+    )
+
+
+class MinGru(Minimal):
     """Minimal gated recurrent unit: gate and candidate depend on the input only, so the state is a linear recurrence."""
 
     implementation: ClassVar[str] = "pipeline.mixers.min_gru:MinGRU"
     source: ClassVar[str] = "Feng et al. 2024; chrono: Tallec & Ollivier 2018"
 
     name: Literal["min_gru"] = "min_gru"
-    candidate: Literal["linear", "positive"] = Field(
-        default="linear",
-        description="what is written: a linear map of the input, or a positive function of it as in the paper's log-space form",
-    )
-    init: Literal["default", "forget_bias", "chrono"] = Field(
-        default="default", description="bias initialisation; chrono spreads the gate's time constants over 2..horizon steps"
-    )
-    forget_bias: float = Field(default=1.0, description="initial bias of the keeping gate, minus that of z, used by init: forget_bias")
-    horizon: int = Field(default=40, ge=3, description="longest time constant in steps, used by init: chrono")
 
 
-class MinLstm(Mixer):
+class MinLstm(Minimal):
     """Minimal long short-term memory: forget and input gate depend on the input only and sum to one."""
 
     implementation: ClassVar[str] = "pipeline.mixers.min_lstm:MinLSTM"
     source: ClassVar[str] = "Feng et al. 2024; chrono: Tallec & Ollivier 2018"
 
     name: Literal["min_lstm"] = "min_lstm"
-    candidate: Literal["linear", "positive"] = Field(
-        default="linear",
-        description="what is written: a linear map of the input, or a positive function of it as in the paper's log-space form",
-    )
-    init: Literal["default", "forget_bias", "chrono"] = Field(
-        default="default", description="bias initialisation; chrono spreads the gates' time constants over 2..horizon steps"
-    )
-    forget_bias: float = Field(default=1.0, description="initial forget-gate bias, used by init: forget_bias")
-    horizon: int = Field(default=40, ge=3, description="longest time constant in steps, used by init: chrono")
 
 
 class Lru(Mixer):

@@ -9,10 +9,10 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from pipeline.config.mixers.base import Mixer
+from pipeline.config.mixers.base import Headed, Mixer
 
 
-class Attention(Mixer):
+class Attention(Headed):
     """Causal multi-head softmax attention with rotary positions; its state is the cache of keys and values."""
 
     constant_state: ClassVar[bool] = False
@@ -20,11 +20,10 @@ class Attention(Mixer):
     source: ClassVar[str] = "Vaswani et al. 2017; rotary positions: Su et al. 2021"
 
     name: Literal["attention"] = "attention"
-    heads: int = Field(default=4, ge=1, description="attention heads; must divide the width into even parts")
     rotary_base: float = Field(default=10_000.0, gt=1, description="base of the rotary frequencies")
 
 
-class Gtrxl(Mixer):
+class Gtrxl(Headed):
     """The attention of GTrXL, over the last positions with relative distances; its gates are the network's, residual: gru."""
 
     carries_gradient: ClassVar[bool] = False
@@ -32,7 +31,6 @@ class Gtrxl(Mixer):
     source: ClassVar[str] = "Parisotto et al. 2020; relative positions: Dai et al. 2019"
 
     name: Literal["gtrxl"] = "gtrxl"
-    heads: int = Field(default=4, ge=1, description="attention heads; must divide the width into even parts")
     channels: int | None = Field(default=None, ge=1, description="channels of a head; default: the width divided by the heads")
     memory: int = Field(default=128, ge=1, description="positions that are seen before the present one, in training as in acting")
     cache: bool = Field(
