@@ -25,6 +25,7 @@ import numpy as np
 
 from benchmarks.common import Row, compare, cpu_seconds, report
 from pipeline.config.tasks import IsTree as Config
+from pipeline.storage.allocator import keep_freed_memory
 from pipeline.storage.keys import derive_key
 from pipeline.storage.shards import write_shard
 from pipeline.tasks.is_tree import IsTree
@@ -93,6 +94,7 @@ def main() -> None:
     parser.add_argument("--peer", type=Path, help="a checkout of the public code to measure against; default: recorded figures")
     arguments = parser.parse_args()
     limit_threads(arguments.peer is not None)
+    keep_freed_memory()  # as the stage does
     np.random.seed(0)  # what the public code draws from
     code = peer_code(arguments.peer) if arguments.peer else None
     rounds, scale = arguments.rounds or (3 if arguments.quick else 7), 0.25 if arguments.quick else 1.0

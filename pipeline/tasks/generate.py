@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from pipeline.config.catalogue import implementation
 from pipeline.config.frozen import dump, read_spec, revive
+from pipeline.storage.allocator import keep_freed_memory
 from pipeline.storage.atomic import write_text
 from pipeline.storage.card import CardFacts, card
 from pipeline.storage.digest import file_sha256
@@ -34,6 +35,7 @@ def generate_shard(folder: Path, index: int) -> Path:
 
     Its rows depend on the dataset's id and the index only. Raises UserError for an index the dataset does not have.
     """
+    keep_freed_memory()
     spec, task = _read(folder)
     if not 0 <= index < spec["shards"]:
         raise UserError(f"{folder / SPECIFICATION}: no shard {index}; expected 0..{spec['shards'] - 1}")

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 
 import torch
 
 from pipeline.mixers.products import use_faster_products
+from pipeline.storage.allocator import keep_freed_memory
 from pipeline.storage.errors import UserError
 from pipeline.storage.keys import derive_key
-
-TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
-"""Names of glibc's mallopt(3)."""
 
 
 def prepare(threads: int, device: str) -> torch.device:
@@ -20,7 +17,7 @@ def prepare(threads: int, device: str) -> torch.device:
 
     Operations without a deterministic form run anyway, with a warning. Raises UserError when cuda is asked for and not there.
     """
-    _keep_freed_memory()
+    keep_freed_memory()
     use_faster_products()
     torch.set_num_threads(threads)
     torch.set_deterministic_debug_mode("warn")  # the same as use_deterministic_algorithms, which imports torch's compiler: seconds
@@ -32,17 +29,6 @@ def prepare(threads: int, device: str) -> torch.device:
         raise UserError("runtime.device: cuda asked for, but torch finds no GPU; expected auto or cpu here")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to be deterministic; read at its first use
     return torch.device("cuda")
-
-
-def _keep_freed_memory() -> None:
-    """Let the C library keep large blocks for the next step, where it is glibc.
-
-    It would give each back to the kernel, which hands out zeroed pages one fault at a time: a third of an LSTM's step over 1,000 tokens.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt:
-        mallopt(MMAP_THRESHOLD, 1 << 30)
-        mallopt(TRIM_THRESHOLD, 2**31 - 1)
 
 
 def seed_everything(seed: int) -> None:
