@@ -195,9 +195,10 @@ def plot(figure: str, experiment: str) -> None:
 
     plan = json.loads(read_frozen(RESULTS))
     described = plan["experiments"].get(experiment)
-    if described is None or figure not in described["figures"]:
-        known = "; ".join(f"{', '.join(item['figures'])} of {name}" for name, item in plan["experiments"].items())
-        raise UserError(f"figure {figure} of {experiment}: not in the plan; expected {known}")
+    if described is None:
+        raise UserError(f"experiment {experiment}: not in the plan; expected one of {', '.join(plan['experiments'])}")
+    if figure not in described["figures"]:
+        raise UserError(f"figure {figure} of {experiment}: not in the plan; expected one of {', '.join(described['figures']) or 'none'}")
     component = revive("figure", described["figures"][figure]["spec"])
     folder = RESULTS / "experiments" / experiment
     implementation(component)(folder, folder / figure, component, component.title or described["question"])

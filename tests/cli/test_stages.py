@@ -173,7 +173,7 @@ def test_try_says_what_is_wrong_with_the_config_it_is_given(empty: Path, call: C
 
 
 def test_a_figure_that_is_not_planned_is_named(folder: Path, call: Call) -> None:
-    expected = "figure cost_quality of tiny: not in the plan; expected accuracy_by_delay, learning_curves of tiny\n"
+    expected = "figure cost_quality of tiny: not in the plan; expected one of accuracy_by_delay, learning_curves\n"
     assert call("plot", "cost_quality", "tiny") == (2, "", expected)
 
 
