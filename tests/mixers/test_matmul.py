@@ -15,8 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pipeline.mixers import multiplicative_kernel, native
-from pipeline.mixers.multiplicative_kernel import Kernel
+from pipeline.mixers import matmul, multiplicative_kernel, native
 
 pytestmark = pytest.mark.skipif(
     native.refusal(multiplicative_kernel.SOURCE, torch.zeros(1)) is not None, reason="there is no compiler to build the products with"
@@ -34,12 +33,12 @@ class Matrix(ctypes.Structure):
 
 def product(start: Tensor, a_MK: Tensor, b_KN: Tensor, out: Tensor | None = None) -> Tensor:
     """start + a b, where start is (N) or (M, N), and `out` may be the same."""
-    kernel, (rows, depth), columns = Kernel("lstm", a_MK.dtype), a_MK.shape, b_KN.shape[1]
+    library, (rows, depth), columns = native.load_for(a_MK.dtype, multiplicative_kernel.SOURCE), a_MK.shape, b_KN.shape[1]
     out = start.new_full((rows, columns), torch.nan) if out is None else out
-    panels, a = kernel.packed(b_KN), Matrix(a_MK.data_ptr(), *a_MK.stride())
+    panels, a = matmul.packed(library, b_KN), Matrix(a_MK.data_ptr(), *a_MK.stride())
     places = (out.data_ptr(), out.stride(0), start.data_ptr(), start.stride(0) if start.dim() == 2 else 0)
     numbers: Any = [ctypes.c_void_p(place) if index % 2 == 0 else native.size(place) for index, place in enumerate(places)]
-    kernel.library.matmul(*numbers, a, ctypes.c_void_p(panels.data_ptr()), *map(native.size, (rows, columns, depth)))
+    library.matmul(*numbers, a, ctypes.c_void_p(panels.data_ptr()), *map(native.size, (rows, columns, depth)))
     return out
 
 
