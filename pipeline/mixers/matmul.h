@@ -1,8 +1,8 @@
 /* The product of two small matrices, in registers of the width that the processor has.
  *
- * The second matrix is packed: `pack` cuts its columns into panels of PANEL, so that what a tile of the result reads of it is contiguous and
- * stays in cache. Each element of the result is one sum in the order of the depth, whatever lies beside it: rows do not depend on how many
- * there are. Letters of the shapes: rows, depth, columns of a product (rows, depth) (depth, columns).
+ * The second matrix is packed: `pack` cuts its columns into panels of PANEL, so that what a tile of the result reads of it is contiguous
+ * and stays in cache. Each element of the result is one sum in the order of the depth, whatever lies beside it: rows do not depend on
+ * how many there are. Letters of the shapes: rows, depth, columns of a product (rows, depth) (depth, columns).
  */
 #include <stddef.h>
 #include <string.h>

@@ -1,4 +1,5 @@
-/* The minimal GRU over a whole sequence, and its gradient: a block of positions at a time, whose gates are in cache when the scan takes them.
+/* The minimal GRU over a whole sequence, and its gradient: a block of positions at a time, whose gates are in cache when the scan
+ * takes them.
  *
  * Compiled on first use, once per number type (REAL is float or double), and called through ctypes; the maths is stated in min_gru.py. All
  * buffers are batch-major and contiguous, so that positions of all rows are rows of one matrix. Letters: B batch, T time, D width.
@@ -49,7 +50,8 @@ static inline __attribute__((always_inline)) void write_state(REAL *restrict z, 
 /* The gradients of z and c before activation, and of the state before; a positive c tells by its value how it came about. */
 static inline __attribute__((always_inline)) void write_backward(const REAL *restrict z, const REAL *restrict c, const REAL *restrict past,
                                                                  const REAL *restrict d_h, REAL *restrict carry, REAL *restrict d_z,
-                                                                 REAL *restrict d_c, REAL *restrict d_bias, size_t width, const int positive)
+                                                                 REAL *restrict d_c, REAL *restrict d_bias, size_t width,
+                                                                 const int positive)
 {
     for (size_t n = 0; n < width; n++) {
         const REAL g = d_h[n] + carry[n], slope = positive && c[n] <= (REAL)0.5 ? c[n] * (1 - c[n]) : 1;
@@ -78,7 +80,7 @@ void forward(const struct sequence *all)
     }
 }
 
-/* d_gates of positions first to last, the last one first; d_start of the rows that begin there. `carry` is what h receives from later ones. */
+/* d_gates of `many` positions, the last one first; d_start of a row holds what its h receives from later ones. */
 static void scan_backward(const struct sequence *all, size_t first, size_t many)
 {
     const size_t width = all->width;
@@ -102,8 +104,9 @@ void backward(const struct sequence *all)
         many = (end - 1) % all->block + 1;
         const size_t first = end - many;
         scan_backward(all, first, many);
-        matmul(all->d_x + first * width, width, all->zeros, 0, (struct matrix){all->d_gates, 2 * width, 1}, all->weights, many, width, 2 * width);
+        const struct matrix d_gates = {all->d_gates, 2 * width, 1}, turned = {all->d_gates, 1, 2 * width};
+        matmul(all->d_x + first * width, width, all->zeros, 0, d_gates, all->weights, many, width, 2 * width);
         pack(all->panels, all->x + first * width, width, 1, many, width);
-        matmul(all->d_weight, width, all->d_weight, width, (struct matrix){all->d_gates, 1, 2 * width}, all->panels, 2 * width, width, many);
+        matmul(all->d_weight, width, all->d_weight, width, turned, all->panels, 2 * width, width, many);
     }
 }

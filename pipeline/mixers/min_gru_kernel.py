@@ -36,7 +36,7 @@ class _MinGRU(torch.autograd.Function):
     def forward(ctx: Any, *arguments: Any) -> Tensor:
         x, weight, bias, start, reset, positive, kept = arguments
         library = native.load_for(x.dtype, SOURCE)
-        sizes = dict(zip(SIZES, (*x.shape, POSITIONS, kept, positive), strict=True))
+        sizes: dict[str, int] = dict(zip(SIZES, (*x.shape, POSITIONS, kept, positive), strict=True))
         gates = memory.empty((x.shape[0] * x.shape[1] if kept else POSITIONS, len(weight)), x)
         h, zeros = memory.empty(x.shape, x), x.new_zeros(x.shape[2])
         tensors = (x, start, bias, matmul.packed(library, weight.t()), zeros, reset, gates, h)
@@ -53,7 +53,8 @@ class _MinGRU(torch.autograd.Function):
         found = memory.empty(x.shape, x), torch.zeros_like(start), torch.zeros_like(weight), torch.zeros_like(bias)
         room = x.new_empty(block, len(weight)), matmul.panels(library, block, x.shape[2], x)
         tensors = (x, start, bias, matmul.packed(library, weight), x.new_zeros(x.shape[2]), reset, gates, h)
-        gradients = dict(zip(GRADIENTS, (d_outputs[0].contiguous(), *found, *room), strict=True))
-        library.backward(native.filled(_SEQUENCE, dict(zip(INPUTS, tensors, strict=True)) | gradients, ctx.sizes))
+        gradients = (d_outputs[0].contiguous(), *found, *room)
+        pointers: dict[str, Tensor | None] = dict(zip((*INPUTS, *GRADIENTS), (*tensors, *gradients), strict=True))
+        library.backward(native.filled(_SEQUENCE, pointers, ctx.sizes))
         d_x, d_start, d_weight, d_bias = found
         return d_x, d_weight, d_bias, d_start, None, None, None

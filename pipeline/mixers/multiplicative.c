@@ -87,10 +87,8 @@ static struct sequence block_at(const struct sequence *all, size_t first)
     block.gates += kept * all->gates_width;
     block.q += kept * all->width;
     block.h += place * all->width;
-    if (all->c)
-        block.c += place * all->width;
-    if (all->reset)
-        block.reset += place;
+    block.c = all->c ? all->c + place * all->width : NULL;
+    block.reset = all->reset ? all->reset + place : NULL;
     gather(all, block.x_part, all->x, first, block.steps);
     return block;
 }
@@ -109,8 +107,8 @@ static REAL *gate_of(const struct sequence *block, REAL *gates, size_t place, si
 /* u and the gates before activation, as far as the input makes them. */
 static void project(const struct sequence *block)
 {
-    const size_t wide = block->gates_width, width = block->width;
-    matmul(block->gates, wide, block->bias, 0, (struct matrix){block->x_part, width, 1}, block->into, block->steps * block->rows, wide, width);
+    const size_t wide = block->gates_width, width = block->width, positions = block->steps * block->rows;
+    matmul(block->gates, wide, block->bias, 0, (struct matrix){block->x_part, width, 1}, block->into, positions, wide, width);
 }
 
 /* m = u q at position t. */
@@ -174,7 +172,8 @@ static void through_gates(const struct sequence *block, size_t t, size_t gate, s
 }
 
 /* d_weights (outputs, D) += d_outputs^T inputs over all positions; d_outputs are `wide` apart. */
-static void add_weights(const struct sequence *block, REAL *d_weights, const REAL *d_outputs, size_t wide, size_t outputs, const REAL *inputs)
+static void add_weights(const struct sequence *block, REAL *d_weights, const REAL *d_outputs, size_t wide, size_t outputs,
+                        const REAL *inputs)
 {
     const size_t width = block->width, positions = block->steps * block->rows;
     pack(block->panels, inputs, width, 1, positions, width);
@@ -394,9 +393,7 @@ static void backward(const struct sequence *all, run_block *run)
     }
 }
 
-#define EXPORT(name, direction, block) \
-    void name(const struct sequence *all) { direction(all, block); }
-
+#define EXPORT(name, direction, block) void name(const struct sequence *all) { direction(all, block); }
 EXPORT(lstm_forward, forward, lstm_block)
 EXPORT(lstm_backward, backward, lstm_block_backward)
 EXPORT(gru_forward, forward, gru_block)

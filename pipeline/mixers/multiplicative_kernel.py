@@ -25,7 +25,7 @@ PARTS = ("d_y_part", "d_cells_part", "d_x_part", "d_gates", "d_q")
 FIELDS = ("x", "bias", "zeros", *WEIGHTS, *KEPT, "x_part", "m", "read", "d_y", "d_cells", *TOTALS, "d_m", *PARTS, "panels")
 SIZES = ("rows", "steps", "width", "gates_width", "block", "kept")
 
-Tensors = dict[str, Tensor | None]
+Tensors = dict[str, Any]
 """What `struct sequence` of `multiplicative.c` points to, where also the shapes are."""
 _SEQUENCE = native.structure(FIELDS, SIZES)
 
@@ -96,7 +96,7 @@ def _room(x_BTD: Tensor, gates_width: int, reset_BT: Tensor | None, h_BD: Tensor
     """What is kept of the whole sequence; gates and q, which only a gradient needs again, otherwise of one block."""
     batch, steps, width = x_BTD.shape
     room = steps if lasting else steps_of_block(x_BTD)
-    kept: dict[str, Any] = {name: memory.empty((room, batch, size), x_BTD) for name, size in (("gates", gates_width), ("q", width))}
+    kept: Tensors = {name: memory.empty((room, batch, size), x_BTD) for name, size in (("gates", gates_width), ("q", width))}
     for name, before in (("h", h_BD), ("c", c_BD)):
         kept[name] = None if before is None else memory.empty((steps + 1, batch, width), x_BTD)
         if before is not None:

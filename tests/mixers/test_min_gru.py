@@ -42,7 +42,7 @@ compiled = pytest.mark.skipif(
 
 def results(mixer: MinGRU, x_BTD: Tensor, start_BD: Tensor, reset_BT: Tensor | None) -> list[Tensor]:
     """The outputs, the state at the end, and every gradient of a weighted sum of the outputs."""
-    weights = sequence(*x_BTD.shape[:2], x_BTD.dtype, x_BTD.shape[2], seed=5)
+    weights = sequence(x_BTD.shape[0], x_BTD.shape[1], x_BTD.dtype, x_BTD.shape[2], seed=5)
     inputs = [x_BTD.clone().requires_grad_(), start_BD.clone().requires_grad_()]
     y_BTD, after = mixer(*inputs, reset_BT)
     return [y_BTD, after, *torch.autograd.grad((y_BTD * weights).sum(), [*inputs, *mixer.parameters()])]
