@@ -10,14 +10,19 @@ Recurrent form, W of shape (2 D, D) in the order z, c:
 
 Parallel form: `gated_scan`, since neither gate nor candidate depends on the state. It works on h itself, so signs are free and the log-space
 form needs g only where its positive states are wanted; h starts at zero in both.
+
+Backends. `torch`: products and gates by torch, then the scan. `c`: all of it by `min_gru.c`, on the CPU.
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from pipeline.config import mixers as config
+from pipeline.mixers import backends, min_gru_kernel, native
 from pipeline.mixers.gates import start_gates
 from pipeline.mixers.scanned import ScannedMixer, candidate, separately
 
@@ -36,3 +41,10 @@ class MinGRU(ScannedMixer):
         z, c = separately(self.input, x)
         z = torch.sigmoid(z)
         return 1 - z, z * candidate(c, self.positive)
+
+    def sequence(self, x_BTD: Tensor, h_BD: Tensor, reset_BT: Tensor | None) -> Tensor:
+        """The state after every position, by the backend chosen."""
+        candidates: dict[str, backends.Refusal] = {"c": partial(native.refusal, min_gru_kernel.SOURCE, x_BTD), "torch": lambda: None}
+        if backends.choose("min_gru", candidates) == "torch":
+            return super().sequence(x_BTD, h_BD, reset_BT)
+        return min_gru_kernel.run(x_BTD, self.input.weight, self.input.bias, h_BD, reset_BT, self.positive)

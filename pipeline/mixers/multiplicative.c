@@ -1,33 +1,35 @@
-/* The pointwise part of each step of the multiplicative LSTM and GRU, and of its gradient; the matrix products between them are torch's.
+/* The multiplicative LSTM and GRU over a whole sequence, and their gradient: products, and between them what is pointwise.
  *
  * Compiled on first use, once per number type (REAL is float or double), and called through ctypes; the maths is stated in
- * multiplicative.py. All buffers are time-major and contiguous, and a call works on one position of all rows.
+ * multiplicative.py. A block of positions at a time, so that what is needed once stays in cache. Letters as there: B rows, T time, D width,
+ * G the gates' rows, E = D + G; P positions of a block over all rows.
  */
-#include <stddef.h>
-
+#include "matmul.h"
 #include "pointwise.h"
 
-/* Fields in the order of `Tape` in multiplicative.py; what a cell does not need is NULL. */
-struct tape {
-    REAL *gates;          /* (T, B, G D): u, then the gates: projections of x, then before activation, then activated */
-    REAL *q, *m;          /* (T, B, D) */
-    REAL *reading;        /* (T, B, D): r m of the GRU */
-    REAL *h, *c;          /* (T + 1, B, D): the first is the state before */
-    const uint8_t *reset; /* (T, B) or NULL */
-    const REAL *zeros;    /* (D): the state before a reset */
-    const REAL *d_y;      /* (T, B, D) */
-    const REAL *d_cells;  /* (T, B, D) or NULL: what each c receives from outside */
-    REAL *d_gates;        /* (T, B, G D) */
-    REAL *d_q;            /* (T, B, D) */
-    REAL *d_m;            /* (B, D) */
-    REAL *d_h, *d_c;      /* (B, D): what the state receives from later positions */
-    size_t rows, width, gates_width;
+/* Fields in the order of `FIELDS` in multiplicative_kernel.py; what a cell or a direction does not need is NULL. Functions that take a
+ * `block` get the same with the pointers moved to where it begins, and its number of steps.
+ */
+struct sequence {
+    const REAL *x;                                 /* (B, T, D) */
+    const REAL *bias;                              /* (E): zeros for u, then b */
+    const REAL *zeros;                             /* (D) */
+    const REAL *into, *factor, *gating, *reading;  /* packed [W_m; W], U_m, U of all gates, or of z and r, and U of n: forward transposed */
+    const uint8_t *reset;                          /* (T, B) or NULL */
+    REAL *gates;                                   /* (T, B, E): u, then the gates; where they are not kept, of one block */
+    REAL *q;                                       /* (T, B, D), likewise */
+    REAL *h, *c;                                   /* (T + 1, B, D): the first is the state before */
+    REAL *x_part, *m, *read;                       /* (P, D): x time-major, m, r m */
+    const REAL *d_y, *d_cells;                     /* (B, T, D): what h and c, or NULL, receive from outside */
+    REAL *d_x;                                     /* (B, T, D) */
+    REAL *d_into, *d_bias, *d_factor, *d_recurrent; /* added to, as are d_h and d_c */
+    REAL *d_h, *d_c;                               /* (B, D): what the state receives from later positions */
+    REAL *d_m;                                     /* (B, D) */
+    REAL *d_y_part, *d_cells_part, *d_x_part;      /* (P, D), time-major */
+    REAL *d_gates, *d_q;                           /* (P, E), (P, D) */
+    REAL *panels;                                  /* room for P positions of width D, packed */
+    size_t rows, steps, width, gates_width, block, kept;
 };
-
-static inline float sigmoid_float(float x)
-{
-    return 1.0f / (1.0f + exp_float(-x));
-}
 
 /* A polynomial near zero, where 1 - 2 / (exp(2 x) + 1) loses its digits; the two are merged as bits, without a branch. */
 static inline float tanh_float(float x)
@@ -47,49 +49,147 @@ static inline float tanh_float(float x)
     return x;
 }
 
-static inline double sigmoid_double(double x)
-{
-    return 1.0 / (1.0 + exp(-x));
-}
-
-#define SIGMOID _Generic((REAL)0, float: sigmoid_float, double: sigmoid_double)
 #define TANH _Generic((REAL)0, float: tanh_float, double: tanh)
 
-static int starts(const struct tape *tape, size_t place)
+/* Row `row` of x (B, T, D) at position t, and of a block of it that is time-major. */
+static size_t whole(const struct sequence *all, size_t row, size_t t)
 {
-    return tape->reset && tape->reset[place];
+    return (row * all->steps + t) * all->width;
 }
 
-/* m = u q; where an episode starts q counts as zero, which it is when h is: it has no bias. */
-void product(const struct tape *tape, size_t t)
+static size_t part(const struct sequence *all, size_t row, size_t t)
 {
-    const size_t width = tape->width;
-    for (size_t place = t * tape->rows; place < (t + 1) * tape->rows; place++) {
-        const REAL *restrict u = tape->gates + place * tape->gates_width;
-        REAL *restrict q = tape->q + place * width, *restrict m = tape->m + place * width;
-        if (starts(tape, place))
-            memset(q, 0, width * sizeof(REAL));
+    return (t * all->rows + row) * all->width;
+}
+
+/* Positions first to first + steps of all rows, time-major. */
+static void gather(const struct sequence *all, REAL *to, const REAL *from, size_t first, size_t steps)
+{
+    for (size_t row = 0; row < all->rows; row++)
+        for (size_t t = 0; t < steps; t++)
+            memcpy(to + part(all, row, t), from + whole(all, row, first + t), all->width * sizeof(REAL));
+}
+
+/* The way back. */
+static void scatter(const struct sequence *all, REAL *to, const REAL *from, size_t first, size_t steps)
+{
+    for (size_t row = 0; row < all->rows; row++)
+        for (size_t t = 0; t < steps; t++)
+            memcpy(to + whole(all, row, first + t), from + part(all, row, t), all->width * sizeof(REAL));
+}
+
+/* The same from position `first` on, for one block. */
+static struct sequence block_at(const struct sequence *all, size_t first)
+{
+    struct sequence block = *all;
+    const size_t place = first * all->rows, kept = all->kept ? place : 0;
+    block.steps = all->steps - first < all->block ? all->steps - first : all->block;
+    block.gates += kept * all->gates_width;
+    block.q += kept * all->width;
+    block.h += place * all->width;
+    block.c = all->c ? all->c + place * all->width : NULL;
+    block.reset = all->reset ? all->reset + place : NULL;
+    gather(all, block.x_part, all->x, first, block.steps);
+    return block;
+}
+
+static int starts(const struct sequence *block, size_t place)
+{
+    return block->reset && block->reset[place];
+}
+
+/* Row `place` of the gates, or of their gradient, from gate number `gate` on; u is number 0. */
+static REAL *gate_of(const struct sequence *block, REAL *gates, size_t place, size_t gate)
+{
+    return gates + place * block->gates_width + gate * block->width;
+}
+
+/* u and the gates before activation, as far as the input makes them. */
+static void project(const struct sequence *block)
+{
+    const size_t wide = block->gates_width, width = block->width, positions = block->steps * block->rows;
+    matmul(block->gates, wide, block->bias, 0, (struct matrix){block->x_part, width, 1}, block->into, positions, wide, width);
+}
+
+/* m = u q at position t. */
+static void multiply(const struct sequence *block, size_t t)
+{
+    const size_t width = block->width;
+    for (size_t place = t * block->rows; place < (t + 1) * block->rows; place++) {
+        const REAL *restrict u = gate_of(block, block->gates, place, 0), *restrict q = block->q + place * width;
+        REAL *restrict m = block->m + place * width;
         for (size_t n = 0; n < width; n++)
             m[n] = u[n] * q[n];
     }
 }
 
-/* From dm to du and dq. */
-void product_backward(const struct tape *tape, size_t t)
+/* q = U_m h and m at position t; where an episode starts q counts as zero, which it is when h is: it has no bias. */
+static void factor(const struct sequence *block, size_t t)
 {
-    const size_t width = tape->width;
-    for (size_t row = 0; row < tape->rows; row++) {
-        const size_t place = t * tape->rows + row;
-        const REAL *restrict u = tape->gates + place * tape->gates_width, *restrict q = tape->q + place * width;
-        const REAL *restrict d_m = tape->d_m + row * width;
-        REAL *restrict d_u = tape->d_gates + place * tape->gates_width, *restrict d_q = tape->d_q + place * width;
+    const size_t width = block->width, first = t * block->rows;
+    const struct matrix h = {block->h + first * width, width, 1};
+    matmul(block->q + first * width, width, block->zeros, 0, h, block->factor, block->rows, width, width);
+    for (size_t place = first; place < first + block->rows; place++)
+        if (starts(block, place))
+            memset(block->q + place * width, 0, width * sizeof(REAL));
+    multiply(block, t);
+}
+
+/* From d_m to d_u and d_q at position t, and d_h = start + what h receives through q. */
+static void factor_backward(const struct sequence *block, size_t t, const REAL *start, size_t start_row)
+{
+    const size_t width = block->width, first = t * block->rows;
+    for (size_t row = 0, place = first; row < block->rows; row++, place++) {
+        const REAL *restrict u = gate_of(block, block->gates, place, 0), *restrict q = block->q + place * width;
+        const REAL *restrict d_m = block->d_m + row * width;
+        REAL *restrict d_u = gate_of(block, block->d_gates, place, 0), *restrict d_q = block->d_q + place * width;
         for (size_t n = 0; n < width; n++) {
             d_u[n] = d_m[n] * q[n];
             d_q[n] = d_m[n] * u[n];
         }
-        if (starts(tape, place))
+        if (starts(block, place))
             memset(d_q, 0, width * sizeof(REAL));
     }
+    const struct matrix d_q = {block->d_q + first * width, width, 1};
+    matmul(block->d_h, width, start, start_row, d_q, block->factor, block->rows, width, width);
+}
+
+/* Adds to gates, from number `gate` on and `many` of them, what they receive from `from` (T, B, D) at position t. */
+static void add_to_gates(const struct sequence *block, size_t t, size_t gate, size_t many, const REAL *from, const REAL *weights)
+{
+    const size_t wide = block->gates_width, width = block->width, first = t * block->rows;
+    REAL *gates = gate_of(block, block->gates, first, gate);
+    matmul(gates, wide, gates, wide, (struct matrix){from + first * width, width, 1}, weights, block->rows, many * width, width);
+}
+
+/* d_m = start + what m, or r m, receives through those gates at position t. */
+static void through_gates(const struct sequence *block, size_t t, size_t gate, size_t many, const REAL *start, size_t start_row,
+                          const REAL *weights)
+{
+    const size_t width = block->width;
+    const struct matrix d_gates = {gate_of(block, block->d_gates, t * block->rows, gate), block->gates_width, 1};
+    matmul(block->d_m, width, start, start_row, d_gates, weights, block->rows, width, many * width);
+}
+
+/* d_weights (outputs, D) += d_outputs^T inputs over all positions; d_outputs are `wide` apart. */
+static void add_weights(const struct sequence *block, REAL *d_weights, const REAL *d_outputs, size_t wide, size_t outputs,
+                        const REAL *inputs)
+{
+    const size_t width = block->width, positions = block->steps * block->rows;
+    pack(block->panels, inputs, width, 1, positions, width);
+    matmul(d_weights, width, d_weights, width, (struct matrix){d_outputs, 1, wide}, block->panels, outputs, width, positions);
+}
+
+/* What the input, its weights and U_m receive. */
+static void project_backward(const struct sequence *block)
+{
+    const size_t wide = block->gates_width, width = block->width, positions = block->steps * block->rows;
+    matmul(block->d_x_part, width, block->zeros, 0, (struct matrix){block->d_gates, wide, 1}, block->into, positions, width, wide);
+    add_weights(block, block->d_into, block->d_gates, wide, wide, block->x_part);
+    add_weights(block, block->d_factor, block->d_q, width, width, block->h);
+    for (size_t place = 0; place < positions; place++)
+        for (size_t n = 0; n < wide; n++)
+            block->d_bias[n] += block->d_gates[place * wide + n];
 }
 
 static void lstm_row(REAL *restrict i, REAL *restrict f, REAL *restrict g, REAL *restrict o, const REAL *restrict before,
@@ -106,13 +206,24 @@ static void lstm_row(REAL *restrict i, REAL *restrict f, REAL *restrict g, REAL 
 }
 
 /* Activates i, f, g, o in place; c and h after position t. */
-void lstm_forward(const struct tape *tape, size_t t)
+static void lstm_activate(const struct sequence *block, size_t t)
 {
-    const size_t width = tape->width, after = tape->rows * width;
-    for (size_t place = t * tape->rows; place < (t + 1) * tape->rows; place++) {
-        REAL *i = tape->gates + place * tape->gates_width + width, *c = tape->c + place * width;
-        const REAL *before = starts(tape, place) ? tape->zeros : c;
-        lstm_row(i, i + width, i + 2 * width, i + 3 * width, before, c + after, tape->h + after + place * width, width);
+    const size_t width = block->width, after = block->rows * width;
+    for (size_t place = t * block->rows; place < (t + 1) * block->rows; place++) {
+        REAL *i = gate_of(block, block->gates, place, 1), *c = block->c + place * width;
+        const REAL *before = starts(block, place) ? block->zeros : c;
+        lstm_row(i, i + width, i + 2 * width, i + 3 * width, before, c + after, block->h + after + place * width, width);
+    }
+}
+
+/* Gates activated, q, h and c. */
+static void lstm_block(const struct sequence *block)
+{
+    project(block);
+    for (size_t t = 0; t < block->steps; t++) {
+        factor(block, t);
+        add_to_gates(block, t, 1, 4, block->m, block->gating);
+        lstm_activate(block, t);
     }
 }
 
@@ -133,45 +244,58 @@ static void lstm_row_backward(const REAL *restrict i, const REAL *restrict f, co
 }
 
 /* The gradients of i, f, g, o before activation, and d_c of the position before; d_h of that one needs the products that follow. */
-void lstm_backward(const struct tape *tape, size_t t)
+static void lstm_activate_backward(const struct sequence *block, size_t t)
 {
-    const size_t width = tape->width, after = tape->rows * width;
-    for (size_t row = 0; row < tape->rows; row++) {
-        const size_t place = t * tape->rows + row;
-        const REAL *i = tape->gates + place * tape->gates_width + width, *c = tape->c + place * width;
-        REAL *d_i = tape->d_gates + place * tape->gates_width + width, *d_c = tape->d_c + row * width;
-        lstm_row_backward(i, i + width, i + 2 * width, i + 3 * width, starts(tape, place) ? tape->zeros : c, c + after,
-                          tape->d_y + place * width, tape->d_cells ? tape->d_cells + place * width : tape->zeros,
-                          tape->d_h + row * width, d_c, d_i, d_i + width, d_i + 2 * width, d_i + 3 * width, width);
-        if (starts(tape, place))
+    const size_t width = block->width, after = block->rows * width;
+    for (size_t row = 0, place = t * block->rows; row < block->rows; row++, place++) {
+        REAL *i = gate_of(block, block->gates, place, 1), *c = block->c + place * width;
+        REAL *d_i = gate_of(block, block->d_gates, place, 1), *d_c = block->d_c + row * width;
+        lstm_row_backward(i, i + width, i + 2 * width, i + 3 * width, starts(block, place) ? block->zeros : c, c + after,
+                          block->d_y_part + place * width, block->d_cells ? block->d_cells_part + place * width : block->zeros,
+                          block->d_h + row * width, d_c, d_i, d_i + width, d_i + 2 * width, d_i + 3 * width, width);
+        if (starts(block, place))
             memset(d_c, 0, width * sizeof(REAL));
     }
 }
 
-/* Activates z and r in place; r m. */
-void gru_read(const struct tape *tape, size_t t)
+/* d_x, d_h and d_c before the block; adds to the gradients of the weights. */
+static void lstm_block_backward(const struct sequence *block)
 {
-    const size_t width = tape->width;
-    for (size_t place = t * tape->rows; place < (t + 1) * tape->rows; place++) {
-        REAL *restrict z = tape->gates + place * tape->gates_width + width, *restrict r = z + width;
-        const REAL *restrict m = tape->m + place * width;
-        REAL *restrict reading = tape->reading + place * width;
+    const size_t wide = block->gates_width, width = block->width;
+    for (size_t t = block->steps; t-- > 0;) {
+        multiply(block, t);
+        lstm_activate_backward(block, t);
+        through_gates(block, t, 1, 4, block->zeros, 0, block->gating);
+        factor_backward(block, t, block->zeros, 0);
+    }
+    add_weights(block, block->d_recurrent, block->d_gates + width, wide, 4 * width, block->m);
+    project_backward(block);
+}
+
+/* Activates z and r in place; r m. */
+static void gru_read(const struct sequence *block, size_t t)
+{
+    const size_t width = block->width;
+    for (size_t place = t * block->rows; place < (t + 1) * block->rows; place++) {
+        REAL *restrict z = gate_of(block, block->gates, place, 1), *restrict r = z + width;
+        const REAL *restrict m = block->m + place * width;
+        REAL *restrict read = block->read + place * width;
         for (size_t n = 0; n < width; n++) {
             z[n] = SIGMOID(z[n]);
             r[n] = SIGMOID(r[n]);
-            reading[n] = r[n] * m[n];
+            read[n] = r[n] * m[n];
         }
     }
 }
 
 /* Activates n in place; h after position t. */
-void gru_forward(const struct tape *tape, size_t t)
+static void gru_activate(const struct sequence *block, size_t t)
 {
-    const size_t width = tape->width, after = tape->rows * width;
-    for (size_t place = t * tape->rows; place < (t + 1) * tape->rows; place++) {
-        const REAL *restrict z = tape->gates + place * tape->gates_width + width;
-        const REAL *restrict before = starts(tape, place) ? tape->zeros : tape->h + place * width;
-        REAL *restrict candidate = tape->gates + place * tape->gates_width + 3 * width, *restrict h = tape->h + after + place * width;
+    const size_t width = block->width, after = block->rows * width;
+    for (size_t place = t * block->rows; place < (t + 1) * block->rows; place++) {
+        const REAL *restrict z = gate_of(block, block->gates, place, 1);
+        const REAL *restrict before = starts(block, place) ? block->zeros : block->h + place * width;
+        REAL *restrict candidate = gate_of(block, block->gates, place, 3), *restrict h = block->h + after + place * width;
         for (size_t n = 0; n < width; n++) {
             candidate[n] = TANH(candidate[n]);
             h[n] = before[n] + z[n] * (candidate[n] - before[n]);
@@ -179,39 +303,98 @@ void gru_forward(const struct tape *tape, size_t t)
     }
 }
 
-/* The gradients of z and n before activation, and the part of d_h that (1 - z) h passes on. */
-void gru_backward(const struct tape *tape, size_t t)
+/* Gates activated, q and h. */
+static void gru_block(const struct sequence *block)
 {
-    const size_t width = tape->width;
-    for (size_t row = 0; row < tape->rows; row++) {
-        const size_t place = t * tape->rows + row;
-        const REAL *restrict z = tape->gates + place * tape->gates_width + width, *restrict candidate = z + 2 * width;
-        const REAL *restrict before = starts(tape, place) ? tape->zeros : tape->h + place * width;
-        const REAL *restrict d_y = tape->d_y + place * width;
-        REAL *restrict d_z = tape->d_gates + place * tape->gates_width + width, *restrict d_candidate = d_z + 2 * width;
-        REAL *restrict d_h = tape->d_h + row * width;
+    project(block);
+    for (size_t t = 0; t < block->steps; t++) {
+        factor(block, t);
+        add_to_gates(block, t, 1, 2, block->m, block->gating);
+        gru_read(block, t);
+        add_to_gates(block, t, 3, 1, block->read, block->reading);
+        gru_activate(block, t);
+    }
+}
+
+/* The gradients of z and n before activation, and the part of d_h that (1 - z) h passes on. */
+static void gru_activate_backward(const struct sequence *block, size_t t)
+{
+    const size_t width = block->width;
+    for (size_t row = 0, place = t * block->rows; row < block->rows; row++, place++) {
+        const REAL *restrict z = gate_of(block, block->gates, place, 1), *restrict candidate = z + 2 * width;
+        const REAL *restrict before = starts(block, place) ? block->zeros : block->h + place * width;
+        const REAL *restrict d_y = block->d_y_part + place * width;
+        REAL *restrict d_z = gate_of(block, block->d_gates, place, 1), *restrict d_candidate = d_z + 2 * width;
+        REAL *restrict d_h = block->d_h + row * width;
         for (size_t n = 0; n < width; n++) {
             REAL h = d_y[n] + d_h[n];
             d_z[n] = h * (candidate[n] - before[n]) * z[n] * (1 - z[n]);
             d_candidate[n] = h * z[n] * (1 - candidate[n] * candidate[n]);
             d_h[n] = h * (1 - z[n]);
         }
-        if (starts(tape, place))
+        if (starts(block, place))
             memset(d_h, 0, width * sizeof(REAL));
     }
 }
 
-/* d_m holds the gradient of r m and becomes what m receives through it; the gradient of r before activation. */
-void gru_read_backward(const struct tape *tape, size_t t)
+/* d_m holds the gradient of r m and becomes what m receives through it; the gradient of r before activation, and r m once more. */
+static void gru_read_backward(const struct sequence *block, size_t t)
 {
-    const size_t width = tape->width;
-    for (size_t row = 0; row < tape->rows; row++) {
-        const size_t place = t * tape->rows + row;
-        const REAL *restrict r = tape->gates + place * tape->gates_width + 2 * width, *restrict m = tape->m + place * width;
-        REAL *restrict d_r = tape->d_gates + place * tape->gates_width + 2 * width, *restrict d_m = tape->d_m + row * width;
+    const size_t width = block->width;
+    for (size_t row = 0, place = t * block->rows; row < block->rows; row++, place++) {
+        const REAL *restrict r = gate_of(block, block->gates, place, 2), *restrict m = block->m + place * width;
+        REAL *restrict d_r = gate_of(block, block->d_gates, place, 2), *restrict d_m = block->d_m + row * width;
+        REAL *restrict read = block->read + place * width;
         for (size_t n = 0; n < width; n++) {
+            read[n] = r[n] * m[n];
             d_r[n] = d_m[n] * m[n] * r[n] * (1 - r[n]);
             d_m[n] *= r[n];
         }
     }
 }
+
+/* d_x, and d_h before the block; adds to the gradients of the weights. */
+static void gru_block_backward(const struct sequence *block)
+{
+    const size_t wide = block->gates_width, width = block->width;
+    for (size_t t = block->steps; t-- > 0;) {
+        multiply(block, t);
+        gru_activate_backward(block, t);
+        through_gates(block, t, 3, 1, block->zeros, 0, block->reading);
+        gru_read_backward(block, t);
+        through_gates(block, t, 1, 2, block->d_m, width, block->gating);
+        factor_backward(block, t, block->d_h, width);
+    }
+    add_weights(block, block->d_recurrent, block->d_gates + width, wide, 2 * width, block->m);
+    add_weights(block, block->d_recurrent + 2 * width * width, block->d_gates + 3 * width, wide, width, block->read);
+    project_backward(block);
+}
+
+typedef void run_block(const struct sequence *block);
+
+static void forward(const struct sequence *all, run_block *run)
+{
+    for (size_t first = 0; first < all->steps; first += all->block) {
+        const struct sequence block = block_at(all, first);
+        run(&block);
+    }
+}
+
+static void backward(const struct sequence *all, run_block *run)
+{
+    for (size_t first = (all->steps - 1) / all->block * all->block + all->block; first > 0;) {
+        first -= all->block;
+        const struct sequence block = block_at(all, first);
+        gather(all, block.d_y_part, all->d_y, first, block.steps);
+        if (all->d_cells)
+            gather(all, block.d_cells_part, all->d_cells, first, block.steps);
+        run(&block);
+        scatter(all, all->d_x, block.d_x_part, first, block.steps);
+    }
+}
+
+#define EXPORT(name, direction, block) void name(const struct sequence *all) { direction(all, block); }
+EXPORT(lstm_forward, forward, lstm_block)
+EXPORT(lstm_backward, backward, lstm_block_backward)
+EXPORT(gru_forward, forward, gru_block)
+EXPORT(gru_backward, backward, gru_block_backward)

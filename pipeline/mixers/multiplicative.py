@@ -10,9 +10,9 @@
 Letters: B batch, T time, D width, G the gates' rows (4 D in the order i, f, g, o; 3 D in the order z, r, n), E = D + G, S = T + 1.
 In the code u is W_m x and q is U_m h.
 
-Backends. `torch`: a loop under autograd, for any device and number type. `c`: on the CPU, a gradient of our own, and `multiplicative.c`
-for what is pointwise. In the loop it does the recurrent products only: input projections come before it and all gradients of
-weights after it, as large products over a block of positions that is still in cache. `triton`: the same on CUDA, where the whole loop
+Backends. `torch`: a loop under autograd, for any device and number type. `c`: on the CPU, a gradient of our own, and `multiplicative.c` for
+the whole sequence. In the loop it does the recurrent products only: input projections come before it and all gradients of weights after
+it, as larger products over a block of positions that is still in cache. `triton`: the same on CUDA, where the whole loop
 is one kernel.
 """
 

@@ -15,6 +15,7 @@ import stat
 import subprocess
 import tempfile
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,19 @@ def address(tensor: Tensor | None) -> Any:
 def size(number: int) -> Any:
     """A size_t as an argument."""
     return ctypes.c_size_t(number)
+
+
+def structure(pointers: tuple[str, ...], sizes: tuple[str, ...]) -> type[ctypes.Structure]:
+    """A struct of pointers, then sizes."""
+    types = [*((name, ctypes.c_void_p) for name in pointers), *((name, ctypes.c_size_t) for name in sizes)]
+    return type("Structure", (ctypes.Structure,), {"_fields_": types})
+
+
+def filled(struct: type[ctypes.Structure], tensors: Mapping[str, Tensor | None], sizes: Mapping[str, int]) -> Any:
+    """A struct as an argument, valid as long as the tensors, which are contiguous; NULL where there is none."""
+    assert all(tensor is None or tensor.is_contiguous() for tensor in tensors.values())
+    pointers = {name: None if tensor is None else tensor.data_ptr() for name, tensor in tensors.items()}
+    return ctypes.byref(struct(**pointers, **sizes))
 
 
 @functools.cache

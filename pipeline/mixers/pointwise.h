@@ -31,3 +31,15 @@ static inline float exp_float(float x)
     memcpy(&scale, &bits, sizeof scale);
     return p * scale;
 }
+
+static inline float sigmoid_float(float x)
+{
+    return 1.0f / (1.0f + exp_float(-x));
+}
+
+static inline double sigmoid_double(double x)
+{
+    return 1.0 / (1.0 + exp(-x));
+}
+
+#define SIGMOID _Generic((REAL)0, float: sigmoid_float, double: sigmoid_double)
