@@ -1,4 +1,5 @@
-# Two commands: `make` sets up and runs the default suite to its report, `make test` sets up and runs the tests.
+# Two commands: `make` sets up and runs the default suite to its report, `make test` sets up and runs the tests. `make test-cluster` runs those
+# that need SLURM or the image.
 # It needs Python 3.11 to 3.13 and make; everything else goes into .venv. PYTHON names another interpreter, SUITE another config file,
 # PROFILE=profiles/slurm a cluster, SDM=apptainer the image. `make image` and `make sif` build that.
 
@@ -14,7 +15,7 @@ UV := UV_FIND_LINKS="$${PIP_FIND_LINKS:-}" $(BIN)/uv pip install --quiet --pytho
 unexport PYTHONDONTWRITEBYTECODE
 ON_PATH := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: all setup test lint docs lock image sif clean
+.PHONY: all setup test test-cluster lint docs lock image sif clean
 .DELETE_ON_ERROR:
 
 all: $(READY)
@@ -42,6 +43,10 @@ $(READY): pyproject.toml constraints.txt
 
 test: .venv/.ready-test
 	@OMP_NUM_THREADS=1 $(ON_PATH) pytest -n 2 --dist worksteal $(PYTEST)
+
+# They wait more than they compute, so there are more of them than processors.
+test-cluster: .venv/.ready-test
+	@OMP_NUM_THREADS=1 $(ON_PATH) pytest -m "slurm or container" -n 4 --dist worksteal -r s $(PYTEST)
 
 lint: .venv/.ready-test
 	@$(ON_PATH) ruff check .

@@ -1,12 +1,11 @@
 """A real SLURM of several nodes on this one machine, each with a fake GPU, in a folder of its own.
 
 It touches nothing of the system's: its own munge key and socket, its own ports, and wrappers of the client commands that name its
-slurm.conf, since job steps of Snakemake drop every SLURM_* variable, SLURM_CONF with them. It ends only processes that it started.
+slurm.conf, since job steps of Snakemake drop every SLURM_* variable, SLURM_CONF with them. A guard ends what it started, and nothing else.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import socket
@@ -19,12 +18,13 @@ from pathlib import Path
 
 import psutil
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 DAEMONS = ("munged", "slurmctld", "slurmd")
 CLIENTS = ("sbatch", "srun", "squeue", "scancel", "scontrol", "sinfo")
 CPUS = 4
 MEMORY = 8000
-KILL_WAIT = 5
-"""Seconds between SIGTERM and SIGKILL. A cluster's own value is 30 or more."""
+KILL_WAIT = 30
+"""Seconds between SIGTERM and SIGKILL: SLURM's own default."""
 CONFIG = """\
 ClusterName=recurlab
 SlurmctldHost={host}(127.0.0.1)
@@ -99,6 +99,10 @@ class Cluster:
         self.ports = dict(zip(["control", *self.nodes], free_ports(nodes + 1), strict=True))
         self.environment = {"PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}", "SLURM_CONF": str(self.folder / "slurm.conf")}
         self.pids: dict[str, int] = {}
+        # It sees the end of this process by the end of its standard input: what a kill -9 of the tests leaves behind ends as well.
+        self.guard = subprocess.Popen(
+            [sys.executable, "-m", "tests.slurm.guard", str(self.folder)], cwd=REPOSITORY, stdin=subprocess.PIPE, start_new_session=True
+        )
 
     def up(self) -> None:
         """Start everything and wait until all nodes are idle."""
@@ -118,12 +122,10 @@ class Cluster:
         self.wait(lambda: set(self.states()) == {"idle"}, 20, "all nodes to be idle")
 
     def down(self) -> None:
-        """Cancel what runs, end the daemons by their process numbers, remove the folder."""
-        self.call("scancel", "--user=root", "--signal=KILL", "--full", check=False)
-        self.call("scancel", "--user=root", check=False)
-        end([step.pid for step in self.steps()])
-        end(list(self.pids.values()))
-        shutil.rmtree(self.folder)
+        """End everything that belongs to the cluster by its process numbers, and remove the folder."""
+        assert self.guard.stdin
+        self.guard.stdin.close()
+        self.guard.wait(60)
 
     def start_node(self, node: str) -> None:
         """Start one node's slurmd."""
@@ -207,24 +209,3 @@ class Cluster:
         assert done.returncode == 0, f"{name}: {done.stdout.decode()}"
         self.wait(lambda: pid_file.exists() and pid_file.read_text().strip().isdigit(), 10, f"{name} to start")
         self.pids[name] = int(pid_file.read_text())
-
-
-def end(pids: list[int], patience: float = 5.0) -> None:
-    """SIGTERM, and SIGKILL after some seconds. Who has ended but whose parent has not asked for it yet counts as ended."""
-    processes = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
-    for process in processes:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.terminate()
-    until = time.monotonic() + patience
-    while (alive := [process for process in processes if _lives(process)]) and time.monotonic() < until:
-        time.sleep(0.05)
-    for process in alive:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
-
-
-def _lives(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False

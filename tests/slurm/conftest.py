@@ -19,8 +19,11 @@ from tests.workflow.suite import Suite, made_once, tiny
 def longer_config() -> dict[str, Any]:
     """One run of the suite of the crash tests, its training long enough to be interrupted three times one after the other."""
     config = suite_config()
-    config["experiments"]["first"]["base"]["learner"]["steps"] = 2000
-    config["experiments"]["first"]["sweep"]["network.mixer"] = ["gru"]
+    experiment = config["experiments"]["first"]
+    experiment["base"]["learner"]["steps"] = 2000
+    experiment["base"]["evaluate"]["delays"] = [4]
+    experiment["sweep"]["network.mixer"] = ["gru"]
+    experiment["figures"] = []
     return config
 
 

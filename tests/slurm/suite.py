@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from pipeline.training.lease import read_owner
 from tests.slurm.cluster import Cluster
 from tests.workflow.suite import BINARIES, REPOSITORY, Suite, wait_until
@@ -21,7 +23,7 @@ FAST = (
 )  # fmt: skip
 """A cluster without accounting, whose jobs last seconds."""
 
-PATIENCE = 600
+PATIENCE = 900
 """Seconds to wait for what takes some: machines are busy at times."""
 
 
@@ -87,14 +89,15 @@ class Training:
         return (self.suite.results / "logs" / "train" / f"{self.folder.name}.log").read_text()
 
     def under_way(self) -> bool:
-        """Whether somebody trains it now, with a checkpoint to go on from."""
+        """Whether somebody trains it now, with a checkpoint to go on from. One that was killed leaves its lease behind."""
         try:
-            return bool(self.job()) and self.saved() > 0
+            owner = read_owner(self.folder)
+            return owner is not None and psutil.pid_exists(owner.pid) and self.saved() > 0
         except (StopIteration, ValueError):
             return False
 
     def job(self) -> str:
-        """The SLURM job that trains it."""
+        """The SLURM job that trains it; empty where it trains here."""
         owner = read_owner(self.folder)
         return (owner and owner.job) or ""
 

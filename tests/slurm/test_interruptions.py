@@ -30,7 +30,7 @@ def ends_alike(process: subprocess.Popen[str], suite: SlurmSuite, undisturbed: S
 
 def left_alone(suite: SlurmSuite) -> None:
     """No job waits or runs, and no process works in the suite's folder."""
-    assert suite.cluster.queue() == []
+    wait_until(lambda: not suite.cluster.queue(), PATIENCE, "the queue to be empty")
     wait_until(lambda: not workers(suite), PATIENCE, "the last processes to end")
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import psutil
 import pytest
 
-from tests.slurm.suite import SlurmSuite, Training
+from tests.slurm.suite import PATIENCE, SlurmSuite, Training
 from tests.slurm.test_interruptions import left_alone, preempt, restarts
 from tests.workflow.suite import Suite
 
@@ -98,7 +98,7 @@ def test_interrupted_twice_at_random_then_the_same_command(
     for _ in range(2):
         process = untrained.start()
         training = Training(untrained)
-        end = time.monotonic() + 240
+        end = time.monotonic() + PATIENCE
         while not training.under_way() and process.poll() is None and time.monotonic() < end:
             time.sleep(0.05)
         moment, kind = draw.uniform(0, LONGEST), draw.choice(sorted(kinds))
@@ -107,11 +107,11 @@ def test_interrupted_twice_at_random_then_the_same_command(
         if process.poll() is None:
             kinds[kind](untrained, training, process)
         if kind in ("Ctrl-C", "kill Snakemake", "kill everything") or not on_cluster:
-            process.communicate(timeout=300)
+            process.communicate(timeout=PATIENCE)
         else:
             time.sleep(2)
             os.killpg(process.pid, signal.SIGKILL)
-            process.communicate(timeout=60)
+            process.communicate(timeout=PATIENCE)
     print("; ".join(told))
     code, output = untrained.call()
     assert code == 0, f"{told}\n{output}"
