@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from tests.slurm.suite import PATIENCE, SlurmSuite, Training
-from tests.slurm.test_interruptions import left_alone, preempt, restarts
+from tests.slurm.test_interruptions import left_alone, preempt
 from tests.workflow.suite import Suite
 
 pytestmark = [pytest.mark.slurm, pytest.mark.crash]
@@ -50,7 +50,7 @@ def preempted(suite: SlurmSuite, training: Training, process: subprocess.Popen[s
     """Jobs that go first take all nodes."""
     job = training.job()
     if job in suite.cluster.queue():
-        preempt(suite.cluster, job, restarts(suite.cluster, job) + 1)
+        preempt(suite.cluster, job)
 
 
 def stopped(suite: SlurmSuite, training: Training, process: subprocess.Popen[str]) -> None:
