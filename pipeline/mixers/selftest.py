@@ -1,6 +1,6 @@
 """Every backend of every mixer, tried on one small sequence and compared with plain torch: a second's look before hours of training.
 
-Letters: B batch, T time, D width.
+Letters: B batch, T time, D width; M, K, N sizes of a product.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pipeline.config.catalogue import implementation
 from pipeline.config.mixers import MIXERS
-from pipeline.mixers import backends
+from pipeline.mixers import backends, products
 from pipeline.storage.errors import UserError
 
 ROWS, STEPS, WIDTH = 2, 32, 32
@@ -26,8 +26,21 @@ TOLERANCE = 1e-3
 def try_backends(device: torch.device) -> Iterator[tuple[str, bool, str]]:
     """Yield (backend, whether it is well, what was found) for every backend that is not plain torch; absent ones are well."""
     for backend in backends.KNOWN:
-        if backend not in ("auto", "torch"):
+        if backend == "onednn":
+            yield backend, *_try_products()
+        elif backend not in ("auto", "torch"):
             yield backend, *_try(backend, device)
+
+
+def _try_products() -> tuple[bool, str]:
+    """OneDNN is no mixer's: it multiplies matrices of every network."""
+    reason = products.refusal()
+    if reason is not None:
+        return True, f"not available: {reason}"
+    draw = torch.Generator().manual_seed(0)
+    one_MK, other_KN = torch.randn(128, 256, generator=draw), torch.randn(256, 128, generator=draw)
+    well = _close(products.product(one_MK, other_KN), (one_MK.double() @ other_KN.double()).float())
+    return well, "agrees with torch: products" if well else "differs from torch: products"
 
 
 def _try(backend: str, device: torch.device) -> tuple[bool, str]:

@@ -30,3 +30,12 @@ def test_one_that_is_wrong_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(selftest, "_outcome", wrong)
     assert selftest._try("c", CPU) == (False, "differs from torch: lru")
+
+
+def test_wrong_products_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selftest.products, "refusal", lambda: None)
+    assert selftest._try_products() == (True, "agrees with torch: products")
+    monkeypatch.setattr(selftest.products, "product", lambda one, other: 1.01 * (one @ other))
+    assert selftest._try_products() == (False, "differs from torch: products")
+    monkeypatch.setattr(selftest.products, "refusal", lambda: "not here")
+    assert selftest._try_products() == (True, "not available: not here")
