@@ -82,6 +82,8 @@ EVERYWHERE = {
     "kill Snakemake": killed,
     "kill everything": all_killed,
 }
+ENDING = ("Ctrl-C", "kill Snakemake", "kill everything")
+"""What ends Snakemake. On a cluster it would outlast the others, and is killed a little later."""
 ON_A_CLUSTER: dict[str, Interruption] = {**EVERYWHERE, "scancel": cancel, "preempt": preempted}
 
 
@@ -95,23 +97,23 @@ def test_interrupted_twice_at_random_then_the_same_command(
     untrained.run_by(on_cluster, images[image])
     kinds = ON_A_CLUSTER if on_cluster else EVERYWHERE
     told = [f"{'slurm' if on_cluster else 'local'}{image}"]
-    for _ in range(2):
+    for attempt in range(2):
         process = untrained.start()
         training = Training(untrained)
         end = time.monotonic() + PATIENCE
         while not training.under_way() and process.poll() is None and time.monotonic() < end:
             time.sleep(0.05)
         moment, kind = draw.uniform(0, LONGEST), draw.choice(sorted(kinds))
-        told.append(f"{kind} after {moment:.1f} s")
         time.sleep(moment)
-        if process.poll() is None:
+        running = process.poll() is None
+        assert running or attempt, "it ended before it was interrupted"
+        told.append(f"{kind} after {moment:.1f} s" if running else "nothing, it had ended")
+        if running:
             kinds[kind](untrained, training, process)
-        if kind in ("Ctrl-C", "kill Snakemake", "kill everything") or not on_cluster:
-            process.communicate(timeout=PATIENCE)
-        else:
+        if on_cluster and kind not in ENDING:
             time.sleep(2)
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate(timeout=PATIENCE)
+            process.kill()
+        process.communicate(timeout=PATIENCE)
     print("; ".join(told))
     code, output = untrained.call()
     assert code == 0, f"{told}\n{output}"
