@@ -1,8 +1,12 @@
-# Two commands: `make` sets up and runs the default suite to its report, `make test` sets up and runs the tests.
-# It needs Python 3.11 to 3.13 and make; everything else goes into .venv. PYTHON names another interpreter, SUITE another config file.
+# Two commands: `make` sets up and runs the default suite to its report, `make test` sets up and runs the tests. `make test-cluster` runs those
+# that need SLURM or the image.
+# It needs Python 3.11 to 3.13 and make; everything else goes into .venv. PYTHON names another interpreter, SUITE another config file,
+# PROFILE=profiles/slurm a cluster, SDM=apptainer the image. `make image` and `make sif` build that.
 
 PYTHON ?= python3
 SUITE ?= config.yaml
+PROFILE ?= default
+SDM ?=
 BIN := .venv/bin
 READY := .venv/.ready
 # pip's own variable, so that packages pip finds in a local folder are found by uv as well; empty elsewhere.
@@ -11,12 +15,12 @@ UV := UV_FIND_LINKS="$${PIP_FIND_LINKS:-}" $(BIN)/uv pip install --quiet --pytho
 unexport PYTHONDONTWRITEBYTECODE
 ON_PATH := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: all setup test lint docs lock clean
+.PHONY: all setup test test-cluster lint docs lock image sif clean
 .DELETE_ON_ERROR:
 
 all: $(READY)
 	@if [ -t 1 ]; then LOGGER="--logger rich"; fi; \
-	$(ON_PATH) snakemake --config suite=$(SUITE) --report results/report.html --report-after-run $$LOGGER
+	$(ON_PATH) snakemake --workflow-profile $(PROFILE) $(if $(SDM),--sdm $(SDM)) --config suite=$(SUITE) --report results/report.html --report-after-run $$LOGGER
 	@echo "Report: $(CURDIR)/results/report.html"
 
 setup: $(READY)
@@ -30,7 +34,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 .venv/.ready-test: $(READY)
-	@$(UV) --editable '.[test]'
+	@$(UV) --editable '.[test,slurm]'
 	@touch $@
 
 .venv/.ready-docs: $(READY)
@@ -40,18 +44,29 @@ $(READY): pyproject.toml constraints.txt
 test: .venv/.ready-test
 	@OMP_NUM_THREADS=1 $(ON_PATH) pytest -n 2 --dist worksteal $(PYTEST)
 
+# They wait more than they compute, so there are more of them than processors.
+test-cluster: .venv/.ready-test
+	@OMP_NUM_THREADS=1 $(ON_PATH) pytest -m "slurm or container" -n 4 --dist worksteal -r s $(PYTEST)
+
 lint: .venv/.ready-test
 	@$(ON_PATH) ruff check .
 	@$(ON_PATH) ruff format --check .
 	@$(ON_PATH) pyright
 	@$(ON_PATH) snakefmt --check Snakefile workflow
 	@$(ON_PATH) snakemake --lint
+	@$(ON_PATH) hadolint containers/Dockerfile
 
 docs: .venv/.ready-docs
 	@$(ON_PATH) mkdocs build --strict --quiet
 
 lock: $(READY)
 	UV_FIND_LINKS= $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-header pyproject.toml --output-file constraints.txt
+
+image:
+	@containers/build.sh image
+
+sif:
+	@containers/build.sh sif
 
 clean:
 	rm -rf .venv results .snakemake

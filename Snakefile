@@ -2,6 +2,7 @@
 #   snakemake                              the default suite, config.yaml
 #   snakemake --config suite=FILE          another suite instead of it
 #   snakemake --report results/report.html
+#   snakemake --workflow-profile profiles/slurm    on a cluster; add --sdm apptainer for jobs in the image
 
 import sys
 from pathlib import Path
@@ -14,11 +15,13 @@ from pipeline.workspace import Workspace
 min_version("9.27")
 
 SUITE = Path((workflow.overwrite_configfiles or [config.get("suite", "config.yaml")])[0])
-WORKSPACE = Workspace.open(SUITE, Path("results"), main=workflow.is_main_process)
+WORKSPACE = Workspace.open(SUITE, Path("results"), workflow)
 PLAN = WORKSPACE.plan
+ROOT = str(workflow.current_basedir)
 
-# Jobs call `pipeline`; outside a container it is the one installed beside the Snakemake that runs this file.
-shell.prefix(f"set -euo pipefail; PATH=$PATH:{Path(sys.executable).parent}; ")
+# Jobs call `pipeline`; outside a container it is the one installed beside the Snakemake that runs this file. A cluster's signals are for
+# the trainer: the shell around it waits until it has saved, and a warning that time is nearly up ends nothing else.
+shell.prefix(f"set -euo pipefail; trap : TERM; trap '' USR1; PATH=$PATH:{Path(sys.executable).parent}; ")
 
 
 report: "workflow/report/workflow.rst"

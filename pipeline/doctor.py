@@ -25,7 +25,9 @@ def examine(results: Path) -> Iterator[Finding]:
         yield name, found is not None, found or "missing; run make setup"
     yield "optional packages", True, ", ".join(f"{name} {_version(name) or 'not installed'}" for name in OPTIONAL)
     yield _device()
-    yield "compiler", True, shutil.which("cc") or "none; the torch backends are used"
+    yield _compiler()
+    yield from _backends()
+    yield from _cluster()
     yield from _folder(results)
     yield from _sealed(results)
 
@@ -42,6 +44,28 @@ def _device() -> Finding:
 
     name = torch.cuda.get_device_name() if torch.cuda.is_available() else "none; runs use the CPU"
     return "gpu", True, f"{name} ({os.cpu_count()} CPUs)"
+
+
+def _compiler() -> Finding:
+    found = shutil.which("cc")
+    prebuilt = os.environ.get("RECURLAB_NATIVE")
+    return "compiler", True, found or (f"none; libraries of {prebuilt} are used" if prebuilt else "none; the torch backends are used")
+
+
+def _backends() -> Iterator[Finding]:
+    import torch
+
+    from pipeline.mixers.selftest import try_backends
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    yield from ((f"backend {name}", well, found) for name, well, found in try_backends(device))
+
+
+def _cluster() -> Iterator[Finding]:
+    """What lies outside Python: the image this runs in, and the programs that profiles/slurm and --sdm apptainer call."""
+    yield "image", True, os.environ.get("RECURLAB_IMAGE") or os.environ.get("RECURLAB_COMMIT") or "none; this is no container"
+    for name in ("sbatch", "apptainer"):
+        yield name, True, shutil.which(name) or "not on the path"
 
 
 def _folder(results: Path) -> Iterator[Finding]:

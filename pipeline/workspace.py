@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from pipeline.cluster import Launch, cancel_left, relay_signals
 from pipeline.storage.atomic import writable, write_text
 from pipeline.storage.errors import BusyError, MissingFileError, UserError
 
@@ -93,6 +94,14 @@ def owner(results: Path) -> dict[str, Any] | None:
     return None
 
 
+def last_owner(results: Path) -> dict[str, Any] | None:
+    """Who holds a results folder, or held it last."""
+    try:
+        return json.loads((results / STATE / "owner").read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError):
+        return None
+
+
 def _describe(file: IO[str]) -> str:
     file.seek(0)
     try:
@@ -105,10 +114,11 @@ def _describe(file: IO[str]) -> str:
 class Workspace:
     """What the Snakefile starts from: the plan, and the ownership that goes with it."""
 
-    def __init__(self, config: Path, results: Path, main: bool, arguments: list[str] | None = None) -> None:
+    def __init__(self, config: Path, results: Path, main: bool, arguments: list[str] | None = None, workflow: Any = None) -> None:
         """Own `results` and plan `config`, or only look, or read the owner's frozen plan.
 
-        main: this is the process the user started, not one of its jobs. Raises UserError, one line.
+        main: this is the process the user started, not one of its jobs. workflow: Snakemake's object, which knows how jobs will be run.
+        Raises UserError, one line.
         """
         from pipeline.plan import Plan, plan_file
 
@@ -116,18 +126,24 @@ class Workspace:
         self.results = results
         self.lock: IO[str] | None = None
         if not main:
+            relay_signals()
             self.plan: Plan = Plan.from_json(read_frozen(results))
             return
         self.plan = plan_file(config)
         if not only_looks(words):
+            launch = Launch.of(workflow, self.plan.runtime["container"]) if workflow else Launch()
+            launch.check()
+            before = last_owner(results)
             self.lock = hold(results)
+            cancel_left(results, before)
+            launch.name_image(results)
             write_text(frozen_plan(results), self.plan.to_json())
 
     @classmethod
-    def open(cls, config: Path, results: Path, main: bool) -> Workspace:
-        """As the constructor, but a user's error is printed as its one line and ends the process with code 2."""
+    def open(cls, config: Path, results: Path, workflow: Any) -> Workspace:
+        """What the Snakefile calls: a user's error is printed as its one line and ends the process with code 2."""
         try:
-            return cls(config, results, main)
+            return cls(config, results, workflow.is_main_process, workflow=workflow)
         except UserError as error:
             print(error, file=sys.stderr)
             raise SystemExit(2) from None

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -205,7 +206,7 @@ def test_the_specs_of_the_frozen_plan(folder: Path) -> None:
 def test_opening_ends_the_process_with_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "config.yaml").write_text(SMALL.replace("steps", "stesp"))
     with pytest.raises(SystemExit) as caught:
-        Workspace.open(Path("config.yaml"), Path("results"), main=True)
+        Workspace.open(Path("config.yaml"), Path("results"), SimpleNamespace(is_main_process=True))
     assert caught.value.code == 2
     assert capsys.readouterr().err == "config.yaml:6: experiments.a.base.learner.stesp: unknown key; did you mean 'steps'?\n"
 

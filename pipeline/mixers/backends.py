@@ -41,6 +41,12 @@ def used() -> dict[str, list[str]]:
     return {operation: sorted(names) for operation, names in sorted(_used.items())}
 
 
+def forget(instead: Mapping[str, list[str]] | None = None) -> None:
+    """Forget which backends were used, or put an earlier answer of `used()` in their place: for trials that are no part of a run."""
+    _used.clear()
+    _used.update({operation: set(names) for operation, names in (instead or {}).items()})
+
+
 def _first_able(candidates: Mapping[str, Refusal]) -> str:
     return next(name for name, refusal in candidates.items() if refusal() is None)
 

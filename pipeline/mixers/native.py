@@ -1,5 +1,6 @@
 """C files beside this module, compiled on first use and kept per user; without a compiler there is a reason why not.
 
+An image has no compiler and brings the libraries along (`prebuild`), in the folder that RECURLAB_NATIVE names.
 A library's name covers its source and the headers beside it, the flags, the compiler and this processor's abilities, so that a home
 folder shared between different machines is safe. It is built in a folder of its own and renamed into place: any number of processes may be the first.
 """
@@ -27,6 +28,10 @@ from pipeline.storage.digest import digest
 HERE = Path(__file__).parent
 FLAGS = ("-O3", "-std=c11", "-fPIC", "-shared")
 TUNED = ("-march=native",)
+PORTABLE = ("-march=x86-64-v3",)
+"""For libraries that are built on one machine and used on others. ISO C keeps multiplication and addition apart: the bits are the same."""
+V3 = {"avx2", "bmi2", "fma", "movbe"}
+PREBUILT = "RECURLAB_NATIVE"
 PATIENCE = 120
 """Seconds a compiler may take."""
 
@@ -92,7 +97,8 @@ def filled(struct: type[ctypes.Structure], tensors: Mapping[str, Tensor | None],
 def _load(source: str, definitions: tuple[str, ...]) -> ctypes.CDLL | str:
     """The library, or why there is none: found out once per process."""
     try:
-        path = _built(HERE / source, definitions, rebuild=False)
+        ready = _prebuilt(HERE / source, definitions)
+        path = ready or _built(HERE / source, definitions, rebuild=False)
         try:
             return ctypes.CDLL(str(path))
         except OSError:
@@ -101,25 +107,51 @@ def _load(source: str, definitions: tuple[str, ...]) -> ctypes.CDLL | str:
         return str(error)
 
 
+def prebuild(folder: Path) -> None:
+    """Compile every C file for every x86-64-v3 processor into a folder, for machines without a compiler. Raises NotAvailable."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for source in sorted(HERE.glob("*.c")):
+        for real in ("float", "double"):
+            definitions = (f"REAL={real}",)
+            _compile(_compiler(), source, definitions, folder / _portable_name(source, definitions), PORTABLE)
+
+
+def _prebuilt(source: Path, definitions: tuple[str, ...]) -> Path | None:
+    """The library that came with the image, where there is one of these sources and this processor can run it."""
+    folder = os.environ.get(PREBUILT)
+    if not folder or not set(_processor().split()) >= V3:
+        return None
+    path = Path(folder) / _portable_name(source, definitions)
+    return path if path.exists() else None
+
+
+def _portable_name(source: Path, definitions: tuple[str, ...]) -> str:
+    key = {"sources": _sources(source), "flags": [*FLAGS, *PORTABLE, *definitions]}
+    return f"{source.stem}-{digest(key, 20)}.so"
+
+
+def _sources(source: Path) -> list[str]:
+    return [path.read_text() for path in (source, *sorted(HERE.glob("*.h")))]
+
+
 def _built(source: Path, definitions: tuple[str, ...], rebuild: bool) -> Path:
     compiler, folder = _compiler(), cache_folder()
-    sources = [path.read_text() for path in (source, *sorted(HERE.glob("*.h")))]
-    key = {"sources": sources, "compiler": _version(compiler), "processor": _processor(), "flags": [*FLAGS, *TUNED, *definitions]}
+    key = {"sources": _sources(source), "compiler": _version(compiler), "processor": _processor(), "flags": [*FLAGS, *TUNED, *definitions]}
     target = folder / f"{source.stem}-{digest(key, 20)}.so"
     if rebuild or not target.exists():
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             fresh = Path(scratch) / target.name
-            _compile(compiler, source, definitions, fresh)
+            _compile(compiler, source, definitions, fresh, TUNED)
             with fresh.open("rb") as file:
                 os.fsync(file.fileno())
             fresh.replace(target)
     return target
 
 
-def _compile(compiler: str, source: Path, definitions: tuple[str, ...], target: Path) -> None:
-    """Tuned to this processor where the compiler knows how."""
+def _compile(compiler: str, source: Path, definitions: tuple[str, ...], target: Path, tuned: tuple[str, ...]) -> None:
+    """Tuned to a processor where the compiler knows how."""
     defined = [f"-D{definition}" for definition in definitions]
-    for flags in ((*FLAGS, *TUNED), FLAGS):
+    for flags in ((*FLAGS, *tuned), FLAGS):
         done = _run([compiler, *flags, *defined, "-o", str(target), str(source)])
         if done.returncode == 0:
             return

@@ -27,11 +27,11 @@ WORTH = 1 << 21
 
 def use_faster_products() -> None:
     """From now on let oneDNN multiply matrices in this process, where it is faster. A second call does nothing."""
-    if backends.choose(OPERATION, {"onednn": _refusal, "torch": lambda: None}) == "onednn":
+    if backends.choose(OPERATION, {"onednn": refusal, "torch": lambda: None}) == "onednn":
         _replace()
 
 
-def _refusal() -> str | None:
+def refusal() -> str | None:
     """Why oneDNN is not to be preferred here."""
     if torch.backends.cpu.get_cpu_capability() != "AVX512" or not _is_amd():
         return "it is faster on AMD processors with AVX-512 only"
@@ -79,8 +79,11 @@ def _fits(result: Tensor, one: Tensor, other: Tensor) -> bool:
     return result.dtype is torch.float32 and result.shape == (one.shape[0], other.shape[1])
 
 
-def _product(one: Tensor, other: Tensor, bias: Tensor | None = None) -> Tensor:
-    """The product, and a bias of (N). OneDNN copies its first matrix where that lies column by column, so the smaller one comes first."""
+def product(one: Tensor, other: Tensor, bias: Tensor | None = None) -> Tensor:
+    """The product of (M, K) and (K, N) by oneDNN, and a bias of (N) added.
+
+    OneDNN copies its first matrix where that lies column by column, so the smaller one comes first.
+    """
     if bias is None and one.stride(1) != 1 and one.numel() > other.numel():
         return _linear(other.t(), _without_gaps(one), None).t().contiguous()
     return _linear(one, _without_gaps(other.t()), bias)
@@ -96,31 +99,31 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _mm(keys: Any, one: Tensor, other: Tensor) -> Tensor:
-    return _product(one, other) if _suits(one, other) else _torch["mm"].call_boxed(keys, one, other)
+    return product(one, other) if _suits(one, other) else _torch["mm"].call_boxed(keys, one, other)
 
 
 def _mm_out(keys: Any, one: Tensor, other: Tensor, *, out: Tensor) -> Tensor:
     if _suits(one, other) and _fits(out, one, other):
-        return out.copy_(_product(one, other))
+        return out.copy_(product(one, other))
     return _torch["mm.out"].call_boxed(keys, one, other, out=out)
 
 
 def _addmm(keys: Any, bias: Tensor, one: Tensor, other: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
     if beta == alpha == 1 and _suits(one, other) and bias.dtype is torch.float32:
         if bias.shape == other.shape[1:]:
-            return _product(one, other, bias)
+            return product(one, other, bias)
         if _fits(bias, one, other):
-            return _product(one, other).add_(bias)
+            return product(one, other).add_(bias)
     return _torch["addmm"].call_boxed(keys, bias, one, other, beta=beta, alpha=alpha)
 
 
 def _addmm_out(keys: Any, bias: Tensor, one: Tensor, other: Tensor, *, beta: float = 1, alpha: float = 1, out: Tensor) -> Tensor:
     if beta == alpha == 1 and _suits(one, other) and _fits(out, one, other):
-        return torch.add(_product(one, other), bias, out=out)
+        return torch.add(product(one, other), bias, out=out)
     return _torch["addmm.out"].call_boxed(keys, bias, one, other, beta=beta, alpha=alpha, out=out)
 
 
 def _addmm_in_place(keys: Any, total: Tensor, one: Tensor, other: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
     if beta == alpha == 1 and _suits(one, other) and _fits(total, one, other):
-        return total.add_(_product(one, other))
+        return total.add_(product(one, other))
     return _torch["addmm_"].call_boxed(keys, total, one, other, beta=beta, alpha=alpha)

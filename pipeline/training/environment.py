@@ -37,6 +37,7 @@ def describe_environment(learner: Learner, device: torch.device) -> dict[str, An
         "reproducible": learner.reproducible,
         "job": os.environ.get("SLURM_JOB_ID"),
         "container": os.environ.get("APPTAINER_CONTAINER"),
+        "image": os.environ.get("RECURLAB_IMAGE"),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
@@ -49,10 +50,10 @@ def _version(name: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """The commit of the code, `+` behind it where files differ; None outside a repository."""
+    """The commit of the code, `+` behind it where files differ; in an image the one it was built from; None outside of both."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty=+"]
     try:
         found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
-        return None
+        return os.environ.get("RECURLAB_COMMIT")
     return found.stdout.strip()

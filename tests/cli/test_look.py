@@ -14,6 +14,7 @@ import pytest
 from pipeline.cli import SECTIONS, cli
 from pipeline.config.networks import SequenceNetwork
 from pipeline.config.schema import KINDS, schema_text
+from pipeline.mixers.backends import KNOWN
 from pipeline.plan import Plan, plan_file
 from pipeline.workspace import hold
 from tests.cli.conftest import TINY, Call
@@ -201,6 +202,12 @@ def test_doctor_looks_at_an_empty_folder(empty: Path, call: Call) -> None:
     assert answer.code == 0
     assert re.search(r"^ok +owner +no pipeline is running here$", answer.out, re.MULTILINE)
     assert not list(empty.iterdir())
+
+
+def test_doctor_tries_every_backend(empty: Path, call: Call) -> None:
+    answer = call("doctor")
+    assert [name for name in KNOWN if re.search(rf"^ok +backend {name} ", answer.out, re.MULTILINE)] == list(KNOWN[2:])
+    assert KNOWN[:2] == ("auto", "torch")
 
 
 def test_prune_deletes_what_no_config_asks_for(folder: Path, call: Call) -> None:

@@ -15,6 +15,7 @@ import torch
 from pipeline.mixers import backends, native
 from pipeline.mixers.diagonal import diagonal
 from pipeline.storage.errors import UserError
+from tests.mixers.making import make, sequence
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "getuid"), reason="no user numbers on this operating system")
 
@@ -123,3 +124,23 @@ def test_a_folder_that_others_can_write_to_is_not_used(home: Path, monkeypatch: 
     native.cache_folder().chmod(0o777)
     with pytest.raises(native.NotAvailable, match="no folder to keep the library in"):
         native.cache_folder()
+
+
+@pytest.mark.usefixtures("compiler")
+def test_libraries_that_came_along_need_no_compiler_and_compute_the_same_bits(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not set(native._processor().split()) >= native.V3:
+        pytest.skip("needs an x86-64-v3 processor")
+    native.prebuild(home / "native")
+    assert len(list((home / "native").iterdir())) == 2 * len(list(native.HERE.glob("*.c")))
+    x_BTD = sequence(2, 40, torch.float32)
+    tuned = {name: make(name, torch.float32)(x_BTD)[0] for name in ("lru", "mamba", "min_gru", "multiplicative_lstm")}
+    monkeypatch.setenv(native.PREBUILT, str(home / "native"))
+    monkeypatch.setenv("CC", "no-such-compiler")
+    monkeypatch.setattr(backends, "_used", {})
+    native._load.cache_clear()
+    for name, expected in tuned.items():
+        assert torch.equal(make(name, torch.float32)(x_BTD)[0], expected), name
+    assert {backend for names in backends.used().values() for backend in names} >= {"c"}
+    assert not [
+        operation for operation, names in backends.used().items() if names == ["torch"] and operation in ("diagonal", "selective_scan")
+    ]

@@ -57,6 +57,9 @@ def tiny() -> dict[str, Any]:
 class Suite:
     """A folder with a config.yaml, and what Snakemake does in it."""
 
+    PATIENCE = 900
+    """Seconds that one invocation may take."""
+
     def __init__(self, folder: Path, config: dict[str, Any]) -> None:
         self.folder = folder
         self.results = folder / "results"
@@ -88,7 +91,7 @@ class Suite:
     def call(self, *words: str, **environment: str) -> tuple[int, str]:
         """Exit code and output of one invocation."""
         process = self.start(*words, **environment)
-        output, _ = process.communicate(timeout=300)
+        output, _ = process.communicate(timeout=self.PATIENCE)
         return process.returncode, output
 
     def run(self, **environment: str) -> Counter[str]:

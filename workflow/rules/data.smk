@@ -12,7 +12,7 @@ rule generate:
         "results/benchmarks/generate/{dataset}-{shard}.tsv"
     resources:
         mem_mb=1500,
-        runtime=30,
+        runtime=10,
     message:
         "Generate shard {wildcards.shard} of {wildcards.dataset}"
     shell:
@@ -32,7 +32,7 @@ rule seal:
         "results/benchmarks/seal/{dataset}.tsv"
     resources:
         mem_mb=1000,
-        runtime=30,
+        runtime=10,
     message:
         "Seal {wildcards.dataset}"
     shell:

@@ -8,7 +8,7 @@ rule collect:
         histories=lambda wc: [f"results/runs/{item.run}/history.parquet" for item in PLAN.evaluations_of(wc.experiment)],
         timings=lambda wc: [f"results/runs/{item.run}/timing.parquet" for item in PLAN.evaluations_of(wc.experiment)],
         profiles=lambda wc: [f"results/profiles/{name}.parquet" for name in PLAN.networks_of(wc.experiment)],
-        code=PLAN.code_of("collect", workflow.basedir),
+        code=PLAN.code_of("collect", ROOT),
     output:
         results="results/experiments/{experiment}/results.parquet",
         curves="results/experiments/{experiment}/curves.parquet",
@@ -46,7 +46,7 @@ rule plot:
         episodes="results/experiments/{experiment}/episodes.parquet",
         timing="results/experiments/{experiment}/timing.parquet",
         costs="results/experiments/{experiment}/costs.parquet",
-        code=lambda wc: PLAN.code_of("plot", workflow.basedir, wc.experiment, wc.figure),
+        code=lambda wc: PLAN.code_of("plot", ROOT, wc.experiment, wc.figure),
     output:
         svg=report(
             "results/experiments/{experiment}/{figure}.svg",
