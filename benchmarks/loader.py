@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import compare, cpu_seconds, report
+from pipeline.storage.allocator import keep_freed_memory
 from pipeline.storage.keys import derive_key, generator
 from pipeline.storage.loader import OPEN_GROUPS, Mode, open_rows
 from pipeline.storage.manifest import seal
@@ -105,6 +106,7 @@ def main() -> None:
     arguments = parser.parse_args()
     rows = arguments.rows or (65_536 if arguments.quick else 1_000_000)
     limit_threads()
+    keep_freed_memory()  # as a training does; for both
     if arguments.measure:
         ours(arguments.measure, rows // BATCH * BATCH, "row_groups")
         print(peak())
