@@ -31,6 +31,8 @@ LOGS = Path("logs", "slurm")
 """Below results/, where profiles/slurm keeps SLURM's logs: there only where jobs were submitted from."""
 PATIENCE = 30.0
 """Seconds a client command of SLURM may take."""
+GRACE = 10.0
+"""Seconds in which a job's Snakemake, told to end, ends after what it ran has."""
 LEAVING = 180.0
 """Seconds to wait for cancelled jobs to end: they save a checkpoint first."""
 
@@ -164,4 +166,26 @@ def _relay(reader: int) -> None:
         for number in os.read(reader, 64):
             if number in waiting:
                 waiting.remove(number)
+                if number == signal.SIGTERM:
+                    threading.Thread(target=_end, name="end", daemon=True).start()
                 os.killpg(0, number)
+
+
+def _end() -> None:
+    """End this process some time after all that it ran has ended, if it does not by itself.
+
+    Snakemake's handler of SIGTERM takes a lock that its main thread may be holding: it would wait for itself for ever.
+    """
+    while _runs_anything():
+        time.sleep(1.0)
+    time.sleep(GRACE)
+    os._exit(128 + signal.SIGTERM)
+
+
+def _runs_anything() -> bool:
+    """Whether a process that this one started is still at work."""
+    import psutil
+
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return any(child.status() != psutil.STATUS_ZOMBIE for child in psutil.Process().children())
+    return True

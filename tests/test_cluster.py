@@ -143,3 +143,30 @@ def test_the_first_process_of_a_step_passes_signals_on(step: str | None, expecte
         time.sleep(0.5)
     output, _ = process.communicate(timeout=30)
     assert [*lines, *output.split()] == expected
+
+
+DEAF = """
+import signal, subprocess, sys, time
+from pipeline import cluster
+cluster.GRACE = 0.1
+cluster.relay_signals()
+signal.signal(signal.SIGTERM, lambda number, frame: None)
+child = subprocess.Popen([sys.executable, "-c", '''
+import signal, time
+signal.signal(signal.SIGTERM, lambda number, frame: None)
+print("ready", flush=True)
+time.sleep(3)
+print("saved")
+'''])
+time.sleep(120)
+"""
+
+
+def test_the_first_process_of_a_step_ends_after_what_it_ran_even_if_it_is_stuck() -> None:
+    environment = os.environ | {"SLURM_STEP_ID": "0"}
+    process = subprocess.Popen([sys.executable, "-c", DEAF], env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stdout
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert (output, process.returncode) == ("saved\n", 128 + signal.SIGTERM)
