@@ -23,7 +23,7 @@ FAST = (
 )  # fmt: skip
 """A cluster without accounting, whose jobs last seconds."""
 
-PATIENCE = 900
+PATIENCE = 300
 """Seconds to wait for what takes some: machines are busy at times."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import signal
@@ -86,10 +87,15 @@ def test_a_job_past_its_time_that_hears_nothing_is_submitted_again(untrained: Sl
     process = untrained.start()
     training = untrained.training()
     job = training.job()
-    os.kill(training.pid(), signal.SIGSTOP)
-    saved = training.saved()
+    trainer, saved = training.pid(), training.saved()
     untrained.cluster.call("scontrol", "update", f"JobId={job}", "TimeLimit=1")
-    wait_until(lambda: training.job() not in ("", job), PATIENCE, "the job to be killed and submitted again")
+
+    def submitted_again() -> bool:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(trainer, signal.SIGSTOP)  # again and again: SLURM wakes what it signals
+        return training.job() not in ("", job)
+
+    wait_until(submitted_again, PATIENCE, "the job to be killed and submitted again")
     ends_alike(process, untrained, undisturbed)
     assert training.resumed() >= saved
 
