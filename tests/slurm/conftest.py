@@ -18,10 +18,10 @@ from tests.workflow.suite import Suite, made_once, tiny
 
 
 def longer_config() -> dict[str, Any]:
-    """One run of the suite of the crash tests, its training long enough to be interrupted three times one after the other."""
+    """One run of the suite of the crash tests, its training longer than the half minute between two looks of SLURM at the time."""
     config = suite_config()
     experiment = config["experiments"]["first"]
-    experiment["base"]["learner"]["steps"] = 2000
+    experiment["base"]["learner"]["steps"] = 6000
     experiment["base"]["evaluate"]["delays"] = [4]
     experiment["sweep"]["network.mixer"] = ["gru"]
     experiment["figures"] = []
