@@ -7,7 +7,7 @@
 #include "matmul.h"
 #include "pointwise.h"
 
-/* Fields in the order of `FIELDS` in min_gru_kernel.py; what a direction does not need is NULL. */
+/* Fields in the order of `INPUTS`, `GRADIENTS` and `SIZES` in min_gru_kernel.py; what a direction does not need is NULL. */
 struct sequence {
     const REAL *x;             /* (B, T, D) */
     const REAL *start;         /* (B, D) */

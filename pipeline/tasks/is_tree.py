@@ -29,7 +29,6 @@ of all rows end to end.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -58,9 +57,6 @@ APART = 8
 
 UPSTREAM = (4, 11, 5, 5, 6, 7, 3, 15, 12, 13, 14, 1, 10, 0, 2, 8)
 """The public code's numbers of our special tokens; 1, 0, 2 and 8, of ROOT and what follows IDLE, never occur."""
-
-MARKS = (BOS, EDGE, SEP)
-"""What stands around edges in a prompt."""
 
 ALL_ONES = np.iinfo(np.uint64).max
 BITS = 11
@@ -190,7 +186,7 @@ class IsTree(TokenTask):
             return different(rng, rows, self.width, 0, names)
         key_BV, low_BV, high_BV = keys(rows, names)
         low_BV[:], high_BV[:] = np.arange(names), words(rng, rows, names)
-        if self.config.upstream and nodes_B.min(initial=names) < names:
+        if self.config.upstream:
             key_BV[np.arange(names) >= nodes_B[:, None]] |= ALL_ONES << np.uint64(32)
         key_BV.sort(axis=1)
         return low_BV[:, : self.width].astype(np.uint16)
@@ -207,11 +203,10 @@ class IsTree(TokenTask):
             return self._traced(graphs, drawn, token_BN, answer_B)
         end_BT = np.full((rows, self.config.idle + 1), IDLE, np.uint16)
         end_BT[:, -1] = answer_B
-        marks = self._numbered(np.array(MARKS, np.uint16))
-        tokens_S, length_B = _prompts(graphs, self._numbered(token_BN), self._numbered(end_BT), self.config.upstream, marks)
+        tokens_S, length_B = _prompts(graphs, token_BN, end_BT, self.config.upstream)
         kinds, layout_B = np.unique(length_B, return_inverse=True)
         layouts = [bytes([PROMPT]) * (length - 1) + bytes([ANSWER]) for length in kinds.tolist()]
-        return Rows(tokens_S, length_B, layouts, layout_B)
+        return Rows(self._numbered(tokens_S), length_B, layouts, layout_B)
 
     def _traced(self, graphs: Graphs, drawn: Drawn, token_BN: np.ndarray, answer_B: np.ndarray) -> Rows:
         """Rows of the walk between the prompt and the answer; before a walk of searches stands the record of the root."""
@@ -277,26 +272,23 @@ def row_sums(values_S: np.ndarray, counts_B: np.ndarray) -> np.ndarray:
     return np.add.reduceat(values_S, np.cumsum(counts_B) - counts_B)
 
 
-def _prompts(
-    graphs: Graphs, token_BN: np.ndarray, after_BT: np.ndarray, larger_first: bool, marks: Sequence[int] | np.ndarray = MARKS
-) -> tuple[np.ndarray, np.ndarray]:
+def _prompts(graphs: Graphs, token_BN: np.ndarray, after_BT: np.ndarray, larger_first: bool) -> tuple[np.ndarray, np.ndarray]:
     """BOS, the edges, each the larger end first or as it is, SEP and what comes after, rows end to end; and their lengths."""
-    bos, edge, sep = marks
     (rows, most), after = graphs.one_BE.shape, after_BT.shape[1]
     at_B1, token = row_starts(token_BN) + np.uint32(1), token_BN.reshape(-1)
     one_BE, other_BE = (token.take(at_B1 + ends_BE, mode="clip") for ends_BE in graphs[:2])
     if larger_first:
         one_BE, other_BE = np.maximum(one_BE, other_BE), np.minimum(one_BE, other_BE)
     token_BT = np.empty((rows, 3 * most + 2 + after), np.uint16)
-    token_BT[:, 0] = bos
-    token_BT[:, 2 : 3 * most + 1 : 3] = edge
+    token_BT[:, 0] = BOS
+    token_BT[:, 2 : 3 * most + 1 : 3] = EDGE
     token_BT[:, 1 : 3 * most + 1 : 3], token_BT[:, 3 : 3 * most + 1 : 3] = one_BE, other_BE
     length_B = 3 * graphs.edges_B + 2 + after
     if graphs.beyond_BE is None:
-        token_BT[:, 3 * most + 1] = sep
+        token_BT[:, 3 * most + 1] = SEP
         token_BT[:, 3 * most + 2 :] = after_BT
         return token_BT.reshape(-1), length_B
-    token_BT[np.arange(rows), length_B - after - 1] = sep
+    token_BT[np.arange(rows), length_B - after - 1] = SEP
     token_BT[np.arange(rows)[:, None], (length_B - after)[:, None] + np.arange(after)] = after_BT
     return token_BT[np.arange(token_BT.shape[1]) < length_B[:, None]], length_B
 

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 
 import psutil
 import pytest
@@ -54,6 +55,17 @@ def ended_attempt(training: Training, job: str) -> None:
     )
 
 
+def goes_on_where_it_was(suite: SlurmSuite, undisturbed: Suite, tell: Callable[[Training, str], object]) -> None:
+    """A training's job is told to end, and loses no step that had been reported; `tell` gets the training and the job."""
+    process = suite.start()
+    training = suite.training()
+    job, shown = training.job(), training.shown()
+    tell(training, job)
+    ended_attempt(training, job)
+    ends_alike(process, suite, undisturbed)
+    assert training.resumed() >= shown
+
+
 def first_process(training: Training) -> psutil.Process:
     """The first process of the trainer's job step, which is Snakemake: the only one that most clusters signal."""
     chain = [psutil.Process(training.pid()), *psutil.Process(training.pid()).parents()]
@@ -62,25 +74,18 @@ def first_process(training: Training) -> psutil.Process:
 
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
 def test_a_signal_to_the_first_process_of_a_step_reaches_the_trainer(untrained: SlurmSuite, undisturbed: Suite, number: int) -> None:
-    process = untrained.start()
-    training = untrained.training()
-    job, shown = training.job(), training.shown()
-    first = first_process(training)
-    assert first.pid != training.pid()
-    first.send_signal(number)
-    ended_attempt(training, job)
-    ends_alike(process, untrained, undisturbed)
-    assert training.resumed() >= shown
+    def tell(training: Training, job: str) -> None:
+        first = first_process(training)
+        assert first.pid != training.pid()
+        first.send_signal(number)
+
+    goes_on_where_it_was(untrained, undisturbed, tell)
 
 
 def test_time_that_is_nearly_up_saves_and_is_submitted_again(untrained: SlurmSuite, undisturbed: Suite) -> None:
-    process = untrained.start()
-    training = untrained.training()
-    job, shown = training.job(), training.shown()
-    untrained.cluster.call("scontrol", "update", f"JobId={job}", "TimeLimit=2")
-    ended_attempt(training, job)
-    ends_alike(process, untrained, undisturbed)
-    assert training.resumed() >= shown
+    goes_on_where_it_was(
+        untrained, undisturbed, lambda training, job: untrained.cluster.call("scontrol", "update", f"JobId={job}", "TimeLimit=2")
+    )
 
 
 def test_a_job_past_its_time_that_hears_nothing_is_submitted_again(untrained: SlurmSuite, undisturbed: Suite) -> None:
@@ -101,13 +106,7 @@ def test_a_job_past_its_time_that_hears_nothing_is_submitted_again(untrained: Sl
 
 
 def test_a_cancelled_job_is_submitted_again(untrained: SlurmSuite, undisturbed: Suite) -> None:
-    process = untrained.start()
-    training = untrained.training()
-    job, shown = training.job(), training.shown()
-    untrained.cluster.call("scancel", job)
-    ended_attempt(training, job)
-    ends_alike(process, untrained, undisturbed)
-    assert training.resumed() >= shown
+    goes_on_where_it_was(untrained, undisturbed, lambda training, job: untrained.cluster.call("scancel", job))
 
 
 def test_three_preemptions_of_one_training(untrained: SlurmSuite, undisturbed: Suite) -> None:
