@@ -10,6 +10,7 @@ signals to us: each goes to all processes, which save after the same step and le
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -18,6 +19,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import psutil
 
 from pipeline.config.experiment import Runtime
 from pipeline.storage.errors import UserError
@@ -69,15 +72,19 @@ def _on_every_node(nodes: int, arguments: list[str]) -> int:
 def _launch(run: RunSpec, runtime: Runtime, arguments: list[str]) -> int:
     """Start this node's processes, hand signals on to them, and wait for them."""
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.elastic.rendezvous import RendezvousError
     from torch.distributed.launcher.api import elastic_launch
 
+    config = _config(run, runtime)
     logging.disable(logging.ERROR)  # the launcher's; each process has its own say
     for number in NOTED:
         signal.signal(number, _hand_on)
     try:
-        elastic_launch(_config(run, runtime), sys.executable)("-m", "pipeline", *arguments)
+        elastic_launch(config, sys.executable)("-m", "pipeline", *arguments)
     except ChildFailedError as error:
         return _verdict(run, [(place, failure.exitcode) for place, failure in error.failures.items()])
+    except RendezvousError as error:
+        raise UserError(f"runtime.nodes: {runtime.nodes} nodes do not find each other at {config.rdzv_endpoint} ({error})") from error
     return 0
 
 
@@ -94,17 +101,20 @@ def _meeting_place(nodes: int, job: int) -> str:
     """Host and port: of one node any free port, of several one on the first node of the job's list."""
     if nodes == 1:
         return "localhost:0"
-    words = ["scontrol", "show", "hostnames", os.environ["SLURM_STEP_NODELIST"]]
-    names = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()
-    return f"{names[0]}:{PORTS[job % len(PORTS)]}"
+    first = _scontrol("hostnames", os.environ["SLURM_STEP_NODELIST"]).split()[0]
+    facts = dict(fact.split("=", 1) for fact in _scontrol("node", first).split() if "=" in fact)
+    return f"{facts.get('NodeAddr', first)}:{PORTS[job % len(PORTS)]}"
+
+
+def _scontrol(*words: str) -> str:
+    return subprocess.run(["scontrol", "show", *words], capture_output=True, text=True, check=True).stdout
 
 
 def _hand_on(number: int, _: Any) -> None:
-    """Tell every process of this node what this one was told."""
-    import psutil
-
+    """Tell every process of this node what this one was told. One that has ended, and a second signal in here, do no harm."""
     for child in psutil.Process().children():
-        child.send_signal(number)
+        with contextlib.suppress(psutil.Error):
+            child.send_signal(number)
 
 
 def _verdict(run: RunSpec, ends: Iterable[tuple[int, int]]) -> int:

@@ -58,7 +58,9 @@ def test_two_nodes_come_to_the_numbers_of_one_process(shared: SlurmSuite, alone:
 
 
 @pytest.mark.parametrize("words", [("scancel",), ("scancel", "--signal=USR1")], ids=" ".join)
-def test_an_interruption_on_two_nodes_ends_in_the_same_bytes(shared: SlurmSuite, alone: Suite, tmp_path: Path, words: tuple[str, ...]) -> None:
+def test_an_interruption_on_two_nodes_ends_in_the_same_bytes(
+    shared: SlurmSuite, alone: Suite, tmp_path: Path, words: tuple[str, ...]
+) -> None:
     suite = untrained_copy(alone, tmp_path / "suite", config(2), shared.cluster)
     process = suite.start()
     training = suite.training()
