@@ -115,13 +115,18 @@ class Fit:
         state = agreed(self._load)
         if not state:
             return
+        others = state.get("others", [])
+        self._refuse_another_number(1 + len(others))
         self.history, self.timing, self.kept_steps = state["history"], state["timing"], state["kept_steps"]
         self._best, self._good_enough = state["best"], state["good_enough"]
         self.learner.load_state_dict(state["learner"])
         self._means.load_state_dict(state["means"])
         self._clock.load_state_dict(state["clock"])
         restore_generators(state["generators"])
-        self._take_own(state.get("others", []))
+        if 0 < parallel.rank() <= len(others):
+            own = others[parallel.rank() - 1]
+            restore_generators(own["generators"])
+            self.learner.load_own_state(own["learner"])
         self._saved = self.learner.steps
         self._seconds = self._clock.read()[1]
         notice(f"going on from step {self.learner.steps}")
@@ -133,16 +138,12 @@ class Fit:
         self.kept = saved.weights
         return saved.state
 
-    def _take_own(self, others: list[dict[str, Any]]) -> None:
-        """Put back what was this process's own. Raises UserError where as many processes as now cannot go on from what so many left."""
-        before, now = 1 + len(others), parallel.size()
+    def _refuse_another_number(self, before: int) -> None:
+        """Raise UserError where each process has something of its own to go on from, and there were more of them before, or fewer."""
+        now = parallel.size()
         if before != now and self.learner.own_state():
             message = f"saved by {before} processes, expected {now}; train it with {before} again, or delete the folder"
             raise UserError(f"{self.checkpoints.folder}: {message}")
-        if 0 < parallel.rank() < before:
-            own = others[parallel.rank() - 1]
-            restore_generators(own["generators"])
-            self.learner.load_own_state(own["learner"])
 
     def _step(self) -> None:
         self._means.add(self.learner.update())

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 PATIENCE = timedelta(days=30)
 """A process waits as long for the others, who may be waiting for a lease. That one has died, it hears from the connection."""
+ANSWER = timedelta(seconds=10)
+"""A process waits as long for what tells whether another has said a line."""
 LOST = 76
 """Exit code of a process that lost another one, whose code says more."""
 GRACE = 20.0
@@ -122,7 +124,7 @@ def _is_first_to_say(line: str) -> bool:
 
     try:
         place = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-        store = distributed.TCPStore(*place, is_master=False)  # pyright: ignore[reportPrivateImportUsage]
+        store = distributed.TCPStore(*place, is_master=False, timeout=ANSWER)  # pyright: ignore[reportPrivateImportUsage]
         return store.add(f"recurlab/said/{line}", 1) == 1
     except RuntimeError:
         return True
