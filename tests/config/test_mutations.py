@@ -53,6 +53,8 @@ OUT_OF_RANGE = {
     "memory_mb": ["10"],
     "minutes": ["0"],
     "gpus": ["-1"],
+    "processes": ["0"],
+    "nodes": ["0"],
     "project": ["''"],
     "tags": ["[1]"],
 }
