@@ -67,7 +67,7 @@ def shown(value: object) -> str:
 
 def test_the_rich_config_is_right_and_its_lines_are_found(tmp_path: Path) -> None:
     assert len(plan_of(RICH, tmp_path).runs) == 5
-    assert len(ENTRIES) == 84
+    assert len(ENTRIES) == 86
     assert len({entry.path for entry in ENTRIES}) == len(ENTRIES)
     assert ENTRIES[-1].path == "tracking.tags"
     assert [entry.path for entry in ENTRIES if entry.key == "title"] == ["experiments.first_one.figures[1].title"]

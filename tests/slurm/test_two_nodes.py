@@ -19,13 +19,13 @@ pytestmark = [pytest.mark.slurm, pytest.mark.crash]
 
 
 def config(nodes: int) -> dict[str, Any]:
-    """One run without dropout, whose random numbers differ between processes."""
+    """One run without dropout, whose random numbers differ between processes. It asks for the cluster's fake GPUs and leaves them alone."""
     config = tiny()
     experiment = config["experiments"]["first"]
     experiment["base"]["learner"] |= {"steps": 400, "average": 0.9, "evaluate_every": 100}
     experiment["base"]["learner"]["curriculum"] = {"column": "delay", "start": 2, "threshold": 0.3}
     experiment["sweep"]["network.mixer"] = ["gru"]
-    config["runtime"] = {"checkpoint_seconds": 0.2, "nodes": nodes}
+    config["runtime"] = {"checkpoint_seconds": 0.2, "nodes": nodes, "gpus": 1, "device": "cpu"}
     return config
 
 
