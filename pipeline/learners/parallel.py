@@ -29,6 +29,11 @@ def size() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def on_this_node() -> int:
+    """How many of them are on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
 def ordinal() -> tuple[int, ...]:
     """What a key of random numbers ends with that no two processes may share: nothing for process 0, so that one alone draws as ever."""
     return (rank(),) if rank() else ()

@@ -34,7 +34,7 @@ def describe_environment(learner: Learner, device: torch.device) -> dict[str, An
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
         "processes": parallel.size(),
-        "nodes": parallel.size() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
+        "nodes": parallel.size() // parallel.on_this_node(),
         "backends": used(),
         "budget": budget,
         "reproducible": learner.reproducible,

@@ -25,7 +25,7 @@ import psutil
 from pipeline.config.experiment import Runtime
 from pipeline.storage.errors import UserError
 from pipeline.training.notice import notice
-from pipeline.training.processes import LOST
+from pipeline.training.processes import LOST, check_division
 from pipeline.training.signals import NOTED, RESUMABLE
 from pipeline.training.spec import RunSpec, read_run
 
@@ -49,9 +49,7 @@ def launch(spec: Path, runtime: Runtime, arguments: list[str]) -> int:
     Raises UserError, before anything is started, where the run cannot be shared among so many.
     """
     run, processes = read_run(spec), runtime.nodes * runtime.per_node
-    problem = run.learner.undivided(processes)
-    if problem:
-        raise UserError(f"{spec}: learner.{problem} of runtime.gpus, processes and nodes")
+    check_division(run, spec, processes)
     if int(os.environ.get("SLURM_STEP_NUM_NODES", "1")) < runtime.nodes:
         return _on_every_node(runtime.nodes, arguments)
     return _launch(run, runtime, arguments)
@@ -82,7 +80,7 @@ def _launch(run: RunSpec, runtime: Runtime, arguments: list[str]) -> int:
     try:
         elastic_launch(config, sys.executable)("-m", "pipeline", *arguments)
     except ChildFailedError as error:
-        return _verdict(run, [(place, failure.exitcode) for place, failure in error.failures.items()])
+        return verdict(run, [(place, failure.exitcode) for place, failure in error.failures.items()])
     except RendezvousError as error:
         raise UserError(f"runtime.nodes: {runtime.nodes} nodes do not find each other at {config.rdzv_endpoint} ({error})") from error
     return 0
@@ -117,7 +115,7 @@ def _hand_on(number: int, _: Any) -> None:
             child.send_signal(number)
 
 
-def _verdict(run: RunSpec, ends: Iterable[tuple[int, int]]) -> int:
+def verdict(run: RunSpec, ends: Iterable[tuple[int, int]]) -> int:
     """The exit code of a training whose processes ended with these, by number; a death that left no word of its own is put into one."""
     codes = {place: code for place, code in ends if code not in (LOST, -signal.SIGTERM)}
     for place, code in codes.items():

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.learners.parallel import LostError, largest, rank, size, talking
@@ -20,6 +21,8 @@ from pipeline.training.signals import StopRequest
 if TYPE_CHECKING:
     import torch
 
+    from pipeline.training.spec import RunSpec
+
 PATIENCE = timedelta(days=30)
 """A process waits as long for the others, who may be waiting for a lease. That one has died, it hears from the connection."""
 ANSWER = timedelta(seconds=10)
@@ -28,6 +31,13 @@ LOST = 76
 """Exit code of a process that lost another one, whose code says more."""
 GRACE = 20.0
 """Seconds in which such a process is told to end, once the one that failed is found; it must not be taken for the first that did."""
+
+
+def check_division(run: RunSpec, spec: Path, processes: int) -> None:
+    """Raise UserError where a run, whose specification lies at `spec`, cannot be shared among so many processes."""
+    problem = run.learner.undivided(processes)
+    if problem:
+        raise UserError(f"{spec}: learner.{problem} of runtime.gpus, processes and nodes")
 
 
 @contextmanager

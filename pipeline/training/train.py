@@ -12,7 +12,7 @@ from pipeline.storage.errors import UserError
 from pipeline.training.lease import Lease
 from pipeline.training.notice import notice
 from pipeline.training.outcome import Outcome
-from pipeline.training.processes import agreed, together, wait_for_all
+from pipeline.training.processes import agreed, check_division, together, wait_for_all
 from pipeline.training.signals import RESUMABLE, StopRequest
 from pipeline.training.spec import RunSpec, read_run
 
@@ -34,6 +34,7 @@ def train(spec_path: Path, results: Path, runtime: Runtime, tracking: Tracking) 
     """
     with StopRequest() as stop, together(stop):
         run = read_run(spec_path)
+        check_division(run, spec_path, parallel.size())
         outcome = Outcome(results / "checkpoints" / run.id, run.digest)
         with Lease(outcome.folder.parent) as lease:
             course = agreed(lambda: _course(run, outcome, lease, stop))
@@ -65,7 +66,7 @@ def _train(run: RunSpec, results: Path, runtime: Runtime, tracking: Tracking, ou
     from pipeline.training.progress import Reporter
     from pipeline.training.tracking import Tracker
 
-    device = prepare(max(runtime.threads // runtime.per_node, 1), runtime.device)
+    device = prepare(max(runtime.threads // parallel.on_this_node(), 1), runtime.device)
     seed_everything(run.seed)
     learner, network = _make_learner(run, results, device)
     checkpoints = Checkpoints(lease.folder, run.digest, lease)

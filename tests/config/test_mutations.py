@@ -13,7 +13,7 @@ ENTRIES = list(entries())
 NAMES = ("experiments.first_one", "experiments.first_one.variants.wide")
 REQUIRED = ("experiments", "base", "task", "network", "learner", "name", "column", "rows")
 COMPONENTS = ("task", "network", "mixer", "learner")
-OPTIONAL = ("clip", "distinct_rows", "stop_at", "curriculum", "title", "group", "container", "rows")
+OPTIONAL = ("clip", "distinct_rows", "stop_at", "curriculum", "title", "group", "container", "rows", "processes")
 OUT_OF_RANGE = {
     "symbols": ["0", "-3", "[0]"],
     "delay": ["0", "{uniform: [5, 2]}", "{uniform: [0, 2]}", "{uniform: [1]}", "{uniform: [1, 2, 3]}"],

@@ -15,11 +15,14 @@ import psutil
 import pytest
 import torch
 
+from pipeline.config.experiment import Runtime
 from pipeline.learners import parallel
 from pipeline.storage.errors import UserError
 from pipeline.storage.tables import read_table
+from pipeline.training.launch import launch, verdict
 from pipeline.training.processes import LOST, agreed, gathered, together
 from pipeline.training.signals import RESUMABLE, StopRequest
+from pipeline.training.spec import read_run
 from pipeline.training.state import read_tensors, write_tensors
 from tests.learners.small import small_learner
 from tests.training.deaths import ended, wait_for
@@ -185,6 +188,31 @@ def test_an_error_that_all_meet_is_one_line(tmp_path: Path) -> None:
     print(f"{time.monotonic() - begin:.1f} s")
     assert (launcher.returncode, len(said)) == (2, 1), said
     assert "00000.parquet" in said[0]
+
+
+def test_nodes_are_those_of_a_slurm_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    run = tiny_run(tmp_path, steps=4)
+    with pytest.raises(UserError, match="runtime.nodes: 2 asked for, but this is no SLURM job; expected 1 here"):
+        launch(tmp_path / "runs" / run / "run.yaml", Runtime(nodes=2), ["train"])
+
+
+@pytest.mark.parametrize(
+    ("ends", "code", "said"),
+    [
+        ([(0, RESUMABLE), (1, RESUMABLE)], RESUMABLE, ""),
+        ([(0, 2), (1, LOST)], 2, ""),
+        ([(0, LOST), (1, 1)], 1, ""),
+        ([(0, LOST), (1, -signal.SIGKILL)], 1, "process 1 was killed by SIGKILL"),
+        ([(0, LOST), (1, -signal.SIGTERM)], 1, "the processes of another node have ended"),
+    ],
+)
+def test_the_code_is_that_of_the_process_that_failed(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], ends: list[tuple[int, int]], code: int, said: str
+) -> None:
+    run = read_run(tmp_path / "runs" / tiny_run(tmp_path, steps=4) / "run.yaml")
+    assert verdict(run, ends) == code
+    assert (said in capfd.readouterr().err) if said else not capfd.readouterr().err
 
 
 def test_a_batch_that_does_not_divide_is_one_line_before_anything_starts(tmp_path: Path) -> None:
