@@ -16,7 +16,9 @@ import pytest
 import torch
 
 from pipeline.config.experiment import Runtime
+from pipeline.config.resolve import resolve
 from pipeline.learners import parallel
+from pipeline.plan import make_plan
 from pipeline.storage.errors import UserError
 from pipeline.storage.tables import read_table
 from pipeline.training.launch import launch, verdict
@@ -28,8 +30,8 @@ from tests.learners.small import small_learner
 from tests.training.deaths import ended, wait_for
 from tests.training.members import run as run_members
 from tests.training.members import start
-from tests.training.test_resume_acting import described
-from tests.training.tiny import digests, tiny_run, train_tiny
+from tests.training.test_resume_acting import BASE
+from tests.training.tiny import block, describe, digests, tiny_run, train_tiny
 
 STEPS = 12
 
@@ -97,6 +99,12 @@ def fresh(undisturbed: Path, run: str, results: Path) -> str:
     return run
 
 
+def acting_run(results: Path) -> str:
+    """Describe a run that acts, in a number of copies that divides; returns its identifier."""
+    base = {**BASE, "learner": {**BASE["learner"], "environments": 8}}
+    return describe(make_plan(resolve(block({"experiments": {"acting": {"base": base}}}))), results)
+
+
 def is_under_way(results: Path, run: str) -> bool:
     return any((results / "checkpoints" / run).glob("step-*"))
 
@@ -105,7 +113,7 @@ def is_under_way(results: Path, run: str) -> bool:
 def test_a_signal_to_one_and_the_death_of_one_change_nothing(tmp_path: Path, learner: str) -> None:
     """Dropout, averages, a curriculum; environments and what is carried of them: every process's own part is in the checkpoint."""
     first, results = tmp_path / "undisturbed", tmp_path / "disturbed"
-    run = tiny_run(first) if learner == "supervised" else described(first, "ppo")
+    run = tiny_run(first) if learner == "supervised" else acting_run(first)
     assert run_members(2, lambda: train_tiny(first, run)) == [0, 0]
     fresh(first, run, results)
     members = start(2, lambda: train_tiny(results, run, checkpoint_seconds=1e-9))
@@ -125,7 +133,7 @@ def test_a_signal_to_one_and_the_death_of_one_change_nothing(tmp_path: Path, lea
 
 def test_another_number_of_processes_goes_on_where_it_can(tmp_path: Path) -> None:
     """What a supervised learner knows is in every process; an environment is in one."""
-    for name, run in (("supervised", tiny_run(tmp_path / "supervised")), ("ppo", described(tmp_path / "ppo", "ppo"))):
+    for name, run in (("supervised", tiny_run(tmp_path / "supervised")), ("ppo", acting_run(tmp_path / "ppo"))):
         members = start(2, lambda name=name, run=run: train_tiny(tmp_path / name, run, checkpoint_seconds=1e-9))
         wait_for(lambda name=name, run=run: is_under_way(tmp_path / name, run))
         os.kill(members[0], signal.SIGTERM)
@@ -140,10 +148,10 @@ def test_another_number_of_processes_goes_on_where_it_can(tmp_path: Path) -> Non
 
 
 def test_figures_are_over_all_processes(tmp_path: Path) -> None:
-    run = described(tmp_path, "ppo")
+    run = acting_run(tmp_path)
     assert run_members(2, lambda: train_tiny(tmp_path, run)) == [0, 0]
     last = read_table(tmp_path / "runs" / run / "history.parquet").to_pylist()[-1]
-    assert last["rows"] == 6 * 6 * 8, "environment steps of all copies"
+    assert last["rows"] == 6 * 8 * 8, "environment steps of all copies"
     assert 0 <= last["train_accuracy"] <= 1 and last["episodes"] >= 6
 
 
