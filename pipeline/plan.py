@@ -155,6 +155,16 @@ class Plan:
             "plot": [f"experiments/{name}/{figure}.{kind}" for name, figure in figures for kind in ("svg", "png", "csv")],
         }
 
+    def accelerators(self, most: int | None = None) -> dict[str, int | str]:
+        """The GPUs that a job on one node asks a cluster for, `most` at most; one that shares its SLURM job with a training on several nodes.
+
+        Of several nodes the executor can ask for so many on each only by their generic name, and all members of a SLURM job ask for the same.
+        """
+        gpus = self.runtime["gpus"]
+        if self.runtime["nodes"] > 1 and gpus:
+            return {"gpu": 0, "gres": f"gpu:{gpus}"}
+        return {"gpu": gpus if most is None else min(gpus, most), "gres": ""}
+
     def evaluation(self, run: str, evaluation: str) -> Evaluation:
         """The evaluation of a run by its identifier."""
         return self.evaluations[f"{run}/{evaluation}"]

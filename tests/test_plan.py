@@ -117,6 +117,21 @@ def test_a_neutral_edit_changes_nothing(old: str, new: str) -> None:
     assert changes(old, new) == {}
 
 
+@pytest.mark.parametrize(
+    ("runtime", "training", "evaluation"),
+    [
+        ("{}", {"gpu": 0, "gres": ""}, {"gpu": 0, "gres": ""}),
+        ("{gpus: 4}", {"gpu": 4, "gres": ""}, {"gpu": 1, "gres": ""}),
+        ("{gpus: 4, nodes: 2}", {"gpu": 0, "gres": "gpu:4"}, {"gpu": 0, "gres": "gpu:4"}),
+        ("{nodes: 2}", {"gpu": 0, "gres": ""}, {"gpu": 0, "gres": ""}),
+    ],
+)
+def test_what_jobs_ask_a_cluster_for(runtime: str, training: dict[str, Any], evaluation: dict[str, Any]) -> None:
+    plan = planned(f"runtime: {runtime}\n{BASE}")
+    assert plan.accelerators() == training
+    assert plan.accelerators(most=1) == evaluation
+
+
 FIRST = "    sweep: {network.mixer: [lstm, gru], seed: [0, 1]}\n"
 RUNS = {"runs": (0, 2), "evaluations": (0, 2), "experiments": (1, 1)}
 AGAIN = {"networks": (1, 1), "runs": (2, 2), "evaluations": (2, 2), "experiments": (1, 1)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -116,20 +117,26 @@ def seal(folder: Path) -> None:
 @click.command()
 @click.argument("spec", type=FILE)
 @execution
-def train(spec: Path, threads: int | None, device: str | None) -> int:
+@click.option("--processes", type=click.IntRange(1), help="Processes that share it on each node. Default: runtime.processes of the plan.")
+@click.option("--nodes", type=click.IntRange(1), help="Nodes of this SLURM job that share it. Default: runtime.nodes of the plan.")
+def train(spec: Path, **options: Any) -> int:
     """Train a run, from its newest checkpoint if it has one.
 
     SPEC is results/runs/X/run.yaml. SIGTERM and SIGUSR1 save a checkpoint after the current step and leave with code 75; the same
     command then goes on.
     """
     from pipeline.config.experiment import Runtime, Tracking
+    from pipeline.learners.parallel import rank
+    from pipeline.training.launch import is_member, launch
     from pipeline.training.train import train as run_training
 
     results = results_of(spec)
-    runtime, tracking = settings(results)
-    chosen = {key: value for key, value in (("threads", threads), ("device", device)) if value is not None}
-    code = run_training(spec, results, Runtime(**{**runtime, **chosen}), Tracking(**tracking))
-    if code == 0:
+    written, tracking = settings(results)
+    runtime = Runtime(**{**written, **{key: value for key, value in options.items() if value is not None}})
+    if runtime.nodes * runtime.per_node > 1 and not is_member():
+        return launch(spec, runtime, sys.argv[1:])
+    code = run_training(spec, results, runtime, Tracking(**tracking))
+    if code == 0 and rank() == 0:
         from pipeline.figures.run_curve import draw_run
 
         draw_run(spec.parent)

@@ -43,10 +43,19 @@ class Runtime(Section):
     checkpoint_seconds: float = Field(default=30.0, gt=0, description="wall seconds between training checkpoints")
     memory_mb: int = Field(default=2000, ge=100, description="memory asked of a cluster per training or evaluation job")
     minutes: int = Field(default=240, ge=1, description="time asked of a cluster per training job")
-    gpus: int = Field(default=0, ge=0, description="GPUs asked of a cluster per training or evaluation job")
+    gpus: int = Field(default=0, ge=0, description="GPUs a training uses on each node, one process on each; an evaluation uses one of them")
+    processes: int | None = Field(
+        default=None, ge=1, description="processes that share a training on each node; null: one a GPU, or one without GPUs"
+    )
+    nodes: int = Field(default=1, ge=1, description="nodes that share a training, within a SLURM job")
     container: str = Field(
         default="containers/recurlab.sif", min_length=1, description="image used with --sdm apptainer: a stable path or a URI"
     )
+
+    @property
+    def per_node(self) -> int:
+        """Processes of a training on each node."""
+        return self.processes or max(self.gpus, 1)
 
 
 class Tracking(Section):

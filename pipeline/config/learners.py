@@ -65,6 +65,10 @@ class Learner(Component):
             raise Clash(f"select: {self.select} needs {self.select} in 'keep', got {list(self.keep)}", "select", "keep")
         return self
 
+    def undivided(self, processes: int) -> str | None:
+        """Why so many processes cannot share a training by this learner, in words that begin with a field; None where they can."""
+        return f"name: this learner trains in one process, not in {processes}" if processes > 1 else None
+
     @property
     def rows_per_step(self) -> int:
         """Training rows that one update sees."""
@@ -145,6 +149,10 @@ class Supervised(Descent):
             raise Clash("'distinct_rows' is used with data: shards only, got data: stream", "distinct_rows", "data")
         return self
 
+    def undivided(self, processes: int) -> str | None:
+        """Each takes its part of the batch's rows."""
+        return f"batch: got {self.batch} rows, expected a multiple of the {processes} processes" if self.batch % processes else None
+
     @property
     def rows_per_step(self) -> int:
         """The batch."""
@@ -205,6 +213,12 @@ class Acting(Descent):
             raise Clash(message, "entropy_schedule", "seconds")
         return self
 
+    def undivided(self, processes: int) -> str | None:
+        """Each acts in its part of the copies."""
+        if self.environments % processes:
+            return f"environments: got {self.environments} copies, expected a multiple of the {processes} processes"
+        return None
+
     @property
     def rows_per_step(self) -> int:
         """Environment steps of a rollout, over all copies."""
@@ -252,6 +266,13 @@ class Ppo(Acting):
             message = f"got {self.minibatches} minibatches; expected a divisor of the {self.sequences} sequences of a rollout"
             raise Clash(message, "minibatches", "environments", "rollout", "sequence")
         return self
+
+    def undivided(self, processes: int) -> str | None:
+        """Each acts in its part of the copies, and cuts its own sequences into as many minibatches."""
+        each = self.sequences // processes
+        if not super().undivided(processes) and each % self.minibatches:
+            return f"minibatches: got {self.minibatches}, expected a divisor of the {each} sequences that each of {processes} processes has"
+        return super().undivided(processes)
 
 
 class A2c(Acting):

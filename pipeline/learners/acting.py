@@ -1,5 +1,8 @@
 """What learners have in common that learn from acting: copies of an environment, rollouts, figures of episodes, validation by playing.
 
+Of several processes that share a training, each acts in its part of the copies, with episodes and random numbers of its own, and normalises
+its own advantages; every gradient is the mean of theirs. Figures are means of theirs too, but those of episodes, which are over all that ended.
+
 Letters: T steps of a rollout, B copies, N sequences, S steps of one, C values of all parts of an action.
 """
 
@@ -8,11 +11,13 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from pipeline.config import learners
 from pipeline.config.catalogue import implementation
+from pipeline.learners import parallel
 from pipeline.learners.advantages import explained_variance
 from pipeline.learners.base import Learner, Problem
 from pipeline.learners.optimization import clip_gradients, entropy_weight, learning_rate, make_optimizer
@@ -21,6 +26,9 @@ from pipeline.learners.policy import entropy, gumbel, log_probability
 from pipeline.learners.rollout import Actor, Rollout, Sequences
 from pipeline.storage.keys import derive_key, generator
 from pipeline.storage.loader import Episodes
+
+EPISODES = {"train_accuracy": "success", "train_return": "return", "train_episode_length": "length"}
+"""Figures of episodes that ended, by history column: what an environment calls them."""
 
 
 class Judged(NamedTuple):
@@ -50,7 +58,9 @@ class Acting(Learner):
         self.seed, self.device, self.validation = seed, device, problem.validation
         self.task = implementation(problem.task)(problem.task)
         self.optimizer = make_optimizer(network, config)
-        self.actor = Actor(config, network, self.task.environment(config.environments, seed), device)
+        copies = parallel.share(config.environments)
+        mine = config.model_copy(update={"environments": copies.stop - copies.start})
+        self.actor = Actor(mine, network, self.task.environment(mine.environments, _own_seed(seed)), device)
 
     @abstractmethod
     def learn(self, sequences: Sequences) -> dict[str, Tensor]:
@@ -61,15 +71,16 @@ class Acting(Learner):
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.config, self.steps)
         rollout = self.actor.rollout(self._noise())
-        figures = self.learn(rollout.sequences)
+        figures: dict[str, Tensor | float] = {**self.learn(rollout.sequences)}
         self.steps += 1
         self.examples_seen += self.config.rows_per_step
-        return {**figures, **_figures(rollout)}
+        figures |= _figures(rollout)
+        return _of_all(figures, rollout.episodes) if parallel.size() > 1 else figures
 
     def _noise(self) -> Tensor:
         """Random numbers that decide the actions of the next rollout."""
-        shape = (self.config.rollout, self.config.environments, sum(self.actor.network.actions))
-        return gumbel(generator(derive_key("actions", self.seed, self.steps)), shape).to(self.device)
+        shape = (self.config.rollout, self.actor.config.environments, sum(self.actor.network.actions))
+        return gumbel(generator(derive_key("actions", self.seed, self.steps, *parallel.ordinal())), shape).to(self.device)
 
     def judge(self, part: Sequences) -> Judged:
         """Read sequences again, with gradients."""
@@ -83,6 +94,7 @@ class Acting(Learner):
         loss = losses.policy + self.config.value_weight * losses.value - entropy_weight(self.config, self.steps) * losses.entropy
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        parallel.average(parallel.gradients(self.network))
         norm = clip_gradients(self.optimizer, self.config.clip)
         self.optimizer.step()
         found = {"train_loss": loss, "policy_loss": losses.policy, "value_loss": losses.value, "entropy": losses.entropy}
@@ -111,6 +123,14 @@ class Acting(Learner):
     def gauges(self) -> dict[str, float | int | None]:
         """The learning rate and the entropy weight of the next update."""
         return {"learning_rate": learning_rate(self.config, self.steps), "entropy_weight": entropy_weight(self.config, self.steps)}
+
+    def own_state(self) -> dict[str, Any]:
+        """The environment, with what the network carries of it."""
+        return self.actor.state_dict()
+
+    def load_own_state(self, state: dict[str, Any]) -> None:
+        """Go on in this process's environment."""
+        self.actor.load_state_dict(state)
 
     def state_dict(self) -> dict[str, Any]:
         """Weights, optimizer, environment with what the network carries of it, counters. Random numbers follow from seed and counter."""
@@ -153,5 +173,21 @@ def _figures(rollout: Rollout) -> dict[str, Tensor | float]:
         "observation_deviation": rollout.observation_deviation,
         "episodes": float(len(played["success"])) if played else 0.0,
     }
-    names = {"train_accuracy": "success", "train_return": "return", "train_episode_length": "length"}
-    return found | {name: float(played[key].mean()) for name, key in names.items() if played}
+    return found | {name: float(played[key].mean()) for name, key in EPISODES.items() if played}
+
+
+def _of_all(figures: dict[str, Tensor | float], played: dict[str, np.ndarray]) -> dict[str, Tensor | float]:
+    """The figures of all processes."""
+    names = [name for name in figures if name not in EPISODES]
+    means = torch.stack([torch.as_tensor(figures[name]).detach().double().cpu() for name in names])
+    parallel.average([means])
+    found: dict[str, Tensor | float] = dict(zip(names, means, strict=True))
+    sums = torch.tensor([float(played[key].sum()) if played else 0.0 for key in EPISODES.values()], dtype=torch.float64)
+    parallel.add_up([sums])
+    found["episodes"] = ended = float(found["episodes"]) * parallel.size()
+    return found | {name: float(total) / ended for name, total in zip(EPISODES, sums, strict=True) if ended}
+
+
+def _own_seed(seed: int) -> int:
+    """The seed of this process's training episodes: the run's own for process 0."""
+    return derive_key("process", seed, parallel.rank())[0] << 32 if parallel.rank() else seed

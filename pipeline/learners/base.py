@@ -60,6 +60,14 @@ class Learner(ABC):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over a state that `state_dict` gave for the same specification."""
 
+    def own_state(self) -> dict[str, Any]:
+        """What of the state differs between processes that share a training; of the others' only this is in a checkpoint. Empty: nothing."""
+        return {}
+
+    def load_own_state(self, state: dict[str, Any]) -> None:
+        """Take over, after `load_state_dict` of the first process's state, what `own_state` gave in this process."""
+        assert not state
+
     @abstractmethod
     def merit(self, validation: dict[str, float]) -> float:
         """How good a validation result is, larger is better: what the checkpoint `best` maximises."""

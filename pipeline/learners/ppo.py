@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from pipeline.config import learners
+from pipeline.learners import parallel
 from pipeline.learners.acting import Acting, Judged, Losses, normalised, value_loss
 from pipeline.learners.rollout import Sequences
 from pipeline.storage.keys import derive_key, generator
@@ -28,10 +29,10 @@ class PPO(Acting):
 
     def learn(self, sequences: Sequences) -> dict[str, Tensor]:
         """Pass over a rollout, until the policy has moved by `target_kl` where that is set."""
-        chance = generator(derive_key("minibatches", self.seed, self.steps))
+        chance = generator(derive_key("minibatches", self.seed, self.steps, *parallel.ordinal()))
         found: list[dict[str, Tensor]] = []
         for _ in range(self.config.epochs):
-            order_N = torch.from_numpy(chance.permutation(self.config.sequences)).to(self.device)
+            order_N = torch.from_numpy(chance.permutation(len(sequences.reset_NS))).to(self.device)
             found += [self._step(part) for part in sequences.in_order(order_N).split(self.config.minibatches)]
             if self.config.target_kl and self._moved(found) > self.config.target_kl:
                 break
@@ -39,7 +40,9 @@ class PPO(Acting):
 
     def _moved(self, found: list[dict[str, Tensor]]) -> float:
         """How far the policy had moved over the last pass, in nats; waits for the device."""
-        return float(torch.stack([figures["approximate_kl"] for figures in found[-self.config.minibatches :]]).mean())
+        moved = torch.stack([figures["approximate_kl"] for figures in found[-self.config.minibatches :]]).mean()
+        parallel.average([moved])
+        return float(moved)
 
     def _step(self, part: Sequences) -> dict[str, Tensor]:
         judged = self.judge(part)

@@ -50,10 +50,13 @@ class Batch(NamedTuple):
         """The batch in pieces of at most so many rows; None: in one."""
         count = len(self.tokens_BT)
         for start in range(0, count, rows or count):
-            cut = slice(start, start + (rows or count))
-            values_BTF = None if self.values_BTF is None else self.values_BTF[cut]
-            columns = {name: values[cut] for name, values in self.columns.items()}
-            yield Batch(self.tokens_BT[cut], self.labels_BT[cut], self.length_B[cut], columns, values_BTF)
+            yield self.of(slice(start, start + (rows or count)))
+
+    def of(self, rows: slice) -> Batch:
+        """Some of the batch's rows."""
+        values_BTF = None if self.values_BTF is None else self.values_BTF[rows]
+        columns = {name: values[rows] for name, values in self.columns.items()}
+        return Batch(self.tokens_BT[rows], self.labels_BT[rows], self.length_B[rows], columns, values_BTF)
 
 
 class Generator(Protocol):

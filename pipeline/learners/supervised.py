@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pipeline.config import learners
 from pipeline.config.catalogue import implementation
+from pipeline.learners import parallel
 from pipeline.learners.answers import Answers, answers
 from pipeline.learners.base import Learner, Problem, Weights
 from pipeline.learners.curriculum import make_level
@@ -49,16 +50,22 @@ class Supervised(Learner):
         batch = self.sampler.next()
         self.optimizer.zero_grad(set_to_none=True)
         loss, row_N, right_N = self._gradients(batch)
+        if parallel.size() > 1:
+            loss, row_N, right_N = self._of_all(batch, loss, right_N)
         norm = clip_gradients(self.optimizer, self.config.clip)
         self.optimizer.step()
         self._after_step(batch, row_N, right_N)
         return {"train_loss": loss, "train_accuracy": right_N.double().mean(), "gradient_norm": norm}
 
     def _gradients(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Add up the gradients of a batch's parts. Its loss, and of each scored position the row and whether it was right."""
-        positions, first = int(batch.scored_BT.sum()), 0
+        """Add up the gradients of a batch's parts, as many of its rows as are this process's.
+
+        Their part of its loss, and of each of their scored positions the row and whether it was right.
+        """
+        positions, mine = int(batch.scored_BT.sum()), parallel.share(len(batch.tokens_BT))
+        first = mine.start
         losses, rows, right = [], [], []
-        for part in batch.parts(self.config.micro_batch):
+        for part in batch.of(mine).parts(self.config.micro_batch):
             scored = self._answer(self.network, part)
             loss = scored.loss() * (len(scored.row_N) / positions)
             loss.backward()
@@ -67,6 +74,16 @@ class Supervised(Learner):
             right.append(scored.right_N)
             first += len(part.tokens_BT)
         return torch.stack(losses).sum(), torch.cat(rows), torch.cat(right)
+
+    def _of_all(self, batch: Batch, loss: Tensor, right_N: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Add up what all processes found: gradients, loss, and which scored positions of the whole batch were right, with their rows."""
+        scored_BT = batch.scored_BT
+        row_N = scored_BT.nonzero()[:, 0]
+        first = int(scored_BT[: parallel.share(len(scored_BT)).start].sum())
+        whole_N = loss.new_zeros(len(row_N))
+        whole_N[first : first + len(right_N)] = right_N.to(whole_N)
+        parallel.add_up([*parallel.gradients(self.network), loss, whole_N])
+        return loss, row_N, whole_N > 0
 
     def _after_step(self, batch: Batch, row_N: Tensor, right_N: Tensor) -> None:
         self.steps += 1

@@ -45,7 +45,6 @@ class Checkpoints:
         self.folder = folder
         self.spec = spec
         self.lease = lease
-        self.newest: int | None = None
 
     def save(self, step: int, state: dict[str, Any], weights: Labelled) -> Labelled:
         """Keep the state of one step; returns where its labelled weights lie now.
@@ -65,7 +64,6 @@ class Checkpoints:
             except BaseException:
                 shutil.rmtree(temporary, ignore_errors=True)
                 raise
-        self.newest = step
         self._forget_others(step)
         return {label: target / f"{label}.safetensors" for label in weights}
 
@@ -77,12 +75,9 @@ class Checkpoints:
         folders = self._all()
         for folder in reversed(folders):
             try:
-                saved = self._read(folder)
+                return self._read(folder)
             except (CorruptFileError, MissingFileError) as error:
                 notice(f"{error}; trying the checkpoint before it")
-                continue
-            self.newest = int(folder.name.removeprefix("step-"))
-            return saved
         if folders:
             notice(f"{self.folder}: no undamaged checkpoint is left; starting from the beginning")
         return None

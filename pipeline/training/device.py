@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import socket
 
 import torch
 
+from pipeline.learners.parallel import ordinal
 from pipeline.mixers.products import use_faster_products
 from pipeline.storage.allocator import keep_freed_memory
 from pipeline.storage.errors import UserError
@@ -28,12 +30,24 @@ def prepare(threads: int, device: str) -> torch.device:
     if not torch.cuda.is_available():
         raise UserError("runtime.device: cuda asked for, but torch finds no GPU; expected auto or cpu here")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to be deterministic; read at its first use
+    if "LOCAL_RANK" in os.environ:
+        _choose_gpu(int(os.environ["LOCAL_RANK"]), torch.cuda.device_count())
     return torch.device("cuda")
 
 
+def _choose_gpu(process: int, gpus: int) -> None:
+    """The GPU of one of the processes that share a training on this machine."""
+    if process >= gpus:
+        raise UserError(f"runtime.device: found {gpus} GPUs on {socket.gethostname()}, expected one for each of its processes")
+    torch.cuda.set_device(process)
+
+
 def seed_everything(seed: int) -> None:
-    """Seed torch's global generators, which dropout draws from, on a stream of their own: weights and data use the seed elsewhere."""
-    high, low, *_ = derive_key("torch", seed)
+    """Seed torch's global generators, which dropout draws from, on a stream of their own: weights and data use the seed elsewhere.
+
+    Each of several processes has a stream to itself.
+    """
+    high, low, *_ = derive_key("torch", seed, *ordinal())
     torch.manual_seed(high << 31 | low >> 1)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from pipeline.learners import parallel
 from pipeline.learners.base import Learner
 from pipeline.mixers.backends import used
 
@@ -20,7 +21,7 @@ PACKAGES = ("recurlab", "torch", "numpy", "pyarrow", "safetensors", "pydantic", 
 
 
 def describe_environment(learner: Learner, device: torch.device) -> dict[str, Any]:
-    """Versions, commit, host, device, threads, backends, and whether the same specification gives the same bits again."""
+    """Versions, commit, host, device, threads, processes, backends, and whether the same specification gives the same bits again."""
     budget = next(key for key in ("rows", "steps", "seconds") if getattr(learner.config, key) is not None)
     return {
         "python": platform.python_version(),
@@ -32,6 +33,8 @@ def describe_environment(learner: Learner, device: torch.device) -> dict[str, An
         "cpu": torch.backends.cpu.get_cpu_capability(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
+        "processes": parallel.size(),
+        "nodes": parallel.size() // parallel.on_this_node(),
         "backends": used(),
         "budget": budget,
         "reproducible": learner.reproducible,

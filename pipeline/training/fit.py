@@ -2,16 +2,21 @@
 
 What the loop has gathered besides the learner's own state is in `Fit.state_dict()`, so that a run that was cut anywhere goes on from its
 newest checkpoint and ends in the same bits as one that was not.
+
+Where several processes share a training, each has a loop, and all loops do the same at the same step: what their clocks and signals say is
+agreed upon after every step. Process 0 validates, and it alone writes and reports.
 """
 
 from __future__ import annotations
 
 import math
+import signal
 import time
 from typing import Any
 
 import torch
 
+from pipeline.learners import parallel
 from pipeline.learners.base import Learner
 from pipeline.storage.errors import UserError
 from pipeline.training.checkpoint import Checkpoints, Labelled
@@ -19,6 +24,7 @@ from pipeline.training.clock import Clock
 from pipeline.training.device import generator_state, restore_generators
 from pipeline.training.means import Means
 from pipeline.training.notice import notice
+from pipeline.training.processes import agreed, gathered, wait_for_all
 from pipeline.training.progress import Reporter, Standing
 from pipeline.training.signals import StopRequest
 from pipeline.training.state import host_copy
@@ -56,7 +62,11 @@ class Fit:
         self._good_enough = False
         self._means = Means()
         self._clock = Clock(device)
+        self._seconds = 0.0
+        self._signal = 0
+        self._save_is_due = False
         self._saved_at = 0.0
+        self._saved: int | None = None
 
     def run(self) -> bool:
         """Learn until the budget is used up or validation is good enough: True. After a signal: save and return False.
@@ -64,7 +74,7 @@ class Fit:
         Raises UserError when a figure is no longer finite, or a checkpoint cannot be written.
         """
         self._resume()
-        self.reporter.show(self._standing())
+        self._report()
         self._saved_at = time.monotonic()
         self._clock.start()
         while True:
@@ -73,21 +83,25 @@ class Fit:
                     self._add_row()
             if self._has_ended():
                 self._clock.stop()
-                self.reporter.show(self._standing())
+                self._report()
                 return True
             self._step()
-            if self.stop.received:
+            self._agree()
+            if self._signal:
                 self._save()
-                notice(f"{self.stop.received}: saved step {self.learner.steps}; the same command goes on from there")
+                wait_for_all()
+                notice(f"{signal.Signals(self._signal).name}: saved step {self.learner.steps}; the same command goes on from there")
                 return False
-            if time.monotonic() - self._saved_at >= self.checkpoint_seconds:
+            if self._save_is_due:
                 self._save()
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that a checkpoint holds besides labelled weights."""
+        """Everything that a checkpoint holds besides labelled weights. `others`: what processes besides the first have of their own."""
+        own = gathered({"generators": generator_state(), "learner": self.learner.own_state()})
         return {
             "learner": self.learner.state_dict(),
             "generators": generator_state(),
+            "others": own[1:],
             "history": self.history,
             "timing": self.timing,
             "means": self._means.state_dict(),
@@ -98,17 +112,38 @@ class Fit:
         }
 
     def _resume(self) -> None:
-        saved = self.checkpoints.load()
-        if not saved:
+        state = agreed(self._load)
+        if not state:
             return
-        state, self.kept = saved
+        others = state.get("others", [])
+        self._refuse_another_number(1 + len(others))
         self.history, self.timing, self.kept_steps = state["history"], state["timing"], state["kept_steps"]
         self._best, self._good_enough = state["best"], state["good_enough"]
         self.learner.load_state_dict(state["learner"])
         self._means.load_state_dict(state["means"])
         self._clock.load_state_dict(state["clock"])
         restore_generators(state["generators"])
+        if 0 < parallel.rank() <= len(others):
+            own = others[parallel.rank() - 1]
+            restore_generators(own["generators"])
+            self.learner.load_own_state(own["learner"])
+        self._saved = self.learner.steps
+        self._seconds = self._clock.read()[1]
         notice(f"going on from step {self.learner.steps}")
+
+    def _load(self) -> dict[str, Any] | None:
+        saved = self.checkpoints.load()
+        if not saved:
+            return None
+        self.kept = saved.weights
+        return saved.state
+
+    def _refuse_another_number(self, before: int) -> None:
+        """Raise UserError where each process has something of its own to go on from, and there were more of them before, or fewer."""
+        now = parallel.size()
+        if before != now and self.learner.own_state():
+            message = f"saved by {before} processes, expected {now}; train it with {before} again, or delete the folder"
+            raise UserError(f"{self.checkpoints.folder}: {message}")
 
     def _step(self) -> None:
         self._means.add(self.learner.update())
@@ -116,7 +151,14 @@ class Fit:
         if any(isinstance(every, int) and step % every == 0 for every in self.learner.config.keep):
             self._keep(f"step-{step}")
         if self.reporter.due():
-            self.reporter.show(self._standing())
+            self._report()
+
+    def _agree(self) -> None:
+        """What processes may see differently: a signal to any of them stops all, the slowest clock counts."""
+        heard = signal.Signals[self.stop.received] if self.stop.received else 0
+        due = time.monotonic() - self._saved_at >= self.checkpoint_seconds
+        number, self._seconds, save = parallel.largest([float(heard), self._clock.read()[1], float(due)])
+        self._signal, self._save_is_due = int(number), bool(save)
 
     def _row_is_due(self) -> bool:
         step = self.learner.steps
@@ -125,15 +167,14 @@ class Fit:
         return step % self.learner.config.evaluate_every == 0 or self._budget_is_spent()
 
     def _budget_is_spent(self) -> bool:
-        return self.learner.progress(self._clock.read()[1]) >= 1
+        return self.learner.progress(self._seconds) >= 1
 
     def _has_ended(self) -> bool:
-        # A budget in seconds may run out just after the row was found not to be due: then one more step brings the last row.
-        return self._good_enough or (self._budget_is_spent() and self.history[-1]["step"] == self.learner.steps)
+        return self._good_enough or self._budget_is_spent()
 
     def _add_row(self) -> None:
         step = self.learner.steps
-        validation = self.learner.validate()
+        validation = agreed(self.learner.validate)
         row: Row = {"step": step, "rows": self.learner.examples_seen, **self.learner.gauges(), **self._means.read()}
         row |= {f"validation_{name}": value for name, value in validation.items()}
         _refuse_infinite(self.reporter.run, row)
@@ -153,14 +194,22 @@ class Fit:
             self._keep("best")
 
     def _keep(self, label: str) -> None:
-        self.kept[label] = {name: host_copy(tensor) for name, tensor in self.learner.weights().items()}
+        if parallel.rank() == 0:
+            self.kept[label] = {name: host_copy(tensor) for name, tensor in self.learner.weights().items()}
         self.kept_steps[label] = self.learner.steps
 
     def _save(self) -> None:
-        if self.checkpoints.newest != self.learner.steps:
+        if self._saved != self.learner.steps:
             with self._clock.paused():
-                self.kept = self.checkpoints.save(self.learner.steps, self.state_dict(), self.kept)
+                state = self.state_dict()
+                if parallel.rank() == 0:
+                    self.kept = self.checkpoints.save(self.learner.steps, state, self.kept)
+            self._saved = self.learner.steps
         self._saved_at = time.monotonic()
+
+    def _report(self) -> None:
+        if parallel.rank() == 0:
+            self.reporter.show(self._standing())
 
     def _standing(self) -> Standing:
         wall = self._clock.read()[1]

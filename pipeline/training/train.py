@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.config.catalogue import implementation
 from pipeline.config.experiment import Runtime, Tracking
+from pipeline.learners import parallel
 from pipeline.storage.errors import UserError
 from pipeline.training.lease import Lease
 from pipeline.training.notice import notice
 from pipeline.training.outcome import Outcome
+from pipeline.training.processes import agreed, check_division, together, wait_for_all
 from pipeline.training.signals import RESUMABLE, StopRequest
 from pipeline.training.spec import RunSpec, read_run
 
@@ -27,20 +29,32 @@ def train(spec_path: Path, results: Path, runtime: Runtime, tracking: Tracking) 
 
     Returns 0 when the run is finished, now or before, and 75 when a signal stopped it with its state saved: the same call goes on.
     Waits while another process trains the run. Raises UserError, one line, for everything a user can mend.
+
+    Processes that share the training all call this. Process 0 alone has the lease, and writes.
     """
-    run = read_run(spec_path)
-    checkpoints = results / "checkpoints" / run.id
-    outcome = Outcome(checkpoints, run.digest)
-    with StopRequest() as stop, Lease(checkpoints) as lease:
-        if not lease.acquire(give_up=lambda: stop.received is not None):
-            return RESUMABLE
-        if outcome.exists():
-            notice(f"{run.id}: finished before; to train it again delete {checkpoints}")
-        elif not _train(run, results, runtime, tracking, outcome, lease, stop):
-            return RESUMABLE
-        lease.check()
-        outcome.publish(results / "runs" / run.id)
+    with StopRequest() as stop, together(stop):
+        run = read_run(spec_path)
+        check_division(run, spec_path, parallel.size())
+        outcome = Outcome(results / "checkpoints" / run.id, run.digest)
+        with Lease(outcome.folder.parent) as lease:
+            course = agreed(lambda: _course(run, outcome, lease, stop))
+            if course == "stopped" or (course == "train" and not _train(run, results, runtime, tracking, outcome, lease, stop)):
+                return RESUMABLE
+            if parallel.rank() == 0:
+                lease.check()
+                outcome.publish(results / "runs" / run.id)
+            wait_for_all()
     return 0
+
+
+def _course(run: RunSpec, outcome: Outcome, lease: Lease, stop: StopRequest) -> str:
+    """Wait for the lease; then whether to train, or the run was finished before, or a signal came first."""
+    if not lease.acquire(give_up=lambda: stop.received is not None):
+        return "stopped"
+    if outcome.exists():
+        notice(f"{run.id}: finished before; to train it again delete {outcome.folder.parent}")
+        return "finished"
+    return "train"
 
 
 def _train(run: RunSpec, results: Path, runtime: Runtime, tracking: Tracking, outcome: Outcome, lease: Lease, stop: StopRequest) -> bool:
@@ -52,12 +66,13 @@ def _train(run: RunSpec, results: Path, runtime: Runtime, tracking: Tracking, ou
     from pipeline.training.progress import Reporter
     from pipeline.training.tracking import Tracker
 
-    device = prepare(runtime.threads, runtime.device)
+    device = prepare(max(runtime.threads // parallel.on_this_node(), 1), runtime.device)
     seed_everything(run.seed)
     learner, network = _make_learner(run, results, device)
     checkpoints = Checkpoints(lease.folder, run.digest, lease)
-    reporter = Reporter(run.id, lease.folder / "progress.json")
-    tracker = Tracker(tracking, run.id, run.block, results)
+    first = parallel.rank() == 0
+    reporter = Reporter(run.id, lease.folder / "progress.json", terminal=None if first else False)
+    tracker = Tracker(tracking if first else Tracking(), run.id, run.block, results)
     finished = False
     try:
         fit = Fit(learner, checkpoints, reporter, tracker, stop, device, runtime.checkpoint_seconds)
@@ -65,7 +80,7 @@ def _train(run: RunSpec, results: Path, runtime: Runtime, tracking: Tracking, ou
     finally:
         reporter.close()
         tracker.close(finished)
-    if finished:
+    if finished and first:
         lease.check()
         with outcome.draft() as draft:
             write_result(draft, run, network, fit, device)

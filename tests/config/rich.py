@@ -94,6 +94,8 @@ runtime:
   memory_mb: 500
   minutes: 10
   gpus: 0
+  processes: 1
+  nodes: 1
   container: image.sif
 tracking:
   wandb: off

@@ -13,7 +13,7 @@ ENTRIES = list(entries())
 NAMES = ("experiments.first_one", "experiments.first_one.variants.wide")
 REQUIRED = ("experiments", "base", "task", "network", "learner", "name", "column", "rows")
 COMPONENTS = ("task", "network", "mixer", "learner")
-OPTIONAL = ("clip", "distinct_rows", "stop_at", "curriculum", "title", "group", "container", "rows")
+OPTIONAL = ("clip", "distinct_rows", "stop_at", "curriculum", "title", "group", "container", "rows", "processes")
 OUT_OF_RANGE = {
     "symbols": ["0", "-3", "[0]"],
     "delay": ["0", "{uniform: [5, 2]}", "{uniform: [0, 2]}", "{uniform: [1]}", "{uniform: [1, 2, 3]}"],
@@ -53,6 +53,8 @@ OUT_OF_RANGE = {
     "memory_mb": ["10"],
     "minutes": ["0"],
     "gpus": ["-1"],
+    "processes": ["0"],
+    "nodes": ["0"],
     "project": ["''"],
     "tags": ["[1]"],
 }
@@ -65,7 +67,7 @@ def shown(value: object) -> str:
 
 def test_the_rich_config_is_right_and_its_lines_are_found(tmp_path: Path) -> None:
     assert len(plan_of(RICH, tmp_path).runs) == 5
-    assert len(ENTRIES) == 84
+    assert len(ENTRIES) == 86
     assert len({entry.path for entry in ENTRIES}) == len(ENTRIES)
     assert ENTRIES[-1].path == "tracking.tags"
     assert [entry.path for entry in ENTRIES if entry.key == "title"] == ["experiments.first_one.figures[1].title"]

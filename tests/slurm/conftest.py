@@ -78,14 +78,18 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Suite:
 @pytest.fixture
 def untrained(cluster: Cluster, undisturbed: Suite, tmp_path: Path) -> SlurmSuite:
     """The same suite with its data and profiles made, and everything from the trainings on to be made on the cluster."""
-    folder = tmp_path / "suite"
-    shutil.copytree(undisturbed.folder, folder)
+    return untrained_copy(undisturbed, tmp_path / "suite", longer_config(), cluster)
+
+
+def untrained_copy(finished: Suite, folder: Path, config: dict[str, Any], cluster: Cluster) -> SlurmSuite:
+    """A finished suite in another folder, without what came from its trainings on."""
+    shutil.copytree(finished.folder, folder)
     for name in ("checkpoints", "evaluations", "logs"):
         shutil.rmtree(folder / "results" / name)
     for path in [*folder.glob("results/runs/*/*"), *folder.glob("results/experiments/*/*")]:
         if path.name not in ("run.yaml", "experiment.yaml"):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-    return SlurmSuite(folder, longer_config(), cluster)
+    return SlurmSuite(folder, config, cluster)
 
 
 @pytest.fixture(scope="session")

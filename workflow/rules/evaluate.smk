@@ -20,7 +20,7 @@ rule evaluate:
         cpus_per_task=PLAN.runtime["threads"],
         mem_mb=PLAN.runtime["memory_mb"],
         runtime=60,
-        gpu=PLAN.runtime["gpus"],
+        **PLAN.accelerators(most=1),
     params:
         datasets=lambda wc: PLAN.evaluation(wc.run, wc.evaluation).datasets,
         data=lambda wc: [f"--data results/datasets/{name}" for name in PLAN.evaluation(wc.run, wc.evaluation).datasets],

@@ -14,7 +14,7 @@ rule profile:
     resources:
         mem_mb=PLAN.runtime["memory_mb"],
         runtime=30,
-        gpu=PLAN.runtime["gpus"],
+        gpu=min(PLAN.runtime["gpus"], 1),
     params:
         spec=lambda wc: PLAN.spec("network", wc.network),
     message:

@@ -24,7 +24,9 @@ rule train:
         cpus_per_task=PLAN.runtime["threads"],
         mem_mb=PLAN.runtime["memory_mb"],
         runtime=PLAN.runtime["minutes"],
-        gpu=PLAN.runtime["gpus"],
+        **PLAN.accelerators(),
+        nodes=PLAN.runtime["nodes"],
+        tasks=0 if PLAN.runtime["gpus"] else PLAN.runtime["nodes"],
     params:
         spec=lambda wc: PLAN.runs[wc.run].canonical,
     message:
