@@ -50,8 +50,8 @@ sif() {
   esac
   # To a new name and then in place: a running workflow keeps the file it has open.
   mkdir -p "$(dirname "$SIF")"
-  # Each job unpacks what it reads anew: zstd takes half of the time that gzip, the default, takes to do so. Linux reads it from 4.14 on.
-  apptainer build --force --mksquashfs-args "-comp zstd -Xcompression-level 3" --build-arg ARCHIVE="$work/image.tar" --build-arg DIGEST="$digest" "$SIF.new" containers/pipeline.def
+  # Jobs unpack what they read: lz4 is two thirds of the time that zstd takes to do so, and a seventh larger.
+  apptainer build --force --mksquashfs-args "-comp lz4 -Xhc" --build-arg ARCHIVE="$work/image.tar" --build-arg DIGEST="$digest" "$SIF.new" containers/pipeline.def
   mv "$SIF.new" "$SIF"
   echo "$SIF: made from $IMAGE, $digest"
 }

@@ -29,6 +29,8 @@ JOBS = "recurlab_"
 """What the names of this pipeline's jobs begin with: `slurm-jobname-prefix` of profiles/slurm."""
 LOGS = Path("logs", "slurm")
 """Below results/, where profiles/slurm keeps SLURM's logs: there only where jobs were submitted from."""
+PROGRAMS = ("apptainer", "singularity")
+"""What runs an image; the first that is there."""
 PATIENCE = 30.0
 """Seconds a client command of SLURM may take."""
 GRACE = 10.0
@@ -39,10 +41,14 @@ LEAVING = 180.0
 
 @dataclass(frozen=True)
 class Launch:
-    """How Snakemake was asked to run the jobs: partitions are empty without SLURM, the image is None without Apptainer."""
+    """How Snakemake was asked to run the jobs: partitions are empty without SLURM, the image is None without Apptainer.
+
+    held: processes that hold the image open, each until its standard input is closed.
+    """
 
     partitions: list[str] = field(default_factory=list)
     image: str | None = None
+    held: list[subprocess.Popen[bytes]] = field(default_factory=list, compare=False)
 
     @classmethod
     def of(cls, workflow: Any, container: str) -> Launch:
@@ -65,6 +71,17 @@ class Launch:
         if self.image is not None and "://" not in self.image:
             os.environ["APPTAINERENV_RECURLAB_IMAGE"] = image_digest(Path(self.image), results / ".pipeline" / "image.json")
 
+    def keep_mounted(self) -> None:
+        """Hold the image of jobs on this host open until this process ends, however it does.
+
+        Where Apptainer shares loop devices, jobs then find what others have read unpacked in memory; elsewhere this changes nothing.
+        """
+        if self.image is not None and not self.partitions and Path(self.image).is_file():
+            program = next(name for name in PROGRAMS if shutil.which(name))
+            words, nowhere = [program, "--quiet", "exec", self.image, "cat"], subprocess.DEVNULL
+            # cat reads until the other end of the pipe is closed, which no other process inherits.
+            self.held.append(subprocess.Popen(words, stdin=subprocess.PIPE, stdout=nowhere, stderr=nowhere, start_new_session=True))
+
     def _check_partitions(self) -> None:
         if not shutil.which("sbatch"):
             raise UserError("slurm: sbatch is not on the path; start Snakemake on a host of the cluster, or without profiles/slurm")
@@ -75,7 +92,7 @@ class Launch:
 
 
 def _check_image(image: str) -> None:
-    if not any(shutil.which(name) for name in ("apptainer", "singularity")):
+    if not any(shutil.which(name) for name in PROGRAMS):
         raise UserError("apptainer: not on the path; install it, or run without --sdm apptainer")
     if "://" not in image and not Path(image).exists():
         raise UserError(f"runtime.container: {image}: no such image; 'make sif' builds containers/recurlab.sif")

@@ -137,6 +137,7 @@ class Workspace:
             self.lock = hold(results)
             cancel_left(results, before)
             launch.name_image(results)
+            launch.keep_mounted()
             write_text(frozen_plan(results), self.plan.to_json())
 
     @classmethod

@@ -17,6 +17,7 @@ import pytest
 from pipeline import cluster
 from pipeline.cluster import Launch, cancel_left
 from pipeline.storage.errors import UserError
+from tests.training.deaths import wait_for
 
 
 @pytest.fixture
@@ -94,6 +95,22 @@ def test_an_image_has_to_be_there(commands: Path) -> None:
     Path("x.sif").touch()
     Launch(image="x.sif").check()
     Launch(image="docker://somewhere/recurlab:cpu").check()
+
+
+def test_an_image_is_held_open_until_this_process_ends(commands: Path) -> None:
+    """On this host only: jobs of a cluster run elsewhere."""
+    command(commands, "apptainer", 'echo "$@" > words; while read -r line; do :; done; echo closed > ended')
+    Path("x.sif").touch()
+    for elsewhere in (Launch(), Launch(["main"], "x.sif"), Launch(image="docker://somewhere/recurlab:cpu")):
+        elsewhere.keep_mounted()
+        assert not elsewhere.held
+    launch = Launch(image="x.sif")
+    launch.keep_mounted()
+    wait_for(lambda: Path("words").exists() and Path("words").read_text())
+    assert Path("words").read_text() == "--quiet exec x.sif cat\n"
+    assert not Path("ended").exists()
+    launch.held[0].communicate()  # closes its standard input, as the end of this process does
+    assert Path("ended").exists()
 
 
 def test_jobs_left_behind_are_cancelled_and_waited_for(commands: Path, capsys: pytest.CaptureFixture[str]) -> None:
