@@ -5,8 +5,11 @@ What they tell each other besides numbers is JSON and safetensors, as in a check
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,6 +32,8 @@ ANSWER = timedelta(seconds=10)
 """A process waits as long for what tells whether another has said a line."""
 LOST = 76
 """Exit code of a process that lost another one, whose code says more."""
+PARENT_DEATH = 1
+"""PR_SET_PDEATHSIG of prctl(2)."""
 GRACE = 20.0
 """Seconds in which such a process is told to end, once the one that failed is found; it must not be taken for the first that did."""
 
@@ -52,6 +57,7 @@ def together(stop: StopRequest) -> Iterator[None]:
     import torch
     from torch import distributed
 
+    _end_with_parent()
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     with talking():
         distributed.init_process_group(backend, timeout=PATIENCE)
@@ -67,6 +73,12 @@ def together(stop: StopRequest) -> Iterator[None]:
             time.sleep(0.1)
         raise SystemExit(LOST) from None
     distributed.destroy_process_group()
+
+
+def _end_with_parent() -> None:
+    """Have the kernel send SIGTERM to this process when the one that started it dies, however it does: nobody else would tell it to stop."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PARENT_DEATH, signal.SIGTERM)
 
 
 def wait_for_all() -> None:

@@ -163,17 +163,17 @@ def command(results: Path, run: str, *words: str) -> subprocess.Popen[str]:
 def test_the_launcher_passes_signals_codes_and_deaths_on(tmp_path: Path) -> None:
     results = tmp_path / "results"
     run = tiny_run(results, steps=400, evaluate_every=400, keep=["last"])
-    for number in (signal.SIGTERM, signal.SIGKILL):
+    for number, whom in ((signal.SIGTERM, "launcher"), (signal.SIGKILL, "launcher"), (signal.SIGKILL, "member")):
         launcher = command(results, run)
         progress = results / "checkpoints" / run / "progress.json"
         wait_for(progress.exists, 120)
         member = psutil.Process(launcher.pid).children()[1]
-        (launcher if number == signal.SIGTERM else member).send_signal(number)
-        said = launcher.communicate(timeout=120)[1].splitlines()
+        (launcher if whom == "launcher" else member).send_signal(number)
+        said = launcher.communicate(timeout=120)[1].splitlines()  # until the last that could write to it has ended
         progress.unlink()
-        if number == signal.SIGTERM:
-            assert launcher.returncode == RESUMABLE
-            assert said[-1].startswith("SIGTERM: saved step ")
+        if whom == "launcher":
+            assert launcher.returncode == (RESUMABLE if number == signal.SIGTERM else -number)
+            assert said[-1].startswith("SIGTERM: saved step "), "its processes save when it dies too"
         else:
             assert launcher.returncode == 1
             assert said[-1] == f"{run}: process 1 was killed by SIGKILL; the same command goes on from the newest checkpoint"
