@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import re
 import signal
 import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import psutil
 import pytest
@@ -83,9 +85,25 @@ def test_a_signal_to_the_first_process_of_a_step_reaches_the_trainer(untrained: 
 
 
 def test_time_that_is_nearly_up_saves_and_is_submitted_again(untrained: SlurmSuite, undisturbed: Suite) -> None:
-    goes_on_where_it_was(
-        untrained, undisturbed, lambda training, job: untrained.cluster.call("scontrol", "update", f"JobId={job}", "TimeLimit=2")
-    )
+    """SLURM looks at the time every half minute: the trainer waits for that, or it would be done before."""
+
+    def tell(training: Training, job: str) -> None:
+        trainer = psutil.Process(training.pid())
+        trainer.suspend()
+        untrained.cluster.call("scontrol", "update", f"JobId={job}", "TimeLimit=2")
+        wait_until(lambda: is_told(trainer.pid) or training.job() != job, PATIENCE, "the signal")
+        with contextlib.suppress(psutil.NoSuchProcess):
+            trainer.resume()
+
+    goes_on_where_it_was(untrained, undisturbed, tell)
+
+
+def is_told(process: int) -> bool:
+    """Whether SIGUSR1 has come to a process that has not looked at it yet."""
+    with contextlib.suppress(FileNotFoundError):
+        found = re.findall(r"^ShdPnd:\s*(\w+)", Path(f"/proc/{process}/status").read_text(), re.MULTILINE)
+        return bool(int(found[0], 16) & 1 << (signal.SIGUSR1 - 1))
+    return False
 
 
 def test_a_job_past_its_time_that_hears_nothing_is_submitted_again(untrained: SlurmSuite, undisturbed: Suite) -> None:

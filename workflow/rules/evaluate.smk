@@ -17,10 +17,10 @@ rule evaluate:
     retries: 1
     threads: PLAN.runtime["threads"]
     resources:
+        **PLAN.accelerators(most=1),
         cpus_per_task=PLAN.runtime["threads"],
         mem_mb=PLAN.runtime["memory_mb"],
         runtime=60,
-        **PLAN.accelerators(most=1),
     params:
         datasets=lambda wc: PLAN.evaluation(wc.run, wc.evaluation).datasets,
         data=lambda wc: [f"--data results/datasets/{name}" for name in PLAN.evaluation(wc.run, wc.evaluation).datasets],

@@ -21,10 +21,10 @@ rule train:
     retries: 1
     threads: PLAN.runtime["threads"]
     resources:
+        **PLAN.accelerators(),
         cpus_per_task=PLAN.runtime["threads"],
         mem_mb=PLAN.runtime["memory_mb"],
         runtime=PLAN.runtime["minutes"],
-        **PLAN.accelerators(),
         nodes=PLAN.runtime["nodes"],
         tasks=0 if PLAN.runtime["gpus"] else PLAN.runtime["nodes"],
     params:
