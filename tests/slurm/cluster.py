@@ -66,6 +66,13 @@ PartitionName=gpu Nodes=ALL MaxTime=1-0 DefaultTime=10 State=UP PriorityTier=1
 PartitionName=urgent Nodes=ALL MaxTime=1-0 DefaultTime=10 State=UP PriorityTier=9 PreemptMode=OFF
 """
 
+SACCT = """\
+#!/bin/sh
+for name; do :; done
+exec {squeue} --states=all --noheader --format='%i|%T' --name "$name"
+"""
+"""What jobs with the name in the last word have come to. Accounting needs a database, which is not here; the controller knows as much for a while."""
+
 
 def missing() -> str | None:
     """Why no cluster can be had on this machine; None where one can."""
@@ -116,7 +123,7 @@ class Cluster:
         (self.folder / "log").chmod(0o700)
         files = {"key-file": "munge.key", "socket": "munge.socket", "pid-file": "run/munged.pid", "log-file": "log/munged.log"}
         self._daemon("munged", "--force", *(f"--{name}={self.folder / file}" for name, file in {**files, "seed-file": "seed"}.items()))
-        self._daemon("slurmctld")
+        self.start_controller()
         for node in self.nodes:
             self.start_node(node)
         self.wait(lambda: set(self.states()) == {"idle"}, 20, "all nodes to be idle")
@@ -126,6 +133,14 @@ class Cluster:
         assert self.guard.stdin
         self.guard.stdin.close()
         self.guard.wait(60)
+
+    def start_controller(self) -> None:
+        """Start the controller, with what the last one wrote down."""
+        self._daemon("slurmctld")
+
+    def kill_controller(self) -> None:
+        """kill -9 of the controller: jobs run on, and nobody answers the client commands."""
+        psutil.Process(self.pids["slurmctld"]).kill()
 
     def start_node(self, node: str) -> None:
         """Start one node's slurmd."""
@@ -196,6 +211,9 @@ class Cluster:
             wrapper = self.folder / "bin" / name
             wrapper.write_text(f'#!/bin/sh\nSLURM_CONF={self.folder}/slurm.conf exec {_program(name)} "$@"\n')
             wrapper.chmod(0o755)
+        sacct = self.folder / "bin" / "sacct"
+        sacct.write_text(SACCT.format(squeue=self.folder / "bin" / "squeue"))
+        sacct.chmod(0o755)
 
     def _daemon(self, *words: str) -> None:
         """Start a daemon, which goes to the background by itself, and remember its process number."""

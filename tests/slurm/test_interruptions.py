@@ -170,6 +170,17 @@ def test_kill_nine_of_a_node_and_its_steps(untrained: SlurmSuite, undisturbed: S
     cluster.wait(lambda: set(cluster.states()) == {"idle"}, PATIENCE, "all nodes to be idle again")
 
 
+def test_kill_nine_of_the_controller_which_comes_back(untrained: SlurmSuite, undisturbed: Suite) -> None:
+    """Jobs that are running run on; what Snakemake asks in the meantime goes unanswered."""
+    process = untrained.start()
+    untrained.training()
+    untrained.cluster.kill_controller()
+    time.sleep(10)
+    assert process.poll() is None
+    untrained.cluster.start_controller()
+    ends_alike(process, untrained, undisturbed)
+
+
 def test_kill_nine_of_snakemake_then_the_same_command(untrained: SlurmSuite, undisturbed: Suite) -> None:
     process = untrained.start()
     training = untrained.training()
