@@ -131,13 +131,14 @@ class Workspace:
             return
         self.plan = plan_file(config)
         if not only_looks(words):
-            launch = Launch.of(workflow, self.plan.runtime["container"]) if workflow else Launch()
-            launch.check()
+            # Kept as long as the process: it holds the image open.
+            self.launch = Launch.of(workflow, self.plan.runtime["container"]) if workflow else Launch()
+            self.launch.check()
             before = last_owner(results)
             self.lock = hold(results)
             cancel_left(results, before)
-            launch.name_image(results)
-            launch.keep_mounted()
+            self.launch.name_image(results)
+            self.launch.keep_mounted()
             write_text(frozen_plan(results), self.plan.to_json())
 
     @classmethod
