@@ -93,5 +93,7 @@ def largest(values: list[float]) -> list[float]:
 
 
 def gradients(network: nn.Module) -> list[Tensor]:
-    """The gradients of a network's parameters."""
+    """The gradients of a network's parameters, for `add_up` and `average`; none in the only process, which has nobody to share them with."""
+    if size() == 1:
+        return []
     return [parameter.grad for parameter in network.parameters() if parameter.grad is not None]

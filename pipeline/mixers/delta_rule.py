@@ -15,7 +15,13 @@ through a triangular matrix, L_ij = b_i (k_i . k_j) prod_{j < t <= i} a_t for j 
     Y = diag(P) Q S + (Q K^T * decays) U         for all chunks at once, as in `linear_scan`
 
 The papers solve for V and K before S is known, which costs twice the solving: measured, a seventh of the time on the CPU.
-Backends: `torch` is this form; `fla` the same by `pipeline.mixers.fla`, on CUDA.
+
+Backends. `torch` is this form; `fla` the same by `pipeline.mixers.fla`, on CUDA. `c`: on the CPU the recurrence as it stands at the top, the state
+in cache from the first position to the last: 3 K V multiplications a position, of which a chunked form needs more. It keeps the states before
+each block of positions and computes the others again for the gradient, which is, with D = dL/dS_t, D + q_t dL/dy_t^T in its place first,
+
+    dL/dq_t = S_t dL/dy_t    dL/du_t = D^T k_t    dL/dv_t = b_t dL/du_t    dL/db_t = dL/du_t . u_t / b_t    e_t = -dL/dv_t
+    dL/dk_t = D u_t + a_t S_{t-1} e_t    dL/d(a_t S_{t-1}) = D + k_t e_t^T
 """
 
 from __future__ import annotations
@@ -25,12 +31,13 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from pipeline.mixers import backends, fla
+from pipeline.mixers import backends, delta_rule_kernel, fla, native
 from pipeline.mixers.base import is_ragged
 from pipeline.mixers.chunks import Chunks, beyond, spans
 
+OPERATION = "delta_rule"
 SIZE = 32
-"""Positions in a chunk."""
+"""Positions in a chunk of backend `torch`."""
 EPSILON = 1e-6
 """Added to squared lengths before they divide."""
 
@@ -59,10 +66,27 @@ def delta_rule(
         k_BTHK = k_BTHK.masked_fill(padding, 0.0)
         log_decay_BTH = None if log_decay_BTH is None else log_decay_BTH.masked_fill(padding[..., 0], 0.0)
         reset_BT = None if reset_BT is None else reset_BT & ~padding[:, :, 0, 0]
-    candidates: dict[str, backends.Refusal] = {"fla": partial(fla.refusal, k_BTHK), "torch": lambda: None}
-    if backends.choose("delta_rule", candidates, backend) == "fla":
-        return fla.delta_rule(q_BTHK, k_BTHK, v_BTHV, strength_BTH, log_decay_BTH, state_BHKV, reset_BT)
-    chunks = Chunks(steps, size, reset_BT)
+    candidates: dict[str, backends.Refusal] = {
+        "fla": partial(fla.refusal, k_BTHK),
+        "c": partial(native.refusal, delta_rule_kernel.SOURCE, k_BTHK),
+        "torch": lambda: None,
+    }
+    sequences = q_BTHK, k_BTHK, v_BTHV, strength_BTH
+    match backends.choose(OPERATION, candidates, backend):
+        case "fla":
+            return fla.delta_rule(*sequences, log_decay_BTH, state_BHKV, reset_BT)
+        case "c":
+            kept_BTH = torch.ones_like(strength_BTH) if log_decay_BTH is None else log_decay_BTH.exp()
+            if reset_BT is not None:
+                kept_BTH = kept_BTH.masked_fill(reset_BT.unsqueeze(-1), 0.0)
+            return delta_rule_kernel.run(*sequences, kept_BTH, state_BHKV)
+        case _:
+            return _chunked(*sequences, log_decay_BTH, state_BHKV, Chunks(steps, size, reset_BT))
+
+
+def _chunked(
+    q_BTHK: Tensor, k_BTHK: Tensor, v_BTHV: Tensor, strength_BTH: Tensor, log_decay_BTH: Tensor | None, state_BHKV: Tensor, chunks: Chunks
+) -> tuple[Tensor, Tensor]:
     q, k, v, strength = (chunks.split(part) for part in (q_BTHK, k_BTHK, v_BTHV, strength_BTH.unsqueeze(-1)))
     weighted = strength * k
     reads, overlaps, reading, writing, kept = q @ k.mT, weighted @ k.mT, weighted, k, q.new_ones(len(q), 1, 1, 1, 1)

@@ -67,9 +67,9 @@ _torch: dict[str, Any] = {}
 def _suits(one: Tensor, other: Tensor) -> bool:
     """Whether a product is large enough, of float32, and of matrices that lie in memory row by row or column by column."""
     return (
-        one.dtype is other.dtype is torch.float32
+        one.numel() * other.shape[1] >= WORTH  # first: most products are small
+        and one.dtype is other.dtype is torch.float32
         and one.shape[1] == other.shape[0]
-        and one.shape[0] * one.shape[1] * other.shape[1] >= WORTH
         and all(1 in matrix.stride() and 0 not in matrix.stride() for matrix in (one, other))
     )
 

@@ -1,4 +1,4 @@
-"""The chunked delta rule against a plain loop: values, gradients, strong decays, and what it is for, storing under a key.
+"""The delta rule, chunked and compiled, against a plain loop: values, gradients, strong decays, and what it is for, storing under a key.
 
 Letters: B batch, T time, H heads, K channels of a key, V of a value.
 """
@@ -9,20 +9,32 @@ import pytest
 import torch
 from torch import Tensor
 
+from pipeline.mixers import delta_rule_kernel, native
 from pipeline.mixers.delta_rule import delta_rule, delta_step, unit
+from pipeline.storage.errors import UserError
 from tests.mixers.making import close, make, resets, sequence
 
 B, H, K, V = 3, 2, 4, 3
 Result = tuple[Tensor, Tensor]
 
 both = pytest.mark.parametrize("gated", [False, True])
+every_backend = pytest.mark.parametrize("backend", ["torch", "c"])
 
 
-def inputs(gated: bool, steps: int, strength: float = 1.0, dtype: torch.dtype = torch.float64) -> list[Tensor]:
+@pytest.fixture(autouse=True)
+def _compiler(request: pytest.FixtureRequest) -> None:
+    """Tests of the compiled backend need a compiler."""
+    if "'c'" in repr(getattr(request.node, "callspec", None) and request.node.callspec.params):
+        reason = native.refusal(delta_rule_kernel.SOURCE, torch.zeros(1))
+        if reason:
+            pytest.skip(reason)
+
+
+def inputs(gated: bool, steps: int, strength: float = 1.0, dtype: torch.dtype = torch.float64, columns: int = V) -> list[Tensor]:
     """q, k of length one, v, b in 0..2, the state before and, where gated, log a, half of it `strength` times as strong."""
     torch.manual_seed(3)
-    q, k, v = (torch.randn(B, steps, H, size, dtype=dtype) for size in (K, K, V))
-    found = [q, unit(k), v, 2 * torch.rand(B, steps, H, dtype=dtype), torch.randn(B, H, K, V, dtype=dtype)]
+    q, k, v = (torch.randn(B, steps, H, size, dtype=dtype) for size in (K, K, columns))
+    found = [q, unit(k), v, 2 * torch.rand(B, steps, H, dtype=dtype), torch.randn(B, H, K, columns, dtype=dtype)]
     if gated:
         decay = -torch.rand(B, steps, H, dtype=dtype)
         found.append(torch.where(torch.rand_like(decay) < 0.5, decay, decay * strength))
@@ -50,19 +62,19 @@ def naive(reset_BT: Tensor | None, length_B: Tensor | None, given: list[Tensor])
     return torch.stack(outputs), torch.stack(states)
 
 
-def chunked(reset_BT: Tensor | None, length_B: Tensor | None, size: int, given: list[Tensor]) -> Result:
+def computed(reset_BT: Tensor | None, length_B: Tensor | None, size: int, given: list[Tensor], backend: str) -> Result:
     """`delta_rule`, its outputs beyond the end set to zero."""
     q, k, v, strength, state, *decay = given
-    y, after = delta_rule(q, k, v, strength, decay[0] if decay else None, state, reset_BT, length_B, size)
+    y, after = delta_rule(q, k, v, strength, decay[0] if decay else None, state, reset_BT, length_B, size, backend)
     if length_B is not None:
         y = y * (torch.arange(q.shape[1]) < length_B.unsqueeze(1))[:, :, None, None]
     return y, after
 
 
-def same_values_and_gradients(reset_BT: Tensor | None, length_B: Tensor | None, size: int, given: list[Tensor]) -> None:
+def same_values_and_gradients(reset_BT: Tensor | None, length_B: Tensor | None, size: int, given: list[Tensor], backend: str) -> None:
     for tensor in given:
         tensor.requires_grad_()
-    results = [naive(reset_BT, length_B, given), chunked(reset_BT, length_B, size, given)]
+    results = [naive(reset_BT, length_B, given), computed(reset_BT, length_B, size, given, backend)]
     weights = [torch.randn_like(part) for part in results[0]]
     losses = [(result[0] * weights[0]).sum() + (result[1] * weights[1]).sum() for result in results]
     gradients = [torch.autograd.grad(loss, given) for loss in losses]
@@ -71,23 +83,52 @@ def same_values_and_gradients(reset_BT: Tensor | None, length_B: Tensor | None, 
 
 
 @both
+@every_backend
 @pytest.mark.parametrize(("steps", "size"), [(1, 64), (5, 8), (16, 8), (23, 8), (70, 64), (9, 1)])
-def test_equals_the_plain_recurrence(gated: bool, steps: int, size: int) -> None:
-    same_values_and_gradients(None, None, size, inputs(gated, steps))
+def test_equals_the_plain_recurrence(gated: bool, steps: int, size: int, backend: str) -> None:
+    same_values_and_gradients(None, None, size, inputs(gated, steps), backend)
 
 
 @both
-def test_equals_it_with_resets_and_padding(gated: bool) -> None:
-    same_values_and_gradients(resets(B, 23), torch.tensor([23, 0, 13]), 8, inputs(gated, 23))
+@every_backend
+def test_equals_it_with_resets_and_padding(gated: bool, backend: str) -> None:
+    same_values_and_gradients(resets(B, 23), torch.tensor([23, 0, 13]), 8, inputs(gated, 23), backend)
 
 
+@both
+@pytest.mark.parametrize("backend", ["c"])
+@pytest.mark.parametrize("columns", [1, 16, 17, 32, 33, 64, 65, 100, 130])
+def test_the_compiled_kernel_takes_any_number_of_columns(gated: bool, columns: int, backend: str) -> None:
+    """It works on 64, 32 or 16 columns of the state at a time, the last ones filled up."""
+    given = inputs(gated, 19, columns=columns)
+    same_values_and_gradients(resets(B, 19), None, 8, given, backend)
+    single = [tensor.detach().float() for tensor in given]
+    for found, exact in zip(computed(None, None, 8, single, backend), naive(None, None, given), strict=True):
+        assert (found - exact).abs().max() <= 1e-5 * exact.abs().max()
+
+
+@pytest.mark.parametrize("backend", ["c"])
+def test_the_compiled_kernel_without_gradients_computes_the_same_bits(backend: str) -> None:
+    """It keeps fewer states then."""
+    given = inputs(True, 40, dtype=torch.float32)
+    expected = computed(resets(B, 40), None, 8, [tensor.requires_grad_() for tensor in given], backend)
+    with torch.no_grad():
+        assert all(map(torch.equal, computed(resets(B, 40), None, 8, given, backend), expected))
+
+
+def test_the_compiled_kernel_says_what_it_cannot_do() -> None:
+    with pytest.raises(UserError, match="delta_rule: backend c is not available: it computes in float32 or float64 and got torch.bfloat16"):
+        computed(None, None, 8, inputs(True, 3, dtype=torch.bfloat16), "c")
+
+
+@every_backend
 @pytest.mark.parametrize("strength", [50.0, 1e4])
-def test_strong_decays_are_exact(strength: float) -> None:
+def test_strong_decays_are_exact(strength: float, backend: str) -> None:
     """Half of the decays forget nearly everything: their sums over a chunk are far beyond the range of exp."""
-    same_values_and_gradients(None, None, 64, inputs(True, 70, strength))
+    same_values_and_gradients(None, None, 64, inputs(True, 70, strength), backend)
     given = inputs(True, 70, strength, torch.float32)
     expected = naive(None, None, [tensor.double() for tensor in given])
-    for found, exact in zip(chunked(None, None, 64, given), expected, strict=True):
+    for found, exact in zip(computed(None, None, 64, given, backend), expected, strict=True):
         assert (found - exact).abs().max() <= 1e-5 * exact.abs().max()
 
 

@@ -133,7 +133,7 @@ def test_libraries_that_came_along_need_no_compiler_and_compute_the_same_bits(ho
     native.prebuild(home / "native")
     assert len(list((home / "native").iterdir())) == 2 * len(list(native.HERE.glob("*.c")))
     x_BTD = sequence(2, 40, torch.float32)
-    tuned = {name: make(name, torch.float32)(x_BTD)[0] for name in ("lru", "mamba", "min_gru", "multiplicative_lstm")}
+    tuned = {name: make(name, torch.float32)(x_BTD)[0] for name in ("lru", "mamba", "min_gru", "multiplicative_lstm", "gated_delta_net")}
     monkeypatch.setenv(native.PREBUILT, str(home / "native"))
     monkeypatch.setenv("CC", "no-such-compiler")
     monkeypatch.setattr(backends, "_used", {})
@@ -142,5 +142,7 @@ def test_libraries_that_came_along_need_no_compiler_and_compute_the_same_bits(ho
         assert torch.equal(make(name, torch.float32)(x_BTD)[0], expected), name
     assert {backend for names in backends.used().values() for backend in names} >= {"c"}
     assert not [
-        operation for operation, names in backends.used().items() if names == ["torch"] and operation in ("diagonal", "selective_scan")
+        operation
+        for operation, names in backends.used().items()
+        if names == ["torch"] and operation in ("diagonal", "selective_scan", "delta_rule")
     ]
