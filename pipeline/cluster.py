@@ -7,6 +7,7 @@ earlier pipeline left in the queue would write beside the new ones, so the new o
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -33,8 +34,6 @@ PROGRAMS = ("apptainer", "singularity")
 """What runs an image; the first that is there."""
 PATIENCE = 30.0
 """Seconds a client command of SLURM may take."""
-GRACE = 10.0
-"""Seconds in which a job's Snakemake, told to end, ends after what it ran has."""
 LEAVING = 180.0
 """Seconds to wait for cancelled jobs to end: they save a checkpoint first."""
 
@@ -183,26 +182,20 @@ def _relay(reader: int) -> None:
         for number in os.read(reader, 64):
             if number in waiting:
                 waiting.remove(number)
-                if number == signal.SIGTERM:
-                    threading.Thread(target=_end, name="end", daemon=True).start()
                 os.killpg(0, number)
 
 
-def _end() -> None:
-    """End this process some time after all that it ran has ended, if it does not by itself.
+@functools.cache
+def hear_apart() -> None:
+    """From now on have Snakemake's handler of SIGTERM do its work in a thread of its own.
 
-    Snakemake's handler of SIGTERM takes a lock that its main thread may be holding: it would wait for itself for ever.
+    It takes locks that the thread it interrupts may be holding, Snakemake's own and that of a semaphore: it would wait for itself for ever.
     """
-    while _runs_anything():
-        time.sleep(1.0)
-    time.sleep(GRACE)
-    os._exit(128 + signal.SIGTERM)
+    from snakemake.scheduling.job_scheduler import JobScheduler
 
+    handler = JobScheduler.exit_gracefully
 
-def _runs_anything() -> bool:
-    """Whether a process that this one started is still at work."""
-    import psutil
+    def exit_gracefully(scheduler: JobScheduler, *arguments: Any) -> None:
+        threading.Thread(target=handler, args=(scheduler, *arguments), name="exit", daemon=True).start()
 
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return any(child.status() != psutil.STATUS_ZOMBIE for child in psutil.Process().children())
-    return True
+    JobScheduler.exit_gracefully = exit_gracefully

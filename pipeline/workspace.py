@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from pipeline.cluster import Launch, cancel_left, relay_signals
+from pipeline.cluster import Launch, cancel_left, hear_apart, relay_signals
 from pipeline.storage.atomic import writable, write_text
 from pipeline.storage.errors import BusyError, MissingFileError, UserError
 
@@ -144,6 +144,7 @@ class Workspace:
     @classmethod
     def open(cls, config: Path, results: Path, workflow: Any) -> Workspace:
         """What the Snakefile calls: a user's error is printed as its one line and ends the process with code 2."""
+        hear_apart()
         try:
             return cls(config, results, workflow.is_main_process, workflow=workflow)
         except UserError as error:

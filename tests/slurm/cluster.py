@@ -25,6 +25,8 @@ CPUS = 4
 MEMORY = 8000
 KILL_WAIT = 30
 """Seconds between SIGTERM and SIGKILL: SLURM's own default."""
+WRITING = 6
+"""Seconds after which the controller has written down what has happened."""
 CONFIG = """\
 ClusterName=recurlab
 SlurmctldHost={host}(127.0.0.1)
@@ -139,7 +141,11 @@ class Cluster:
         self._daemon("slurmctld")
 
     def kill_controller(self) -> None:
-        """kill -9 of the controller: jobs run on, and nobody answers the client commands."""
+        """kill -9 of the controller: jobs run on, and nobody answers the client commands.
+
+        It writes down what it knows every five seconds at the latest. A job that it forgot to have started it would start again, and then hold.
+        """
+        time.sleep(WRITING)
         psutil.Process(self.pids["slurmctld"]).kill()
 
     def start_node(self, node: str) -> None:
