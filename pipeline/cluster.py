@@ -198,4 +198,4 @@ def hear_apart() -> None:
     def exit_gracefully(scheduler: JobScheduler, *arguments: Any) -> None:
         threading.Thread(target=handler, args=(scheduler, *arguments), name="exit", daemon=True).start()
 
-    JobScheduler.exit_gracefully = exit_gracefully
+    JobScheduler.exit_gracefully = exit_gracefully  # pyright: ignore[reportAttributeAccessIssue]
