@@ -1,7 +1,7 @@
 /* The delta rule and its gradient, position after position; the maths and the letters are those of delta_rule.py.
  *
- * Compiled on first use, once per number type (REAL is float or double), and called through ctypes. Columns of the state do not meet but in
- * sums, so that as many of them as the first-level cache holds for all rows are worked on from start to end: 64, or 32 or 16 where there are no
+ * Compiled on first use, once per number type (REAL is float or double), and called through ctypes. Columns of the state meet in
+ * sums only, so 64 of them, which the first-level cache holds for all rows, are worked on from start to end, or 32 or 16 where there are no
  * more; the last ones are filled up with zeros. Sums over columns are kept in LANES parts, so that the result does not depend on the
  * vector width. Forward keeps the states before each block of positions, backward computes those within it again.
  */
@@ -15,15 +15,15 @@
 typedef REAL vector __attribute__((vector_size(LANES * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
 
 struct delta {
-    const REAL *q, *k, *v;      /* (B, T, H, K), (B, T, H, K), (B, T, H, V) */
-    const REAL *strength, *kept; /* (B, T, H); kept: what is left of the state before, 0 where an episode starts */
-    REAL *starts;               /* (B, H, blocks + 1, K, V): the first is the state given, the others those after each block of positions */
-    REAL *scratch;              /* forward (K, COLUMNS); backward (positions + 2, K, COLUMNS), 2 (positions, COLUMNS), 2 (K, LANES) */
-    REAL *y;                    /* (B, T, H, V), written */
+    const REAL *q, *k, *v;       /* (B, T, H, K), (B, T, H, K), (B, T, H, V) */
+    const REAL *strength, *kept; /* (B, T, H); kept: a, or 0 where an episode starts */
+    REAL *starts;  /* (B, H, blocks + 1, K, V): the first is the state given, the others those after each block of positions */
+    REAL *scratch; /* forward (K, COLUMNS); backward (positions + 2, K, COLUMNS), 2 (positions, COLUMNS), 2 (K, LANES) */
+    REAL *y;       /* (B, T, H, V) */
     const REAL *d_y;
     REAL *d_q, *d_k, *d_v, *d_strength, *d_kept; /* d_v is written, the others are added to */
-    REAL *carry;                /* (B, H, K, V): in that of the state after the sequence, out that of the one before it */
-    size_t rows, steps, heads, keys, values, positions;
+    REAL *carry; /* (B, H, K, V): the gradient of the state after the sequence comes in, that of the one before it leaves */
+    size_t rows, steps, heads, keys, values, positions; /* B, T, H, K, V; positions in a block */
 };
 
 /* A fused product and sum has to be asked for: C11 alone rounds in between. No sum below has two products. */
@@ -79,7 +79,7 @@ static REAL sum(const vector *of)
     return (four[0] + four[1]) + (four[2] + four[3]);
 }
 
-/* to[i] += factor sum of parts[i]. */
+/* to[i] += the sum of parts[i]. */
 static void add_sums(REAL *restrict to, const vector *restrict parts, size_t keys)
 {
     for (size_t i = 0; i < keys; i++)

@@ -18,10 +18,11 @@ The papers solve for V and K before S is known, which costs twice the solving: m
 
 Backends. `torch` is this form; `fla` the same by `pipeline.mixers.fla`, on CUDA. `c`: on the CPU the recurrence as it stands at the top, the state
 in cache from the first position to the last: 3 K V multiplications a position, of which a chunked form needs more. It keeps the states before
-each block of positions and computes the others again for the gradient, which is, with D = dL/dS_t, D + q_t dL/dy_t^T in its place first,
+each block of positions and computes the others again for the gradient. With D_t = dL/dS_t, which is q_t dL/dy_t^T and what position t + 1 hands
+back, and e_t = -dL/dv_t,
 
-    dL/dq_t = S_t dL/dy_t    dL/du_t = D^T k_t    dL/dv_t = b_t dL/du_t    dL/db_t = dL/du_t . u_t / b_t    e_t = -dL/dv_t
-    dL/dk_t = D u_t + a_t S_{t-1} e_t    dL/d(a_t S_{t-1}) = D + k_t e_t^T
+    dL/dq_t = S_t dL/dy_t                     dL/du_t = D_t^T k_t    dL/dv_t = b_t dL/du_t    dL/db_t = dL/du_t . u_t / b_t
+    dL/dk_t = D_t u_t + a_t S_{t-1} e_t       dL/da_t = <S_{t-1}, D_t + k_t e_t^T>            handed back: a_t (D_t + k_t e_t^T)
 """
 
 from __future__ import annotations
