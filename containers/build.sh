@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Build the image with whichever of docker, podman, buildah works here, and the SIF from it. See containers/README.md.
+# Build the image with whichever of docker, podman, buildah works here, or with ENGINE, and the SIF from it. See containers/README.md.
 #   containers/build.sh image     VARIANT=cpu|cuda, BASE_IMAGE, BUILD_IMAGE, IMAGE=name:tag, IMAGE_FLAGS=further options of the build
 #   containers/build.sh sif       IMAGE, SIF=file
 set -euo pipefail
@@ -18,7 +18,8 @@ case $VARIANT in
 esac
 
 engine() {
-  if docker info >/dev/null 2>&1; then echo docker
+  if [ -n "${ENGINE:-}" ]; then echo "$ENGINE"
+  elif docker info >/dev/null 2>&1; then echo docker
   elif command -v buildah >/dev/null; then echo buildah
   elif command -v podman >/dev/null; then echo podman
   else echo "no engine to build an image with; expected a running docker, or podman, or buildah" >&2; exit 2; fi

@@ -1,4 +1,4 @@
-"""The image that .ci/image built."""
+"""The image as a SIF and as one of Docker's."""
 
 from __future__ import annotations
 
@@ -17,3 +17,12 @@ def sif() -> Path:
     if not name:
         pytest.skip("RECURLAB_SIF names no image; .ci/image builds one")
     return Path(name)
+
+
+@pytest.fixture(scope="session")
+def docker() -> str:
+    """The image that RECURLAB_DOCKER names, which Docker or what stands in its place has; skips without one."""
+    name = os.environ.get("RECURLAB_DOCKER")
+    if not name:
+        pytest.skip("RECURLAB_DOCKER names no image; `make image` with docker builds recurlab:cpu")
+    return name

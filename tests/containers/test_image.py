@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.workflow.suite import BINARIES, Suite, made_once, tiny
+from tests.workflow.suite import BINARIES, REPOSITORY, Suite, made_once, tiny
 
 pytestmark = pytest.mark.container
 
@@ -105,6 +105,17 @@ def test_every_stage_in_the_image_is_the_same_bytes(sif: Path, native: Suite, tm
 def test_the_whole_workflow_in_one_container_is_the_same_bytes(sif: Path, native: Suite, tmp_path: Path) -> None:
     suite = Suite(tmp_path, config("unused"))
     answer = inside(sif, "snakemake", "--snakefile", "/opt/recurlab/Snakefile", "--cores", "2", folder=tmp_path)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert suite.digests() == native.digests()
+
+
+def test_the_documented_docker_command_is_the_same_bytes(docker: str, native: Suite, tmp_path: Path) -> None:
+    page = (REPOSITORY / "docs" / "containers.md").read_text()
+    (command,) = re.findall(r"^docker run [^`]* snakemake [^`]*$", page, re.MULTILINE)
+    suite = Suite(tmp_path, config("unused"))
+    answer = subprocess.run(
+        ["bash", "-c", command.replace("recurlab:cpu", docker)], cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False
+    )
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert suite.digests() == native.digests()
 
