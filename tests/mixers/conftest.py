@@ -1,4 +1,4 @@
-"""One thread and seeded numbers for every test of a mixer."""
+"""One thread and seeded numbers for every test of a mixer, and a compiler for those of backend `c`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from pipeline.mixers import backends
+from pipeline.mixers import backends, diagonal, native
 
 
 @pytest.fixture(autouse=True)
@@ -18,3 +18,12 @@ def _quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.manual_seed(0)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def _compiler(request: pytest.FixtureRequest) -> None:
+    """Tests of the compiled backend need a compiler."""
+    parameters = request.node.callspec.params if hasattr(request.node, "callspec") else {}
+    reason = native.refusal(diagonal.SOURCE, torch.zeros(1)) if "c" in parameters.values() else None
+    if reason:
+        pytest.skip(reason)

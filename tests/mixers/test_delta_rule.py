@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.mixers import delta_rule_kernel, native
 from pipeline.mixers.delta_rule import delta_rule, delta_step, unit
 from pipeline.storage.errors import UserError
 from tests.mixers.making import close, make, resets, sequence
@@ -19,15 +18,6 @@ Result = tuple[Tensor, Tensor]
 
 both = pytest.mark.parametrize("gated", [False, True])
 every_backend = pytest.mark.parametrize("backend", ["torch", "c"])
-
-
-@pytest.fixture(autouse=True)
-def _compiler(request: pytest.FixtureRequest) -> None:
-    """Tests of the compiled backend need a compiler."""
-    if "'c'" in repr(getattr(request.node, "callspec", None) and request.node.callspec.params):
-        reason = native.refusal(delta_rule_kernel.SOURCE, torch.zeros(1))
-        if reason:
-            pytest.skip(reason)
 
 
 def inputs(gated: bool, steps: int, strength: float = 1.0, dtype: torch.dtype = torch.float64, columns: int = V) -> list[Tensor]:

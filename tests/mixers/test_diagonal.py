@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pipeline.mixers import diagonal as module
-from pipeline.mixers import native
 from pipeline.mixers.diagonal import CompiledKernel, blocks, diagonal, doubling_, loop_
 from pipeline.storage.errors import UserError
 from tests.mixers.making import close
@@ -24,15 +23,6 @@ B, T, D, N = 3, 11, 2, 3
 BACKENDS = ["torch", "c"]
 call: Any = diagonal
 every_backend = pytest.mark.parametrize("backend", BACKENDS)
-
-
-@pytest.fixture(autouse=True)
-def _compiler(request: pytest.FixtureRequest) -> None:
-    """Tests of the compiled backend need a compiler."""
-    if "'c'" in repr(getattr(request.node, "callspec", None) and request.node.callspec.params):
-        reason = native.refusal(module.SOURCE, torch.zeros(1))
-        if reason:
-            pytest.skip(reason)
 
 
 def arguments(rows: int = B, steps: int = T, dtype: torch.dtype = torch.float64) -> Any:

@@ -25,15 +25,6 @@ call: Any = gated_scan
 every_backend = pytest.mark.parametrize("backend", ["torch", "c"])
 
 
-@pytest.fixture(autouse=True)
-def _compiler(request: pytest.FixtureRequest) -> None:
-    """Tests of the compiled backend need a compiler."""
-    if "'c'" in repr(getattr(request.node, "callspec", None) and request.node.callspec.params):
-        reason = native.refusal(module.SOURCE, torch.zeros(1))
-        if reason:
-            pytest.skip(reason)
-
-
 def arguments(rows: int = B, steps: int = T, dtype: torch.dtype = torch.float64) -> Any:
     """a of either sign and around 1, u, state."""
     shapes = [(rows, steps, D), (rows, steps, D), (rows, D)]
