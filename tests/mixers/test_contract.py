@@ -266,8 +266,9 @@ def test_every_backend_gives_the_same(name: str, backend: str, monkeypatch: pyte
         found = _run_with(backend, monkeypatch, name, x_BTD, reset_BT, length_B)
     except UserError as error:
         pytest.skip(str(error))
+    tolerance = 3e-6 if name == "delta_net" else 1e-6  # without a decay each of its backends is 1e-6 from the truth, to either side
     for one, other in zip(found, expected, strict=True):
-        assert (one - other).abs().max() <= 3e-6 * max(1.0, float(other.abs().max()))
+        assert (one - other).abs().max() <= tolerance * max(1.0, float(other.abs().max()))
 
 
 @pytest.mark.parametrize("name", CONSTANT)
