@@ -34,6 +34,8 @@ SCORES = (
     ("scored", pa.int64()),
     ("tokens", pa.float64()),
     ("accuracy", pa.float64()),
+    ("accuracy_low", pa.float64()),
+    ("accuracy_high", pa.float64()),
     ("sequence_accuracy", pa.float64()),
     ("loss", pa.float64()),
     ("floor", pa.float64()),
@@ -48,12 +50,14 @@ SCORES = (
 )
 OPTIONAL = (
     ("memory_bits", pa.float64()),
-    ("accuracy_low", pa.float64()),
-    ("accuracy_high", pa.float64()),
     ("return", pa.float64()),
+    ("return_low", pa.float64()),
+    ("return_high", pa.float64()),
     ("best_return", pa.float64()),
     ("episode_length", pa.float64()),
     ("forced_accuracy", pa.float64()),
+    ("forced_accuracy_low", pa.float64()),
+    ("forced_accuracy_high", pa.float64()),
     ("no_answer", pa.float64()),
     ("exact", pa.float64()),
     ("first_error", pa.float64()),
@@ -183,7 +187,7 @@ def _positions(experiment: str, members: list[Member]) -> pa.Table:
     tables = []
     for member in members:
         fields = [*((name, pa.int64()) for name in metadata_columns(member.evaluation)), ("position", pa.int64()), ("rows", pa.int64())]
-        schema = pa.schema([*fields, ("accuracy", pa.float64())])
+        schema = pa.schema([*fields, *((name, pa.float64()) for name in ("accuracy", "accuracy_low", "accuracy_high"))])
         tables.append(_labelled(member.identity(experiment), pa.Table.from_pylist(score_positions(member.evaluation), schema)))
     return _joined(tables)
 

@@ -41,7 +41,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.evaluation.statistics import wilson_interval
+from pipeline.evaluation.statistics import LEVEL, rows_interval, student_interval, wilson_interval
 
 FIRST = ("dataset", "row")
 LAST = ("tokens", "state_bytes", "scored", "correct", "loss", "hits")
@@ -65,7 +65,8 @@ def score_points(table: pa.Table, floor: float, nats: bool = True) -> list[Point
 
     `floor` is the loss of the best predictor without memory, per scored position as `loss` is. Accuracies are shares. `bits` is the
     information recalled per example: what the answers hold less what their cross-entropy leaves, never below zero; None where losses are
-    not `nats`. A point without scored positions has no scores (None).
+    not `nats`. A point without scored positions has no scores (None). `accuracy_low` and `accuracy_high` are the ends of the 95 % interval
+    of `accuracy` over the examples of this one run: other examples would leave it there, another seed need not.
 
     Of a decoded task `accuracy` is that of the answers that the network came to by itself; see `_free_scores` for what else there is. Of an
     environment it is the share of episodes that were solved; see `_played_scores`.
@@ -83,11 +84,14 @@ def _scores(columns: dict[str, np.ndarray], floor: float, nats: bool) -> Point:
     rows, scored = len(columns["scored"]), int(columns["scored"].sum(dtype=np.int64))
     total = float(columns["loss"].sum(dtype=np.float64))
     loss = total / scored if scored else None
+    low, high = rows_interval(columns["correct"], columns["scored"])
     found = {
         "rows": rows,
         "scored": scored,
         "tokens": float(columns["tokens"].mean(dtype=np.float64)),
         "accuracy": int(columns["correct"].sum(dtype=np.int64)) / scored if scored else None,
+        "accuracy_low": low if scored else None,
+        "accuracy_high": high if scored else None,
         "sequence_accuracy": float(np.mean(columns["correct"] == columns["scored"])) if scored else None,
         "loss": loss,
         "loss_over_floor": loss / floor if loss is not None and floor > 0 else None,
@@ -96,11 +100,13 @@ def _scores(columns: dict[str, np.ndarray], floor: float, nats: bool) -> Point:
     }
     if "memory_bits" in columns:
         found["memory_bits"] = float(columns["memory_bits"].max())
-    return {**found, **_free_scores(columns), "forced_accuracy": found["accuracy"]} if "outcome" in columns else found
+    if "outcome" not in columns:
+        return found
+    return {**found, **_free_scores(columns), **{f"forced_{name}": found[name] for name in ("accuracy", "accuracy_low", "accuracy_high")}}
 
 
 def _free_scores(columns: dict[str, np.ndarray]) -> Point:
-    """What free runs came to, as shares of the rows, with the 95 % interval of `accuracy`; and of the searches that they made.
+    """What free runs came to, as shares of the rows; and of the searches that they made.
 
     `first_error` is the median place, counted in tokens, over the rows that went wrong, `first_errors` how many rows went wrong first in
     each of so many equal parts of their continuation.
@@ -124,15 +130,18 @@ def _free_scores(columns: dict[str, np.ndarray]) -> Point:
 
 
 def _played_scores(columns: dict[str, np.ndarray]) -> Point:
-    """How episodes were played: the share solved with its 95 % interval, and means of return, steps and the best possible return."""
+    """How episodes were played: the share solved and the mean return with their 95 % intervals, means of steps and the best possible return."""
     rows, solved = len(columns["success"]), int(columns["success"].sum())
     low, high = wilson_interval(solved, rows)
+    least, most = student_interval(columns["return"].astype(np.float64), LEVEL)
     return {
         "rows": rows,
         "accuracy": solved / rows,
         "accuracy_low": low,
         "accuracy_high": high,
         "return": float(columns["return"].mean()),
+        "return_low": least if rows > 1 else None,
+        "return_high": most if rows > 1 else None,
         "best_return": float(columns["best"].mean()) if "best" in columns else None,
         "episode_length": float(columns["episode_length"].mean()),
         "state_bytes": int(columns["state_bytes"].max()),
@@ -154,8 +163,10 @@ def score_positions(table: pa.Table) -> list[Point]:
     for metadata, chosen in _groups(table):
         for position in range(int(lengths[chosen].max(initial=0))):
             having = chosen[lengths[chosen] > position]
-            accuracy = float(hits[starts[having] + position].mean(dtype=np.float64))
-            points.append(metadata | {"position": position, "rows": len(having), "accuracy": accuracy})
+            right, rows = int(hits[starts[having] + position].sum(dtype=np.int64)), len(having)
+            low, high = wilson_interval(right, rows)
+            scores = {"accuracy": right / rows, "accuracy_low": low, "accuracy_high": high}
+            points.append(metadata | {"position": position, "rows": rows, **scores})
     return points
 
 

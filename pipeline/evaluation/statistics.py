@@ -1,17 +1,27 @@
-"""Statistics over seeds and over examples. Every figure and table takes its means and intervals from here."""
+"""Statistics over seeds and over examples. Every figure and table takes its means and intervals from here.
+
+The seed is the unit: a network is what its training gives from another seed, so an interval is about the mean over all seeds. The examples
+of a run say how well that one run is measured, nothing about the next seed; their interval stands in only where there is a single seed.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from functools import lru_cache
+from collections.abc import Iterable, Mapping
 from statistics import NormalDist
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 LEVEL = 0.95
-RESAMPLES = 10_000
+SKEWED = 0.99
+"""Level of the Student interval of values without bounds: at it the interval covers the mean of exponential values in 95 % of cases."""
+ROW_SHARES = ("sequence_accuracy", "exact", "no_answer", "right")
+"""Scores that are shares of the rows."""
+SHARES = ("accuracy", "forced_accuracy", "valid_queries", *ROW_SHARES)
+"""Scores that lie between 0 and 1."""
+Interval = tuple[float, float]
+NOWHERE: Interval = (math.nan, math.nan)
 
 
 class Summary(NamedTuple):
@@ -25,44 +35,117 @@ class Summary(NamedTuple):
     high: float
 
 
-def summarise(values: Iterable[float | None]) -> Summary:
-    """Mean, spread and 95 % bootstrap interval of one value per seed; missing values are left out.
+def summarise(values: Iterable[float | None], share: bool = False) -> Summary:
+    """Mean, spread and 95 % interval of one value per seed; missing values are left out.
 
-    One seed has a mean and no interval: nothing is known of its spread.
+    `share`: the values cannot leave 0 to 1. One seed has a mean and no interval: nothing is known of its spread.
     """
     known = np.array([value for value in values if value is not None and not math.isnan(value)], dtype=np.float64)
     n = len(known)
     mean = float(known.mean()) if n else math.nan
     sd = float(known.std(ddof=1)) if n > 1 else math.nan
-    low, high = bootstrap_interval(known)
+    low, high = share_interval(known) if share else student_interval(known)
     return Summary(n, mean, sd, sd / math.sqrt(n) if n > 1 else math.nan, low, high)
 
 
-def bootstrap_interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean (Efron 1979), from resamples that depend on the number of values only.
+def summarise_scores(rows: Iterable[Mapping[str, Any]], score: str) -> Summary:
+    """`summarise` of one score of some rows of results.parquet, one per seed; a single seed has the interval over its own examples."""
+    known = [row for row in rows if row.get(score) is not None and not math.isnan(row[score])]
+    found = summarise((row[score] for row in known), share=is_share(score))
+    if found.n != 1:
+        return found
+    low, high = over_examples(known[0], score)
+    return found._replace(low=low, high=high)
 
-    So the interval is a function of the values: computed twice, it is the same number. Fewer than two values give NaN.
+
+def is_share(score: str) -> bool:
+    """Whether a column, of results or of curves, lies between 0 and 1."""
+    return score in SHARES or score.endswith("_accuracy")
+
+
+def over_examples(row: Mapping[str, Any], score: str) -> Interval:
+    """The 95 % interval of one run's score over its examples; NaN where it is not known."""
+    if f"{score}_low" in row:
+        ends = row[f"{score}_low"], row[f"{score}_high"]
+        return ends if None not in ends else NOWHERE
+    return wilson_interval(row[score] * row["rows"], row["rows"]) if score in ROW_SHARES else NOWHERE
+
+
+def share_interval(values: np.ndarray, level: float = LEVEL) -> Interval:
+    """Interval of the mean of values between 0 and 1, whatever their distribution (Gaffke 2005; Learned-Miller and Thomas 2020, eq. 2).
+
+    Weigh the sorted values by random weights that sum to one, 0 being one more value below them: the lower end is the quantile of that sum
+    at half of what the level leaves, and the upper end likewise with 1 above them. For values that are 0 or 1 these are the ends of Clopper
+    and Pearson. Where all seeds agree it stays wide: n seeds alike are no surprise while the share of such seeds is above 0.025^(1/n),
+    which is 29 % for three. Fewer than two values give NaN.
     """
     if len(values) < 2:
-        return math.nan, math.nan
-    means = values[_resamples(len(values))].mean(axis=1)
-    tail = 50 * (1 - level)
-    low, high = np.percentile(means, [tail, 100 - tail])
-    return float(low), float(high)
+        return NOWHERE
+    assert values.min() >= 0 and values.max() <= 1, "shares lie between 0 and 1; percentages are scaled afterwards"
+    inside, tail = sorted(map(float, values)), (1 - level) / 2
+    return _weighted_quantile([0.0, *inside], tail), 1 - _weighted_quantile([0.0, *(1 - value for value in reversed(inside))], tail)
 
 
-@lru_cache(maxsize=32)
-def _resamples(n: int) -> np.ndarray:
-    return np.random.Generator(np.random.Philox(n)).integers(n, size=(RESAMPLES, n))
+def _weighted_quantile(values: list[float], tail: float) -> float:
+    """Quantile of the sum of sorted values by uniformly distributed weights, found by halving."""
+    low, high = values[0], values[-1]
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (low, middle) if _weighted_share(values, middle) >= tail else (middle, high)
+    return high
 
 
-def wilson_interval(successes: int, n: int, level: float = LEVEL) -> tuple[float, float]:
+def _weighted_share(values: list[float], limit: float) -> float:
+    """How probable it is that the sum of sorted values, by uniformly distributed weights, is at most `limit`.
+
+    The sum's density is the B-spline whose knots are the values, and its integral obeys the recursion of de Boor (1972).
+    """
+    share = [float(value <= limit) for value in values]
+    for order in range(1, len(values)):
+        spans = zip(values, values[order:], share, share[1:], strict=False)
+        share = [
+            float(b <= limit) if not a <= limit < b else ((limit - a) * below + (b - limit) * above) / (b - a)
+            for a, b, below, above in spans
+        ]
+    return share[0]
+
+
+def student_interval(values: np.ndarray, level: float = SKEWED) -> Interval:
+    """Student's t interval of the mean of values without bounds, wider than of normal values so that it also holds for skewed ones.
+
+    No interval holds for every distribution without bounds (Bahadur and Savage 1956). Fewer than two values give NaN.
+    """
+    if len(values) < 2:
+        return NOWHERE
+    from scipy.special import stdtrit
+
+    mean, n = float(values.mean()), len(values)
+    reach = float(stdtrit(n - 1, 0.5 + level / 2)) * float(values.std(ddof=1)) / math.sqrt(n)
+    return mean - reach, mean + reach
+
+
+def wilson_interval(successes: float, n: float, level: float = LEVEL) -> Interval:
     """Wilson's score interval of a share (Wilson 1927): right for few examples and for shares near 0 and 1. NaN without examples."""
     if n == 0:
-        return math.nan, math.nan
+        return NOWHERE
     z = NormalDist().inv_cdf(0.5 + level / 2)
     share = successes / n
     centre = share + z * z / (2 * n)
-    reach = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    reach = z * math.sqrt(max(0.0, share * (1 - share)) / n + z * z / (4 * n * n))
     scale = 1 + z * z / n
     return max(0.0, (centre - reach) / scale), min(1.0, (centre + reach) / scale)
+
+
+def rows_interval(correct_R: np.ndarray, scored_R: np.ndarray, level: float = LEVEL) -> Interval:
+    """Interval of the share of right answers where each row has several, which stand and fall together (Korn and Graubard 1998).
+
+    correct_R, scored_R: answers of each row that are right, and all. Wilson's interval, with as many independent answers as would vary as
+    much; where nothing varies, one per row.
+    """
+    scored, rows = int(scored_R.sum(dtype=np.int64)), len(scored_R)
+    if not scored:
+        return NOWHERE
+    share = int(correct_R.sum(dtype=np.int64)) / scored
+    variance = float(np.square(correct_R - share * scored_R).sum()) / scored**2
+    independent = min(share * (1 - share) / variance, scored) if variance > 0 else rows
+    return wilson_interval(share * independent, independent, level)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Callable, Iterable
@@ -11,10 +12,13 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from pipeline.evaluation.progress import MARKS
-from pipeline.evaluation.statistics import Summary, summarise, wilson_interval
+from pipeline.evaluation.statistics import Summary, summarise_scores
 
 Row = dict[str, Any]
 NOTHING = "–"
+ONE_SEED = "¹"
+OVER_SEEDS = "Mean over seeds [95 % interval over seeds]"
+OVER_ROWS = " ¹ One seed: the interval is over its {}, and says nothing of other seeds."
 STYLE = """
 body { font: 15px/1.5 ui-sans-serif, system-ui, sans-serif; color: #1f2937; background: #fff; }
 body { max-width: 72rem; margin: 2rem auto; padding: 0 1.5rem; }
@@ -67,7 +71,8 @@ def summary(results: pa.Table) -> list[Section]:
     last = {label: found[places[-1]] for label, found in at.items()}
     free = [_free(last, _where(points, places[-1]))] if _decoded(rows) else []
     hardest = _played_hardest if _played(rows) else _hardest
-    return [_accuracy(at, points, places, rows), *free, hardest(last, _where(points, places[-1])), _learning(rows)]
+    each = [_each(at, points, places, rows)] if len({row["seed"] for row in rows}) > 1 else []
+    return [_accuracy(at, points, places, rows), *each, *free, hardest(last, _where(points, places[-1])), _learning(rows)]
 
 
 def _with_names(rows: list[Row], named: dict[str, list[str]]) -> list[Row]:
@@ -98,22 +103,49 @@ def _select(rows: list[Row], points: list[str], label: str, place: tuple[Any, ..
     return [row for row in rows if row["label"] == label and tuple(row[name] for name in points) == place]
 
 
-def _accuracy(at: dict[str, Any], points: list[str], places: list[tuple[Any, ...]], rows: list[Row]) -> Section:
+def _each(at: dict[str, Any], points: list[str], places: list[tuple[Any, ...]], rows: list[Row]) -> Section:
+    """The accuracy of every seed: what a mean of few of them hides."""
+    heads, _ = _heads(points, places)
+    body = [[label, *(_values(found[place], "accuracy") for place in places)] for label, found in at.items()]
+    title = _accuracy_title(rows)
+    return Section(
+        f"Every seed: {title[0].lower()}{title[1:]}", "One value per seed, in the order of the seeds.", ["network", *heads], body
+    )
+
+
+def _values(rows: list[Row], key: str) -> str:
+    known = [row[key] for row in sorted(rows, key=lambda row: row["seed"]) if row[key] is not None]
+    return " ".join(f"{100 * value:.1f}" for value in known) or NOTHING
+
+
+def _heads(points: list[str], places: list[tuple[Any, ...]]) -> tuple[list[str], list[int]]:
+    """A heading for every point, of the metadata that varies; and which that is."""
     varying = [index for index in range(len(points)) if len({place[index] for place in places}) > 1]
-    heads = [", ".join(f"{points[index]} {place[index]}" for index in varying) or "accuracy" for place in places]
+    return [", ".join(f"{points[index]} {place[index]}" for index in varying) or "accuracy" for place in places], varying
+
+
+def _accuracy_title(rows: list[Row]) -> str:
+    if _played(rows):
+        return "Episodes solved (%)"
+    return "Final answers that are right, running freely (%)" if _decoded(rows) else "Symbol accuracy (%)"
+
+
+def _accuracy(at: dict[str, Any], points: list[str], places: list[tuple[Any, ...]], rows: list[Row]) -> Section:
+    heads, varying = _heads(points, places)
     body = [[label, *(_percent(found[place], "accuracy") for place in places), _seeds(found.values())] for label, found in at.items()]
     chance = [_span([100 * row["chance"] for found in at.values() for row in found[place]]) for place in places]
     fixed = [f"{points[index]} {places[0][index]}" for index in range(len(points)) if index not in varying]
     examples = _span([row["rows"] for row in rows], "{:,.0f}")
     played = _played(rows)
-    note = [
-        "Mean over seeds [95 % bootstrap interval]",
-        *fixed,
-        f"{examples} held-out {'episodes' if played else 'rows'} per point and seed",
-    ]
-    title = "Final answers that are right, running freely (%)" if _decoded(rows) else "Symbol accuracy (%)"
+    note = [OVER_SEEDS, *fixed, f"{examples} held-out {'episodes' if played else 'rows'} per point and seed"]
     reference = ["without memory", *(NOTHING if text == "0.0" else text for text in chance), ""] if played else ["chance", *chance, ""]
-    return Section("Episodes solved (%)" if played else title, "; ".join(note) + ".", ["network", *heads, "seeds"], body, reference)
+    return Section(_accuracy_title(rows), "; ".join(note) + "." + _one_seed(body, rows), ["network", *heads, "seeds"], body, reference)
+
+
+def _one_seed(body: list[list[str]], rows: Iterable[Row]) -> str:
+    """What the mark of an interval over rows means, where a cell has it."""
+    marked = any(ONE_SEED in cell for cells in body for cell in cells)
+    return OVER_ROWS.format("episodes" if _played(list(rows)) else "rows") if marked else ""
 
 
 def _free(chosen: dict[str, list[Row]], where: str) -> Section:
@@ -121,7 +153,7 @@ def _free(chosen: dict[str, list[Row]], where: str) -> Section:
     body = [
         [
             label,
-            _pooled(rows, "no_answer"),
+            _percent([row for row in rows if row["no_answer"] is not None], "accuracy"),
             _percent(rows, "no_answer"),
             _percent(rows, "exact"),
             _mean(rows, "first_error", "{:.0f}".format),
@@ -131,20 +163,11 @@ def _free(chosen: dict[str, list[Row]], where: str) -> Section:
         for label, rows in chosen.items()
     ]
     note = (
-        "What a network writes by itself, its likeliest token being its next input. Right: final answers [95 % Wilson interval over the rows "
-        "of all seeds]; the rest is wrong or no answer. Exact: not one token differs from the true trace. First error: the median place, "
-        "counted in tokens after the prompt, of the first that differs, where one does. Teacher-forced: tokens that are right where all "
-        "before them are given. Means over seeds [95 % bootstrap interval]."
-    )
+        "What a network writes by itself, its likeliest token being its next input. Right: final answers; the rest is wrong or no answer. "
+        "Exact: not one token differs from the true trace. First error: the median place, counted in tokens after the prompt, of the first "
+        f"that differs, where one does. Teacher-forced: tokens that are right where all before them are given. {OVER_SEEDS}."
+    ) + _one_seed(body, itertools.chain(*chosen.values()))
     return Section(f"Running freely: {where}", note, [*header, "teacher-forced tokens (%)"], body)
-
-
-def _pooled(rows: list[Row], known_by: str) -> str:
-    """The share of right answers among the rows of all seeds; `known_by`: a column that only runs with such answers have."""
-    known = [row for row in rows if row[known_by] is not None]
-    count, right = sum(row["rows"] for row in known), sum(round(row["accuracy"] * row["rows"]) for row in known)
-    low, high = wilson_interval(right, count)
-    return f"{100 * right / count:.1f} [{100 * low:.1f}, {100 * high:.1f}]" if count else NOTHING
 
 
 def _hardest(chosen: dict[str, list[Row]], where: str) -> Section:
@@ -168,7 +191,7 @@ def _hardest(chosen: dict[str, list[Row]], where: str) -> Section:
     chance, loss = _span([] if free else [100 * row["chance"] for row in every]), _span([row["floor"] for row in every], "{:.3f}")
     bits = "0.0" if any(row["bits"] is not None for row in every) else NOTHING
     floor = ["memoryless floor", chance, _span(whole, "{:.2g}"), loss, "1.00", bits, "0"]
-    note = "Mean over seeds [95 % bootstrap interval]. The floor is the best that is possible without memory."
+    note = f"{OVER_SEEDS}. The floor is the best that is possible without memory." + _one_seed(body, every)
     return Section(f"At the hardest point: {where}", note, ["network", *scores, "state (bytes)"], body, floor)
 
 
@@ -176,7 +199,7 @@ def _played_hardest(chosen: dict[str, list[Row]], where: str) -> Section:
     body = [
         [
             label,
-            _pooled(rows, "return"),
+            _percent(rows, "accuracy"),
             _mean(rows, "return", "{:.2f}".format),
             _mean(rows, "episode_length", "{:.1f}".format),
             _span([row["state_bytes"] for row in rows], "{:,.0f}"),
@@ -184,10 +207,7 @@ def _played_hardest(chosen: dict[str, list[Row]], where: str) -> Section:
         for label, rows in chosen.items()
     ]
     best = _span([row["best_return"] for rows in chosen.values() for row in rows], "{:.2f}")
-    note = (
-        "Solved: of the episodes of all seeds [95 % Wilson interval]. Return: the sum of an episode's rewards. Other means over seeds "
-        "[95 % bootstrap interval]."
-    )
+    note = f"Return: the sum of an episode's rewards. {OVER_SEEDS}." + _one_seed(body, itertools.chain(*chosen.values()))
     header = ["network", "solved (%)", "return", "steps per episode", "state (bytes)"]
     return Section(f"At the hardest point: {where}", note, header, body, ["best possible", NOTHING, best, NOTHING, NOTHING])
 
@@ -213,12 +233,12 @@ def _percent(rows: list[Row], key: str) -> str:
 
 
 def _mean(rows: list[Row], key: str, write: Callable[[float], str]) -> str:
-    found = summarise(row[key] for row in rows)
+    found = summarise_scores(rows, key)
     return NOTHING if math.isnan(found.mean) else write(found.mean) + _interval(found, write)
 
 
 def _interval(found: Summary, write: Callable[[float], str]) -> str:
-    return "" if math.isnan(found.low) else f" [{write(found.low)}, {write(found.high)}]"
+    return "" if math.isnan(found.low) else f" [{write(found.low)}, {write(found.high)}]" + (ONE_SEED if found.n == 1 else "")
 
 
 def _significant(value: float) -> str:

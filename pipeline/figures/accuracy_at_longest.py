@@ -18,7 +18,7 @@ ROW = 0.36
 def draw(experiment: Path, out: Path, figure: AccuracyAtLongest, title: str) -> None:
     """Draw the hardest point of results.parquet of the folder `experiment` to `out`.svg, .png and .csv."""
     results = read_results(experiment).across_runs()
-    rows = results.hardest.assign(accuracy=100 * results.hardest["accuracy"]).dropna(subset=["accuracy"])
+    rows = results.hardest.dropna(subset=["accuracy"])
     shown = _shown(rows, results)
     looks = {label: look for label, look in results.looks.items() if label in set(shown["label"])}
     with style.page():
@@ -27,7 +27,7 @@ def draw(experiment: Path, out: Path, figure: AccuracyAtLongest, title: str) -> 
         left = max(style.text_width(label) for label in looks) + 0.25
         chart, axes = style.canvas(title, size, right=style.margin(values) - 0.2, left=left, head=0.26)
         axis = axes[0, 0]
-        style.bars(axis, shown, rows, "accuracy", looks)
+        style.bars(axis, shown, rows.assign(accuracy=100 * rows["accuracy"]), "accuracy", looks)
         for place, value in enumerate(values):
             axis.text(1.02, place, value, transform=axis.get_yaxis_transform(), va="center")
         _chance(axis, sorted(shown["chance"].dropna().unique()), results.chance_name)
@@ -39,7 +39,7 @@ def draw(experiment: Path, out: Path, figure: AccuracyAtLongest, title: str) -> 
 
 def _shown(rows: Frame, results: Results) -> Frame:
     """Accuracy and chance per label, in %."""
-    shown = over_seeds(rows, ["label", *results.points], "accuracy")
+    shown = over_seeds(rows, ["label", *results.points], "accuracy", scale=100)
     chance = rows.assign(chance=100 * rows["chance"]).groupby("label", as_index=False)["chance"].mean()
     return results.ordered(shown.merge(chance, on="label"))
 

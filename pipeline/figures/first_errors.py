@@ -45,7 +45,7 @@ def _shown(results: Results) -> Frame:
         errors = np.concatenate([[0], np.cumsum(found["first_errors"])])
         places = 100 * np.arange(len(errors)) / (len(errors) - 1)
         shared = {key: found[key] for key in ("label", *results.layout_key)}
-        parts.append(pd.DataFrame({**shared, PLACE: places, "right": 1 - errors / found["rows"]}))
+        parts.append(pd.DataFrame({**shared, PLACE: places, "rows": found["rows"], "right": 1 - errors / found["rows"]}))
     by = ["label", *results.layout_key, PLACE]
     return results.ordered(over_seeds(pd.concat(parts), by, "right", scale=100), *by[1:])
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from pipeline.evaluation.series import line_labels, trained_sizes
-from pipeline.evaluation.statistics import summarise
+from pipeline.evaluation.statistics import Summary, summarise_scores
 from pipeline.figures.style import Look, looks
 from pipeline.storage.tables import read_table
 
@@ -188,15 +188,18 @@ def read(experiment: Path, name: str) -> Frame:
 
 
 def over_seeds(rows: Frame, by: list[str], value: str, scale: float = 1.0) -> Frame:
-    """A column's seeds, mean, sd, standard error and 95 % interval for every combination of the columns `by`, in order of first appearance."""
+    """A column's seeds, mean, sd, standard error and 95 % interval for every combination of the columns `by`, in order of first appearance.
+
+    Where there is one seed the interval is over its examples.
+    """
     found = [
-        dict(zip(by, key, strict=True)) | _scaled(group[value].tolist(), scale) for key, group in rows.groupby(by, sort=False, dropna=False)
+        dict(zip(by, key, strict=True)) | _scaled(summarise_scores(group.to_dict("records"), value), scale)
+        for key, group in rows.groupby(by, sort=False, dropna=False)
     ]
     return pd.DataFrame(found, columns=[*by, "seeds", "mean", "sd", "se", "low", "high"])
 
 
-def _scaled(values: list[float], scale: float) -> dict[str, float]:
-    found = summarise(values)
+def _scaled(found: Summary, scale: float) -> dict[str, float]:
     return {"seeds": found.n, **{key: scale * getattr(found, key) for key in ("mean", "sd", "se", "low", "high")}}
 
 

@@ -106,11 +106,34 @@ def test_table_has_means_intervals_seeds_and_chance(tiny: Tiny, out: Path) -> No
     header = next(line for line in lines if line.startswith("| network"))
     assert header == "| network | delay 20, symbols 2 | delay 20, symbols 3 | delay 50, symbols 3 | seeds |"
     seeds = [at(tiny.rows[f"lstm-s{seed}"], POINTS[2]) for seed in (0, 1)]
-    expected = summarise(100 * sum(row["correct"] for row in rows) / sum(row["scored"] for row in rows) for rows in seeds)
+    expected = summarise((sum(row["correct"] for row in rows) / sum(row["scored"] for row in rows) for rows in seeds), share=True)
     cells = next(line for line in lines if line.startswith("| lstm")).split(" | ")
-    assert cells[3] == f"{expected.mean:.1f} [{expected.low:.1f}, {expected.high:.1f}]"
+    assert cells[3] == f"{100 * expected.mean:.1f} [{100 * expected.low:.1f}, {100 * expected.high:.1f}]"
     assert cells[4] == "2 |"
     assert next(line for line in lines if line.startswith("| chance")) == "| chance | 25.0 | 25.0 | 25.0 |  |"
+
+
+def test_table_shows_every_seed(tiny: Tiny, out: Path) -> None:
+    section = (out / "table.md").read_text().split("## ")[2]
+    assert section.startswith("Every seed: symbol accuracy (%)")
+    found = [at(tiny.rows[f"lstm-s{seed}"], POINTS[2]) for seed in (0, 1)]
+    seeds = [f"{100 * sum(row['correct'] for row in rows) / sum(row['scored'] for row in rows):.1f}" for rows in found]
+    assert next(line for line in section.splitlines() if line.startswith("| lstm")).rstrip(" |").split(" | ")[3] == " ".join(seeds)
+
+
+def test_one_seed_has_the_interval_over_its_rows_and_says_so(tiny: Tiny, out: Path, tmp_path: Path) -> None:
+    both = (out / "table.md").read_text()
+    assert "¹" not in both
+    spec = read_spec(tiny.experiment)
+    write_spec(tiny.experiment, {**spec, "runs": [run for run in spec["runs"] if run["run"] == "lstm-s0"]})
+    collect(tiny.experiment, tiny.results, tmp_path / "one")
+    row = read_table(tmp_path / "one" / "results.parquet").to_pylist()[-1]
+    assert 0 <= row["accuracy_low"] < row["accuracy"] < row["accuracy_high"] <= 1
+    text = (tmp_path / "one" / "table.md").read_text()
+    assert "¹ One seed: the interval is over its rows" in text
+    written = " ".join(f"{100 * row[f'accuracy_{end}']:.1f}" for end in ("low", "high")).replace(" ", ", ")
+    assert f"{100 * row['accuracy']:.1f} [{written}]¹" in text
+    assert "Every seed" not in text
 
 
 def test_a_network_that_was_not_measured_everywhere_still_has_its_learning(tiny: Tiny, tmp_path: Path) -> None:
@@ -119,8 +142,10 @@ def test_a_network_that_was_not_measured_everywhere_still_has_its_learning(tiny:
         table = read_table(path)
         write_table(path, table.filter([delay < 50 for delay in table.column("delay").to_pylist()]))
     collect(tiny.experiment, tiny.results, tmp_path / "out")
-    accuracy, hardest, learning = (line for line in (tmp_path / "out" / "table.md").read_text().splitlines() if line.startswith("| lstm"))
-    assert accuracy.split(" | ")[3] == "–"
+    accuracy, each, hardest, learning = (
+        line for line in (tmp_path / "out" / "table.md").read_text().splitlines() if line.startswith("| lstm")
+    )
+    assert accuracy.split(" | ")[3] == each.rstrip(" |").split(" | ")[3] == "–"
     assert hardest.count("–") == 6
     assert learning == "| lstm | 120 | 3,200 (2/2) | 6,400 (2/2) | 9,600 (2/2) | 1/2 |"
 

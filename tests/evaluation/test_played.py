@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from scipy import stats
 
 from pipeline.chain import run_chain
 from pipeline.cli.hand import document_with
@@ -180,8 +181,10 @@ def test_scores_of_played_points() -> None:
     table = pa.table({**columns, "return": returns, "episode_length": length, "best": [3.6, 3.2, 3.2, 3.2]})
     first, last = score_points(table, 0.0)
     low, high = wilson_interval(2, 3)
+    least, most = stats.t.interval(0.95, 2, loc=5 / 3, scale=stats.sem([-1.0, 2.0, 4.0]))
     assert last == {
         "corridor": 9, "rows": 3, "accuracy": 2 / 3, "accuracy_low": low, "accuracy_high": high, "return": pytest.approx(5 / 3),
+        "return_low": pytest.approx(least), "return_high": pytest.approx(most),
         "best_return": pytest.approx(3.2), "episode_length": pytest.approx(23 / 3), "state_bytes": 8,
     }  # fmt: skip
     assert (first["accuracy"], first["best_return"]) == (1.0, 3.6)
