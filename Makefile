@@ -9,8 +9,13 @@ PROFILE ?= default
 SDM ?=
 BIN := .venv/bin
 READY := .venv/.ready
-# pip's own variable, so that packages pip finds in a local folder are found by uv as well; empty elsewhere.
-UV := UV_FIND_LINKS="$${PIP_FIND_LINKS:-}" $(BIN)/uv pip install --quiet --python .venv --constraint constraints.txt
+# What pip is told by its variables and files, uv is told as well, under what its own variables say; versions are chosen over all indexes, as pip does.
+SOURCES = setting() { $(BIN)/python -m pip config list 2>/dev/null | sed -n "s/^[a-z:]*\.$$1='\(.*\)'\$$/\1/p" | head -n 1; }; \
+  cert="$${SSL_CERT_FILE:-$$(setting cert)}"; if [ -n "$$cert" ]; then export SSL_CERT_FILE="$$cert"; fi; \
+  export UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$$(setting index-url)}" UV_INDEX="$${UV_INDEX:-$$(setting extra-index-url)}" \
+  UV_FIND_LINKS="$${UV_FIND_LINKS:-$$(setting find-links | tr -s ' ' ,)}" UV_INSECURE_HOST="$${UV_INSECURE_HOST:-$$(setting trusted-host)}" \
+  UV_INDEX_STRATEGY="$${UV_INDEX_STRATEGY:-unsafe-best-match}";
+UV = $(SOURCES) $(BIN)/uv pip install --quiet --python .venv --constraint constraints.txt
 # A workflow is many short processes: without compiled bytecode each would compile torch's Python anew, five seconds at a time.
 unexport PYTHONDONTWRITEBYTECODE
 ON_PATH := PATH="$(CURDIR)/$(BIN):$$PATH"
@@ -20,7 +25,7 @@ ON_PATH := PATH="$(CURDIR)/$(BIN):$$PATH"
 
 all: $(READY)
 	@if [ -t 1 ]; then LOGGER="--logger rich"; fi; \
-	$(ON_PATH) snakemake --workflow-profile $(PROFILE) $(if $(SDM),--sdm $(SDM)) --config suite=$(SUITE) --report results/report.html --report-after-run $$LOGGER
+	$(ON_PATH) snakemake --workflow-profile "$(PROFILE)" $(if $(SDM),--sdm $(SDM)) --config "suite=$(SUITE)" --report results/report.html --report-after-run $$LOGGER
 	@echo "Report: $(CURDIR)/results/report.html"
 
 setup: $(READY)
@@ -60,7 +65,7 @@ docs: .venv/.ready-docs
 	@$(ON_PATH) mkdocs build --strict --quiet
 
 lock: $(READY)
-	UV_FIND_LINKS= $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-header pyproject.toml --output-file constraints.txt
+	@$(SOURCES) UV_FIND_LINKS= $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-header pyproject.toml --output-file constraints.txt
 
 image:
 	@containers/build.sh image
