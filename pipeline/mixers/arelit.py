@@ -19,7 +19,10 @@ form: R sums of each, to which oscillators w_r(i) give their signs,
     oscillators    w_r(t), t counted from 0 within the episode
     rotation       1 where t = r modulo R, else 0: pairs whose distance is no multiple of R count nothing. This is the discrete Fourier
                    transform of R complex sums turned by exp(2 pi i r / R) at every step, of which Re sum_r V^r conj(K^r) / R is read
-    upstream       cos(f_r (t + 1)), f from -pi to pi in even steps, and z counts 2 R fold: as published. R = 2 is R = 1 then
+    upstream       cos(f_r (t + 2)), f from -pi to pi in even steps, and z counts 2 R fold: as published. R = 2 is R = 1 then
+
+The published counter starts at 1 and is incremented before it is used, so the first phase is 2 f_r. It is never reset: in the published code
+the phases of an episode go on from those of the episode before, here every episode starts at t = 0.
 
 Parallel form: the same by `gated_scan`. Each row counts its own t, as an integer, so that no phase ever loses digits.
 """
@@ -44,6 +47,8 @@ EPSILON = 0.1
 """Added to the normaliser, for the reasons that ReLiT's is."""
 PUBLISHED = 1e-5
 """The same for oscillators: upstream."""
+FIRST = 2
+"""The published counter at the first position of an episode, for oscillators: upstream."""
 
 
 class Carried(NamedTuple):
@@ -124,12 +129,12 @@ class AReLiT(Mixer):
         return q, Terms(torch.cat([wave * keys, keys], -3), (1 - c).unsqueeze(-3), values, (1 - b).unsqueeze(-3))
 
     def waves(self, tick: Tensor, dtype: torch.dtype) -> Tensor:
-        """w_r at integers t, shape (..., R). The phases f_r (t + 1) are reduced to one turn as integers."""
+        """w_r at integers t, shape (..., R). The phases f_r (t + 2) are reduced to one turn as integers."""
         if self.oscillators == "rotation":
             return functional.one_hot(tick % self.r, self.r).to(dtype)
         half_turn = max(self.r - 1, 1)
         speed_R = torch.arange(1 - self.r, self.r, 2, device=tick.device) if self.r > 1 else tick.new_tensor([-1])
-        return torch.cos((speed_R * (tick + 1).unsqueeze(-1) % (2 * half_turn)).double() * (math.pi / half_turn)).to(dtype)
+        return torch.cos((speed_R * (tick + FIRST).unsqueeze(-1) % (2 * half_turn)).double() * (math.pi / half_turn)).to(dtype)
 
     def _read(self, q: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """y from the sums (..., S, H, K) and (..., R, H, E)."""

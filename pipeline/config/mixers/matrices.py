@@ -116,6 +116,7 @@ class Arelit(Headed):
     """AReLiT, later named AGaLiTe: ReLiT's matrix state approximated by a few sums of keys and of values, told apart by oscillators."""
 
     implementation: ClassVar[str] = "pipeline.mixers.arelit:AReLiT"
+    version: ClassVar[int] = 2
     source: ClassVar[str] = "Pramanik et al. 2023; slow gates: Tallec & Ollivier 2018"
 
     name: Literal["arelit"] = "arelit"
