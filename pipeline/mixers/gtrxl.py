@@ -9,6 +9,9 @@ For every head, with the relative positions of Transformer-XL (Dai et al. 2019, 
     score(t, s) = ((q_t + u) . k_s + (q_t + w) . R p_(t - s)) / sqrt(E)
     y_t = W sum_s softmax_s(score(t, s)) v_s + bias           s = t - M .. t, of the same episode
 
+Queries, keys and values are maps of the same input, which a block normalises, as in the paper; the published code of the control study takes
+queries from the input before its normalisation.
+
 Recurrent form: the state is the last M positions, detached: no gradient goes from one call into an earlier one. With `cache` it holds
 their keys and values, and acting computes those of one position; without it holds the inputs, and acting computes all M + 1 again, as
 the published code does. Parallel form: blocks of C queries against the W keys that any of them sees. A query sees M earlier positions in
