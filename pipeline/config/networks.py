@@ -77,10 +77,12 @@ class Stack(Network):
     attention: AttentionBlocks | None = Field(default=None, description="blocks that are a transformer's: a hybrid; null: none")
     norm: Literal["none", "rms", "layer"] = Field(default="none", description="normalisation before every mixer and feed-forward")
     final_norm: Literal["none", "rms", "layer"] = Field(default="layer", description="normalisation before the head")
+    norm_epsilon: float = Field(default=1e-5, gt=0, description="added to the variance by every normalisation")
     convolution: int = Field(
         default=0, ge=0, description="positions seen by a short_convolution between each mixer and its input; 0: none, 2 to 4 are usual"
     )
     residual: Residual = Field(default=False, description=RESIDUAL)
+    gate_gain: float = Field(default=1.0, gt=0, description="gain at which the gates of residual: gru start orthogonal")
     context: int = Field(default=16_384, ge=1, description="longest sequence the network accepts, in tokens")
 
     @model_validator(mode="after")
@@ -151,6 +153,10 @@ class ActorCritic(Stack):
     final_norm: Literal["none", "rms", "layer"] = Field(default="none", description="normalisation before the heads")
     residual: Residual = Field(default=True, description=f"{RESIDUAL}; with false mixer: none is blind")
     head_width: int = Field(default=128, ge=1, description="channels of the tanh layer of each of the two heads")
+    policy_gain: float = Field(
+        default=0.01, gt=0, description="gain at which the policy's last layer starts orthogonal; small: no action is preferred"
+    )
+    critic_gain: float = Field(default=1.0, gt=0, description="gain at which the critic's last layer starts orthogonal")
     context: int = Field(default=16_384, ge=1, description="longest episode the network accepts, in steps")
 
 

@@ -7,7 +7,7 @@ What is approximated, for every head:
 
     k_t, q_t = relu(.) (x) relu(.)                  b_t = sigmoid(.), E channels        c_t = sigmoid(.) (x) sigmoid(.), K of them
     C_t = (1 - b_t)(1 - c_t)^T * C_{t-1} + (b_t * v_t)(c_t * k_t)^T
-    y_t = W (C_t q_t / z_t . q_t) + bias            z_t = (1 - c_t) * z_{t-1} + c_t * k_t
+    y_t = W (C_t q_t / (z_t . q_t + epsilon)) + bias        z_t = (1 - c_t) * z_{t-1} + c_t * k_t
 
 Since its decay is an outer product too, C is a sum over past positions i of a decayed b_i * v_i times a decayed c_i * k_i. Recurrent
 form: R sums of each, to which oscillators w_r(i) give their signs,
@@ -43,10 +43,8 @@ from pipeline.mixers.gated_scan import gated_scan
 from pipeline.mixers.gates import OPEN, slow_biases
 from pipeline.mixers.state import State, where
 
-EPSILON = 0.1
-"""Added to the normaliser, for the reasons that ReLiT's is."""
-PUBLISHED = 1e-5
-"""The same for oscillators: upstream."""
+EPSILON = {"rotation": 0.1, "upstream": 1e-5}
+"""Added to the normaliser where the config says nothing: for the reasons that ReLiT's is, and as published."""
 FIRST = 2
 """The published counter at the first position of an episode, for oscillators: upstream."""
 
@@ -75,6 +73,7 @@ class AReLiT(Mixer):
         super().__init__(width)
         self.heads, self.channels = config.heads, config.channels or width // config.heads
         self.eta, self.r, self.oscillators = config.eta, config.r, config.oscillators
+        self.epsilon = EPSILON[config.oscillators] if config.epsilon is None else config.epsilon
         self.project = nn.Linear(width, 5 * self.heads * self.channels)
         self.scales = nn.Linear(width, 3 * self.heads * self.eta)
         self.out = nn.Linear(self.heads * self.channels, width)
@@ -82,10 +81,10 @@ class AReLiT(Mixer):
 
     @torch.no_grad()
     def _initialise(self, config: config.Arelit) -> None:
-        """Every map of every head is a random rotation of gain sqrt(2), every bias zero but those of slow gates."""
+        """Every map of every head, or with orthogonal: joint every layer, is orthogonal of gain sqrt(2); biases are zero but slow gates."""
         for layer, size in ((self.project, self.channels), (self.scales, self.eta), (self.out, self.width)):
             nn.init.zeros_(layer.bias)
-            for part in layer.weight.split(size):
+            for part in layer.weight.split(len(layer.weight) if config.orthogonal == "joint" else size):
                 nn.init.orthogonal_(part, math.sqrt(2))
         if config.init == "slow":
             gates_HGE = self.project.bias.view(self.heads, 5, self.channels)[:, 3:]
@@ -140,7 +139,7 @@ class AReLiT(Mixer):
         """y from the sums (..., S, H, K) and (..., R, H, E)."""
         reads = (keys * q.unsqueeze(-3)).sum(-1)
         weight, total = reads[..., :-1, :], reads[..., -1, :]
-        normaliser = 2 * self.r * total + PUBLISHED if self.oscillators == "upstream" else total + EPSILON
+        normaliser = (2 * self.r * total if self.oscillators == "upstream" else total) + self.epsilon
         mixed = (values * weight.unsqueeze(-1)).sum(-3) / normaliser.unsqueeze(-1)
         return self.out(mixed.flatten(-2))
 

@@ -10,9 +10,12 @@ Recurrent form, for every head, with update: outer and feature_map: projected_re
     b_t = sigmoid(.), E channels                       c_t = sigmoid(.) (x) sigmoid(.), K of them
     C_t = (1 - c_t b_t^T) * C_{t-1} + (c_t * k_t) (b_t * v_t)^T
     z_t = (1 - c_t) * z_{t-1} + c_t * k_t
-    y_t = W (C_t^T q_t / (z_t . q_t)) + bias
+    y_t = W (C_t^T q_t / (z_t . q_t + epsilon)) + bias
 
 A last channel of one in b and v makes z the last column of S. Parallel form: the same by `outer_scan`.
+
+With epsilon 0.1, little that has been written is little that is read. The published 1e-10 makes gradients grow without bound where a query
+meets next to nothing: with 0.001 ten updates still amplified rounding to the fourth digit of a loss.
 
     update      what is forgotten, and what k is written with                                         after
     outer       c b^T, and c, as above
@@ -39,9 +42,6 @@ from pipeline.mixers.gates import OPEN, slow_biases
 from pipeline.mixers.outer_scan import Terms, outer_scan, outer_step
 from pipeline.mixers.state import State, where
 
-EPSILON = 0.1
-"""Added to the normaliser, so that little that has been written is little that is read. The published 1e-10 makes gradients grow without
-bound where a query meets next to nothing: with 0.001 ten updates still amplified rounding to the fourth digit of a loss."""
 SLOW = {"outer": 1, "dense": 1, "scalar": 0, "constant": 0}
 """By update, the gate that spreads the time constants over 2..horizon with init: slow; the others start open."""
 
@@ -51,7 +51,7 @@ class ReLiT(Mixer):
 
     def __init__(self, config: config.Relit, width: int) -> None:
         super().__init__(width)
-        self.update, self.map, self.eta = config.update, config.feature_map, config.eta
+        self.update, self.map, self.eta, self.epsilon = config.update, config.feature_map, config.eta, config.epsilon
         self.heads, self.channels = config.heads, config.channels or width // config.heads
         self.keys = multiples(config.feature_map, config.eta) * self.channels
         scales = config.eta if is_projected(config.feature_map) else 0
@@ -143,7 +143,7 @@ class ReLiT(Mixer):
         return Terms(q, c * k, b * v, c, b)
 
     def _read(self, y: Tensor) -> Tensor:
-        mixed = y if self.update == "delta" else y[..., :-1] / (y[..., -1:] + EPSILON)
+        mixed = y if self.update == "delta" else y[..., :-1] / (y[..., -1:] + self.epsilon)
         return self.out(mixed.flatten(-2))
 
     def _values(self) -> int:

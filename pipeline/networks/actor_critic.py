@@ -8,7 +8,7 @@ Letters: B batch, T time, D width, C choices of all parts of an action, end to e
     logits = P tanh(Q norm(x) + q) + p,    value = U tanh(V norm(x) + v) + u
 
 Pixels come as 0..255 and are read as shares of 255. Linear maps and convolutions start orthogonal with gain sqrt 2 and without bias; the
-last of the policy with gain 0.01, so that at first nothing is preferred, that of the critic with gain 1.
+last of the policy with `policy_gain`, small so that at first nothing is preferred, that of the critic with `critic_gain`.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ class ActorCritic(Stack):
         self.actions = tuple(actions)
         self.encoder = Encoder(config, tuple(observation), pixels, config.width)
         self.blocks = make_blocks(config)
-        self.norm = make_norm(config.final_norm, config.width)
-        self.policy = _head(config.width, config.head_width, sum(actions), gain=0.01)
-        self.critic = _head(config.width, config.head_width, 1, gain=1.0)
+        self.norm = make_norm(config.final_norm, config.width, config.norm_epsilon)
+        self.policy = _head(config.width, config.head_width, sum(actions), config.policy_gain)
+        self.critic = _head(config.width, config.head_width, 1, config.critic_gain)
 
     def forward(self, observed_BT: Tensor, state: State | None = None, reset_BT: Tensor | None = None) -> tuple[Acted, State]:
         """A whole sequence, observations of shape (B, T, ...); reset_BT (bool) is true where one is the first of an episode."""

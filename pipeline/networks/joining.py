@@ -6,7 +6,7 @@ learning", arXiv 1910.06764, section 3.2), a gated recurrent unit over the depth
     r = sigmoid(W_r y + U_r x)      z = sigmoid(W_z y + U_z x - b)      c = tanh(W_c y + U_c (r * x))
     out = (1 - z) * x + z * c       where y is relu of what the mixer or feed-forward layer gives
 
-At b = 2, where it starts, z is 0.12 at rest: the stream passes nearly as it is.
+At b = 2, where it starts, z is 0.12 at rest: the stream passes nearly as it is. The six matrices start orthogonal.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class Added(nn.Module):
 
 
 class GruGate(nn.Module):
-    """The gate of GTrXL, its six matrices random rotations at first."""
+    """The gate of GTrXL; `gain` is that of its orthogonal matrices at the start."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, gain: float = 1.0) -> None:
         super().__init__()
         self.of_new = nn.Linear(width, 3 * width, bias=False)
         self.of_stream = nn.Linear(width, 2 * width, bias=False)
@@ -45,7 +45,7 @@ class GruGate(nn.Module):
         self.bias_D = nn.Parameter(torch.full((width,), START))
         for layer in (self.of_new, self.of_stream, self.of_kept):
             for matrix_DD in layer.weight.split(width):
-                nn.init.orthogonal_(matrix_DD)
+                nn.init.orthogonal_(matrix_DD, gain)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """The stream after y has joined it; any number of positions."""
@@ -56,8 +56,8 @@ class GruGate(nn.Module):
         return torch.lerp(x, c, z)
 
 
-def make_join(residual: bool | str, width: int) -> nn.Module:
-    """What `residual` in a network's config stands for."""
+def make_join(residual: bool | str, width: int, gain: float = 1.0) -> nn.Module:
+    """What `residual` in a network's config stands for; gates start with that orthogonal gain."""
     if residual == "gru":
-        return GruGate(width)
+        return GruGate(width, gain)
     return Added() if residual else Replaced()

@@ -35,7 +35,7 @@ class SequenceNetwork(Stack):
         self.embedding = make_embedding(config, vocabulary)
         self.values = nn.Linear(features, config.width, bias=False) if features else None
         self.blocks = make_blocks(config, config.dropout)
-        self.norm = make_norm(config.final_norm, config.width)
+        self.norm = make_norm(config.final_norm, config.width, config.norm_epsilon)
         self.head = nn.Linear(config.width, classes) if not config.tied else None
         self.answers = slice(first_class, first_class + classes)
 

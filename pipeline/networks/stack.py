@@ -28,9 +28,6 @@ from pipeline.mixers.short_convolution import ShortConvolution
 from pipeline.mixers.state import State
 from pipeline.networks.joining import make_join
 
-EPSILON = 1e-5
-"""Added to variances by every normalisation."""
-
 
 class GatedFeedForward(nn.Module):
     """y = V (silu(G x) * (U x)), the gated layer that Shazeer (2020) calls SwiGLU; G and U are one matrix."""
@@ -63,12 +60,12 @@ class Block(nn.Module):
     def __init__(self, config: config.Stack, width: int, mixer: mixers.Mixer, feedforward: float, dropout: float) -> None:
         super().__init__()
         inner = max(1, round(feedforward * width)) if feedforward else 0
-        self.norm = make_norm(config.norm, width)
+        self.norm = make_norm(config.norm, width, config.norm_epsilon)
         self.mixer = _mixer(mixer, config.convolution, width)
-        self.join = make_join(config.residual, width)
+        self.join = make_join(config.residual, width, config.gate_gain)
         kind = GatedFeedForward if config.activation == "swiglu" else PlainFeedForward
-        self.feedforward = nn.Sequential(make_norm(config.norm, width), kind(width, inner)) if inner else None
-        self.join_feedforward = make_join(config.residual or True, width) if inner else None
+        self.feedforward = nn.Sequential(make_norm(config.norm, width, config.norm_epsilon), kind(width, inner)) if inner else None
+        self.join_feedforward = make_join(config.residual or True, width, config.gate_gain) if inner else None
         self.dropout = nn.Dropout(dropout)
 
     def forward(
@@ -138,8 +135,8 @@ def make_blocks(config: config.Stack, dropout: float = 0.0) -> nn.ModuleList:
     return nn.ModuleList(Block(config, config.width, *block, dropout) for block in config.blocks)
 
 
-def make_norm(name: str, width: int) -> nn.Module:
-    """The normalisation of that name over the last dimension."""
+def make_norm(name: str, width: int, epsilon: float) -> nn.Module:
+    """The normalisation of that name over the last dimension; `epsilon` is added to the variance."""
     if name == "none":
         return nn.Identity()
-    return nn.RMSNorm(width, eps=EPSILON) if name == "rms" else nn.LayerNorm(width, eps=EPSILON)
+    return nn.RMSNorm(width, eps=epsilon) if name == "rms" else nn.LayerNorm(width, eps=epsilon)

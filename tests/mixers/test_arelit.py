@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.mixers.arelit import EPSILON, AReLiT
+from pipeline.mixers.arelit import AReLiT
 from pipeline.mixers.features import outer
 from tests.mixers.making import close, make, sequence
 
@@ -41,7 +41,7 @@ def read_from(mixer: AReLiT, x_D: Tensor, head: int) -> tuple[Tensor, ...]:
     return k, q, v, torch.sigmoid(b), c
 
 
-def naive(mixer: AReLiT, x_TD: Tensor, kind: str) -> Tensor:
+def naive(mixer: AReLiT, x_TD: Tensor, kind: str, epsilon: float = 0.1) -> Tensor:
     """Every head and position by itself. Kinds: turned, the definition with rotations; exact, the matrix that they approximate."""
     r, outputs = mixer.r, []
     for head in range(mixer.heads):
@@ -58,9 +58,9 @@ def naive(mixer: AReLiT, x_TD: Tensor, kind: str) -> Tensor:
             keys = (1 - c) * turn[:, None] * keys + c * k
             read = (values * (keys.conj() @ q.to(values))[:, None]).sum(0).real
             if kind == "exact":
-                rows.append(exact @ q / (z @ q + EPSILON))
+                rows.append(exact @ q / (z @ q + epsilon))
             else:
-                rows.append(read / r / (z @ q + EPSILON))
+                rows.append(read / r / (z @ q + epsilon))
         outputs.append(torch.stack(rows))
     return mixer.out(torch.cat(outputs, 1))
 
@@ -72,7 +72,7 @@ def test_rotation_is_that_of_complex_sums_all_of_which_are_read(r: int) -> None:
     close(mixer(x_BTD)[0][0], naive(mixer, x_BTD[0], "turned"))
 
 
-def published(mixer: AReLiT, x_TD: np.ndarray, first_T: np.ndarray, restart: bool) -> np.ndarray:
+def published(mixer: AReLiT, x_TD: np.ndarray, first_T: np.ndarray, restart: bool, epsilon: float = 1e-5) -> np.ndarray:
     """The attention layer of the authors' code (subho406/Recurrent-Linear-Transformers), written again in numpy, all heads at once.
 
     Its counter starts at 1, is incremented before each use, and goes on across episodes; with `restart` it is 1 again in each.
@@ -101,7 +101,7 @@ def published(mixer: AReLiT, x_TD: np.ndarray, first_T: np.ndarray, restart: boo
         keys_RHK = (1 - gamma) * (1 - first) * keys_RHK + wave_R11 * gamma * k
         total_HK = (1 - gamma) * (1 - first) * total_HK + gamma * k
         read_HE = np.einsum("rhe,rhk,hk->he", values_RHE, keys_RHK, q)
-        outputs.append(mapped("out", (read_HE / (2 * r * (total_HK * q).sum(1, keepdims=True) + 1e-5)).ravel()))
+        outputs.append(mapped("out", (read_HE / (2 * r * (total_HK * q).sum(1, keepdims=True) + epsilon)).ravel()))
     return np.stack(outputs)
 
 
@@ -119,6 +119,20 @@ def test_upstream_is_the_published_recurrence(r: int) -> None:
     close(y_TD[:7], going_on[:7])
     if r > 3:  # with fewer, every wave is a sign, and signs cancel
         assert (y_TD - going_on)[7:].abs().max() > 0.1
+
+
+@pytest.mark.parametrize("epsilon", [0.1, 1e-6])
+@torch.no_grad()
+def test_epsilon_is_added_to_the_normaliser(epsilon: float) -> None:
+    x_BTD, state = 0.1 * sequence(1, 20), moved(r=2, eta=2, channels=5).state_dict()
+    for oscillators, kind in (("rotation", "turned"), ("upstream", "published")):
+        mixer = make("arelit", r=2, eta=2, channels=5, oscillators=oscillators, epsilon=epsilon)
+        mixer.load_state_dict(state)
+        if kind == "turned":
+            expected = naive(mixer, x_BTD[0], kind, epsilon)
+        else:
+            expected = torch.from_numpy(published(mixer, x_BTD[0].numpy(), np.zeros(20, bool), restart=False, epsilon=epsilon))
+        close(mixer(x_BTD)[0][0], expected)
 
 
 @torch.no_grad()

@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.mixers.relit import EPSILON
 from tests.mixers.making import WIDTH, close, make, sequence
 
 UPDATES = ("outer", "dense", "scalar", "constant", "sum", "delta")
@@ -60,7 +59,7 @@ def gates_of(mixer: Any, head: int, gates: list[Tensor], keys: int) -> tuple[Ten
     return c, c, gates[0]
 
 
-def naive(mixer: Any, x_TD: Tensor) -> Tensor:
+def naive(mixer: Any, x_TD: Tensor, epsilon: float = 0.1) -> Tensor:
     """Every head and position by itself."""
     outputs = []
     for head in range(mixer.heads):
@@ -83,7 +82,7 @@ def naive(mixer: Any, x_TD: Tensor) -> Tensor:
             c_state = (1 - torch.outer(b, forget)) * c_state + torch.outer(b * v, write * k)
             z = (1 - forget) * z + write * k
             assert bool((z >= 0).all()) and bool((q >= 0).all())
-            rows.append(c_state @ q / (z @ q + EPSILON))
+            rows.append(c_state @ q / (z @ q + epsilon))
         outputs.append(torch.stack(rows))
     return mixer.out(torch.cat(outputs, 1))
 
@@ -94,6 +93,14 @@ def naive(mixer: Any, x_TD: Tensor) -> Tensor:
 def test_equals_its_equations(update: str, feature_map: str) -> None:
     mixer, x_BTD = moved(update=update, feature_map=feature_map, eta=3, channels=5), sequence(1, 12)
     close(mixer(x_BTD)[0][0], naive(mixer, x_BTD[0]))
+
+
+@torch.no_grad()
+def test_epsilon_is_added_to_the_normaliser() -> None:
+    """Small inputs write little, so that what is added counts."""
+    mixer, x_BTD = make("relit", epsilon=1e-10, eta=2), 0.01 * sequence(1, 12)
+    close(mixer(x_BTD)[0][0], naive(mixer, x_BTD[0], 1e-10))
+    assert (mixer(x_BTD)[0] - make("relit", eta=2)(x_BTD)[0]).abs().max() > 1e-3
 
 
 @torch.no_grad()

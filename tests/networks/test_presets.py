@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,7 +18,7 @@ from pipeline.config.resolve import read_preset
 from pipeline.mixers.attention import capacity
 from pipeline.networks import sequence
 from pipeline.networks.actor_critic import ActorCritic
-from pipeline.networks.build import count_parameters
+from pipeline.networks.build import build, count_parameters
 from pipeline.networks.stack import make_blocks
 
 TRANSFORMERS = {
@@ -123,14 +124,56 @@ def mixing(name: str, d: int = 128, heads: int = 4, e: int = 64) -> int:
 def test_control_networks(name: str) -> None:
     """GTrXL's: the published four blocks share u and w, 2 x 256 weights, which here each block has (+ 1536); and their maps of distances
     have biases, 256 each, which add the same to every score of a query and so do nothing (- 1024)."""
-    block = read_preset(name)
-    config = SequenceNetwork.model_validate({"name": "sequence", **block})
+    config = networks.ActorCritic.model_validate(read_preset(name))
     published, more, state = CONTROL[name]
     with torch.device("meta"):
-        blocks = make_blocks(config)
-        acting = ActorCritic(networks.ActorCritic.model_validate({"name": "actor_critic", "encoder": "mlp", **block}), [16], [4])
+        blocks, acting = make_blocks(config), ActorCritic(config, [16], [4])
     assert count_parameters(blocks) == 4 * (gated(128) + mixing(name))
     assert count_parameters(blocks) + ENCODER == published + more
     assert count_parameters(acting.encoder) == ENCODER
     assert count_parameters(acting.policy) + count_parameters(acting.critic) == 2 * linear(128, 128) + linear(128, 4) + linear(128, 1)
     assert sum(block.mixer.state_bytes(9999) for block in acting._blocks()) == state
+
+
+def singular(weight: torch.Tensor) -> np.ndarray:
+    """The singular values of a matrix, by numpy: all the gain where it is orthogonal of that gain."""
+    return np.linalg.svd(weight.detach().double().numpy(), compute_uv=False)
+
+
+def parts_of(name: str, block: Any, e: int = 64) -> list[torch.Tensor]:
+    """What the published layers draw as one orthogonal matrix each: of AReLiT's mixer all five maps together, of ReLiT's each of each head."""
+    mixer = block.mixer
+    gates = [part for layer in (block.join, block.join_feedforward) for part in (layer.of_new, layer.of_stream, layer.of_kept)]
+    matrices = [matrix for part in gates for matrix in part.weight.split(128)]
+    matrices += [layer.weight for layer in (block.feedforward[1][0], block.feedforward[1][2], mixer.out)]
+    if name.startswith("arelit"):
+        return [*matrices, mixer.project.weight, mixer.scales.weight]
+    heads = [*mixer.project.weight.chunk(4)]
+    return [
+        *matrices,
+        *(part for head in heads for part in head.split([e, 2, e, e, e, e, 2])),
+        *(q.split([e, 2])[0] for q in mixer.query_HFE),
+    ]
+
+
+@pytest.mark.parametrize("name", ["arelit4", "arelit8", "relit"])
+def test_control_networks_start_as_published(name: str) -> None:
+    """Every matrix is orthogonal of gain sqrt 2, biases but those of gates zero. So AReLiT's 1280 maps of 128 inputs have a norm of
+    sqrt(2 x 128 / 1280) = 0.447 each, where separate ones would have 1.414."""
+    acting: Any = build(networks.ActorCritic.model_validate(read_preset(name)), observation=[16], actions=[4])
+    matrices = [
+        acting.encoder.layers[0].weight,
+        *(acting.get_submodule(f"{head}.{at}").weight for head in ("policy", "critic") for at in (0, 2)),
+    ]
+    matrices += [part for block in acting._blocks() for part in parts_of(name, block)]
+    for matrix in matrices:
+        np.testing.assert_allclose(singular(matrix), math.sqrt(2), rtol=1e-5)
+    assert all(not bias.any() for key, bias in acting.named_parameters() if key.endswith(".bias") and "norm" not in key)
+    assert all(bool((gate.bias_D == 2).all()) for block in acting._blocks() for gate in (block.join, block.join_feedforward))
+    assert {module.eps for module in acting.modules() if isinstance(module, torch.nn.LayerNorm)} == {1e-6}
+    mixer = acting._blocks()[0].mixer
+    assert mixer.epsilon == (1e-10 if name == "relit" else 1e-5)
+    if name != "relit":
+        norms = mixer.project.weight.detach().norm(dim=1)
+        assert float(norms.square().mean().sqrt()) == pytest.approx(math.sqrt(2 * 128 / 1280), rel=1e-5)
+        assert float(norms.mean()) == pytest.approx(0.4464, abs=2e-3), "as the published initialiser gives it"

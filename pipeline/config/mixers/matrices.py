@@ -110,6 +110,9 @@ class Relit(Headed):
         default="slow", description="gate biases: zero as published, or time constants spread over 2..horizon steps"
     )
     horizon: int = Field(default=40, ge=3, description="longest time constant in steps, used by init: slow")
+    epsilon: float = Field(
+        default=0.1, gt=0, description="added to the normaliser, so that a query that meets little reads little; published: 1e-10"
+    )
 
 
 class Arelit(Headed):
@@ -131,3 +134,10 @@ class Arelit(Headed):
         default="slow", description="gate biases: zero as published, or time constants spread over 2..horizon steps"
     )
     horizon: int = Field(default=40, ge=3, description="longest time constant in steps, used by init: slow")
+    orthogonal: Literal["separate", "joint"] = Field(
+        default="separate",
+        description="what starts orthogonal: every head's map of keys, queries, values and gates, or as published all of them as one matrix",
+    )
+    epsilon: float | None = Field(
+        default=None, gt=0, description="added to the normaliser; default: 0.1 with rotation, 1e-5 as published with upstream"
+    )
