@@ -9,7 +9,8 @@ With `words: 16` the token 0 is filler, 1..7 are keys and 8..15 values; `pairs: 
 Keys stand at even offsets g = 0, 1, 2, ... of two tokens behind the pairs, different ones drawn one after the other with probability in
 proportion to (g + 1)^(alpha - 1), the first pair's first: alpha 1 spreads them evenly, 0.01 puts most of them close behind the pairs.
 `filler: random` fills the rest with tokens drawn from all words, 0 in place of the row's own keys: so the value behind the last earlier
-occurrence of a key is always its answer. With `forgetting` some keys have two pairs, all pairs are in random order, and the later counts:
+occurrence of a key is always its answer. With `forgetting` some keys have two pairs, and the later counts. All pairs are in random order,
+here the second one of 3 comes last; with `updates: last` all second ones do, as in zoology:
 
     tokens   3 9   5 14   3 12   5 0 3 0       target 6 4
 

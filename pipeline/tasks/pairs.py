@@ -66,7 +66,7 @@ class PairDrawing:
         key_BNK = self._keys(rng, pairs_B)
         value_BM = different(rng, len(pairs_B), self.pairs, self.first_value, self.config.words)
         changed_B = self.changed(pairs_B)
-        place_BM = _shuffled(rng, pairs_B + changed_B, self.pairs)
+        place_BM = _shuffled(rng, pairs_B + changed_B, self.pairs, pairs_B if self.config.updates == "last" else None)
         number_N = np.arange(self.keys)
         again_BN = np.minimum(pairs_B[:, None] + number_N, self.pairs - 1)
         place_BN, twin_BN = place_BM[:, : self.keys], np.take_along_axis(place_BM, again_BN, axis=1)
@@ -115,8 +115,10 @@ def different(rng: np.random.Generator, rows: int, count: int, low: int, high: i
     return chosen
 
 
-def _shuffled(rng: np.random.Generator, counts_B: np.ndarray, width: int) -> np.ndarray:
-    """In each row 0..count-1 in random order, then the rest up to width-1 in any."""
+def _shuffled(rng: np.random.Generator, counts_B: np.ndarray, width: int, first_B: np.ndarray | None = None) -> np.ndarray:
+    """In each row 0..count-1 in random order, then the rest up to width-1 in any; with `first_B` 0..first-1 come before first..count-1."""
     drawn = rng.random((len(counts_B), width))
+    if first_B is not None:
+        drawn[np.arange(width) >= first_B[:, None]] += 1.0
     drawn[np.arange(width) >= counts_B[:, None]] = 2.0
     return np.argsort(np.argsort(drawn, axis=1), axis=1)

@@ -41,6 +41,7 @@ def configs(draw: Any) -> Config:
             "words": 2 * (many + round(forgetting * many)) + draw(st.integers(2, 60)),
             "alpha": draw(st.sampled_from([0.01, 0.5, 1.0])),
             "filler": draw(st.sampled_from(["zero", "random"])),
+            "updates": draw(st.sampled_from(["mixed", "last"])),
         }
     )
 
@@ -188,6 +189,29 @@ def test_forgotten_values_stand_anywhere_before_the_one_that_counts() -> None:
     expected = [(5 - place) / 15 for place in range(5)]  # of the pairs of six places
     assert [first[place] / 12_000 for place in range(5)] == pytest.approx(expected, abs=0.015)
     assert [again[5 - place] / 12_000 for place in range(5)] == pytest.approx(expected, abs=0.015)
+
+
+def test_updates_may_stand_behind_all_other_pairs() -> None:
+    """As zoology makes rows: every key once, then an ordered choice of them with new values, each such choice equally likely."""
+    config = Config.model_validate(
+        {"length": {"uniform": (30, 34)}, "pairs": {"uniform": (2, 4)}, "forgetting": 0.5, "updates": "last", "words": 200}
+    )
+    chosen: Counter[tuple[int, ...]] = Counter()
+    for row in Mqar(config).generate(24_000, derive_key(4)).to_pylist():
+        check_row(row, config)
+        count, pairs = row["pairs"], written(row, config)
+        first, second = pairs[:count], pairs[count:]
+        keys = [key for key, _ in first]
+        assert len(set(keys)) == count and len(second) == round(count / 2) == len({key for key, _ in second})
+        known = dict(first)
+        known |= dict(second)
+        places = [place for place, role in enumerate(row["role"]) if role == 3]
+        asked = {row["tokens"][place]: answer for place, answer in zip(places, row["target"], strict=True)}
+        assert asked == {key: value - 100 for key, value in known.items()}
+        chosen[count, *(keys.index(key) for key, _ in second)] += 1
+    for count in (2, 3, 4):
+        choices = list(permutations(range(count), round(count / 2)))
+        assert abs(chi_square([chosen[count, *choice] for choice in choices])) < 5
 
 
 def test_levels_bound_length_or_pairs() -> None:

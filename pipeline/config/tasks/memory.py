@@ -112,6 +112,9 @@ class Mqar(Task):
     )
     filler: Literal["random", "zero"] = Field(default="random", description="tokens between the questions: of all words, or always 0")
     forgetting: float = Field(default=0.0, ge=0, le=1, description="share of the keys that get a second value; the later one is the answer")
+    updates: Literal["mixed", "last"] = Field(
+        default="mixed", description="pairs of second values stand anywhere among the pairs, or behind all others, as in zoology"
+    )
 
     compositional: bool = Field(default=False, description="keys are two words each, from a square grid: neither word alone decides")
     continuous: int = Field(
