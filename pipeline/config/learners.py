@@ -120,7 +120,7 @@ class Supervised(Descent):
     """Cross-entropy, or squared error where answers are real, on the scored positions: stochastic gradient descent over labelled rows."""
 
     implementation: ClassVar[str] = "pipeline.learners.supervised:Supervised"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
 
     name: Literal["supervised"] = "supervised"
     batch: int = Field(default=32, ge=1, description="rows per update over all processes")

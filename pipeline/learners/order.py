@@ -1,10 +1,12 @@
-"""Which row comes next: one epoch over a dataset, shuffled, re-derived from a few numbers instead of stored.
+"""Which row comes next: epochs over a dataset, shuffled, re-derived from a few numbers instead of stored.
 
 Where all rows are in memory, every order of the rows is equally likely. Where they are read by row groups, the groups are shuffled and
 the rows of a few neighbouring groups mixed, so that each group is decoded about once an epoch.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
@@ -49,3 +51,57 @@ class Order:
     def _count(self, group: int) -> int:
         first, end = self._rows.groups[group : group + 2]
         return int(end - first if self._eligible is None else np.count_nonzero(self._eligible[first:end]))
+
+
+class Epochs:
+    """Epoch after epoch without a gap, each holding every eligible row once, as one endless series that is cut into batches.
+
+    The last rows of an epoch and the first of the next may share a batch. No batch holds a row twice: the next epoch starts with rows
+    that the shared batch does not hold yet. With fewer rows than a batch, its rows occur equally often, to within one.
+
+    Fewer rows than two batches keep their order until an epoch starts with a batch again: any `batch` places in a row of such a cycle
+    hold different rows, or each equally often.
+    """
+
+    def __init__(self, rows: Rows, eligible: np.ndarray | None, batch: int, name: tuple[str | int | None, ...]) -> None:
+        self.count = len(rows) if eligible is None else int(np.count_nonzero(eligible))
+        self.batch = batch
+        self._cycle = math.lcm(self.count, batch) // self.count if self.count < 2 * batch else 1
+        self._rows, self._eligible, self._name = rows, eligible, name
+        self._held: tuple[int, Order, np.ndarray] | None = None
+
+    def whole_batches(self, number: int) -> range:
+        """The batches that lie within the epoch that batch `number` begins in. Where that one spans epochs, it is not among them."""
+        epoch = number * self.batch // self.count
+        return range(-(-epoch * self.count // self.batch), (epoch + 1) * self.count // self.batch)
+
+    def take(self, batches: range) -> np.ndarray:
+        """The rows of consecutive batches: either one, or several that lie within one epoch."""
+        start, stop = batches.start * self.batch, batches.stop * self.batch
+        epoch, place = divmod(start, self.count)
+        if self._cycle > 1:
+            return self._epoch(epoch, 0, self.count)[np.arange(place, place + stop - start) % self.count]
+        left = min(self.count - place, stop - start)
+        rows = self._epoch(epoch, place, place + left)
+        return rows if left == stop - start else np.concatenate([rows, self._epoch(epoch + 1, 0, stop - start - left)])
+
+    def _epoch(self, epoch: int, start: int, stop: int) -> np.ndarray:
+        """The rows at these places of an epoch."""
+        number = epoch // self._cycle
+        if self._held is None or self._held[0] != number:
+            self._held = (number, *self._opened(number))
+        _, order, first = self._held
+        return np.concatenate([first[start:stop], order.take(max(start, len(first)), max(stop, len(first)))])
+
+    def _opened(self, number: int) -> tuple[Order, np.ndarray]:
+        """An order, and its first rows, which are not taken from it: those that the batch it begins in does not hold yet come first."""
+        order, shared = self._order(number), number * self.count % self.batch
+        if self._cycle > 1 or not shared:
+            return order, np.empty(0, np.int64)
+        previous = self._held[1] if self._held and self._held[0] == number - 1 else self._order(number - 1)
+        first = order.take(0, self.batch)
+        twice = np.isin(first, previous.take(self.count - shared, self.count))
+        return order, np.concatenate([first[~twice], first[twice]])
+
+    def _order(self, number: int) -> Order:
+        return Order(self._rows, self._eligible, (*self._name, number))

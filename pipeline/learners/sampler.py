@@ -1,14 +1,15 @@
 """Samplers: which rows come next, as batches of tensors.
 
 A sampler is a function of its seed and of two counters, its whole state: the curriculum's level and the batches drawn at that level.
-It looks at a window of rows at a time, 64 batches of them, sorts it by length so that a batch holds rows of nearly one length, and
-shuffles the batches.
+It looks at a window of rows at a time, up to 64 batches of one epoch, sorts it by length so that a batch holds rows of nearly one length,
+and shuffles the batches.
 
 Shapes: B rows of a batch, T tokens of its longest row, F real numbers per token.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
@@ -16,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from pipeline.learners.order import Order
+from pipeline.learners.order import Epochs
 from pipeline.storage.errors import UserError
 from pipeline.storage.keys import Key, derive_key, generator
 from pipeline.storage.loader import MemoryRows, Rows
@@ -82,13 +83,13 @@ def collate(block: Block) -> Batch:
 
 
 class Sampler:
-    """An endless series of batches, cut from windows; subclasses say which rows a window holds."""
+    """An endless series of batches, cut from windows; subclasses say which batches form a window, and which rows it holds."""
 
     def __init__(self, batch: int, seed: int, column: str | None = None) -> None:
         self.batch, self.seed, self.column = batch, seed, column
         self._level: int | None = None
         self._batches = 0
-        self._window: int | None = None
+        self._window = range(0)
         self._cuts: list[np.ndarray] = []
         self._blocks: list[Block] = []
         self._rows: Rows | None = None
@@ -101,13 +102,13 @@ class Sampler:
     @level.setter
     def level(self, level: int | None) -> None:
         if level != self._level:
-            self._level, self._batches, self._window = level, 0, None
+            self._level, self._batches, self._window = level, 0, range(0)
 
     def next(self) -> Batch:
         """The next batch, always of `batch` rows."""
-        window, place = divmod(self._batches, WINDOW)
-        if window != self._window:
-            self._open(window)
+        if self._batches not in self._window:
+            self._open(self._window_of(self._batches))
+        place = self._batches - self._window.start
         self._batches += 1
         assert self._rows is not None
         return collate(self._rows.gather(self._cuts[place]) if self._rows.resident else self._blocks[place])
@@ -118,54 +119,57 @@ class Sampler:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on exactly after the batch that was drawn last when `state` was taken."""
-        self._level, self._batches, self._window = state["level"], state["batches"], None
+        self._level, self._batches, self._window = state["level"], state["batches"], range(0)
 
-    def _open(self, window: int) -> None:
+    def _open(self, window: range) -> None:
         rows, indices = self._draw(window)
-        indices = indices[np.argsort(rows.lengths[indices], kind="stable")]
-        order = generator(derive_key("batches", self.seed, self._level, window)).permutation(WINDOW)
+        if len(window) > 1:
+            indices = indices[np.argsort(rows.lengths[indices], kind="stable")]
+        order = generator(derive_key("batches", self.seed, self._level, window.start)).permutation(len(window))
         self._rows, self._window = rows, window
         if rows.resident:
-            cuts = indices.reshape(WINDOW, self.batch)
+            cuts = indices.reshape(len(window), self.batch)
             self._cuts = [cuts[place] for place in order]
         else:
             blocks = rows.gather(indices).split(self.batch)
             self._blocks = [blocks[place] for place in order]
 
-    def _draw(self, window: int) -> tuple[Rows, np.ndarray]:
+    def _window_of(self, number: int) -> range:
+        """The batches, numbered from the start of the level, that batch `number` is sorted and shuffled with."""
+        return range(number // WINDOW * WINDOW, (number // WINDOW + 1) * WINDOW)
+
+    def _draw(self, window: range) -> tuple[Rows, np.ndarray]:
         raise NotImplementedError
 
 
 class ShardSampler(Sampler):
     """Rows of a dataset, epoch after epoch: each eligible row once, in an order drawn from (seed, level, epoch).
 
-    Epochs follow each other without a gap, so a batch may hold the end of one and the beginning of the next.
+    Epochs follow each other without a gap, so a batch may hold the end of one and the beginning of the next; see `Epochs`. Such a batch
+    is a window of its own. The other batches of an epoch are divided into windows of equal size, to within one.
     """
 
     def __init__(self, rows: Rows, batch: int, seed: int, column: str | None = None) -> None:
         super().__init__(batch, seed, column)
         self.rows = rows
-        self._order: tuple[int | None, int, Order] | None = None
+        self._series: tuple[int | None, Epochs] | None = None
 
-    def _draw(self, window: int) -> tuple[Rows, np.ndarray]:
-        size = WINDOW * self.batch
-        return self.rows, self._series(window * size, (window + 1) * size)
+    def _window_of(self, number: int) -> range:
+        whole = self._epochs().whole_batches(number)
+        if number not in whole:
+            return range(number, number + 1)
+        windows = math.ceil(len(whole) / WINDOW)
+        mine = ((number - whole.start + 1) * windows - 1) // len(whole)
+        return whole[mine * len(whole) // windows : (mine + 1) * len(whole) // windows]
 
-    def _series(self, start: int, stop: int) -> np.ndarray:
-        eligible = self._eligible()
-        count = len(self.rows) if eligible is None else int(np.count_nonzero(eligible))
-        pieces = []
-        while start < stop:
-            epoch, place = divmod(start, count)
-            end = min(count, place + stop - start)
-            pieces.append(self._epoch(epoch, eligible).take(place, end))
-            start += end - place
-        return np.concatenate(pieces)
+    def _draw(self, window: range) -> tuple[Rows, np.ndarray]:
+        return self.rows, self._epochs().take(window)
 
-    def _epoch(self, epoch: int, eligible: np.ndarray | None) -> Order:
-        if self._order is None or self._order[:2] != (self._level, epoch):
-            self._order = (self._level, epoch, Order(self.rows, eligible, ("epoch", self.seed, self._level, epoch)))
-        return self._order[2]
+    def _epochs(self) -> Epochs:
+        if self._series is None or self._series[0] != self._level:
+            epochs = Epochs(self.rows, self._eligible(), self.batch, ("epoch", self.seed, self._level))
+            self._series = (self._level, epochs)
+        return self._series[1]
 
     def _eligible(self) -> np.ndarray | None:
         if len(self.rows) == 0:
@@ -188,8 +192,8 @@ class StreamSampler(Sampler):
         super().__init__(batch, seed, column)
         self.task = task
 
-    def _draw(self, window: int) -> tuple[Rows, np.ndarray]:
-        key = derive_key("stream", self.seed, self._level, window)
+    def _draw(self, window: range) -> tuple[Rows, np.ndarray]:
+        key = derive_key("stream", self.seed, self._level, window.start // WINDOW)
         rows = MemoryRows.of("stream", self.task.generate(WINDOW * self.batch, key, level=self._level, column=self.column))
         return rows, np.arange(len(rows))
 

@@ -10,15 +10,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline.config.base import Distribution
+from pipeline.config.learners import Supervised
 from pipeline.config.tasks import Copy as Config
+from pipeline.learners import parallel
 from pipeline.learners import sampler as module
 from pipeline.learners.order import Order
 from pipeline.learners.sampler import Batch, Sampler, ShardSampler, StreamSampler, collate, sequential_batches
 from pipeline.storage import shards
 from pipeline.storage.errors import UserError
-from pipeline.storage.loader import open_rows
+from pipeline.storage.loader import Rows, open_rows
 from pipeline.storage.rows import Block
 from pipeline.tasks.copy import Copy
 from tests.storage.datasets import PADDING, Sample, make_dataset
@@ -65,13 +69,96 @@ def test_each_epoch_is_a_permutation(tmp_path: Path, mode: Any, fixed: bool) -> 
     assert len({tuple(epoch) for epoch in epochs}) == 4
 
 
-@pytest.mark.parametrize("rows", [1, 3, 31, 33, 70])
-def test_after_every_window_rows_were_seen_equally_often(tmp_path: Path, mode: Any, rows: int) -> None:
-    make_dataset(tmp_path, [rows])
-    sampler, seen = ShardSampler(open_rows(tmp_path, mode), batch=4, seed=1), Counter(dict.fromkeys(range(rows), 0))
-    for _ in range(12):
-        seen.update(drawn(sampler, 8))
-        assert max(seen.values()) - min(seen.values()) <= 1
+class Numbered(Rows):
+    """Rows of given lengths that hold nothing but their number."""
+
+    def __init__(self, lengths: np.ndarray, resident: bool = True, level: np.ndarray | None = None) -> None:
+        groups = np.array([0, len(lengths)]) if resident else np.append(np.arange(0, len(lengths), 16), len(lengths))
+        super().__init__("copy-1", lengths, {} if level is None else {"level": level}, groups)
+        self.resident = resident
+
+    def gather(self, indices: np.ndarray) -> Block:
+        lengths = self.lengths[indices]
+        shape = (len(indices), int(lengths.max()))
+        return Block(np.zeros(shape, np.uint16), np.zeros(shape, np.uint8), None, lengths, self._metadata(indices))
+
+
+def numbered(rows: int, resident: bool = True) -> Numbered:
+    """Rows of random lengths and levels."""
+    rng = np.random.default_rng(rows)
+    return Numbered(rng.integers(1, 9, size=rows, dtype=np.int32), resident, rng.integers(1, 4, size=rows))
+
+
+def as_even_as_can_be(rows: list[int], eligible: list[int]) -> bool:
+    """Whether rows occur equally often, to within one: at most once each unless there are too few of them."""
+    counts = Counter({row: 0 for row in eligible} | Counter(rows))
+    return set(counts) == set(eligible) and max(counts.values()) - min(counts.values()) <= 1
+
+
+@given(
+    rows=st.integers(1, 150), batch=st.integers(1, 40), seed=st.integers(0, 3), resident=st.booleans(), level=st.sampled_from([None, 1, 2])
+)
+def test_an_epoch_holds_every_row_once_and_a_batch_none_twice(rows: int, batch: int, seed: int, resident: bool, level: int | None) -> None:
+    source = numbered(rows, resident)
+    eligible = [row for row, value in enumerate(source.column("level")) if level is None or value <= level]
+    if not eligible:
+        return
+    sampler = ShardSampler(source, batch, seed, "level")
+    sampler.level = level
+    batches = [drawn(sampler, 1) for _ in range(-(-5 * len(eligible) // batch) + 3)]
+    assert all(len(rows) == batch and as_even_as_can_be(rows, eligible) for rows in batches)
+    series = sum(batches, [])
+    epochs = [series[start : start + len(eligible)] for start in range(0, 5 * len(eligible), len(eligible))]
+    assert all(sorted(epoch) == eligible for epoch in epochs)
+
+
+@given(rows=st.integers(1, 150), batch=st.integers(1, 40), number=st.integers(0, 60), resident=st.booleans())
+def test_any_batch_follows_from_the_seed_and_its_number(rows: int, batch: int, number: int, resident: bool) -> None:
+    whole, resumed = (ShardSampler(numbered(rows, resident), batch, 0) for _ in range(2))
+    drawn(whole, number)
+    resumed.load_state_dict({"level": None, "batches": number})
+    assert drawn(resumed, 3) == drawn(whole, 3)
+
+
+@pytest.mark.parametrize(("stored", "batch"), [(32, 32), (100 * 256, 256), (30 * 16, 16)])
+def test_a_budget_of_one_epoch_sees_every_stored_row_once(stored: int, batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "WINDOW", 64)
+    config = Supervised(rows=stored, batch=batch)
+    assert config.stored_rows == stored and config.total_steps == stored // batch
+    sampler = ShardSampler(numbered(stored), batch, seed=0)
+    assert sorted(drawn(sampler, stored // batch)) == list(range(stored))
+
+
+def test_a_dataset_of_one_batch_gives_all_of_it_in_every_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "WINDOW", 64)
+    sampler = ShardSampler(numbered(32), batch=32, seed=0)
+    assert [len(set(drawn(sampler, 1))) for _ in range(100)] == [32] * 100
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_the_ranks_of_a_shared_training_see_every_row_once(ranks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", str(ranks))
+    samplers = [ShardSampler(numbered(30), batch=8, seed=0) for _ in range(ranks)]
+    seen = Counter()
+    for _ in range(15):  # four epochs
+        for rank, sampler in enumerate(samplers):
+            monkeypatch.setenv("RANK", str(rank))
+            batch = sampler.next()
+            seen.update(batch.of(parallel.share(len(batch.tokens_BT))).columns["row"].tolist())
+    assert seen == dict.fromkeys(range(30), 4)
+
+
+@given(rows=st.integers(8, 400), batch=st.integers(1, 8))
+def test_windows_lie_within_an_epoch_and_are_of_one_size(rows: int, batch: int) -> None:
+    sampler = ShardSampler(numbered(rows), batch, seed=0)
+    sizes: dict[int, set[int]] = {}
+    for number in range(3 * rows // batch):
+        window = sampler._window_of(number)
+        epoch, spans = number * batch // rows, (number + 1) * batch > (number * batch // rows + 1) * rows
+        assert number in window and window == sampler._window_of(window.start) == sampler._window_of(window.stop - 1)
+        assert spans or epoch * rows <= window.start * batch < window.stop * batch <= (epoch + 1) * rows
+        sizes.setdefault(epoch, set()).update(() if spans else {len(window)})
+    assert all(max(found) <= 8 and max(found) - min(found) <= 1 for found in sizes.values() if found)
 
 
 def test_the_level_filters_and_starts_anew(tmp_path: Path, mode: Any) -> None:
