@@ -95,7 +95,11 @@ class Descent(Learner):
     learning_rate: float = Field(default=1e-3, gt=0, description="peak learning rate")
     betas: tuple[float, float] = Field(default=(0.9, 0.999), description="decay of the first and second moment; rmsprop uses the second")
     epsilon: float = Field(default=1e-8, gt=0, description="added to the root of the second moment")
-    weight_decay: float = Field(default=0.0, ge=0, description="decoupled for adamw, added to the gradient otherwise")
+    weight_decay: float = Field(
+        default=0.0,
+        ge=0,
+        description="shrinks matrices: weights of linear maps, convolutions and embeddings; decoupled for adamw, added to the gradient otherwise",
+    )
     schedule: Schedule = Field(default="constant", description="learning rate after warm-up; inverse: 1 / (1 + step / half_life)")
     warmup: int = Field(default=0, ge=0, description="steps over which the learning rate grows linearly from zero")
     final: float = Field(default=0.0, ge=0, le=1, description="the schedule never goes below this share of the peak")
@@ -120,7 +124,7 @@ class Supervised(Descent):
     """Cross-entropy, or squared error where answers are real, on the scored positions: stochastic gradient descent over labelled rows."""
 
     implementation: ClassVar[str] = "pipeline.learners.supervised:Supervised"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
 
     name: Literal["supervised"] = "supervised"
     batch: int = Field(default=32, ge=1, description="rows per update over all processes")
@@ -239,6 +243,7 @@ class Ppo(Acting):
     """Proximal policy optimisation: several passes over a rollout, in which the policy is held near the one that acted."""
 
     implementation: ClassVar[str] = "pipeline.learners.ppo:PPO"
+    version: ClassVar[int] = 2
     source: ClassVar[str] = "Schulman et al. 2017; advantages: Schulman et al. 2016"
 
     name: Literal["ppo"] = "ppo"
@@ -279,6 +284,7 @@ class A2c(Acting):
     """Advantage actor-critic: one step of plain policy gradient per rollout, all of it at once."""
 
     implementation: ClassVar[str] = "pipeline.learners.a2c:A2C"
+    version: ClassVar[int] = 2
     source: ClassVar[str] = "Mnih et al. 2016, in its synchronous form"
 
     name: Literal["a2c"] = "a2c"

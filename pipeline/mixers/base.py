@@ -6,6 +6,7 @@ Letters: B batch, T time, D width. A state is a pytree of tensors, batch first; 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,10 @@ from pipeline.mixers.state import State
 
 class Mixer(nn.Module, ABC):
     """A causal map from x_BTD to y_BTD. Rows are independent; a state given is never changed, and may be used again."""
+
+    decayed: ClassVar[tuple[str, ...]] = ()
+    """Which of the module's own `nn.Parameter`s weight decay applies to: matrices, not rates, step sizes, gains or biases. Layers of torch
+    need no mention."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

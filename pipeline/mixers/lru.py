@@ -28,6 +28,8 @@ from pipeline.mixers.state import State
 class LRU(Mixer):
     """The recurrence and its linear read-out; nonlinearity is left to the network's feed-forward layers."""
 
+    decayed = ("into_SD", "out_DS")
+
     def __init__(self, config: config.Lru, width: int) -> None:
         super().__init__(width)
         self.states = config.states or width

@@ -49,6 +49,8 @@ SLOW = {"outer": 1, "dense": 1, "scalar": 0, "constant": 0}
 class ReLiT(Mixer):
     """The state is S_BHKV; with update: delta it has no column for z."""
 
+    decayed = ("query_HFE",)
+
     def __init__(self, config: config.Relit, width: int) -> None:
         super().__init__(width)
         self.update, self.map, self.eta, self.epsilon = config.update, config.feature_map, config.eta, config.epsilon

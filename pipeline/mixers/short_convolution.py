@@ -22,6 +22,8 @@ from pipeline.mixers.state import State
 class ShortConvolution(Mixer):
     """State: the last R inputs, shape (B, R, D), the newest last."""
 
+    decayed = ("weight",)
+
     def __init__(self, config: config.ShortConvolution, width: int) -> None:
         super().__init__(width)
         self.back = config.kernel - 1
