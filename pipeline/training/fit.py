@@ -74,6 +74,7 @@ class Fit:
         Raises UserError when a figure is no longer finite, or a checkpoint cannot be written.
         """
         self._resume()
+        self.tracker.resume(self.history)
         self._report()
         self._saved_at = time.monotonic()
         self._clock.start()

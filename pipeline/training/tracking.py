@@ -1,9 +1,16 @@
-"""Mirroring of a run's history to Weights & Biases. Parquet is the record; nothing that fails here stops a training."""
+"""Mirroring of a run's history to Weights & Biases. Parquet is the record; nothing that fails here stops a training.
+
+An offline mirror is a folder, `results/wandb/offline-run-{time}-{run}`, which no later process can add to, and `wandb sync` of a second folder
+of the same run replaces what the first one sent. So a training that is resumed logs its whole history again, into a folder that takes the
+place of the earlier ones: each run has one, and all of its history is there.
+"""
 
 from __future__ import annotations
 
 import netrc
 import os
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +20,7 @@ from pipeline.config.experiment import Tracking
 from pipeline.training.notice import notice
 
 Spec = dict[str, Any]
+Row = dict[str, Any]
 
 
 class Tracker:
@@ -20,20 +28,40 @@ class Tracker:
 
     def __init__(self, tracking: Tracking, run: str, spec: Spec, results: Path) -> None:
         self._run: Any = None
+        self._name, self._folder = run, results / "wandb"
         if tracking.wandb != "off":
             self._run = self._attempt(lambda: _begin(tracking, run, spec, results))
 
-    def log(self, row: dict[str, Any]) -> None:
+    def resume(self, history: list[Row]) -> None:
+        """Mirror the rows of earlier attempts, but those that the server has, then delete the offline folders that these attempts left."""
+        if self._run is None:
+            return
+        first = self._run.step  # 0 offline; online, the step after the last one that the server has
+        for row in history:
+            if row["step"] >= first:
+                self.log(row)
+        if self._run is not None:
+            self._attempt(self._delete_earlier)
+
+    def log(self, row: Row) -> None:
         """Mirror one history row."""
         if self._run is not None:
             values = {name: value for name, value in row.items() if value is not None}
-            self._attempt(lambda: self._run.log(values, step=row["step"]))
+            self._attempt(lambda: self._run.log(values, step=row["step"], commit=True))
 
     def close(self, finished: bool) -> None:
         """Send what is left."""
         if self._run is not None:
             self._attempt(lambda: self._run.finish(exit_code=0 if finished else 1))
             self._run = None
+
+    def _delete_earlier(self) -> None:
+        mine = Path(self._run.dir).parent.name
+        earlier = re.compile(rf"offline-run-\d+_\d+-{re.escape(self._name)}")
+        for folder in self._folder.iterdir():
+            if earlier.fullmatch(folder.name) and folder.name != mine:
+                hidden = folder.rename(folder.with_name(f".{folder.name}"))  # what wandb left running may still write into it
+                shutil.rmtree(hidden, ignore_errors=True)
 
     def _attempt(self, action: Callable[[], Any]) -> Any:
         try:
