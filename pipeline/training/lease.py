@@ -4,6 +4,7 @@
     results/checkpoints/{run}/lease.json   who trains: host, pid, job; its modification time is the heartbeat, for other machines
 
 On a shared file system whose flock does not reach across machines, a lease counts while its heartbeat is younger than `STALE` seconds.
+A heartbeat in the future, of a machine whose clock is ahead, is as old as the time since it was first seen.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, Any
 
@@ -32,6 +33,8 @@ BEAT = 15.0
 SETTLE = 2.0
 """Seconds to wait after taking over a stale lease: of several that do, the last to write has it."""
 CLOCK = ".clock"
+AHEAD = 5.0
+"""Seconds that the clocks of two machines may differ without a word."""
 PATIENCE = 0.5
 """Seconds before a wait is spoken of: `pipeline status` holds the lock for an instant too."""
 
@@ -87,7 +90,7 @@ def lock(folder: Path, kind: int) -> IO[str] | None:
 
 
 def heartbeat_age(folder: Path) -> float:
-    """Seconds since the last heartbeat, by the clock of the file system: those of two machines may differ."""
+    """Seconds since the last heartbeat, by the clock of the file system: those of two machines may differ. Negative: it is in the future."""
     probe = folder / f"{CLOCK}.{os.getpid()}.{secrets.token_hex(4)}"
     try:
         probe.touch()
@@ -98,6 +101,30 @@ def heartbeat_age(folder: Path) -> float:
         probe.unlink(missing_ok=True)
 
 
+def ahead(age: float) -> str:
+    """How far a heartbeat is in the future, in words; empty where it is not, but for what clocks usually differ."""
+    return f"its clock is {-age:.0f} s ahead" if age < -AHEAD else ""
+
+
+class Heartbeats:
+    """Another machine's heartbeats, watched by one who waits for their end: a clock that is wrong does not prolong the wait."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._seen = (float("nan"), 0.0)
+
+    def age(self) -> float:
+        """Seconds since the last heartbeat: since its time, or, where that is longer ago, since it was first seen here."""
+        try:
+            beat = (self.folder / "lease.json").stat().st_mtime
+        except FileNotFoundError:
+            return float("inf")
+        now = time.monotonic()
+        if beat != self._seen[0]:
+            self._seen = (beat, now)
+        return max(heartbeat_age(self.folder), now - self._seen[1])
+
+
 class Lease:
     """The right to train one run. A context manager that lets go at its end."""
 
@@ -105,6 +132,7 @@ class Lease:
         self.folder = folder
         self.stale, self.beat, self.settle = stale, beat, settle
         self._owner = Owner.me()
+        self._heartbeats = Heartbeats(folder)
         self._lock: IO[str] | None = None
         self._stop = threading.Event()
         self._lost = False
@@ -122,7 +150,7 @@ class Lease:
                 if give_up():
                     return False
                 if not announced and time.monotonic() - begun > PATIENCE:
-                    notice(f"{self.folder}: being trained by {read_owner(self.folder) or 'another process'}; waiting for it to end")
+                    notice(f"{self.folder}: being trained by {read_owner(self.folder) or 'another process'}; {self._awaited()}")
                     announced = True
                 time.sleep(poll if announced else PATIENCE / 10)
         self._sweep()
@@ -161,6 +189,15 @@ class Lease:
             elif not leftover.name.startswith(CLOCK):
                 leftover.unlink(missing_ok=True)
 
+    def _awaited(self) -> str:
+        """What ends the wait, and when."""
+        if not self._lock:
+            return "waiting for it to end"
+        age = self._heartbeats.age()
+        until = datetime.now().astimezone() + timedelta(seconds=self.stale - age)
+        beat = ahead(heartbeat_age(self.folder)) or f"last heartbeat {age:.0f} s ago"
+        return f"{beat}; waiting for it to end, or until {until:%H:%M:%S} if no further heartbeat comes"
+
     def _try(self) -> bool:
         self._lock = self._lock or lock(self.folder, fcntl.LOCK_EX)
         if not self._lock:
@@ -172,7 +209,7 @@ class Lease:
             # Same kernel, and its lock is ours: whoever wrote this lease is dead.
             write_json(self.folder / "lease.json", asdict(self._owner))
             return True
-        return heartbeat_age(self.folder) >= self.stale and self._take_over()
+        return self._heartbeats.age() >= self.stale and self._take_over()
 
     def _claim(self) -> bool:
         """Write the lease where there is none; of two machines that try, one succeeds."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.training.lease import STALE, boot, heartbeat_age, lock, read_owner
+from pipeline.training.lease import STALE, ahead, boot, heartbeat_age, lock, read_owner
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ def run_state(results: Path, run: str) -> RunState:
     folder = results / "checkpoints" / run
     figures = _figures(folder)
     if is_running(folder):
-        return RunState("running", ", ".join(word for word in (str(read_owner(folder)), _words(figures)) if word))
+        return RunState("running", ", ".join(word for word in (_holder(folder), _words(figures)) if word))
     if (results / "runs" / run / "manifest.json").exists():
         return RunState("done", "")
     if (folder / "finished").exists():
@@ -43,6 +43,13 @@ def is_running(folder: Path) -> bool:
     held.close()
     owner = read_owner(folder)
     return not (owner and owner.boot == boot()) and heartbeat_age(folder) < STALE
+
+
+def _holder(folder: Path) -> str:
+    """Who has the lease, and what is wrong with that machine's clock."""
+    owner = read_owner(folder)
+    clock = ahead(heartbeat_age(folder)) if owner and owner.boot != boot() else ""
+    return f"{owner} ({clock})" if clock else str(owner)
 
 
 def _figures(folder: Path) -> dict[str, Any]:

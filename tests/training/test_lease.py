@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -98,6 +100,45 @@ def test_another_machine_counts_by_its_heartbeat(tmp_path: Path) -> None:
         assert lease.acquire()
         owner = read_owner(tmp_path)
         assert owner and owner.pid == os.getpid()
+
+
+@pytest.mark.parametrize("ahead", [0.0, 3600.0, 1e9])
+def test_a_dead_machine_is_waited_for_as_long_whatever_its_clock_said(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], ahead: float
+) -> None:
+    """A heartbeat in the future counts from when it was first seen; the one line says until when."""
+    owner = foreign_lease(tmp_path, age=-ahead)
+    begun = time.monotonic()
+    until = datetime.now().astimezone() + timedelta(seconds=2)
+    with Lease(tmp_path, stale=2.0, settle=0.05) as lease:
+        assert lease.acquire(give_up=after(60), poll=0.05)
+        waited = time.monotonic() - begun
+    assert 2.0 <= waited < 30
+    (said,) = capfd.readouterr().err.splitlines()
+    ending = r"waiting for it to end, or until (?P<until>\d\d:\d\d:\d\d) if no further heartbeat comes"
+    kind = r"its clock is (?P<seconds>\d+) s ahead" if ahead else r"last heartbeat (?P<seconds>\d+) s ago"
+    named = re.fullmatch(rf"{re.escape(str(tmp_path))}: being trained by {owner}; {kind}; {ending}", said)
+    assert named and abs(int(named["seconds"]) - ahead) < 10
+    assert named["until"] in {f"{until + timedelta(seconds=late):%H:%M:%S}" for late in range(-1, 10)}
+
+
+def test_a_machine_whose_clock_is_ahead_is_not_taken_for_dead_while_it_lives(tmp_path: Path) -> None:
+    """Each of its heartbeats is in the future, and each begins the time anew."""
+    foreign_lease(tmp_path, age=-3600)
+    beating = threading.Event()
+
+    def beat() -> None:
+        while not beating.wait(0.2):
+            then = time.time() + 3600
+            os.utime(tmp_path / "lease.json", (then, then))
+
+    thread = threading.Thread(target=beat)
+    thread.start()
+    with Lease(tmp_path, stale=2.0, settle=0.05) as lease:
+        assert not lease.acquire(give_up=after(4), poll=0.05)
+        beating.set()
+        thread.join()
+        assert lease.acquire(give_up=after(60), poll=0.05)
 
 
 def test_of_two_that_take_over_the_last_to_write_has_it(tmp_path: Path) -> None:

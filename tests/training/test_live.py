@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pipeline.training.lease import Lease
 from pipeline.training.live import RunState, run_state
+from tests.training.test_lease import foreign_lease
 
 
 def test_states_of_a_run(tmp_path: Path) -> None:
@@ -27,6 +28,12 @@ def test_states_of_a_run(tmp_path: Path) -> None:
     (tmp_path / "runs" / "r").mkdir(parents=True)
     (tmp_path / "runs" / "r" / "manifest.json").write_text("{}")
     assert run_state(tmp_path, "r") == RunState("done", "")
+
+
+def test_a_clock_that_is_ahead_is_named(tmp_path: Path) -> None:
+    foreign_lease(tmp_path / "checkpoints" / "r", age=-7200)
+    assert run_state(tmp_path, "r").state == "running"
+    assert run_state(tmp_path, "r").detail.startswith("pid 4711 on node7, job 99 (its clock is 7200 s ahead)")
 
 
 def test_damaged_files_do_not_matter(tmp_path: Path) -> None:
