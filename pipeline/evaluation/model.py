@@ -29,7 +29,7 @@ def load_model(run: Path, checkpoint: str = "model") -> tuple[nn.Module, dict[st
         network.load_state_dict(read_tensors(file))
     except RuntimeError:
         raise ForeignSpecError(f"{file}: tensors of another network than this version builds; run the workflow again") from None
-    return network.eval(), config
+    return network, config
 
 
 def _file(run: Path, config: dict[str, Any], checkpoint: str) -> str:

@@ -35,6 +35,7 @@ from torch.nn.functional import cross_entropy
 
 from pipeline.config.frozen import read_spec, revive
 from pipeline.networks.build import build, count_parameters, sizes_of
+from pipeline.networks.mode import training
 from pipeline.storage.tables import write_table
 from pipeline.training.device import prepare
 
@@ -100,7 +101,6 @@ def contexts(longest: int) -> list[int]:
 def training_speed(network: Any, sizes: Sizes, batch: int, length: int, device: torch.device) -> float:
     """Tokens per second of forward and backward passes, without the optimizer."""
     inputs = _inputs(sizes, batch, length, device)
-    network.train()
 
     def update() -> None:
         network.zero_grad()
@@ -111,13 +111,13 @@ def training_speed(network: Any, sizes: Sizes, batch: int, length: int, device: 
         else:
             torch.stack([part.square().mean() for part in output]).sum().backward()
 
-    return batch * length / statistics.median(_seconds(update, WARM_UP, REPEATS, device))
+    with training(network):
+        return batch * length / statistics.median(_seconds(update, WARM_UP, REPEATS, device))
 
 
 @torch.inference_mode()
 def step_cost(network: Any, sizes: Sizes, context: int, device: torch.device) -> tuple[float, int]:
     """Seconds and multiplications of one step, batch of one; the last of the steps timed brings the state to `context` tokens."""
-    network.eval()
     warm_up, steps = (WARM_UP, STEPS) if context > WARM_UP + STEPS else (0, 1)
     carried: Any = network.initial_state(1)
     for start in range(0, before := context - warm_up - steps, PART):

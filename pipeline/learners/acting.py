@@ -66,11 +66,14 @@ class Acting(Learner):
     def learn(self, sequences: Sequences) -> dict[str, Tensor]:
         """Take the optimizer's steps for one rollout; figures by history column, means over the steps."""
 
-    def update(self) -> dict[str, Tensor | float]:
-        """Act for one rollout and learn from it."""
+    def collect(self) -> Rollout:
+        """Act for one rollout."""
+        return self.actor.rollout(self._noise())
+
+    def learn_from(self, rollout: Rollout) -> dict[str, Tensor | float]:
+        """Take the optimizer's steps for one rollout; figures of both."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.config, self.steps)
-        rollout = self.actor.rollout(self._noise())
         figures: dict[str, Tensor | float] = {**self.learn(rollout.sequences)}
         self.steps += 1
         self.examples_seen += self.config.rows_per_step

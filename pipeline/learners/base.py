@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from pipeline.config.learners import Learner as LearnerConfig
 from pipeline.config.tasks import Task
+from pipeline.networks.mode import training
 from pipeline.storage.loader import Episodes, Rows
 
 Weights = dict[str, Tensor]
@@ -37,16 +38,26 @@ class Learner(ABC):
 
     def __init__(self, config: LearnerConfig, network: nn.Module) -> None:
         self.config = config
-        self.network = network
+        self.network = network.eval()
         self.steps = 0
         self.examples_seen = 0
 
-    @abstractmethod
     def update(self) -> dict[str, Tensor | float]:
-        """Learn from the next batch; return this update's figures by history column.
+        """Collect what the next update learns from, in evaluation mode, and learn from it, in training mode; figures by history column.
 
         Figures stay on the device: reading one would make the host wait for it at every step.
         """
+        collected = self.collect()
+        with training(self.network):
+            return self.learn_from(collected)
+
+    @abstractmethod
+    def collect(self) -> Any:
+        """What the next update learns from: a batch of rows, a rollout. In evaluation mode: dropout is off."""
+
+    @abstractmethod
+    def learn_from(self, collected: Any, /) -> dict[str, Tensor | float]:
+        """Take the optimizer's steps of one update, in training mode: dropout is on."""
 
     @abstractmethod
     def validate(self) -> dict[str, float]:

@@ -51,7 +51,6 @@ def play(network: Any, task: Any, episodes: Episodes, device: torch.device, watc
 @torch.inference_mode()
 def _play(network: Any, environment: Any, episodes: Episodes, first: int, device: torch.device, watch: Watch | None) -> Played:
     """Play the episodes, whose numbers in their dataset are `first` and following."""
-    network.eval()
     batch = episodes.rows.num_rows
     found = Played(np.zeros(batch, np.int64), np.zeros(batch), np.zeros(batch, np.int64))
     playing_B = np.ones(batch, bool)

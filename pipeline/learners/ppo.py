@@ -7,7 +7,9 @@ critic's answer now and V' when acting, R = A + V' its target.
     value_loss = mean((V - R)^2) / 2                                     with value_clip v the larger of that and of clip(V, V' - v, V' + v)
     loss = policy_loss + value_weight value_loss - entropy_weight entropy
 
-Every minibatch reads its sequences from the states that the network carried when it acted, so that before the first step r is 1.
+Every minibatch reads its sequences from the states that the network carried when it acted, so that before the first step r is 1. A network
+with dropout acts without it and learns with it, as in Stable-Baselines3 (`set_training_mode`): then r is 1 only on average of the masks, and
+the clip also bounds what a mask alone does to it. Dropout while acting would make r no nearer to 1, the masks being others, and the rewards worse.
 """
 
 from __future__ import annotations

@@ -42,12 +42,14 @@ class Supervised(Learner):
         if self.level:
             self.sampler.level = self.level.limit
 
-    def update(self) -> dict[str, Tensor | float]:
-        """One optimizer step on the next batch."""
-        self.network.train()
+    def collect(self) -> Batch:
+        """The next batch."""
+        return self.sampler.next()
+
+    def learn_from(self, batch: Batch) -> dict[str, Tensor | float]:
+        """One optimizer step on a batch."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.config, self.steps)
-        batch = self.sampler.next()
         self.optimizer.zero_grad(set_to_none=True)
         loss, row_N, right_N = self._gradients(batch)
         if parallel.size() > 1:
@@ -103,7 +105,6 @@ class Supervised(Learner):
     def validate(self) -> dict[str, float]:
         """Loss per scored position, accuracy and share of faultless rows, over all validation rows."""
         network = self.average.network if self.average else self.network
-        network.eval()
         loss, right, positions, flawless = 0.0, 0, 0, 0
         for batch in sequential_batches(self.validation, self.config.micro_batch or self.config.batch * VALIDATION_BATCH):
             scored = self._answer(network, batch)

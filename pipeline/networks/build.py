@@ -27,7 +27,7 @@ TOLERANCE = 0.03
 def build(
     config: Network, vocabulary: int = 0, classes: int = 0, seed: int = 0, features: int = 0, first_class: int = 0, **observed: Any
 ) -> nn.Module:
-    """The network on the CPU.
+    """The network on the CPU, in evaluation mode; see `pipeline.networks.mode`.
 
     One that reads tokens is for so many different tokens and labels, and real numbers per token; label 0 is token `first_class`. One that
     acts is for what is `observed`: the shape of an `observation`, whether it is `pixels`, and the numbers of its `actions`.
@@ -38,7 +38,7 @@ def build(
     resolved = resolve_width(config, **sizes)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(high << 31 | low >> 1)
-        return implementation(resolved)(resolved, **sizes)
+        return implementation(resolved)(resolved, **sizes).eval()
 
 
 def _given(**sizes: Any) -> dict[str, Any]:

@@ -44,8 +44,10 @@ class Walker(Learner):
         self.carry: dict[str, Any] = {"halted": np.ones(3, bool), "replay": [(0, torch.zeros(3))]}
         self.broken = False
 
-    def update(self) -> dict[str, Tensor | float]:
-        fresh = int(self.rng.integers(1, 5))
+    def collect(self) -> int:
+        return int(self.rng.integers(1, 5))
+
+    def learn_from(self, fresh: int, /) -> dict[str, Tensor | float]:
         value = self.network(torch.ones(3)) + self.carry["replay"][-1][1]
         self.carry = {"halted": self.rng.random(3) > 0.5, "replay": [(self.steps, value.detach() / 2)]}
         with torch.no_grad():
