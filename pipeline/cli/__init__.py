@@ -14,7 +14,7 @@ from pipeline.storage.errors import UserError
 EPILOG = """
 \b
 Exit codes: 0 done, 1 our fault (with a trace), 2 yours (one line says what to mend),
-75 stopped by a signal after saving a checkpoint: run the same command again.
+75 stopped by a signal: run the same command again.
 
 \b
 Examples:
@@ -76,8 +76,14 @@ def main() -> None:
 
 
 def _run() -> int:
+    from pipeline.training.signals import RESUMABLE, Stopped, stoppable
+
     try:
-        code = cli(prog_name="pipeline", standalone_mode=False)
+        with stoppable():
+            code = cli(prog_name="pipeline", standalone_mode=False)
+    except Stopped as signal:
+        click.echo(f"{signal}: stopped; run the same command again", err=True)
+        return RESUMABLE
     except click.exceptions.Abort:
         return 130
     except click.exceptions.NoArgsIsHelpError as error:

@@ -69,6 +69,7 @@ def generate(
       pipeline generate results/datasets/copy-train-60c593fb --shard 0
       pipeline generate --task copy --set delay=200 --rows 100000 --out data/copy200
     """
+    from pipeline.storage.progress import ProgressLine
     from pipeline.tasks.generate import generate_shard, seal_dataset
 
     if (folder is None) == (task is None):
@@ -84,7 +85,10 @@ def generate(
         from pipeline.config.frozen import read_spec
 
         shards = int(read_spec(folder / "dataset.yaml", "dataset")["shards"])
-    for index in range(shards) if shard is None else [shard]:
+    wanted = range(shards) if shard is None else [shard]
+    progress = ProgressLine(str(folder), len(wanted), "shards made")
+    for done, index in enumerate(wanted):
+        progress(done)
         generate_shard(folder, index)
     if shard is None:
         seal_dataset(folder)

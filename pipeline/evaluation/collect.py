@@ -25,6 +25,7 @@ from pipeline.evaluation.summary import as_html, as_markdown, summary
 from pipeline.storage.atomic import write_text
 from pipeline.storage.digest import canonical_json
 from pipeline.storage.errors import UserError
+from pipeline.storage.progress import ProgressLine
 from pipeline.storage.tables import read_table, write_table
 
 Row = dict[str, Any]
@@ -90,7 +91,10 @@ def collect(experiment_yaml: Path, results: Path, out: Path) -> None:
     MissingFileError or CorruptFileError, naming the file, for an input that is not there or not readable.
     """
     spec = read_spec(experiment_yaml, "experiment")
-    members = [_read(entry, results) for entry in spec["runs"]]
+    members, progress = [], ProgressLine(spec["name"], len(spec["runs"]), "runs read")
+    for entry in spec["runs"]:
+        members.append(_read(entry, results))
+        progress(len(members))
     if not members:
         raise UserError(f"{experiment_yaml}: runs: expected at least one run, got none")
     table = _results(spec, members)

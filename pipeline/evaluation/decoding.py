@@ -11,7 +11,7 @@ Letters: B rows of the batch, T tokens of its longest prompt, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from pipeline.mixers.state import State, select
+from pipeline.storage.progress import ProgressLine
 from pipeline.tasks.retriever import Retriever
 from pipeline.tasks.vocabulary import EOS
 
@@ -57,9 +58,9 @@ def decode(
     rows = [
         _Row(prompt, retriever, budget, not traced, eos) for prompt, retriever, budget in zip(prompts, retrievers, budgets, strict=True)
     ]
-    order = sorted(rows, key=lambda row: len(row.prompt))
+    order, progress = sorted(rows, key=lambda row: len(row.prompt)), ProgressLine("running freely", len(rows), "rows")
     for start in range(0, len(order), batch):
-        _run(network, order[start : start + batch], device)
+        _run(network, order[start : start + batch], device, lambda token, start=start: progress(start, f"token {token}"))
     return [row.found for row in rows]
 
 
@@ -88,7 +89,7 @@ class _Row:
         return len(found.tokens) < self.budget
 
 
-def _run(network: Any, rows: list[_Row], device: torch.device) -> None:
+def _run(network: Any, rows: list[_Row], device: torch.device, progress: Callable[[int], None]) -> None:
     logits_BC, state = _read(network, [row.prompt for row in rows], device)
     while True:
         going = [place for place, (row, token) in enumerate(zip(rows, logits_BC.argmax(-1).tolist(), strict=True)) if row.take(token)]
@@ -96,6 +97,7 @@ def _run(network: Any, rows: list[_Row], device: torch.device) -> None:
             return
         if len(going) < len(rows):
             rows, state = [rows[place] for place in going], select(state, torch.tensor(going, device=device))
+        progress(len(rows[0].found.tokens))
         tokens_B = torch.tensor([row.found.tokens[-1] for row in rows], device=device)
         logits_BC, state = network.step(tokens_B, state)
 

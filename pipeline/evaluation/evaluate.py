@@ -24,6 +24,7 @@ from pipeline.learners.sampler import Batch, sequential_batches
 from pipeline.networks.build import SIZES
 from pipeline.storage.errors import UserError
 from pipeline.storage.loader import Episodes, Rows, open_episodes, open_rows
+from pipeline.storage.progress import ProgressLine
 from pipeline.storage.tables import write_table
 from pipeline.training.device import prepare
 
@@ -74,7 +75,10 @@ def _check(config: dict[str, Any], task: Any, name: str, longest: int) -> None:
 def score_rows(network: Any, task: TokenTask, rows: Rows, name: str, device: torch.device) -> pa.Table:
     """The scores of every row of a dataset, in its order; `name` goes into the column dataset."""
     batch = max(1, BATCH_TOKENS // max(1, int(rows.lengths.max(initial=1))))
-    tables = [_score_batch(network, task, item, device) for item in sequential_batches(rows, batch)]
+    tables, progress, done = [], ProgressLine(name, len(rows), "rows scored"), 0
+    for item in sequential_batches(rows, batch):
+        tables.append(_score_batch(network, task, item, device))
+        progress(done := done + len(item.tokens_BT))
     if not tables:
         raise UserError(f"{name}: no rows; expected at least one to measure")
     table = pa.concat_tables(tables)

@@ -36,6 +36,7 @@ from torch.nn.functional import cross_entropy
 from pipeline.config.frozen import read_spec, revive
 from pipeline.networks.build import build, count_parameters, sizes_of
 from pipeline.networks.mode import training
+from pipeline.storage.progress import ProgressLine
 from pipeline.storage.tables import write_table
 from pipeline.training.device import prepare
 
@@ -81,8 +82,10 @@ def profile(spec_path: Path, out: Path, threads: int, device: str) -> None:
     network: Any = build(config, seed=0, **sizes).to(there)
     shared = {"network": spec["id"], "parameters": count_parameters(network), "threads": threads, "device": there.type}
     speeds: dict[int, float] = {}
-    rows = []
-    for context in contexts(config.context):
+    rows, measured = [], contexts(config.context)
+    progress = ProgressLine(spec["id"], len(measured), "contexts measured")
+    for context in measured:
+        progress(len(rows))
         length = min(context, TRAINING_LENGTH)
         if length not in speeds:
             speeds[length] = training_speed(network, sizes, _rows(length), length, there)

@@ -8,6 +8,7 @@ Letters: B episodes played side by side, C values of all parts of an action.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import count
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from torch import Tensor
 from pipeline.learners.policy import draw, gumbel
 from pipeline.storage.keys import derive_key, generator
 from pipeline.storage.loader import Episodes
+from pipeline.storage.progress import ProgressLine
 
 COPIES = 256
 """Episodes played side by side."""
@@ -39,17 +41,19 @@ Watch = Callable[[VectorEnv, np.ndarray], None]
 
 def play(network: Any, task: Any, episodes: Episodes, device: torch.device, watch: Watch | None = None) -> Played:
     """Play every episode once; `task` makes the environment. Neither weights nor torch's generators change."""
-    parts = []
+    parts, progress = [], ProgressLine(episodes.name, episodes.rows.num_rows, "episodes played")
     for start in range(0, episodes.rows.num_rows, COPIES):
         some = Episodes(episodes.name, episodes.rows.slice(start, COPIES))
         environment = task.environment(some.rows.num_rows, 0)
-        parts.append(_play(network, environment, some, start, device, watch))
+        parts.append(_play(network, environment, some, start, device, watch, progress))
         environment.close()
     return Played(*(np.concatenate(values) for values in zip(*parts, strict=True)))
 
 
 @torch.inference_mode()
-def _play(network: Any, environment: Any, episodes: Episodes, first: int, device: torch.device, watch: Watch | None) -> Played:
+def _play(
+    network: Any, environment: Any, episodes: Episodes, first: int, device: torch.device, watch: Watch | None, progress: ProgressLine
+) -> Played:
     """Play the episodes, whose numbers in their dataset are `first` and following."""
     batch = episodes.rows.num_rows
     found = Played(np.zeros(batch, np.int64), np.zeros(batch), np.zeros(batch, np.int64))
@@ -57,7 +61,8 @@ def _play(network: Any, environment: Any, episodes: Episodes, first: int, device
     noise = _Noise(episodes.name, first, batch, sum(network.actions))
     observed, _ = environment.play(episodes.rows)
     state = network.initial_state(batch)
-    while playing_B.any():
+    for steps in count():
+        progress(first + batch - int(playing_B.sum()), f"step {steps:,}")
         if watch:
             watch(environment, playing_B)
         acted, state = network.step(torch.from_numpy(observed).to(device), state)
@@ -68,6 +73,8 @@ def _play(network: Any, environment: Any, episodes: Episodes, first: int, device
         for key, values in zip(("success", "return", "length"), found, strict=True):
             values[now_B] = infos[key][now_B] if now_B.any() else 0
         playing_B &= ~now_B
+        if not playing_B.any():
+            break
     return found
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from pipeline.storage.atomic import write_text
 from pipeline.storage.digest import digest, file_sha256
 from pipeline.storage.errors import CorruptFileError, MissingFileError
+from pipeline.storage.progress import ProgressLine
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -74,7 +75,10 @@ def verify(folder: Path, names: Iterable[str] | None = None) -> dict[str, Any]:
     """
     manifest = read_manifest(folder)
     files = manifest["files"]
-    for name in files if names is None else names:
+    wanted = list(files if names is None else names)
+    progress = ProgressLine(str(folder), len(wanted), "files verified")
+    for done, name in enumerate(wanted):
+        progress(done)
         if name not in files:
             raise MissingFileError(f"{folder / name}: not listed in {folder / MANIFEST}; expected one of {', '.join(files) or 'no file'}")
         _check(folder / name, files[name])

@@ -15,6 +15,7 @@ from pipeline.storage.digest import file_sha256
 from pipeline.storage.errors import CorruptFileError, MissingFileError, UserError
 from pipeline.storage.keys import derive_key
 from pipeline.storage.manifest import seal
+from pipeline.storage.progress import ProgressLine
 from pipeline.storage.shards import ShardFacts, shard_facts, shard_name, shard_rows, write_shard
 from pipeline.tasks.base import BUCKETS, Split, TokenTask
 
@@ -53,7 +54,11 @@ def seal_dataset(folder: Path) -> None:
     Raises MissingFileError or CorruptFileError, naming the shard.
     """
     spec, task = _read(folder)
-    facts = {shard_name(index): _check(folder / shard_name(index), spec, index) for index in range(spec["shards"])}
+    facts: dict[str, ShardFacts] = {}
+    progress = ProgressLine(spec["id"], spec["shards"], "shards checked")
+    for index in range(spec["shards"]):
+        facts[shard_name(index)] = _check(folder / shard_name(index), spec, index)
+        progress(index + 1)
     tokens = sum(fact.tokens for fact in facts.values()) if isinstance(task, TokenTask) else None
     write_text(folder / "card.md", card(_card_facts(folder, spec, task, list(facts), tokens)))
     counted = {} if tokens is None else {"tokens": tokens}

@@ -16,6 +16,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 from gymnasium.spaces.utils import flatdim, flatten
+from gymnasium.wrappers import TimeLimit
 
 from pipeline.config.tasks import Gymnasium as Config
 from pipeline.storage.errors import UserError
@@ -68,7 +69,7 @@ class GymnasiumCopies(BatchedEnvironment):
         shape, kind = config.observation
         space: Any = spaces.Box(0, 255, shape, np.uint8) if kind == "pixels" else spaces.Box(-np.inf, np.inf, shape, np.float32)
         action: Any = spaces.Discrete(config.choices[0]) if len(config.choices) == 1 else spaces.MultiDiscrete(config.choices)
-        super().__init__(task, batch, seed, space, action, limit=0)
+        super().__init__(task, batch, seed, space, action, _limit(config, self.envs[0]))
         self.seed_B, self.success_B, self.late_B = np.zeros(batch, np.int64), np.zeros(batch, np.int64), np.zeros(batch, bool)
         self.seen_B = np.zeros((batch, *shape), space.dtype)
         self.done: list[list[Any]] = [[] for _ in range(batch)]
@@ -161,6 +162,17 @@ def _made(config: Config, batch: int) -> list[gymnasium.Env[Any, Any]]:
         return [make(**drawn) for _ in range(batch)]
     except (gymnasium.error.Error, ImportError, TypeError) as error:
         raise UserError(f"gymnasium {config.id}: cannot be made: {_line(error)}") from None
+
+
+def _limit(config: Config, env: gymnasium.Env[Any, Any]) -> int:
+    """The steps after which an episode is cut off. Raises UserError where the environment would go on for ever."""
+    inner = env
+    while isinstance(inner, gymnasium.Wrapper):
+        if isinstance(inner, TimeLimit):
+            return inner._max_episode_steps
+        inner = inner.env
+    expected = "expected task.limit, steps after which an episode is cut off"
+    raise UserError(f"gymnasium {config.id}: it has no time limit of its own; {expected}")
 
 
 def _reader(config: Config, space: spaces.Space[Any]) -> Callable[[Any], np.ndarray]:

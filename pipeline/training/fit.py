@@ -26,7 +26,7 @@ from pipeline.training.means import Means
 from pipeline.training.notice import notice
 from pipeline.training.processes import agreed, gathered, wait_for_all
 from pipeline.training.progress import Reporter, Standing
-from pipeline.training.signals import StopRequest
+from pipeline.training.signals import Stopped, StopRequest
 from pipeline.training.state import host_copy
 from pipeline.training.tracking import Tracker
 
@@ -71,7 +71,8 @@ class Fit:
     def run(self) -> bool:
         """Learn until the budget is used up or validation is good enough: True. After a signal: save and return False.
 
-        Raises UserError when a figure is no longer finite, or a checkpoint cannot be written.
+        Raises UserError when a figure is no longer finite, or a checkpoint cannot be written; Stopped where an update took too long after a
+        signal: the newest checkpoint is what counts then.
         """
         self._resume()
         self.tracker.resume(self.history)
@@ -82,12 +83,14 @@ class Fit:
             if self._row_is_due():
                 with self._clock.paused():
                     self._add_row()
-            if self._has_ended():
+                self._agree()
+            if self._has_ended() and not self._row_is_due():
                 self._clock.stop()
                 self._report()
                 return True
-            self._step()
-            self._agree()
+            if not self._signal:
+                self._step()
+                self._agree()
             if self._signal:
                 self._save()
                 wait_for_all()
@@ -173,9 +176,19 @@ class Fit:
     def _has_ended(self) -> bool:
         return self._good_enough or self._budget_is_spent()
 
+    def _validate(self) -> dict[str, float] | None:
+        """None where a signal came first: validation changes nothing, so that nothing is lost."""
+        try:
+            with self.stop.at_once():
+                return self.learner.validate()
+        except Stopped:
+            return None
+
     def _add_row(self) -> None:
         step = self.learner.steps
-        validation = agreed(self.learner.validate)
+        validation = agreed(self._validate)
+        if validation is None:
+            return
         row: Row = {"step": step, "rows": self.learner.examples_seen, **self.learner.gauges(), **self._means.read()}
         row |= {f"validation_{name}": value for name, value in validation.items()}
         _refuse_infinite(self.reporter.run, row)
@@ -201,7 +214,7 @@ class Fit:
 
     def _save(self) -> None:
         if self._saved != self.learner.steps:
-            with self._clock.paused():
+            with self._clock.paused(), self.stop.unhurried():
                 state = self.state_dict()
                 if parallel.rank() == 0:
                     self.kept = self.checkpoints.save(self.learner.steps, state, self.kept)

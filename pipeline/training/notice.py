@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
-
-from pipeline.learners.parallel import rank
+from pipeline.storage.progress import say
 
 
 def notice(line: str) -> None:
     """Say one line now. A closed terminal never stops a training; of several processes that share one, process 0 speaks."""
-    if rank():
-        return
-    with contextlib.suppress(OSError, ValueError):
-        print(line, file=sys.stderr, flush=True)
+    say(line)

@@ -13,7 +13,7 @@ from pipeline.training.lease import Lease
 from pipeline.training.notice import notice
 from pipeline.training.outcome import Outcome
 from pipeline.training.processes import agreed, check_division, together, wait_for_all
-from pipeline.training.signals import RESUMABLE, StopRequest
+from pipeline.training.signals import RESUMABLE, Stopped, StopRequest
 from pipeline.training.spec import RunSpec, read_run
 
 if TYPE_CHECKING:
@@ -32,18 +32,25 @@ def train(spec_path: Path, results: Path, runtime: Runtime, tracking: Tracking) 
 
     Processes that share the training all call this. Process 0 alone has the lease, and writes.
     """
-    with StopRequest() as stop, together(stop):
-        run = read_run(spec_path)
-        check_division(run, spec_path, parallel.size())
-        outcome = Outcome(results / "checkpoints" / run.id, run.digest)
-        with Lease(outcome.folder.parent) as lease:
-            course = agreed(lambda: _course(run, outcome, lease, stop))
-            if course == "stopped" or (course == "train" and not _train(run, results, runtime, tracking, outcome, lease, stop)):
-                return RESUMABLE
-            if parallel.rank() == 0:
-                lease.check()
-                outcome.publish(results / "runs" / run.id)
-            wait_for_all()
+    try:
+        with StopRequest() as stop, together(stop):
+            return _attempt(read_run(spec_path), spec_path, results, runtime, tracking, stop)
+    except Stopped as signal:
+        notice(f"{signal}: stopped; the same command goes on from the newest checkpoint")
+        return RESUMABLE
+
+
+def _attempt(run: RunSpec, spec_path: Path, results: Path, runtime: Runtime, tracking: Tracking, stop: StopRequest) -> int:
+    check_division(run, spec_path, parallel.size())
+    outcome = Outcome(results / "checkpoints" / run.id, run.digest)
+    with Lease(outcome.folder.parent) as lease:
+        course = agreed(lambda: _course(run, outcome, lease, stop))
+        if course == "stopped" or (course == "train" and not _train(run, results, runtime, tracking, outcome, lease, stop)):
+            return RESUMABLE
+        if parallel.rank() == 0:
+            lease.check()
+            outcome.publish(results / "runs" / run.id)
+        wait_for_all()
     return 0
 
 
@@ -68,7 +75,8 @@ def _train(run: RunSpec, results: Path, runtime: Runtime, tracking: Tracking, ou
 
     device = prepare(max(runtime.threads // parallel.on_this_node(), 1), runtime.device)
     seed_everything(run.seed)
-    learner, network = _make_learner(run, results, device)
+    with stop.at_once():
+        learner, network = _make_learner(run, results, device)
     checkpoints = Checkpoints(lease.folder, run.digest, lease)
     first = parallel.rank() == 0
     reporter = Reporter(run.id, lease.folder / "progress.json", terminal=None if first else False)

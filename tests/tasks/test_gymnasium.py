@@ -72,8 +72,8 @@ class Room(gymnasium.Env[Any, Any]):
 def rooms() -> Iterator[None]:
     """Two ids: a room, and one that says of itself that it cannot be relied on."""
     room: Any = Room
-    gymnasium.register("Room-v0", room)
-    gymnasium.register("Dice-v0", room, nondeterministic=True)
+    gymnasium.register("Room-v0", room, max_episode_steps=100)
+    gymnasium.register("Dice-v0", room, nondeterministic=True, max_episode_steps=100)
     yield
     for name in ("Room-v0", "Dice-v0"):
         gymnasium.registry.pop(name)

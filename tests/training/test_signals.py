@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 
 import pytest
 
-from pipeline.training.signals import StopRequest
+from pipeline.training.signals import Stopped, StopRequest, stoppable
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
@@ -38,3 +39,33 @@ def test_other_threads_are_left_alone() -> None:
     thread = threading.Thread(target=body)
     thread.start()
     thread.join()
+
+
+def test_at_once_it_raises_where_it_arrives() -> None:
+    with StopRequest() as stop:
+        with pytest.raises(Stopped, match="SIGTERM"), stop.at_once():
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise AssertionError("went on")
+        with pytest.raises(Stopped, match="SIGTERM"), stop.at_once():
+            raise AssertionError("one that came before counts too")
+
+
+def test_what_takes_too_long_is_given_up_but_not_a_save() -> None:
+    with StopRequest(patience=0.05) as stop:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        with stop.unhurried():
+            time.sleep(0.2)
+        with pytest.raises(Stopped, match="SIGUSR1"):
+            time.sleep(5)
+    assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
+
+
+def test_commands_stop_unless_the_signal_is_ignored() -> None:
+    before = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    try:
+        with pytest.raises(Stopped, match="SIGTERM"), stoppable():
+            os.kill(os.getpid(), signal.SIGUSR1)
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert signal.getsignal(signal.SIGUSR1) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGUSR1, before)

@@ -145,16 +145,20 @@ class Gymnasium(EnvironmentTask):
     choices: list[Size] = Field(
         default=[2], min_length=1, description="values of each part of an action; a real-valued part gets so many, evenly spaced"
     )
-    limit: int | None = Field(default=None, ge=1, description="steps after which an episode is cut off; default: the environment's own")
+    limit: int | None = Field(
+        default=None, ge=1, description="steps after which an episode is cut off; default: the environment's own, if it has a limit"
+    )
     solved_at: float | None = Field(
         default=None, description="return from which on an episode is a success; default: what the environment says of `success`"
     )
     options: dict[str, bool | int | float | str] = Field(default={}, description="keyword arguments that the environment is made with")
 
     def check(self) -> None:
-        """An observation is a vector or an image."""
+        """An observation is a vector or an image; episodes end."""
         if len(self.shape) == 2:
             raise Clash(f"got {self.shape}; expected [numbers], or [height, width, channels] of pixels", "shape")
+        if self.limit is None and self._own_limit() == 0:
+            raise Clash(f"{self.id} has no time limit of its own; expected a limit, steps after which an episode is cut off", "limit", "id")
 
     @property
     def observation(self) -> Observation:
@@ -168,5 +172,15 @@ class Gymnasium(EnvironmentTask):
 
     @property
     def longest(self) -> int:
-        """The time limit, in steps; 1 where it is the environment's own."""
-        return self.limit or 1
+        """The time limit, in steps; 1 where it is the environment's own and not known here: then the environment says it when it is made."""
+        return self.limit or self._own_limit() or 1
+
+    def _own_limit(self) -> int | None:
+        """The time limit that the environment is registered with, 0 for none; None where it is not registered: no module is imported here."""
+        import gymnasium
+
+        given = self.options.get("max_episode_steps")
+        if isinstance(given, int):
+            return max(given, 0)
+        spec = gymnasium.registry.get(self.id)
+        return None if spec is None else spec.max_episode_steps or 0
