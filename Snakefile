@@ -9,6 +9,9 @@ from pathlib import Path
 
 from snakemake.utils import min_version
 
+ROOT = str(workflow.current_basedir)
+sys.path.insert(0, ROOT)  # the package beside this file comes before any other of its name
+
 from pipeline.config.frozen import dump
 from pipeline.workspace import Workspace
 
@@ -17,11 +20,10 @@ min_version("9.27")
 SUITE = Path((workflow.overwrite_configfiles or [config.get("suite", "config.yaml")])[0])
 WORKSPACE = Workspace.open(SUITE, Path("results"), workflow)
 PLAN = WORKSPACE.plan
-ROOT = str(workflow.current_basedir)
 
-# Jobs call `pipeline`; outside a container it is the one installed beside the Snakemake that runs this file. A cluster's signals are for
-# the trainer: the shell around it waits until it has saved, and a warning that time is nearly up ends nothing else.
-shell.prefix(f"set -euo pipefail; trap : TERM; trap '' USR1; PATH=$PATH:{Path(sys.executable).parent}; ")
+# Jobs call `pipeline`: the package that this file imports, whatever is on the path, or in a container the image's own. A cluster's signals
+# are for the trainer: the shell around it waits until it has saved, and a warning that time is nearly up ends nothing else.
+shell.prefix(f"set -euo pipefail; trap : TERM; trap '' USR1; {WORKSPACE.shell}; ")
 
 
 report: "workflow/report/workflow.rst"

@@ -11,6 +11,7 @@ import functools
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -48,6 +49,17 @@ class Launch:
     partitions: list[str] = field(default_factory=list)
     image: str | None = None
     held: list[subprocess.Popen[bytes]] = field(default_factory=list, compare=False)
+
+    @property
+    def shell(self) -> str:
+        """What the shell of every job does first, so that `pipeline` is this very package, in a container the image's own.
+
+        Neither depends on PATH, the working folder or, in a container, on the host's PYTHONPATH. Braces are doubled: Snakemake formats it.
+        """
+        if self.image is not None:
+            return "unset PYTHONPATH PYTHONHOME"
+        command = shlex.join(own_command()).replace("{", "{{").replace("}", "}}")
+        return f'pipeline() ( exec {command} "$@" )'
 
     @classmethod
     def of(cls, workflow: Any, container: str) -> Launch:
@@ -88,6 +100,12 @@ class Launch:
         for name in self.partitions:
             if name not in known:
                 raise UserError(f"profiles/slurm/config.yaml: slurm_partition: got {name}, expected one of {', '.join(sorted(set(known)))}")
+
+
+def own_command() -> list[str]:
+    """What runs the `pipeline` command of the package that this process has loaded, with the same Python; its arguments follow."""
+    code = "import sys; sys.path.insert(0, sys.argv.pop(1)); from pipeline.cli import main; main()"
+    return [sys.executable, "-P", "-c", code, str(Path(__file__).resolve().parents[1])]
 
 
 def _check_image(image: str) -> None:

@@ -127,12 +127,10 @@ class Workspace:
         self.lock: IO[str] | None = None
         if not main:
             relay_signals()
-            self.plan: Plan = Plan.from_json(read_frozen(results))
-            return
-        self.plan = plan_file(config)
-        if not only_looks(words):
-            # Kept as long as the process: it holds the image open.
-            self.launch = Launch.of(workflow, self.plan.runtime["container"]) if workflow else Launch()
+        self.plan: Plan = plan_file(config) if main else Plan.from_json(read_frozen(results))
+        # Kept as long as the process: it holds the image open.
+        self.launch = Launch.of(workflow, self.plan.runtime["container"]) if workflow else Launch()
+        if main and not only_looks(words):
             self.launch.check()
             before = last_owner(results)
             self.lock = hold(results)
@@ -140,6 +138,11 @@ class Workspace:
             self.launch.name_image(results)
             self.launch.keep_mounted()
             write_text(frozen_plan(results), self.plan.to_json())
+
+    @property
+    def shell(self) -> str:
+        """What the shell of every job does first."""
+        return self.launch.shell
 
     @classmethod
     def open(cls, config: Path, results: Path, workflow: Any) -> Workspace:

@@ -15,13 +15,13 @@ import logging
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from pipeline.cluster import own_command
 from pipeline.config.experiment import Runtime
 from pipeline.storage.errors import UserError
 from pipeline.training.notice import notice
@@ -64,7 +64,7 @@ def _on_every_node(nodes: int, arguments: list[str]) -> int:
     words = ["srun", "--overlap", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", "--kill-on-bad-exit=1"]
     for number in NOTED:
         signal.signal(number, signal.SIG_IGN)  # SLURM tells the step itself
-    return subprocess.run([*words, sys.executable, "-m", "pipeline", *arguments], env=environment, check=False).returncode
+    return subprocess.run([*words, *own_command(), *arguments], env=environment, check=False).returncode
 
 
 def _launch(run: RunSpec, runtime: Runtime, arguments: list[str]) -> int:
@@ -78,7 +78,8 @@ def _launch(run: RunSpec, runtime: Runtime, arguments: list[str]) -> int:
     for number in NOTED:
         signal.signal(number, _hand_on)
     try:
-        elastic_launch(config, sys.executable)("-m", "pipeline", *arguments)
+        program, *words = own_command()
+        elastic_launch(config, program)(*words, *arguments)
     except ChildFailedError as error:
         return verdict(run, [(place, failure.exitcode) for place, failure in error.failures.items()])
     except RendezvousError as error:
