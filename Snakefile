@@ -53,6 +53,10 @@ rule all:
         "Everything in {SUITE} is done"
 
 
+onerror:
+    WORKSPACE.failed()
+
+
 include: "workflow/rules/describe.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"

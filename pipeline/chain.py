@@ -7,7 +7,8 @@ from pathlib import Path
 from pipeline.config.experiment import Runtime, Tracking
 from pipeline.config.frozen import write_spec
 from pipeline.plan import Plan
-from pipeline.storage.atomic import write_text
+from pipeline.storage.damage import make_room
+from pipeline.storage.seals import write_sealed
 from pipeline.workspace import frozen_plan
 
 
@@ -19,9 +20,12 @@ def run_chain(plan: Plan, results: Path) -> tuple[int, str]:
     from pipeline.evaluation.collect import collect
     from pipeline.evaluation.evaluate import evaluate
     from pipeline.evaluation.profile import profile
+    from pipeline.training.notice import notice
     from pipeline.training.train import train
 
     runtime, tracking = Runtime(**plan.runtime), Tracking(**plan.tracking)
+    for line in make_room(results, [file for files in plan.files().values() for file in files]):
+        notice(line)
     _describe(plan, results)
     _make_data(plan, results)
     for run in plan.runs:
@@ -55,7 +59,7 @@ def _describe(plan: Plan, results: Path) -> None:
         write_spec(results / "runs" / name / "run.yaml", run.spec)
     for name, experiment in plan.experiments.items():
         write_spec(results / "experiments" / name / "experiment.yaml", experiment.spec)
-    write_text(frozen_plan(results), plan.to_json())
+    write_sealed(frozen_plan(results), plan.to_json())
 
 
 def _make_data(plan: Plan, results: Path) -> None:

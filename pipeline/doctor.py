@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from pipeline.storage.errors import UserError
-
 Finding = tuple[str, bool, str]
 LOW_DISK = 1e9
 PACKAGES = ("snakemake", "torch", "pyarrow", "pydantic", "safetensors")
@@ -80,16 +78,14 @@ def _folder(results: Path) -> Iterator[Finding]:
 
 
 def _sealed(results: Path) -> Iterator[Finding]:
-    """Every sealed folder, verified file by file."""
-    from pipeline.storage.manifest import verify
+    """Every file that numbers come from, verified; what is damaged or has no seal; and what nothing looks at."""
+    from pipeline.storage.damage import UNSEALED, count_seals, examine_all, forget_verified
 
-    manifests = sorted([*results.glob("datasets/*/manifest.json"), *results.glob("runs/*/manifest.json")])
-    damaged = []
-    for manifest in manifests:
-        try:
-            verify(manifest.parent)
-        except UserError as error:
-            damaged.append(str(error))
-    yield "sealed folders", not damaged, f"{len(manifests) - len(damaged)} of {len(manifests)} verified"
-    for line in damaged:
-        yield "sealed folders", False, line
+    for folder in (results, *results.glob("try")):
+        problems = dict(examine_all(folder))
+        if problems:
+            forget_verified(folder)
+        found = f"; {len(problems)} damaged, lost or without a seal" if problems else ", all intact"
+        yield "seals", not problems, f"{count_seals(folder)} sealed files below {folder}{found}"
+        yield from (("seals", False, line) for line in problems.values())
+    yield "without seals", True, f"{', '.join(UNSEALED)}: no number comes from them"

@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import socket
 import sys
 import time
@@ -19,13 +20,17 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from pipeline.cluster import Launch, cancel_left, hear_apart, relay_signals
-from pipeline.storage.atomic import writable, write_text
-from pipeline.storage.errors import BusyError, MissingFileError, UserError
+from pipeline.snakemake_state import mend_state, refuse_broken
+from pipeline.storage.atomic import writable
+from pipeline.storage.damage import find_damaged, forget_verified, make_room
+from pipeline.storage.errors import BusyError, CorruptFileError, MissingFileError, UserError
+from pipeline.storage.seals import read_sealed, write_sealed
 
 if TYPE_CHECKING:
     from pipeline.plan import Plan
 
 STATE = ".pipeline"
+SNAKEMAKE = Path(".snakemake")
 ATTEMPTS = 5
 """Tries to take the lock, since `pipeline status` holds it for a moment when it looks."""
 READ_ONLY = {
@@ -46,7 +51,7 @@ def frozen_plan(results: Path) -> Path:
     return results / STATE / "plan.json"
 
 
-def hold(results: Path, snakemake: Path = Path(".snakemake")) -> IO[str]:
+def hold(results: Path, snakemake: Path = SNAKEMAKE) -> IO[str]:
     """Become the owner of a results folder until this process ends; keep the returned file open.
 
     Raises BusyError naming the live owner, or UserError when the folder cannot be written.
@@ -65,7 +70,7 @@ def hold(results: Path, snakemake: Path = Path(".snakemake")) -> IO[str]:
     file.write(json.dumps(owner))
     file.flush()
     for stale in snakemake.glob("locks/*.lock"):
-        stale.unlink(missing_ok=True)
+        shutil.rmtree(stale) if stale.is_dir() else stale.unlink(missing_ok=True)
     return file
 
 
@@ -84,31 +89,39 @@ def _lock(results: Path, file: IO[str]) -> None:
 def owner(results: Path) -> dict[str, Any] | None:
     """Who holds a results folder right now: pid, host, since; None when nobody does."""
     path = results / STATE / "owner"
-    if not path.exists():
+    if not path.is_file():
         return None
-    with path.open("r", encoding="utf-8") as file:
+    with path.open("rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            return json.loads(file.read() or "{}")
+            return _named(file.read())
     return None
 
 
 def last_owner(results: Path) -> dict[str, Any] | None:
     """Who holds a results folder, or held it last."""
     try:
-        return json.loads((results / STATE / "owner").read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError):
+        return _named((results / STATE / "owner").read_bytes()) or None
+    except OSError:
         return None
 
 
-def _describe(file: IO[str]) -> str:
-    file.seek(0)
+def _named(content: bytes) -> dict[str, Any]:
+    """What an owner has written of itself; empty where it has not yet, or where that is damaged."""
     try:
-        found = json.loads(file.read())
-        return f"pid {found['pid']} on {found['host']} since {found['since']}"
-    except (json.JSONDecodeError, KeyError):
-        return "its name not yet written"
+        found = json.loads(content)
+    except ValueError:
+        return {}
+    whole = (
+        isinstance(found, dict) and isinstance(found.get("pid"), int) and all(isinstance(found.get(key), str) for key in ("host", "since"))
+    )
+    return found if whole else {}
+
+
+def _describe(file: IO[str]) -> str:
+    found = _named(Path(file.name).read_bytes())
+    return f"pid {found['pid']} on {found['host']} since {found['since']}" if found else "its name not yet written"
 
 
 class Workspace:
@@ -130,14 +143,29 @@ class Workspace:
         self.plan: Plan = plan_file(config) if main else Plan.from_json(read_frozen(results))
         # Kept as long as the process: it holds the image open.
         self.launch = Launch.of(workflow, self.plan.runtime["container"]) if workflow else Launch()
-        if main and not only_looks(words):
+        if not main:
+            return
+        if only_looks(words):
+            refuse_broken(SNAKEMAKE)
+            for error in find_damaged(results, self._files()).values():
+                print(f"{error.rpartition('; ')[0]}; the next run makes it again", file=sys.stderr)
+        else:
             self.launch.check()
             before = last_owner(results)
             self.lock = hold(results)
             cancel_left(results, before)
             self.launch.name_image(results)
             self.launch.keep_mounted()
-            write_text(frozen_plan(results), self.plan.to_json())
+            for line in (*mend_state(SNAKEMAKE), *make_room(results, self._files())):
+                print(line, file=sys.stderr)
+            write_sealed(frozen_plan(results), self.plan.to_json())
+
+    def _files(self) -> list[str]:
+        return [file for files in self.plan.files().values() for file in files]
+
+    def failed(self) -> None:
+        """What the Snakefile calls when a job has failed, perhaps over damage that no time of a file told: the next start reads every byte."""
+        forget_verified(self.results)
 
     @property
     def shell(self) -> str:
@@ -156,11 +184,15 @@ class Workspace:
 
 
 def read_frozen(results: Path) -> str:
-    """The text of the frozen plan. Raises MissingFileError where there is none."""
+    """The text of the frozen plan. Raises MissingFileError where there is none, CorruptFileError where it is damaged."""
     path = frozen_plan(results)
     try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+        try:
+            return read_sealed(path).decode()
+        except CorruptFileError:
+            time.sleep(0.05)  # the owner may just be writing it
+            return read_sealed(path).decode()
+    except MissingFileError:
         raise MissingFileError(f"{path}: no such file; expected the plan that snakemake freezes when it starts in this folder") from None
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[1]
 FLOORS = [
     ("storage",),
-    ("config", "cluster"),
+    ("config", "cluster", "snakemake_state"),
     ("plan", "tasks", "mixers"),
     ("workspace",),
     ("networks",),
@@ -27,11 +27,11 @@ FLOORS = [
 FLOOR = {part: number for number, floor in enumerate(FLOORS) for part in floor}
 APART = {"mixers": {"tasks"}, "networks": {"tasks", "plan"}, "learners": {"tasks", "plan"}, "training": {"tasks", "plan"}}
 """What lies between the rows of data and the loss never knows which task they came from."""
-TORCHLESS = ("storage", "config", "cluster", "plan", "tasks", "workspace", "figures")
+TORCHLESS = ("storage", "config", "cluster", "snakemake_state", "plan", "tasks", "workspace", "figures")
 """Parts that never import torch, not even inside a function."""
 LATE = ("cli", "doctor", "chain", "__init__", "__main__")
 """Parts that import heavy packages inside functions only."""
-EARLY = ("storage", "config", "cluster", "plan", "workspace", "cli")
+EARLY = ("storage", "config", "cluster", "snakemake_state", "plan", "workspace", "cli")
 """Parts of ours that those import at once."""
 HEAVY = ("torch", "pandas", "matplotlib", "seaborn", "wandb", "scipy")
 FORBIDDEN_MODULES = ("pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "yaml")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.storage.errors import BusyError, UserError
+from pipeline.storage.seals import seal_of, sealed_by
 
 if TYPE_CHECKING:
     from pipeline.config.document import Block
@@ -166,10 +167,15 @@ def _stale(results: Path, plans: list[Plan]) -> list[Path]:
     }
     stale = [path for kind, names in wanted.items() for path in sorted((results / kind).glob("*")) if path.name not in names]
     networks = {name for plan in plans for name in plan.networks}
-    stale += [path for path in sorted((results / "profiles").glob("*")) if path.stem not in networks]
+    stale += [path for path in _listed(results / "profiles") if path.stem not in networks]
     tables = {f"{item.run}/{item.id}.parquet" for plan in plans for item in plan.evaluations.values()}
     folders = [path for path in (results / "evaluations").glob("*") if path.name in runs]
-    return stale + [path for folder in folders for path in sorted(folder.glob("*")) if f"{folder.name}/{path.name}" not in tables]
+    return stale + [path for folder in folders for path in _listed(folder) if f"{folder.name}/{path.name}" not in tables]
+
+
+def _listed(folder: Path) -> list[Path]:
+    """The files of a folder, without their seals."""
+    return sorted(path for path in folder.glob("*") if sealed_by(path) is None)
 
 
 def _delete(path: Path) -> None:
@@ -181,3 +187,4 @@ def _delete(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink()
+        seal_of(path).unlink(missing_ok=True)

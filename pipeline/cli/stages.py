@@ -20,12 +20,13 @@ def results_of(spec: Path) -> Path:
 
 def settings(results: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Runtime and tracking of the plan that was last frozen in this folder; empty where there is none."""
-    from pipeline.workspace import frozen_plan
+    from pipeline.storage.errors import MissingFileError
+    from pipeline.workspace import read_frozen
 
-    path = frozen_plan(results)
-    if not path.exists():
+    try:
+        plan = json.loads(read_frozen(results))
+    except MissingFileError:
         return {}, {}
-    plan = json.loads(path.read_text(encoding="utf-8"))
     return plan["runtime"], plan["tracking"]
 
 

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from ruamel.yaml import YAML, YAMLError
 
-from pipeline.storage.atomic import write_text
-from pipeline.storage.errors import CorruptFileError, ForeignSpecError, MissingFileError, UserError
+from pipeline.storage.errors import CorruptFileError, ForeignSpecError, UserError
+from pipeline.storage.seals import read_sealed, write_sealed
 
 Kind = Literal["task", "network", "mixer", "learner", "figure"]
 SpecKind = Literal["dataset", "network", "run", "experiment"]
@@ -34,18 +34,17 @@ def dump(block: dict[str, Any]) -> str:
 
 
 def write_spec(path: Path, block: dict[str, Any]) -> None:
-    """Write a frozen specification atomically."""
-    write_text(path, dump(block))
+    """Write a frozen specification and its seal."""
+    write_sealed(path, dump(block))
 
 
 def read_spec(path: Path, kind: SpecKind | None = None) -> dict[str, Any]:
-    """Read a frozen specification. Raises MissingFileError, CorruptFileError, or UserError for one of another kind, naming the file."""
+    """Read a frozen specification, its seal verified.
+
+    Raises MissingFileError, CorruptFileError, or UserError for one of another kind, naming the file.
+    """
     try:
-        block = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise MissingFileError(f"{path}: no such file; expected a specification written by 'pipeline describe'") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({(error.strerror or str(error)).lower()}); expected a specification") from None
+        block = YAML(typ="safe", pure=True).load(read_sealed(path, "a specification written by 'pipeline describe'").decode())
     except (YAMLError, UnicodeDecodeError):
         raise CorruptFileError(f"{path}: not readable as YAML; delete it and run again") from None
     if not isinstance(block, dict):

@@ -22,10 +22,10 @@ from pipeline.config.tasks.base import NATS
 from pipeline.evaluation.progress import MARKS, milestones
 from pipeline.evaluation.scores import PLAYED, metadata_columns, score_points, score_positions
 from pipeline.evaluation.summary import as_html, as_markdown, summary
-from pipeline.storage.atomic import write_text
 from pipeline.storage.digest import canonical_json
 from pipeline.storage.errors import UserError
 from pipeline.storage.progress import ProgressLine
+from pipeline.storage.seals import write_sealed
 from pipeline.storage.tables import read_table, write_table
 
 Row = dict[str, Any]
@@ -105,8 +105,8 @@ def collect(experiment_yaml: Path, results: Path, out: Path) -> None:
     write_table(out / "timing.parquet", _timing(spec["name"], members))
     write_table(out / "costs.parquet", _costs(members))
     sections = summary(table)
-    write_text(out / "table.md", as_markdown(sections))
-    write_text(out / "table.html", as_html(spec["name"], sections))
+    write_sealed(out / "table.md", as_markdown(sections))
+    write_sealed(out / "table.html", as_html(spec["name"], sections))
 
 
 def _read(entry: Row, results: Path) -> Member:

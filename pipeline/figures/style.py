@@ -23,7 +23,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, LogLocator, NullLocator
 from matplotlib.transforms import Transform
 
-from pipeline.storage.atomic import atomic, write_text
+from pipeline.storage.seals import sealed, write_sealed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -380,13 +380,13 @@ def sparse(values: Sequence[float], logarithmic: bool, least: float = 0.09) -> l
 
 def save(figure: Figure, out: Path, shown: pd.DataFrame) -> None:
     """Write `out`.svg, `out`.png (150 dpi) and `out`.csv, the numbers that the picture shows; nothing in them depends on the day."""
-    write_text(Path(f"{out}.csv"), shown.to_csv(index=False, lineterminator="\n"))
+    write_sealed(Path(f"{out}.csv"), shown.to_csv(index=False, lineterminator="\n"))
     save_picture(figure, out)
 
 
 def save_picture(figure: Figure, out: Path) -> None:
     """Write `out`.svg and `out`.png."""
-    with atomic(Path(f"{out}.svg")) as temporary:
+    with sealed(Path(f"{out}.svg")) as temporary:
         figure.savefig(temporary, format="svg", metadata={"Date": None, "Creator": None})
-    with atomic(Path(f"{out}.png")) as temporary:
+    with sealed(Path(f"{out}.png")) as temporary:
         figure.savefig(temporary, format="png", dpi=150, metadata={"Software": None})

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import pwd
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,11 +16,10 @@ from typing import Any
 
 from pipeline.storage.errors import UserError
 
+SHARE = "{name} runs 'chmod -R g+rwX .snakemake results' and both run 'umask 002' before snakemake"
 REASONS = {
     errno.ENOSPC: "the disk is full; free some space and run again, nothing is lost",
     errno.EDQUOT: "the disk quota is used up; free some space and run again, nothing is lost",
-    errno.EACCES: "permission denied; expected a folder this user can write to",
-    errno.EPERM: "not permitted; expected a folder this user can write to",
     errno.ENOTDIR: "a file stands where a folder is expected; move it away",
     errno.EEXIST: "a file stands where a folder is expected; move it away",
     errno.EISDIR: "a folder stands where a file is expected; move it away",
@@ -33,10 +33,23 @@ def writable(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = REASONS.get(error.errno or 0)
+        reason = not_ours(path) if error.errno in (errno.EACCES, errno.EPERM) else REASONS.get(error.errno or 0)
         if reason is None:
             raise
         raise UserError(f"{path}: {reason}") from error
+
+
+def not_ours(path: Path) -> str:
+    """Why this user may not write there, and what two users of one folder do about it."""
+    existing = next(place for place in (path, *path.absolute().parents) if os.path.lexists(place))
+    uid = existing.lstat().st_uid
+    if uid == os.geteuid():
+        return "permission denied; expected a folder this user can write to"
+    try:
+        name = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        name = f"user {uid}"
+    return f"permission denied, it belongs to {name}; expected a folder this user can write to: to share it, {SHARE.format(name=name)}"
 
 
 @contextmanager

@@ -10,14 +10,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pipeline.storage.atomic import write_text
 from pipeline.storage.digest import digest, file_sha256
 from pipeline.storage.errors import CorruptFileError, MissingFileError
 from pipeline.storage.progress import ProgressLine
+from pipeline.storage.seals import MEND, write_sealed
 
 MANIFEST = "manifest.json"
 FORMAT = 1
-MEND = "delete it and run again"
 
 
 def seal(folder: Path, names: Iterable[str], extra: dict[str, Any]) -> None:
@@ -26,7 +25,7 @@ def seal(folder: Path, names: Iterable[str], extra: dict[str, Any]) -> None:
     Raises MissingFileError when a named file is not there.
     """
     manifest = {**extra, "format": FORMAT, "files": {name: _entry(folder, name) for name in sorted(names)}}
-    write_text(folder / MANIFEST, _spelling({**manifest, "digest": digest(manifest, 64)}))
+    write_sealed(folder / MANIFEST, _spelling({**manifest, "digest": digest(manifest, 64)}))
 
 
 def _spelling(manifest: dict[str, Any]) -> str:

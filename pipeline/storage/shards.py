@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.storage.atomic import atomic
+from pipeline.storage.seals import sealed
 from pipeline.storage.tables import PARQUET, parquet
 
 ROWS_PER_GROUP = 4096
@@ -40,10 +40,10 @@ def shard_rows(rows: int, shards: int, index: int) -> int:
 
 
 def write_shard(path: Path, rows: pa.RecordBatch | pa.Table, metadata: dict[str, str]) -> None:
-    """Write the rows atomically in row groups of 4096, encoded by the kind of each column, with `metadata` in the file's schema."""
+    """Write the rows and their seal, in row groups of 4096, encoded by the kind of each column, with `metadata` in the file's schema."""
     table = pa.Table.from_batches([rows]) if isinstance(rows, pa.RecordBatch) else rows
     notes = {**(table.schema.metadata or {}), **{key.encode(): value.encode() for key, value in metadata.items()}}
-    with atomic(path) as temporary:
+    with sealed(path) as temporary:
         pq.write_table(
             table.replace_schema_metadata(notes),
             temporary,

@@ -10,30 +10,30 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.storage.atomic import atomic
 from pipeline.storage.errors import CorruptFileError, MissingFileError, UserError
+from pipeline.storage.seals import read_sealed, sealed
 
 PARQUET: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}
 
 
 def write_table(path: Path, table: pa.Table) -> None:
-    """Write a table atomically as Parquet: zstd, a checksum in every page, none of the notes that pandas leaves in a schema."""
+    """Write a table and its seal as Parquet: zstd, a checksum in every page, none of the notes that pandas leaves in a schema."""
     notes = {key: value for key, value in (table.schema.metadata or {}).items() if key != b"pandas"}
-    with atomic(path) as temporary:
+    with sealed(path) as temporary:
         pq.write_table(table.replace_schema_metadata(notes), temporary, **PARQUET)
 
 
 def read_table(path: Path) -> pa.Table:
-    """Read a table and verify its pages' checksums. Raises MissingFileError or CorruptFileError, naming the file."""
-    with parquet(path, page_checksum_verification=True) as file:
+    """Read a table, its seal verified. Raises MissingFileError or CorruptFileError, naming the file."""
+    with parquet(path, pa.BufferReader(read_sealed(path))) as file:
         return file.read(use_threads=False)
 
 
 @contextmanager
-def parquet(path: Path, **options: Any) -> Iterator[pq.ParquetFile]:
-    """Open a Parquet file; whatever goes wrong while it is read is one line for the user, naming it."""
+def parquet(path: Path, source: pa.NativeFile | None = None, **options: Any) -> Iterator[pq.ParquetFile]:
+    """Open a Parquet file, or its bytes in `source`; whatever goes wrong while it is read is one line for the user, naming it."""
     try:
-        with pq.ParquetFile(path, **options) as file:
+        with pq.ParquetFile(source or path, **options) as file:
             yield file
     except FileNotFoundError:
         raise MissingFileError(f"{path}: no such file; run again to make it") from None

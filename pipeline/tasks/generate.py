@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, get_args
 from pipeline.config.catalogue import implementation
 from pipeline.config.frozen import dump, read_spec, revive
 from pipeline.storage.allocator import keep_freed_memory
-from pipeline.storage.atomic import write_text
 from pipeline.storage.card import CardFacts, card
 from pipeline.storage.digest import file_sha256
 from pipeline.storage.errors import CorruptFileError, MissingFileError, UserError
 from pipeline.storage.keys import derive_key
 from pipeline.storage.manifest import seal
 from pipeline.storage.progress import ProgressLine
+from pipeline.storage.seals import write_sealed
 from pipeline.storage.shards import ShardFacts, shard_facts, shard_name, shard_rows, write_shard
 from pipeline.tasks.base import BUCKETS, Split, TokenTask
 
@@ -60,7 +60,7 @@ def seal_dataset(folder: Path) -> None:
         facts[shard_name(index)] = _check(folder / shard_name(index), spec, index)
         progress(index + 1)
     tokens = sum(fact.tokens for fact in facts.values()) if isinstance(task, TokenTask) else None
-    write_text(folder / "card.md", card(_card_facts(folder, spec, task, list(facts), tokens)))
+    write_sealed(folder / "card.md", card(_card_facts(folder, spec, task, list(facts), tokens)))
     counted = {} if tokens is None else {"tokens": tokens}
     seal(folder, facts, {"dataset": spec["id"], "rows": spec["rows"], **counted})
 

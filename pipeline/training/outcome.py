@@ -17,9 +17,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.storage.atomic import atomic, fsync, writable
+from pipeline.storage.atomic import fsync, writable
 from pipeline.storage.errors import CorruptFileError, ForeignSpecError, MissingFileError
 from pipeline.storage.manifest import seal, verify
+from pipeline.storage.seals import sealed
 from pipeline.training.notice import notice
 
 SIDECARS = ("timing.parquet", "environment.json")
@@ -54,7 +55,9 @@ class Outcome:
         with writable(self.folder):
             try:
                 yield draft
-                names = sorted(str(path.relative_to(draft)) for path in draft.rglob("*") if path.is_file())
+                names = sorted(
+                    str(path.relative_to(draft)) for path in draft.rglob("*") if path.is_file() and not path.name.startswith(".")
+                )
                 seal(draft, names, {"spec": self.spec})
                 shutil.rmtree(self.folder, ignore_errors=True)
                 draft.rename(self.folder)
@@ -72,7 +75,7 @@ class Outcome:
         for leftover in run.glob(".*.tmp"):
             leftover.unlink()
         for name in names:
-            with atomic(run / name) as temporary:
+            with sealed(run / name) as temporary:
                 shutil.copyfile(self.folder / name, temporary)
         seal(run, [name for name in names if name not in SIDECARS], {"spec": self.spec})
 

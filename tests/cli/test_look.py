@@ -185,7 +185,7 @@ def test_looking_changes_nothing(folder: Path, call: Call) -> None:
 def test_doctor_finds_damage(folder: Path, call: Call) -> None:
     healthy = call("doctor")
     assert healthy.code == 0
-    assert re.search(r"^ok +sealed folders +4 of 4 verified$", healthy.out, re.MULTILINE)
+    assert re.search(r"^ok +seals +\d+ sealed files below results, all intact$", healthy.out, re.MULTILINE)
     assert "PROBLEM" not in healthy.out
     shard = sorted(folder.glob("results/datasets/copy-train-*/00000.parquet"))[0]
     content = bytearray(shard.read_bytes())
@@ -193,8 +193,8 @@ def test_doctor_finds_damage(folder: Path, call: Call) -> None:
     shard.write_bytes(content)
     sick = call("doctor")
     assert sick.code == 2
-    assert re.search(r"^PROBLEM +sealed folders +3 of 4 verified$", sick.out, re.MULTILINE)
-    assert re.search(r"^PROBLEM +sealed folders +results/datasets/copy-train-\w+/00000\.parquet: ", sick.out, re.MULTILINE)
+    assert re.search(r"^PROBLEM +seals +\d+ sealed files below results; 1 damaged, lost or without a seal$", sick.out, re.MULTILINE)
+    assert re.search(r"^PROBLEM +seals +results/datasets/copy-train-\w+/00000\.parquet: ", sick.out, re.MULTILINE)
 
 
 def test_doctor_looks_at_an_empty_folder(empty: Path, call: Call) -> None:

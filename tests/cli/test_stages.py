@@ -14,6 +14,7 @@ import pytest
 from pipeline.config.frozen import read_spec
 from pipeline.plan import plan_file
 from pipeline.storage.digest import file_sha256
+from pipeline.storage.seals import sealed_by, write_sealed
 from tests.cli.conftest import TINY, Call
 from tests.evaluation.test_export import make
 
@@ -37,10 +38,10 @@ def test_generate_and_seal_make_the_same_bytes_again(folder: Path, call: Call) -
     (data,) = folder.glob("results/datasets/copy-train-*")
     before = digests(data)
     for path in data.iterdir():
-        if path.name != "dataset.yaml":
+        if "dataset.yaml" not in path.name:
             path.unlink()
     assert call("generate", data, "--shard", "0").code == 0
-    assert sorted(path.name for path in data.iterdir()) == ["00000.parquet", "dataset.yaml"]
+    assert sorted(path.name for path in data.iterdir() if sealed_by(path) is None) == ["00000.parquet", "dataset.yaml"]
     assert call("seal", data).code == 0
     assert digests(data) == before
     shutil.rmtree(data)
@@ -65,7 +66,12 @@ def test_generate_by_hand(empty: Path, call: Call) -> None:
     ]
     assert call(*words) == (0, "", "")
     out = empty / "data" / "here"
-    assert sorted(path.name for path in out.iterdir()) == ["00000.parquet", "card.md", "dataset.yaml", "manifest.json"]
+    assert sorted(path.name for path in out.iterdir() if sealed_by(path) is None) == [
+        "00000.parquet",
+        "card.md",
+        "dataset.yaml",
+        "manifest.json",
+    ]
     spec = read_spec(out / "dataset.yaml", "dataset")
     assert (spec["rows"], spec["split"], spec["task"]["symbols"], spec["task"]["delay"]["log_uniform"]) == (50, "train", 4, [3, 9])
     before = digests(out)
@@ -141,11 +147,11 @@ MISTAKES = [
     (["generate", "--task", "copy", "--rows", "0", "--out", "y"], "pipeline generate: invalid value for '--rows': 0 is not in the range x>=1; see"),
     (["seal", "x"], "x/dataset.yaml: no such file; expected a specification written by 'pipeline describe'"),
     (["train", "x/run.yaml"], "x/run.yaml: no such file; expected a specification written by 'pipeline describe'"),
-    (["train", "."], ".: cannot be read (is a directory); expected a specification"),
-    (["train", "config.yaml"], "config.yaml: missing key 'id'; expected what 'pipeline describe run' writes"),
-    (["collect", "config.yaml"], "config.yaml: missing key 'name'; expected what 'pipeline describe experiment' writes"),
-    (["profile", "config.yaml", "--out", "z"], "config.yaml: missing key 'id'; expected what 'pipeline describe network' writes"),
-    (["evaluate", "config.yaml", "--data", "d", "--out", "z"], "config.yaml: missing key 'id'; expected what 'pipeline describe run' writes"),
+    (["train", "."], ".: not a file; expected a specification written by 'pipeline describe'"),
+    (["train", "config.yaml"], "config.yaml: no seal (.config.yaml.sha256) covers it; expected a specification written by 'pipeline describe'"),
+    (["collect", "other.yaml"], "other.yaml: missing key 'name'; expected what 'pipeline describe experiment' writes"),
+    (["profile", "other.yaml", "--out", "z"], "other.yaml: missing key 'id'; expected what 'pipeline describe network' writes"),
+    (["evaluate", "other.yaml", "--data", "d", "--out", "z"], "other.yaml: missing key 'id'; expected what 'pipeline describe run' writes"),
     (["plot", "cost_quality", "tiny"], "results/.pipeline/plan.json: no such file; expected the plan that snakemake freezes"),
     (["describe", "run", "x"], "results/.pipeline/plan.json: no such file; expected the plan that snakemake freezes"),
     (["describe", "rum", "x"], "pipeline describe: invalid value for '{dataset|network|run|experiment}': 'rum' is not one of "),
@@ -155,11 +161,12 @@ MISTAKES = [
 @pytest.mark.parametrize(("words", "message"), MISTAKES, ids=lambda value: " ".join(value) if isinstance(value, list) else "")
 def test_a_mistake_is_one_line_and_writes_nothing(words: list[str], message: str, empty: Path, call: Call) -> None:
     (empty / "config.yaml").write_text(TINY)
+    write_sealed(empty / "other.yaml", TINY)
     answer = call(*words)
     assert (answer.code, answer.out) == (2, "")
     assert answer.err.startswith(message)
     assert answer.err.count("\n") == 1
-    assert [path.name for path in empty.iterdir()] == ["config.yaml"]
+    assert sorted(path.name for path in empty.iterdir()) == [".other.yaml.sha256", "config.yaml", "other.yaml"]
 
 
 def test_try_says_what_is_wrong_with_the_config_it_is_given(empty: Path, call: Call) -> None:

@@ -233,6 +233,6 @@ def test_a_damaged_input_is_named(tiny: Tiny, tmp_path: Path) -> None:
 
 
 def test_an_experiment_without_runs(tiny: Tiny, tmp_path: Path) -> None:
-    tiny.experiment.write_text("name: tiny\ncolumns: []\nruns: []\n")
+    write_spec(tiny.experiment, {"name": "tiny", "columns": [], "runs": []})
     with pytest.raises(UserError, match="at least one run"):
         collect(tiny.experiment, tiny.results, tmp_path / "out")

@@ -9,6 +9,7 @@ from pipeline.config.resolve import resolve
 from pipeline.evaluation.collect import collect
 from pipeline.evaluation.series import label_without, trained_sizes
 from pipeline.plan import make_plan
+from pipeline.storage.seals import write_sealed
 from pipeline.storage.tables import read_table
 from tests.evaluation.conftest import Tiny
 
@@ -58,6 +59,6 @@ def test_sizes_are_the_columns_trained_at_several_values(tiny: Tiny, tmp_path: P
     collect(tiny.experiment, tiny.results, tmp_path / "one")
     assert trained_sizes(read_table(tmp_path / "one" / "results.parquet")) == []
     spec = tiny.results / "runs" / "lstm-s0" / "run.yaml"
-    spec.write_text(spec.read_text().replace("symbols: 3", "symbols: 4"))
+    write_sealed(spec, spec.read_text().replace("symbols: 3", "symbols: 4"))
     collect(tiny.experiment, tiny.results, tmp_path / "two")
     assert trained_sizes(read_table(tmp_path / "two" / "results.parquet")) == ["symbols"]

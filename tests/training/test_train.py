@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from pipeline.storage.errors import CorruptFileError, ForeignSpecError, MissingFileError, UserError
 from pipeline.storage.manifest import verify
+from pipeline.storage.seals import write_sealed
 from pipeline.storage.tables import read_table
 from tests.training.tiny import digests, tiny_run, train_tiny
 
@@ -117,7 +118,7 @@ def parented(results: Path, **child: Any) -> tuple[str, str]:
     assert train_tiny(results, parent) == 0
     run = tiny_run(results, seed=5, **child)
     spec = results / "runs" / run / "run.yaml"
-    spec.write_text(spec.read_text().replace("parent: null", f"parent: {parent}").replace("parent:\n", f"parent: {parent}\n"))
+    write_sealed(spec, spec.read_text().replace("parent: null", f"parent: {parent}").replace("parent:\n", f"parent: {parent}\n"))
     return parent, run
 
 
@@ -151,10 +152,13 @@ def test_missing_and_damaged_inputs_are_named(tmp_path: Path) -> None:
     shard.write_bytes(content)
     spec = tmp_path / "runs" / run / "run.yaml"
     text = spec.read_text()
-    spec.write_text(text.replace("seed:", "sead:"))
+    spec.write_text(text.replace("learning_rate: 0.01", "learning_rate: 0.02"))
+    with pytest.raises(CorruptFileError, match="run.yaml: SHA-256"):
+        train_tiny(tmp_path, run)
+    write_sealed(spec, text.replace("seed:", "sead:"))
     with pytest.raises(UserError, match="run.yaml: missing key 'seed'"):
         train_tiny(tmp_path, run)
-    spec.write_text(text.replace("version: 1", "version: 9"))
+    write_sealed(spec, text.replace("version: 1", "version: 9"))
     with pytest.raises(ForeignSpecError, match="run.yaml: .* version 9"):
         train_tiny(tmp_path, run)
     spec.unlink()

@@ -1,0 +1,105 @@
+"""Seals: beside every result a hidden file with its SHA-256, so that a changed byte is noticed before a number comes from it.
+
+    results.parquet
+    .results.parquet.sha256      f3927b9a...  results.parquet
+
+A seal has the form that `sha256sum -c` reads. `sealed` writes both, `read_sealed` reads and verifies. A file without a seal, or with one
+that does not fit, is damaged: nothing is read from it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipeline.storage.atomic import atomic, write_text
+from pipeline.storage.digest import file_sha256
+from pipeline.storage.errors import CorruptFileError, MissingFileError, UserError
+
+SUFFIX = ".sha256"
+MEND = "delete it and run again"
+MOVE = "expected a file that the pipeline wrote; move it away and run again"
+
+
+def seal_of(path: Path) -> Path:
+    """Where the seal of a file lies."""
+    return path.with_name(f".{path.name}{SUFFIX}")
+
+
+def sealed_by(seal: Path) -> Path | None:
+    """The file that a seal belongs to; None for a file that is no seal."""
+    name = seal.name
+    return (
+        seal.with_name(name[1 : -len(SUFFIX)]) if name.startswith(".") and name.endswith(SUFFIX) and len(name) > len(SUFFIX) + 1 else None
+    )
+
+
+@contextmanager
+def sealed(path: Path) -> Iterator[Path]:
+    """Like `atomic`, and writes the seal: yields a temporary path that becomes `path` when the block ends well."""
+    with atomic(path) as temporary:
+        yield temporary
+        write_text(seal_of(path), f"{file_sha256(temporary)}  {path.name}\n")
+
+
+def write_sealed(path: Path, text: str) -> None:
+    """Write a text file and its seal."""
+    with sealed(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def read_sealed(path: Path, expected: str = "") -> bytes:
+    """The bytes of a file, verified; `expected` says what it should have been, for the message.
+
+    Raises MissingFileError or CorruptFileError, naming the file and what to do about it, and UserError where it cannot be read.
+    """
+    with _regular(path, expected):
+        data = path.read_bytes()
+    _compare(path, hashlib.sha256(data).hexdigest(), expected)
+    return data
+
+
+def check_seal(path: Path) -> None:
+    """Verify a file of any size. Raises as `read_sealed` does."""
+    with _regular(path, ""):
+        found = file_sha256(path)
+    _compare(path, found, "")
+
+
+@contextmanager
+def _regular(path: Path, expected: str) -> Iterator[None]:
+    """Refuse a folder, a pipe or a device, and say in one line why a file cannot be read."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise CorruptFileError(f"{path}: not a file; {_advice(expected, MOVE)}")
+        yield
+    except (FileNotFoundError, NotADirectoryError):
+        raise MissingFileError(f"{path}: no such file; {_advice(expected, 'run again to make it')}") from None
+    except PermissionError:
+        raise UserError(f"{path}: permission denied; expected a file this user can read") from None
+    except OSError as error:
+        raise CorruptFileError(f"{path}: cannot be read ({(error.strerror or str(error)).lower()}); {_advice(expected, MEND)}") from None
+
+
+def _advice(expected: str, usual: str) -> str:
+    return f"expected {expected}" if expected else usual
+
+
+def _compare(path: Path, found: str, expected: str) -> None:
+    seal = seal_of(path)
+    try:
+        written = re.fullmatch(rf"([0-9a-f]{{64}})  {re.escape(path.name)}\n", seal.read_bytes().decode("ascii"))
+    except FileNotFoundError:
+        raise CorruptFileError(f"{path}: no seal ({seal.name}) covers it; {_advice(expected, MOVE)}") from None
+    except PermissionError:
+        raise UserError(f"{seal}: permission denied; expected a file this user can read") from None
+    except (OSError, ValueError):
+        written = None
+    if written is None:
+        raise CorruptFileError(f"{path}: its seal {seal.name} is damaged; delete both and run again")
+    if found != written[1]:
+        raise CorruptFileError(f"{path}: SHA-256 {found[:12]}…, expected {written[1][:12]}…; {MEND}")
