@@ -117,7 +117,11 @@ class Plan:
     @classmethod
     def from_json(cls, text: str) -> Plan:
         """The plan as it was frozen."""
-        block = json.loads(text)
+        return cls.of_frozen(json.loads(text))
+
+    @classmethod
+    def of_frozen(cls, block: Spec) -> Plan:
+        """The plan as it was frozen, read from its JSON."""
         return cls(
             datasets={key: Dataset(**value) for key, value in block["datasets"].items()},
             networks=block["networks"],

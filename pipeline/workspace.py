@@ -24,6 +24,7 @@ from pipeline.snakemake_state import mend_state, refuse_broken
 from pipeline.storage.atomic import writable
 from pipeline.storage.damage import find_damaged, forget_verified, make_room
 from pipeline.storage.errors import BusyError, CorruptFileError, MissingFileError, UserError
+from pipeline.storage.names import inside
 from pipeline.storage.seals import read_sealed, write_sealed
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 STATE = ".pipeline"
 SNAKEMAKE = Path(".snakemake")
+MEND = "start the workflow again, which writes it anew"
+FROZEN = ("datasets", "networks", "runs", "evaluations", "experiments", "runtime", "tracking")
+"""What a frozen plan holds, each by name."""
 ATTEMPTS = 5
 """Tries to take the lock, since `pipeline status` holds it for a moment when it looks."""
 READ_ONLY = {
@@ -56,7 +60,7 @@ def hold(results: Path, snakemake: Path = SNAKEMAKE) -> IO[str]:
 
     Raises BusyError naming the live owner, or UserError when the folder cannot be written.
     """
-    path = results / STATE / "owner"
+    path = inside(results, results / STATE / "owner")
     with writable(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("a+", encoding="utf-8")
@@ -140,7 +144,7 @@ class Workspace:
         self.lock: IO[str] | None = None
         if not main:
             relay_signals()
-        self.plan: Plan = plan_file(config) if main else Plan.from_json(read_frozen(results))
+        self.plan: Plan = plan_file(config) if main else Plan.of_frozen(read_frozen(results))
         # Kept as long as the process: it holds the image open.
         self.launch = Launch.of(workflow, self.plan.runtime["container"]) if workflow else Launch()
         if not main:
@@ -183,22 +187,31 @@ class Workspace:
             raise SystemExit(2) from None
 
 
-def read_frozen(results: Path) -> str:
-    """The text of the frozen plan. Raises MissingFileError where there is none, CorruptFileError where it is damaged."""
+def read_frozen(results: Path) -> dict[str, Any]:
+    """The frozen plan as it was written. Raises MissingFileError where there is none, CorruptFileError where it is damaged or no plan."""
     path = frozen_plan(results)
     try:
         try:
-            return read_sealed(path).decode()
+            text = read_sealed(path)
         except CorruptFileError:
             time.sleep(0.05)  # the owner may just be writing it
-            return read_sealed(path).decode()
+            text = read_sealed(path)
+        plan = json.loads(text)
     except MissingFileError:
         raise MissingFileError(f"{path}: no such file; expected the plan that snakemake freezes when it starts in this folder") from None
+    except (ValueError, RecursionError):
+        raise CorruptFileError(f"{path}: not readable as JSON; {MEND}") from None
+    if not isinstance(plan, dict) or not all(isinstance(plan.get(key), dict) for key in FROZEN):
+        raise CorruptFileError(f"{path}: not a frozen plan; {MEND}")
+    return plan
 
 
 def frozen_spec(results: Path, kind: str, name: str) -> dict[str, Any]:
     """One thing's spec out of the frozen plan. It reads JSON only: `describe` runs once for every file and must start fast."""
-    things = json.loads(read_frozen(results))[f"{kind}s"]
+    things = read_frozen(results)[f"{kind}s"]
     if name not in things:
         raise UserError(f"{kind} {name}: not in the frozen plan {frozen_plan(results)}; expected an identifier that 'pipeline plan' shows")
-    return things[name] if kind == "network" else things[name]["spec"]
+    spec = things[name] if kind == "network" else things[name].get("spec") if isinstance(things[name], dict) else None
+    if not isinstance(spec, dict):
+        raise CorruptFileError(f"{frozen_plan(results)}: {kind} {name}: got no specification; {MEND}")
+    return spec

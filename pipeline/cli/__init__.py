@@ -11,6 +11,8 @@ import click
 from pipeline.cli import hand, look, stages
 from pipeline.storage.errors import UserError
 
+LONGEST_LINE = 1000
+"""Characters of an error at most: a value of the user's may be of any length."""
 EPILOG = """
 \b
 Exit codes: 0 done, 1 our fault (with a trace), 2 yours (one line says what to mend),
@@ -63,6 +65,12 @@ def _one_line(error: click.ClickException) -> str:
     return text[:1].lower() + text[1:]
 
 
+def _say(message: str) -> None:
+    """Print an error as one line that a terminal can show, whatever the user's words in it."""
+    line = " ".join(message.splitlines()).encode("utf-8", "backslashreplace").decode()
+    click.echo(line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE // 2]} ... {line[-LONGEST_LINE // 2 :]}", err=True)
+
+
 def main() -> None:
     """Run the command line. A user's error is one line and exit code 2."""
     # What torch makes while it is imported stays to the end: looking through it for garbage, while it comes and again at exit, is a
@@ -91,12 +99,12 @@ def _run() -> int:
         return 2
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx else "pipeline"
-        click.echo(f"{where}: {_one_line(error)}; see '{where} --help'", err=True)
+        _say(f"{where}: {_one_line(error)}; see '{where} --help'")
         return 2
     except click.ClickException as error:
-        click.echo(f"pipeline: {_one_line(error)}", err=True)
+        _say(f"pipeline: {_one_line(error)}")
         return 2
     except UserError as error:
-        click.echo(str(error), err=True)
+        _say(str(error))
         return 2
     return code if isinstance(code, int) else 0

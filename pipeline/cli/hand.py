@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipeline.cli.inputs import FILE, OutFile, OutFolder
 from pipeline.storage.errors import BusyError, UserError
 from pipeline.storage.seals import seal_of, sealed_by
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from pipeline.config.document import Block
     from pipeline.plan import Plan
 
-FILE = click.Path(path_type=Path)
 BUDGETS = ("learner.rows", "learner.steps", "learner.seconds")
 """Setting one of these by hand takes the others away."""
 BY_HAND = {"tokens": ("sequence", "supervised", 20_000), "environment": ("actor_critic", "ppo", 102_400)}
@@ -82,7 +82,9 @@ def _parse(override: str) -> tuple[str, Any, Any]:
 @click.argument("name")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Set a field by its dotted key; may be given several times.")
 @click.option("--config", type=FILE, default="config.yaml", help="The file NAME is looked up in.")
-@click.option("--out", type=FILE, default="results/try", help="Where to keep the chain; finished parts are used again.")
+@click.option(
+    "--out", type=OutFolder(".pipeline/plan.json"), default="results/try", help="Where to keep the chain; finished parts are used again."
+)
 def try_(name: str, overrides: tuple[str, ...], config: Path, out: Path) -> int:
     """Run one chain in this process: data, training, evaluation, result.
 
@@ -105,7 +107,7 @@ def try_(name: str, overrides: tuple[str, ...], config: Path, out: Path) -> int:
 @click.command()
 @click.argument("experiment")
 @click.option("--format", "form", type=click.Choice(["copy-study"]), default="copy-study", help="The form to write.")
-@click.option("--out", type=FILE, help="The file to write. Default: print it.")
+@click.option("--out", type=OutFile(".json"), help="The file to write. Default: print it.")
 def export(experiment: str, form: str, out: Path | None) -> None:
     """Write a collected experiment in another study's form.
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipeline.cli.inputs import FILE
 from pipeline.storage.errors import UserError
 
 if TYPE_CHECKING:
     from pipeline.plan import Plan
 
-FILE = click.Path(path_type=Path)
 CONFIG = click.argument("config", type=FILE, default="config.yaml")
 REPOSITORY = Path(__file__).resolve().parents[2]
 SCHEMA = REPOSITORY / "workflow" / "schemas" / "config.schema.json"

@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-FILE = click.Path(path_type=Path)
+from pipeline.cli.inputs import FILE, ROWS, SHARD, THREADS, OutFile, OutFolder, results_of
+
 RESULTS = Path("results")
-
-
-def results_of(spec: Path) -> Path:
-    """The results folder that a spec such as results/runs/X/run.yaml lies in."""
-    return spec.resolve().parents[2]
+TABLE = OutFile(".parquet")
 
 
 def settings(results: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Runtime and tracking of the plan that was last frozen in this folder; empty where there is none."""
-    from pipeline.storage.errors import MissingFileError
-    from pipeline.workspace import read_frozen
+    from pipeline.workspace import frozen_plan, read_frozen
 
-    try:
-        plan = json.loads(read_frozen(results))
-    except MissingFileError:
+    if not frozen_plan(results).exists():
         return {}, {}
+    plan = read_frozen(results)
     return plan["runtime"], plan["tracking"]
 
 
 def execution(command: Any) -> Any:
     """The two options of every command that computes with torch."""
     command = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Default: runtime.device of the plan.")(command)
-    return click.option("--threads", type=click.IntRange(1), help="CPU threads. Default: runtime.threads of the plan.")(command)
+    return click.option("--threads", type=THREADS, help="CPU threads. Default: runtime.threads of the plan.")(command)
 
 
 @click.command()
@@ -42,25 +36,22 @@ def execution(command: Any) -> Any:
 def describe(kind: str, name: str) -> None:
     """Write one thing's frozen specification out of the current plan."""
     from pipeline.config.frozen import write_spec
+    from pipeline.storage.names import below
     from pipeline.workspace import frozen_spec
 
-    places = {
-        "dataset": f"datasets/{name}/dataset.yaml",
-        "network": f"profiles/{name}.yaml",
-        "run": f"runs/{name}/run.yaml",
-        "experiment": f"experiments/{name}/experiment.yaml",
-    }
-    write_spec(RESULTS / places[kind], frozen_spec(RESULTS, kind, name))
+    spec = frozen_spec(RESULTS, kind, name)
+    place = ("profiles", f"{name}.yaml") if kind == "network" else (f"{kind}s", name, f"{kind}.yaml")
+    write_spec(below(RESULTS, *place), spec)
 
 
 @click.command()
 @click.argument("folder", type=FILE, required=False)
-@click.option("--shard", type=int, help="Only this shard, counted from 0. Default: all, then seal.")
+@click.option("--shard", type=SHARD, help="Only this shard, counted from 0. Default: all, then seal.")
 @click.option("--task", help="Without FOLDER: the task to generate, with its defaults.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="With --task: set a field, for example delay=200.")
-@click.option("--rows", type=click.IntRange(1), default=10_000, help="With --task: number of rows.")
+@click.option("--rows", type=ROWS, default=10_000, help="With --task: number of rows.")
 @click.option("--split", type=click.Choice(["train", "validation", "test"]), default="train", help="With --task: which split.")
-@click.option("--out", type=FILE, help="With --task: the folder to write.")
+@click.option("--out", type=OutFolder("dataset.yaml"), help="With --task: the folder to write.")
 def generate(
     folder: Path | None, shard: int | None, task: str | None, overrides: tuple[str, ...], rows: int, split: str, out: Path | None
 ) -> None:
@@ -122,8 +113,8 @@ def seal(folder: Path) -> None:
 @click.command()
 @click.argument("spec", type=FILE)
 @execution
-@click.option("--processes", type=click.IntRange(1), help="Processes that share it on each node. Default: runtime.processes of the plan.")
-@click.option("--nodes", type=click.IntRange(1), help="Nodes of this SLURM job that share it. Default: runtime.nodes of the plan.")
+@click.option("--processes", type=THREADS, help="Processes that share it on each node. Default: runtime.processes of the plan.")
+@click.option("--nodes", type=THREADS, help="Nodes of this SLURM job that share it. Default: runtime.nodes of the plan.")
 def train(spec: Path, **options: Any) -> int:
     """Train a run, from its newest checkpoint if it has one.
 
@@ -131,11 +122,12 @@ def train(spec: Path, **options: Any) -> int:
     command then goes on.
     """
     from pipeline.config.experiment import Runtime, Tracking
+    from pipeline.config.frozen import read_spec
     from pipeline.learners.parallel import rank
     from pipeline.training.launch import is_member, launch
     from pipeline.training.train import train as run_training
 
-    results = results_of(spec)
+    results = results_of(spec, "runs", read_spec(spec, "run")["id"])
     written, tracking = settings(results)
     runtime = Runtime(**{**written, **{key: value for key, value in options.items() if value is not None}})
     if runtime.nodes * runtime.per_node > 1 and not is_member():
@@ -152,7 +144,7 @@ def train(spec: Path, **options: Any) -> int:
 @click.argument("spec", type=FILE)
 @click.option("--data", type=FILE, multiple=True, required=True, help="A sealed dataset folder; may be given several times.")
 @click.option("--checkpoint", default="model", help="Which weights: model, or a label that learner.keep kept, for example best.")
-@click.option("--out", type=FILE, required=True, help="The Parquet table to write, a row per example.")
+@click.option("--out", type=TABLE, required=True, help="The Parquet table to write, a row per example.")
 @execution
 def evaluate(spec: Path, data: tuple[Path, ...], checkpoint: str, out: Path, threads: int | None, device: str | None) -> None:
     """Measure a run on held-out datasets.
@@ -161,25 +153,28 @@ def evaluate(spec: Path, data: tuple[Path, ...], checkpoint: str, out: Path, thr
     """
     from pipeline.config.frozen import read_spec
 
-    read_spec(spec, "run")
+    results = results_of(spec, "runs", read_spec(spec, "run")["id"])
     from pipeline.evaluation.evaluate import evaluate as measure
 
-    runtime, _ = settings(results_of(spec))
+    runtime, _ = settings(results)
     measure(spec, list(data), out, checkpoint, threads or runtime.get("threads", 1), device or runtime.get("device", "auto"))
 
 
 @click.command()
 @click.argument("spec", type=FILE)
-@click.option("--out", type=FILE, required=True, help="The Parquet table to write, a row per context length.")
+@click.option("--out", type=TABLE, required=True, help="The Parquet table to write, a row per context length.")
 @execution
 def profile(spec: Path, out: Path, threads: int | None, device: str | None) -> None:
     """Measure what a network costs: weights, state, speed, latency.
 
     SPEC is results/profiles/X.yaml.
     """
+    from pipeline.config.frozen import read_spec
+
+    read_spec(spec, "network")
     from pipeline.evaluation.profile import profile as measure
 
-    runtime, _ = settings(spec.resolve().parents[1])
+    runtime, _ = settings(spec.absolute().parent.parent)
     measure(spec, out, threads or runtime.get("threads", 1), device or runtime.get("device", "auto"))
 
 
@@ -192,7 +187,7 @@ def collect(spec: Path) -> None:
     """
     from pipeline.evaluation.collect import collect as gather
 
-    gather(spec, results_of(spec), spec.parent)
+    gather(spec, results_of(spec, "experiments", spec.absolute().parent.name), spec.parent)
 
 
 @click.command()
@@ -203,14 +198,15 @@ def plot(figure: str, experiment: str) -> None:
     from pipeline.config.catalogue import implementation
     from pipeline.config.frozen import revive
     from pipeline.storage.errors import UserError
+    from pipeline.storage.names import below
     from pipeline.workspace import read_frozen
 
-    plan = json.loads(read_frozen(RESULTS))
+    plan = read_frozen(RESULTS)
     described = plan["experiments"].get(experiment)
     if described is None:
         raise UserError(f"experiment {experiment}: not in the plan; expected one of {', '.join(plan['experiments'])}")
     if figure not in described["figures"]:
         raise UserError(f"figure {figure} of {experiment}: not in the plan; expected one of {', '.join(described['figures']) or 'none'}")
     component = revive("figure", described["figures"][figure]["spec"])
-    folder = RESULTS / "experiments" / experiment
-    implementation(component)(folder, folder / figure, component, component.title or described["question"])
+    folder = below(RESULTS, "experiments", experiment)
+    implementation(component)(folder, below(folder, figure), component, component.title or described["question"])

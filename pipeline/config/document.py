@@ -20,9 +20,11 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.reader import ReaderError
 
 from pipeline.storage.errors import MissingFileError, UserError
+from pipeline.storage.reading import read_bytes
 
 LARGEST_TEXT = 1_000_000
-LARGEST_DOCUMENT = 100_000
+LARGEST_DOCUMENT = 30_000
+"""Values of a config at most, whose parser takes 0.1 ms for each."""
 DEEPEST_DOCUMENT = 50
 LONGEST_LIST = 260
 """Characters of the known words that a message lists."""
@@ -138,7 +140,7 @@ def read_document(path: Path) -> Block:
     """Read a YAML file whose top is a mapping. Raises ConfigError or MissingFileError, one line naming file and line."""
     name = str(path)
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_bytes(path, LARGEST_TEXT).decode("utf-8-sig")
     except FileNotFoundError:
         raise MissingFileError(f"{name}: no such file; expected a config such as config.yaml") from None
     except UnicodeDecodeError as error:
@@ -152,7 +154,9 @@ def read_document(path: Path) -> Block:
 
 def read_text(text: str, name: str) -> Block:
     """Read YAML text whose top is a mapping; `name` stands for the file in errors."""
-    _check_size(text, name)
+    if len(text) > LARGEST_TEXT:
+        raise ConfigError(f"{name}: {len(text):,} characters; expected at most {LARGEST_TEXT:,}")
+    check_text(text, name)
     try:
         node = YAML(typ="rt", pure=True).load(text)
         document = _Converter(name).convert(node, Place(name, 1, ""))
@@ -170,10 +174,11 @@ def read_text(text: str, name: str) -> Block:
     return document
 
 
-def _check_size(text: str, name: str) -> None:
-    """Refuse at once what the parser would take minutes over."""
-    if len(text) > LARGEST_TEXT:
-        raise ConfigError(f"{name}: {len(text):,} characters; expected at most {LARGEST_TEXT:,}")
+def check_text(text: str, name: str, most: int = LARGEST_DOCUMENT) -> None:
+    """Refuse at once what the parser would take minutes over: `most` values at most, and not deeply nested."""
+    values = len(re.findall(r",|:\s|\n *[^\s#]", text))
+    if values > most:
+        raise ConfigError(f"{name}: {values:,} values; expected at most {most:,}")
     depth = 0
     for match in re.finditer(r"[\[{\]}]|(?:- ){50}", text):
         depth += 1 if match[0] in "[{" else -1 if match[0] in "]}" else DEEPEST_DOCUMENT
@@ -233,6 +238,8 @@ def put_over(block: Block, key: str, value: Any, place: Place) -> None:
 def put_dotted(block: Block, dotted: str, value: Any, place: Place) -> None:
     """Lay a value over what stands at a dotted path; a component written as a bare name becomes a mapping on the way."""
     *parents, last = dotted.split(".")
+    if len(parents) > DEEPEST_DOCUMENT:
+        raise place.error(f"{len(parents) + 1} keys deep; expected at most {DEEPEST_DOCUMENT}")
     for key in parents:
         inner = block.get(key)
         if isinstance(inner, str):

@@ -8,18 +8,14 @@ from typing import Any, Literal
 
 from ruamel.yaml import YAML, YAMLError
 
+from pipeline.config.document import LARGEST_DOCUMENT, check_text
 from pipeline.storage.errors import CorruptFileError, ForeignSpecError, UserError
 from pipeline.storage.seals import read_sealed, write_sealed
 
 Kind = Literal["task", "network", "mixer", "learner", "figure"]
 SpecKind = Literal["dataset", "network", "run", "experiment"]
-SPECS: dict[SpecKind, tuple[str, ...]] = {
-    "dataset": ("id", "task", "split", "rows", "shards"),
-    "network": ("id", "network", "vocabulary|observation", "classes|actions"),
-    "run": ("id", "task", "network", "learner", "seed", "data"),
-    "experiment": ("name", "columns", "runs"),
-}
-"""The keys by which one kind of specification is told from another; of a|b, either."""
+LARGEST_EXPERIMENT = 1_000_000
+"""Values of an experiment's specification at most, which lists every run; other specifications are as small as a config."""
 
 
 def dump(block: dict[str, Any]) -> str:
@@ -44,15 +40,36 @@ def read_spec(path: Path, kind: SpecKind | None = None) -> dict[str, Any]:
     Raises MissingFileError, CorruptFileError, or UserError for one of another kind, naming the file.
     """
     try:
-        block = YAML(typ="safe", pure=True).load(read_sealed(path, "a specification written by 'pipeline describe'").decode())
-    except (YAMLError, UnicodeDecodeError):
+        text = read_sealed(path, "a specification written by 'pipeline describe'").decode()
+        check_text(text, str(path), LARGEST_EXPERIMENT if kind == "experiment" else LARGEST_DOCUMENT)
+        block = YAML(typ="safe", pure=True).load(text)
+        _check_values(block)
+    except (YAMLError, ValueError, RecursionError):
         raise CorruptFileError(f"{path}: not readable as YAML; delete it and run again") from None
     if not isinstance(block, dict):
         raise CorruptFileError(f"{path}: expected a mapping, got {type(block).__name__}; delete it and run again")
-    missing = [key for key in SPECS[kind] if not set(key.split("|")) & block.keys()] if kind else []
-    if missing:
-        raise UserError(f"{path}: missing key '{missing[0].partition('|')[0]}'; expected what 'pipeline describe {kind}' writes")
+    if kind:
+        _check(path, kind, block)
     return block
+
+
+def _check(path: Path, kind: SpecKind, block: dict[str, Any]) -> None:
+    from pipeline.config.specs import complaint
+
+    wrong = complaint(kind, block)
+    if wrong:
+        raise UserError(f"{path}: {wrong}; expected what 'pipeline describe {kind}' writes")
+
+
+def _check_values(value: Any) -> None:
+    """Raise ValueError for more values than a specification can have, aliases counted where they are used: such are made to fill memory."""
+    left, inner = LARGEST_EXPERIMENT, [value]
+    while inner:
+        item = inner.pop()
+        inner += item.values() if isinstance(item, dict) else item if isinstance(item, list) else []
+        left -= 1
+        if left < 0 or len(inner) > LARGEST_EXPERIMENT:
+            raise ValueError("too many values")
 
 
 def revive(kind: Kind, block: dict[str, Any]) -> Any:

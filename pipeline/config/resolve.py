@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +17,13 @@ from pipeline.config.figures import AnyFigure, Figure
 from pipeline.config.resolved import Member, Resolved, ResolvedExperiment
 from pipeline.config.tasks import Evaluation
 from pipeline.config.validation import validate
+from pipeline.storage.names import is_name
 
 PRESETS = Path(__file__).resolve().parents[2] / "workflow" / "presets"
 DEEPEST = 5
 REQUIRED = ("task", "network", "learner")
 TOP = ("experiments", "runtime", "tracking")
 KEYS = ("question", "base", "sweep", "variants", "figures")
-NAME_CHARACTERS = set("abcdefghijklmnopqrstuvwxyz0123456789_")
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,26 @@ def resolve(document: Block) -> Resolved:
         raise document.places["experiments"].error(f"got {shown(experiments)}; expected a mapping of at least one experiment")
     runtime = validate(Runtime, document.get("runtime", {}), document.places.get("runtime", document.place))
     tracking = validate(Tracking, document.get("tracking", {}), document.places.get("tracking", document.place))
+    _check_count(experiments, runtime.max_runs)
     found = [_experiment(name, block, experiments.places[name]) for name, block in experiments.items()]
     check_parents(found)
     return Resolved(found, runtime, tracking)
+
+
+def _check_count(experiments: Block, most: int) -> None:
+    """Refuse more points than `runtime.max_runs` before they are made."""
+    total = 0
+    for name, block in experiments.items():
+        axes = block.get("sweep") if isinstance(block, Block) else None
+        variants = block.get("variants") if isinstance(block, Block) else None
+        lengths = {key: len(values) for key, values in axes.items() if isinstance(values, Items)} if isinstance(axes, Block) else {}
+        count = math.prod(lengths.values()) + len(variants or ()) * lengths.get("seed", 1)
+        total += count
+        if total > most:
+            place = block.places["sweep"] if "sweep" in block else experiments.places[name]
+            raise place.error(
+                f"makes {count:,} runs{f', {total:,} with those above' if total > count else ''}; expected at most runtime.max_runs = {most:,}"
+            )
 
 
 def _known_keys(block: Block, known: tuple[str, ...]) -> None:
@@ -79,8 +97,8 @@ def _experiment(name: str, block: Any, place: Place) -> ResolvedExperiment:
 
 
 def _check_name(name: str, place: Place) -> None:
-    if not name or set(name) - NAME_CHARACTERS:
-        raise place.error(f"got the name {name!r}; expected lower-case letters, digits and _")
+    if not is_name(name) or "-" in name:
+        raise place.error(f"got the name {shown(name)}; expected lower-case letters, digits and _")
 
 
 def _mapping(value: Any, place: Place) -> Block:

@@ -24,6 +24,7 @@ from pipeline.evaluation.scores import PLAYED, metadata_columns, score_points, s
 from pipeline.evaluation.summary import as_html, as_markdown, summary
 from pipeline.storage.digest import canonical_json
 from pipeline.storage.errors import UserError
+from pipeline.storage.names import below
 from pipeline.storage.progress import ProgressLine
 from pipeline.storage.seals import write_sealed
 from pipeline.storage.tables import read_table, write_table
@@ -110,14 +111,14 @@ def collect(experiment_yaml: Path, results: Path, out: Path) -> None:
 
 
 def _read(entry: Row, results: Path) -> Member:
-    run = results / "runs" / entry["run"]
+    run = below(results, "runs", entry["run"])
     return Member(
         entry=entry,
         spec=read_spec(run / "run.yaml"),
-        evaluation=read_table(results / "evaluations" / entry["run"] / f"{entry['evaluation']}.parquet"),
+        evaluation=read_table(below(results, "evaluations", entry["run"], f"{entry['evaluation']}.parquet")),
         history=read_table(run / "history.parquet"),
         timing=read_table(run / "timing.parquet"),
-        profile=read_table(results / "profiles" / f"{entry['network']}.parquet"),
+        profile=read_table(below(results, "profiles", f"{entry['network']}.parquet")),
     )
 
 

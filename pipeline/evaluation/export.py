@@ -21,6 +21,7 @@ import pyarrow as pa
 from pipeline.config.document import suggestion
 from pipeline.evaluation.series import line_labels, trained_sizes
 from pipeline.storage.errors import MissingFileError, UserError
+from pipeline.storage.names import below
 from pipeline.storage.tables import read_table
 
 Row = dict[str, Any]
@@ -57,7 +58,7 @@ def copy_study(experiment: str, results: Path) -> str:
 
 
 def _folder(experiment: str, results: Path) -> Path:
-    folder = results / "experiments" / experiment
+    folder = below(results, "experiments", experiment)
     if not (folder / "experiment.yaml").exists():
         known = [path.parent.name for path in (results / "experiments").glob("*/experiment.yaml")]
         where = suggestion(experiment, known) or "; run the workflow first"

@@ -12,6 +12,7 @@ from pipeline.config.frozen import revive
 from pipeline.networks.build import build, sizes_of
 from pipeline.storage.errors import ForeignSpecError, UserError
 from pipeline.storage.manifest import verify
+from pipeline.storage.names import below
 from pipeline.training.state import read_tensors
 
 
@@ -23,7 +24,7 @@ def load_model(run: Path, checkpoint: str = "model") -> tuple[nn.Module, dict[st
     """
     verify(run)
     config = json.loads((run / "model" / "config.json").read_text(encoding="utf-8"))
-    file = run / "model" / _file(run, config, checkpoint)
+    file = below(run, "model", _file(run, config, checkpoint))
     network = build(revive("network", config["network"]), seed=0, **sizes_of(config))
     try:
         network.load_state_dict(read_tensors(file))

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.storage.digest import digest, file_sha256
-from pipeline.storage.errors import CorruptFileError, MissingFileError
+from pipeline.storage.errors import CorruptFileError, MissingFileError, UserError
+from pipeline.storage.names import is_file_name
 from pipeline.storage.progress import ProgressLine
+from pipeline.storage.reading import read_bytes
 from pipeline.storage.seals import MEND, write_sealed
 
 MANIFEST = "manifest.json"
@@ -43,15 +45,20 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a finished folder, itself verified. Raises MissingFileError or CorruptFileError, naming the file."""
     path = folder / MANIFEST
     try:
-        text = path.read_bytes()
+        text = read_bytes(path)
     except (FileNotFoundError, NotADirectoryError):
         raise MissingFileError(f"{path}: no such file; the folder is not finished; run again to finish it") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({(error.strerror or str(error)).lower()}); expected a manifest") from None
     try:
         manifest = json.loads(text)
     except (ValueError, RecursionError):
         raise CorruptFileError(f"{path}: not readable as JSON; {MEND}") from None
     if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
         raise CorruptFileError(f"{path}: not a manifest; {MEND}")
+    for name in manifest["files"]:
+        if not is_file_name(name):
+            raise CorruptFileError(f"{path}: got the file name {name!r:.80}; expected one inside the folder; {MEND}")
     if manifest.get("format") != FORMAT:
         raise CorruptFileError(f"{path}: format {manifest.get('format')!r}, expected {FORMAT}; {MEND}")
     if not _intact(manifest, text):

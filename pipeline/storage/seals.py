@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from pathlib import Path
 from pipeline.storage.atomic import atomic, write_text
 from pipeline.storage.digest import file_sha256
 from pipeline.storage.errors import CorruptFileError, MissingFileError, UserError
+from pipeline.storage.reading import check_regular
 
 SUFFIX = ".sha256"
 MEND = "delete it and run again"
@@ -58,6 +58,8 @@ def read_sealed(path: Path, expected: str = "") -> bytes:
     Raises MissingFileError or CorruptFileError, naming the file and what to do about it, and UserError where it cannot be read.
     """
     with _regular(path, expected):
+        if not seal_of(path).exists():
+            raise CorruptFileError(f"{path}: no seal ({seal_of(path).name}) covers it; {_advice(expected, MOVE)}")
         data = path.read_bytes()
     _compare(path, hashlib.sha256(data).hexdigest(), expected)
     return data
@@ -74,9 +76,10 @@ def check_seal(path: Path) -> None:
 def _regular(path: Path, expected: str) -> Iterator[None]:
     """Refuse a folder, a pipe or a device, and say in one line why a file cannot be read."""
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise CorruptFileError(f"{path}: not a file; {_advice(expected, MOVE)}")
+        check_regular(path)
         yield
+    except IsADirectoryError:
+        raise CorruptFileError(f"{path}: not a file; {_advice(expected, MOVE)}") from None
     except (FileNotFoundError, NotADirectoryError):
         raise MissingFileError(f"{path}: no such file; {_advice(expected, 'run again to make it')}") from None
     except PermissionError:

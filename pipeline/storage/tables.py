@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.storage.errors import CorruptFileError, MissingFileError, UserError
+from pipeline.storage.reading import check_regular
 from pipeline.storage.seals import read_sealed, sealed
 
 PARQUET: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}
@@ -33,6 +34,8 @@ def read_table(path: Path) -> pa.Table:
 def parquet(path: Path, source: pa.NativeFile | None = None, **options: Any) -> Iterator[pq.ParquetFile]:
     """Open a Parquet file, or its bytes in `source`; whatever goes wrong while it is read is one line for the user, naming it."""
     try:
+        if source is None:
+            check_regular(path)
         with pq.ParquetFile(source or path, **options) as file:
             yield file
     except FileNotFoundError:

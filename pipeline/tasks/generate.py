@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from pipeline.config.catalogue import implementation
 from pipeline.config.frozen import dump, read_spec, revive
@@ -17,7 +17,7 @@ from pipeline.storage.manifest import seal
 from pipeline.storage.progress import ProgressLine
 from pipeline.storage.seals import write_sealed
 from pipeline.storage.shards import ShardFacts, shard_facts, shard_name, shard_rows, write_shard
-from pipeline.tasks.base import BUCKETS, Split, TokenTask
+from pipeline.tasks.base import BUCKETS, TokenTask
 
 if TYPE_CHECKING:
     from pipeline.tasks.environment import EnvironmentTask
@@ -68,11 +68,6 @@ def seal_dataset(folder: Path) -> None:
 def _read(folder: Path) -> tuple[dict[str, Any], TokenTask | EnvironmentTask]:
     path = folder / SPECIFICATION
     spec = read_spec(path, "dataset")
-    kinds = {"id": str, "task": dict, "split": str, "rows": int, "shards": int}
-    wrong = [key for key, kind in kinds.items() if not isinstance(spec.get(key), kind)]
-    if wrong or spec["split"] not in get_args(Split) or spec["rows"] < 0 or spec["shards"] < 1:
-        what = f"no usable {', '.join(wrong)}" if wrong else f"split {spec['split']}, {spec['rows']} rows, {spec['shards']} shards"
-        raise CorruptFileError(f"{path}: {what}; expected a dataset's specification; delete it and run again")
     config = revive("task", spec["task"])
     return spec, implementation(config)(config)
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from pipeline.storage.atomic import fsync, writable, write_text
 from pipeline.storage.errors import CorruptFileError, ForeignSpecError, MissingFileError
 from pipeline.storage.manifest import seal, verify
+from pipeline.storage.names import below
 from pipeline.training.lease import Lease
 from pipeline.training.notice import notice
 from pipeline.training.state import pack, read_tensors, unpack, write_tensors
@@ -107,7 +108,7 @@ class Checkpoints:
             found, expected = manifest["spec"][:12], self.spec[:12]
             raise ForeignSpecError(f"{folder}: belongs to specification {found}, expected {expected}; delete {self.folder}")
         tree = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-        weights: Labelled = {label: folder / f"{label}.safetensors" for label in manifest["labels"]}
+        weights: Labelled = {label: below(folder, f"{label}.safetensors") for label in manifest["labels"]}
         return Saved(unpack(tree, read_tensors(folder / "state.safetensors")), weights)
 
     def _path(self, step: int) -> Path:

@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import urlparse
 
 from pipeline.config.experiment import Tracking
+from pipeline.storage.names import inside
 from pipeline.training.notice import notice
 
 Spec = dict[str, Any]
@@ -79,7 +80,7 @@ def _begin(tracking: Tracking, run: str, spec: Spec, results: Path) -> Any:
     if online and not has_key():
         notice("wandb: online asked for, but there is no API key; offline instead: 'wandb sync' can send it after 'wandb login'")
         online = False
-    (results / "wandb").mkdir(parents=True, exist_ok=True)  # else wandb falls back to a temporary folder
+    inside(results, results / "wandb").mkdir(parents=True, exist_ok=True)  # else wandb falls back to a temporary folder
     return wandb.init(
         project=tracking.project,
         group=tracking.group or spec["task"]["name"],

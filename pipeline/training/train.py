@@ -9,6 +9,7 @@ from pipeline.config.catalogue import implementation
 from pipeline.config.experiment import Runtime, Tracking
 from pipeline.learners import parallel
 from pipeline.storage.errors import UserError
+from pipeline.storage.names import below
 from pipeline.training.lease import Lease
 from pipeline.training.notice import notice
 from pipeline.training.outcome import Outcome
@@ -42,14 +43,14 @@ def train(spec_path: Path, results: Path, runtime: Runtime, tracking: Tracking) 
 
 def _attempt(run: RunSpec, spec_path: Path, results: Path, runtime: Runtime, tracking: Tracking, stop: StopRequest) -> int:
     check_division(run, spec_path, parallel.size())
-    outcome = Outcome(results / "checkpoints" / run.id, run.digest)
+    outcome = Outcome(below(results, "checkpoints", run.id), run.digest)
     with Lease(outcome.folder.parent) as lease:
         course = agreed(lambda: _course(run, outcome, lease, stop))
         if course == "stopped" or (course == "train" and not _train(run, results, runtime, tracking, outcome, lease, stop)):
             return RESUMABLE
         if parallel.rank() == 0:
             lease.check()
-            outcome.publish(results / "runs" / run.id)
+            outcome.publish(below(results, "runs", run.id))
         wait_for_all()
     return 0
 
@@ -103,14 +104,14 @@ def _make_learner(run: RunSpec, results: Path, device: torch.device) -> tuple[Le
     from pipeline.storage.loader import open_episodes, open_rows
 
     mode: Any = getattr(run.learner, "loader", "auto")
-    train_rows = open_rows(results / "datasets" / run.train, mode) if run.train else None
-    held_out = results / "datasets" / run.validation
+    train_rows = open_rows(below(results, "datasets", run.train), mode) if run.train else None
+    held_out = below(results, "datasets", run.validation)
     played = run.task.kind == "environment"
     problem = Problem(run.task, train_rows, open_episodes(held_out) if played else open_rows(held_out, mode))
     config = resolve_width(run.network, **run.task.sizes)
     network = build(config, seed=run.seed, **run.task.sizes).to(device)
     if run.learner.parent:
-        _start_from(network, results / "runs" / run.learner.parent)
+        _start_from(network, below(results, "runs", run.learner.parent))
     return implementation(run.learner)(run.learner, network, problem, run.seed, device), config
 
 

@@ -49,7 +49,7 @@ def test_the_list_of_commands_is_whole_and_nothing_in_it_is_cut_short(call: Call
 
 def test_options_with_a_default_show_it(call: Call) -> None:
     assert "[default: config.yaml]" in " ".join(call("try", "--help").out.split())
-    assert "[default: 10000; x>=1]" in " ".join(call("generate", "--help").out.split())
+    assert "[default: 10000; 1<=x<=1000000000]" in " ".join(call("generate", "--help").out.split())
 
 
 def test_the_version_is_the_package_s(call: Call) -> None:

@@ -144,14 +144,14 @@ MISTAKES = [
     (["generate", "--task", "cpoy", "--out", "y"], "cpoy: not a task; did you mean 'copy'?"),
     (["generate", "--task", "copy", "--set", "dealy=1", "--out", "y"], "--set task.dealy=1: task.dealy: unknown key; did you mean 'delay'?"),
     (["generate", "x"], "x/dataset.yaml: no such file; expected a specification written by 'pipeline describe'"),
-    (["generate", "--task", "copy", "--rows", "0", "--out", "y"], "pipeline generate: invalid value for '--rows': 0 is not in the range x>=1; see"),
+    (["generate", "--task", "copy", "--rows", "0", "--out", "y"], "pipeline generate: invalid value for '--rows': 0 is not in the range 1<=x<=1000000000; see"),
     (["seal", "x"], "x/dataset.yaml: no such file; expected a specification written by 'pipeline describe'"),
     (["train", "x/run.yaml"], "x/run.yaml: no such file; expected a specification written by 'pipeline describe'"),
     (["train", "."], ".: not a file; expected a specification written by 'pipeline describe'"),
     (["train", "config.yaml"], "config.yaml: no seal (.config.yaml.sha256) covers it; expected a specification written by 'pipeline describe'"),
-    (["collect", "other.yaml"], "other.yaml: missing key 'name'; expected what 'pipeline describe experiment' writes"),
-    (["profile", "other.yaml", "--out", "z"], "other.yaml: missing key 'id'; expected what 'pipeline describe network' writes"),
-    (["evaluate", "other.yaml", "--data", "d", "--out", "z"], "other.yaml: missing key 'id'; expected what 'pipeline describe run' writes"),
+    (["collect", "config.yaml"], "config.yaml: not at its place; expected experiments/"),
+    (["profile", "other.yaml", "--out", "z.parquet"], "other.yaml: missing key 'id'; expected what 'pipeline describe network' writes"),
+    (["evaluate", "other.yaml", "--data", "d", "--out", "z.parquet"], "other.yaml: missing key 'id'; expected what 'pipeline describe run' writes"),
     (["plot", "cost_quality", "tiny"], "results/.pipeline/plan.json: no such file; expected the plan that snakemake freezes"),
     (["describe", "run", "x"], "results/.pipeline/plan.json: no such file; expected the plan that snakemake freezes"),
     (["describe", "rum", "x"], "pipeline describe: invalid value for '{dataset|network|run|experiment}': 'rum' is not one of "),
@@ -199,11 +199,11 @@ def test_export_writes_a_file_or_prints_it(folder: Path, call: Call) -> None:
 
 def test_evaluation_of_what_is_not_there_is_one_line(folder: Path, call: Call) -> None:
     (run,), (data,) = folder.glob("results/runs/*"), folder.glob("results/datasets/copy-test-*")
-    answer = call("evaluate", run / "run.yaml", "--data", data, "--out", "z", "--checkpoint", "best")
+    answer = call("evaluate", run / "run.yaml", "--data", data, "--out", "z.parquet", "--checkpoint", "best")
     assert answer.code == 2
     assert "checkpoint best: not kept" in answer.err
     shutil.rmtree(run / "model")
-    answer = call("evaluate", run / "run.yaml", "--data", data, "--out", "z")
+    answer = call("evaluate", run / "run.yaml", "--data", data, "--out", "z.parquet")
     assert answer.code == 2
     assert answer.err.count("\n") == 1
     assert "model" in answer.err
@@ -252,9 +252,10 @@ def test_help_is_there_at_once() -> None:
 
 
 def test_the_frozen_plan_says_how_runs_are_executed(folder: Path) -> None:
-    from pipeline.cli.stages import results_of, settings
+    from pipeline.cli.inputs import results_of
+    from pipeline.cli.stages import settings
 
     assert settings(folder / "results")[0]["threads"] == 1
     assert settings(folder / "elsewhere") == ({}, {})
-    assert results_of(Path("results/runs/x/run.yaml")) == folder / "results"
+    assert results_of(Path("results/runs/x/run.yaml"), "runs", "x") == folder / "results"
     assert json.loads((folder / "results" / ".pipeline" / "plan.json").read_text())["tracking"]["wandb"] == "off"

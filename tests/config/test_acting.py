@@ -125,7 +125,7 @@ def test_what_a_learner_sees_at_a_time() -> None:
 
 
 def test_only_what_differs_from_the_defaults_is_in_an_identifier() -> None:
-    assert canonical(Ppo(rows=9000)) == {"name": "ppo", "version": 1, "rows": 9000}
+    assert canonical(Ppo(rows=9000)) == {"name": "ppo", "version": 2, "rows": 9000}
     block = canonical(ActorCritic(encoder="mlp"))
     assert set(block) == {"encoder", "mixer", "name", "version"}
     assert "dropout" not in filled(ActorCritic()) and "batch" not in filled(Ppo(rows=9000))

@@ -234,5 +234,5 @@ def test_a_damaged_input_is_named(tiny: Tiny, tmp_path: Path) -> None:
 
 def test_an_experiment_without_runs(tiny: Tiny, tmp_path: Path) -> None:
     write_spec(tiny.experiment, {"name": "tiny", "columns": [], "runs": []})
-    with pytest.raises(UserError, match="at least one run"):
+    with pytest.raises(UserError, match="runs: got an empty list, expected a list of at least 1"):
         collect(tiny.experiment, tiny.results, tmp_path / "out")

@@ -140,9 +140,10 @@ def test_specifications_that_are_none(tmp_path: Path) -> None:
         generate_shard(tmp_path, 0)
     task = filled(Config(**TASK))
     cases: list[tuple[dict[str, Any], type[UserError], str]] = [
-        ({"rows": "many"}, CorruptFileError, "no usable rows; expected a dataset's specification; delete it and run again"),
-        ({"split": "dev"}, CorruptFileError, "split dev, 10 rows, 3 shards; expected"),
-        ({"shards": 0}, CorruptFileError, "split train, 10 rows, 0 shards; expected"),
+        ({"rows": "many"}, UserError, "rows: got 'many', expected a whole number; expected what 'pipeline describe dataset' writes"),
+        ({"split": "dev"}, UserError, "split: input should be 'train', 'validation' or 'test'; expected"),
+        ({"shards": 0}, UserError, "shards: got 0, expected at least 1; expected"),
+        ({"id": "../../x"}, UserError, "id: got the name '../../x'; expected letters, digits, - and _"),
         ({"task": {**task, "version": 99}}, ForeignSpecError, "task copy: written for version 99"),
     ]
     for changes, error, message in cases:

@@ -19,7 +19,9 @@ class Checkout(Suite):
 
     def command(self, *words: str) -> list[str]:
         """Plain `snakemake` with that checkout's Snakefile."""
-        return [word.replace(str(REPOSITORY / "Snakefile"), str(self.folder.parent / "checkout/Snakefile")) for word in super().command(*words)]
+        return [
+            word.replace(str(REPOSITORY / "Snakefile"), str(self.folder.parent / "checkout/Snakefile")) for word in super().command(*words)
+        ]
 
 
 def decoys(folder: Path) -> dict[str, str]:
