@@ -198,6 +198,9 @@ class Acting(Descent):
     gae_lambda: float = Field(
         default=0.95, ge=0, le=1, description="decay of later errors of the critic in an advantage; 0: the next step's only, 1: all"
     )
+    bootstrap_truncated: bool = Field(
+        default=True, description="an episode cut off by a time limit is worth what the critic still expects of it; false: nothing more"
+    )
     value_weight: float = Field(default=0.5, ge=0, description="weight of the critic's loss, half of its mean squared error")
     entropy_weight: float = Field(default=0.01, ge=0, description="weight of the policy's entropy, in nats, which is encouraged")
     entropy_schedule: Schedule = Field(default="constant", description="entropy weight over updates, in the forms of `schedule`")

@@ -138,7 +138,10 @@ class SequenceNetwork(Stack):
 
 
 class ActorCritic(Stack):
-    """Encoder of observations, `depth` blocks of mixer and feed-forward, and two heads: what to do, and how much reward is to come."""
+    """Encoder of observations, `depth` blocks of mixer and feed-forward, and two heads: what to do, and how much reward is to come.
+
+    With shared: false policy and critic have an encoder and blocks each, and the network twice the state.
+    """
 
     implementation: ClassVar[str] = "pipeline.networks.actor_critic:ActorCritic"
     source: ClassVar[str] = "encoder of pixels: Mnih et al. 2015"
@@ -147,9 +150,11 @@ class ActorCritic(Stack):
     name: Literal["actor_critic"] = "actor_critic"
     encoder: Literal["none", "mlp", "nature_cnn"] = Field(
         default="none",
-        description="what an observation passes before the blocks: one linear map; layers with ReLU; three convolutions of pixels",
+        description="what an observation passes before the blocks: one linear map; layers with an activation; three convolutions of pixels",
     )
     encoder_depth: int = Field(default=1, ge=1, description="layers of encoder: mlp, each as wide as the network")
+    encoder_activation: Literal["relu", "tanh"] = Field(default="relu", description="after each layer of encoder: mlp")
+    shared: bool = Field(default=True, description="policy and critic read one trunk of encoder and blocks; false: each has its own")
     final_norm: Literal["none", "rms", "layer"] = Field(default="none", description="normalisation before the heads")
     residual: Residual = Field(default=True, description=f"{RESIDUAL}; with false mixer: none is blind")
     head_width: int = Field(default=128, ge=1, description="channels of the tanh layer of each of the two heads")

@@ -90,7 +90,7 @@ class Actor:
                 states.append(self.state)
             taken.append(self._act(noise_BC, empty))
             observed, reward[t], ended[t], cut_off[t], infos = self.environment.step(self._for_environment(taken[-1].action_BA))
-            if cut_off[t].any():
+            if self.config.bootstrap_truncated and cut_off[t].any():
                 last_TB[t] = self._value_of_last(infos["final_obs"], cut_off[t])
             self.observed_B = self._tensor(observed)
             self.reset_B = self._tensor(ended[t] | cut_off[t])
@@ -117,7 +117,7 @@ class Actor:
         """The critic's answer to the last observation of the copies whose episode was cut off, zero for the others."""
         rows_N = torch.from_numpy(np.flatnonzero(cut_off)).to(self.device)
         acted, _ = self.network.step(self._tensor(observed[cut_off]), select(self.state, rows_N))
-        return torch.zeros(len(cut_off), device=self.device).index_copy(0, rows_N, acted.value)
+        return acted.value.new_zeros(len(cut_off)).index_copy(0, rows_N, acted.value)
 
     def _value_of_next(self) -> Tensor:
         """The critic's answer to what is seen now, without going on; it means nothing where an episode has just begun."""

@@ -2,10 +2,12 @@
 
 Letters: B batch, T time, D width, C choices of all parts of an action, end to end.
 
-    x = encode(o)                 none: W o + b of the flattened observation;  mlp: relu(W o + b), once or more
+    x = encode(o)                 none: W o + b of the flattened observation;  mlp: relu(W o + b), or tanh, once or more
                                   nature_cnn: relu of convolutions of 8, 4 and 3 pixels, then relu(W z + b)
     the blocks of `pipeline.networks.stack`
     logits = P tanh(Q norm(x) + q) + p,    value = U tanh(V norm(x) + v) + u
+
+With shared: false the critic's x comes from an encoder and blocks of its own, and the state holds those of both.
 
 Pixels come as 0..255 and are read as shares of 255. Linear maps and convolutions start orthogonal with gain sqrt 2 and without bias; the
 last of the policy with `policy_gain`, small so that at first nothing is preferred, that of the critic with `critic_gain`.
@@ -37,32 +39,76 @@ class Acted(NamedTuple):
     value: Tensor
 
 
-class ActorCritic(Stack):
-    """Policy and critic over what is observed; both read the same blocks. The state is a tuple with each block's."""
+class Trunk(Stack):
+    """Encoder, blocks and norm: from observations to what a head reads. The state is a tuple with each block's."""
 
-    def __init__(self, config: config.ActorCritic, observation: Sequence[int], actions: Sequence[int], pixels: bool = False) -> None:
+    def __init__(self, config: config.ActorCritic, observation: Sequence[int], pixels: bool) -> None:
         super().__init__()
         assert isinstance(config.width, int), "resolve_width comes first"
-        self.actions = tuple(actions)
         self.encoder = Encoder(config, tuple(observation), pixels, config.width)
         self.blocks = make_blocks(config)
         self.norm = make_norm(config.final_norm, config.width, config.norm_epsilon)
+
+    def read(self, observed_BT: Tensor, state: State | None, reset_BT: Tensor | None) -> tuple[Tensor, State]:
+        """x_BTD of a whole sequence, and the state after it."""
+        x_BTD, state = self.mix(self.encoder(observed_BT), state, reset_BT)
+        return self.norm(x_BTD), state
+
+    def read_step(self, observed_B: Tensor, state: State, active_B: Tensor | None) -> tuple[Tensor, State]:
+        """x_BD of one observation of every row."""
+        x_BD, state = self.mix_step(self.encoder(observed_B), state, active_B)
+        return self.norm(x_BD), state
+
+
+class ActorCritic(Trunk):
+    """Policy and critic over what is observed. The critic reads the policy's trunk or, with shared: false, one of its own.
+
+    The state is a tuple with each block's: the policy's, then those of the critic's own trunk.
+    """
+
+    def __init__(self, config: config.ActorCritic, observation: Sequence[int], actions: Sequence[int], pixels: bool = False) -> None:
+        super().__init__(config, observation, pixels)
+        assert isinstance(config.width, int), "resolve_width comes first"
+        self.actions = tuple(actions)
         self.policy = _head(config.width, config.head_width, sum(actions), config.policy_gain)
         self.critic = _head(config.width, config.head_width, 1, config.critic_gain)
+        self.critic_trunk = None if config.shared else Trunk(config, observation, pixels)
+
+    def initial_state(self, batch: int) -> State:
+        """The state before the first observation."""
+        state = super().initial_state(batch)
+        return state if self.critic_trunk is None else (*state, *self.critic_trunk.initial_state(batch))
 
     def forward(self, observed_BT: Tensor, state: State | None = None, reset_BT: Tensor | None = None) -> tuple[Acted, State]:
         """A whole sequence, observations of shape (B, T, ...); reset_BT (bool) is true where one is the first of an episode."""
-        x_BTD, state = self.mix(self.encoder(observed_BT), state, reset_BT)
-        return self._acted(x_BTD), state
+        of_policy, of_critic = self._split(state)
+        x_BTD, after = self.read(observed_BT, of_policy, reset_BT)
+        if self.critic_trunk is None:
+            return self._acted(x_BTD, x_BTD), after
+        own_BTD, own_after = self.critic_trunk.read(observed_BT, of_critic, reset_BT)
+        return self._acted(x_BTD, own_BTD), (*after, *own_after)
 
     def step(self, observed_B: Tensor, state: State, active_B: Tensor | None = None) -> tuple[Acted, State]:
         """One observation of every row; where active_B is false a row's state stays as it was."""
-        x_BD, state = self.mix_step(self.encoder(observed_B), state, active_B)
-        return self._acted(x_BD), state
+        of_policy, of_critic = self._split(state)
+        x_BD, after = self.read_step(observed_B, of_policy, active_B)
+        if self.critic_trunk is None:
+            return self._acted(x_BD, x_BD), after
+        own_BD, own_after = self.critic_trunk.read_step(observed_B, of_critic, active_B)
+        return self._acted(x_BD, own_BD), (*after, *own_after)
 
-    def _acted(self, x: Tensor) -> Acted:
-        x = self.norm(x)
-        return Acted(self.policy(x), self.critic(x).squeeze(-1))
+    def state_bytes(self, context: int) -> int:
+        """Bytes carried per row after `context` observations."""
+        own = 0 if self.critic_trunk is None else self.critic_trunk.state_bytes(context)
+        return super().state_bytes(context) + own
+
+    def _split(self, state: State | None) -> tuple[State | None, State | None]:
+        """The states of the policy's blocks and of the critic's own."""
+        blocks = len(self.blocks)
+        return (None, None) if state is None else (state[:blocks], state[blocks:])
+
+    def _acted(self, x: Tensor, of_critic: Tensor) -> Acted:
+        return Acted(self.policy(x), self.critic(of_critic).squeeze(-1))
 
 
 class Encoder(nn.Module):
@@ -80,7 +126,8 @@ class Encoder(nn.Module):
             numbers = CONVOLUTIONS[-1][0] * _remaining(height) * _remaining(breadth)
         depth = config.encoder_depth if config.encoder == "mlp" else 1
         maps = [oriented(nn.Linear(before, width), math.sqrt(2)) for before in (numbers, *[width] * (depth - 1))]
-        layers = [layer for linear in maps for layer in (linear, nn.ReLU())]
+        kind = nn.Tanh if config.encoder == "mlp" and config.encoder_activation == "tanh" else nn.ReLU
+        layers = [layer for linear in maps for layer in (linear, kind())]
         self.layers = nn.Sequential(*(layers[:1] if config.encoder == "none" else layers))
 
     def forward(self, observed: Tensor) -> Tensor:

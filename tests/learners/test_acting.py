@@ -43,11 +43,11 @@ def noise(learner: Acting) -> Tensor:
     return gumbel(np.random.default_rng(3), (config.rollout, config.environments, 4))
 
 
-@pytest.mark.parametrize("sequence", [None, 4])
+@pytest.mark.parametrize(("sequence", "shared"), [(None, True), (4, True), (4, False)])
 @pytest.mark.parametrize("mixer", sorted(MIXERS))
-def test_before_the_first_step_every_ratio_is_one(mixer: str, sequence: int | None) -> None:
+def test_before_the_first_step_every_ratio_is_one(mixer: str, sequence: int | None, shared: bool) -> None:
     """Acting step by step and reading the rollout again as sequences say the same, episodes beginning and ending anywhere inside."""
-    learner = acting(mixer, rollout=16, sequence=sequence)
+    learner = acting(mixer, network={"shared": shared}, rollout=16, sequence=sequence)
     learner.actor.rollout(noise(learner))
     sequences = learner.actor.rollout(noise(learner)).sequences
     inside = sequences.reset_NS[:, 1:]
@@ -118,6 +118,16 @@ def test_a_cut_off_episode_is_worth_what_was_still_expected_of_it_and_an_ended_o
                 if done[later]:
                     break
             assert float(rollout.sequences.advantage_NS[copy_, t]) == pytest.approx(expected, rel=1e-5), (copy_, t)
+
+
+def test_without_bootstrap_a_cut_off_episode_is_worth_nothing_more() -> None:
+    """The copy that is cut off after four steps: the error of its last step is 10 c - V, with nothing to come."""
+    rollout, _ = counted(discount=0.9, gae_lambda=0.0, bootstrap_truncated=False)
+    for copy_, limit in enumerate((3, 4)):
+        found = rollout.sequences.advantage_NS[copy_].tolist()
+        value = [101 * (t % limit) for t in range(10)]
+        expected = [10 * (t % limit + 1) + (0.9 * value[t + 1] if (t + 1) % limit else 0) - value[t] for t in range(9)]
+        assert found == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_rollout_tells_of_the_episodes_that_ended() -> None:
@@ -226,11 +236,11 @@ def test_validation_changes_nothing() -> None:
         assert {name: float(value) for name, value in mine.items()} == {name: float(value) for name, value in theirs.items()}
 
 
-@pytest.mark.parametrize("kind", ["ppo", "a2c"])
+@pytest.mark.parametrize(("kind", "shared"), [("ppo", True), ("a2c", True), ("ppo", False)])
 @pytest.mark.parametrize("mixer", sorted(MIXERS))
-def test_resume_is_bit_equal(mixer: str, kind: str) -> None:
+def test_resume_is_bit_equal(mixer: str, kind: str, shared: bool) -> None:
     """From a state as a checkpoint holds it: environment, what the network carries, optimizer, counters."""
-    one, other = acting(mixer, kind), acting(mixer, kind)
+    one, other = (acting(mixer, kind, network={"shared": shared}) for _ in range(2))
     for _ in range(2):
         one.update()
     tensors: dict[str, Tensor] = {}

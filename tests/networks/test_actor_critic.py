@@ -10,7 +10,7 @@ import torch
 
 from pipeline.config.mixers import MIXERS
 from pipeline.config.networks import ActorCritic as Config
-from pipeline.mixers.state import leaves, where
+from pipeline.mixers.state import leaves, nbytes, where
 from pipeline.networks.actor_critic import CONVOLUTIONS, ActorCritic
 from pipeline.networks.build import build, count_parameters, resolve_width
 
@@ -24,9 +24,10 @@ def network(
     return made
 
 
+@pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("mixer", sorted(MIXERS))
-def test_a_sequence_equals_its_steps_across_episodes(mixer: str) -> None:
-    made = network(mixer=mixer, depth=2, norm="rms", final_norm="rms").double()
+def test_a_sequence_equals_its_steps_across_episodes(mixer: str, shared: bool) -> None:
+    made = network(mixer=mixer, depth=2, norm="rms", final_norm="rms", shared=shared).double()
     observed_BT, reset_BT = torch.rand(3, 9, 5).double(), torch.rand(3, 9) < 0.3
     with torch.no_grad():
         whole, _ = made(observed_BT, None, reset_BT)
@@ -38,12 +39,46 @@ def test_a_sequence_equals_its_steps_across_episodes(mixer: str) -> None:
             torch.testing.assert_close(step.value, whole.value[:, t], rtol=1e-8, atol=1e-10)
 
 
-def test_inactive_rows_keep_their_state() -> None:
-    made = network(mixer="lstm")
+@pytest.mark.parametrize("shared", [True, False])
+def test_inactive_rows_keep_their_state(shared: bool) -> None:
+    made = network(mixer="lstm", shared=shared)
     _, before = made.step(torch.rand(2, 5), made.initial_state(2))
     _, after = made.step(torch.rand(2, 5), before, active_B=torch.tensor([True, False]))
     for old, new in zip(leaves(before), leaves(after), strict=True):
         assert old[1].equal(new[1]) and not old[0].equal(new[0])
+
+
+@pytest.mark.parametrize("mixer", ["gru", "attention", "gtrxl"])
+def test_separate_trunks_are_two_networks(mixer: str) -> None:
+    """One gives the policy, another of its own weights and state the value."""
+    fields: dict[str, Any] = {"mixer": mixer, "depth": 2, "feedforward": 1.0, "encoder": "mlp", "final_norm": "layer"}
+    both, policy, critic = network(shared=False, **fields), network(**fields), network(**fields)
+    weights = both.state_dict()
+    own = {key.removeprefix("critic_trunk."): value for key, value in weights.items() if key.startswith("critic_trunk.")}
+    rest = {key: value for key, value in weights.items() if not key.startswith("critic_trunk.")}
+    assert own.keys() == {key for key in rest if not key.startswith(("policy.", "critic."))}
+    assert not any(own[key].equal(rest[key]) for key in own if key.endswith("weight") and own[key].dim() > 1)
+    policy.load_state_dict(rest)
+    critic.load_state_dict({**rest, **own})
+    observed_BT, reset_BT = torch.rand(3, 9, 5), torch.rand(3, 9) < 0.3
+    (acted, state), (of_policy, before), (of_critic, after) = (made(observed_BT, None, reset_BT) for made in (both, policy, critic))
+    assert acted.logits.equal(of_policy.logits) and acted.value.equal(of_critic.value)
+    step, expected = (made.step(observed_BT[:, 0], carried)[0] for made, carried in ((both, state), (critic, after)))
+    assert step.value.equal(expected.value) and step.logits.equal(policy.step(observed_BT[:, 0], before)[0].logits)
+    head = count_parameters(both.policy) + count_parameters(both.critic)
+    assert count_parameters(both) - head == 2 * (count_parameters(policy) - head)
+    assert both.state_bytes(9) == 2 * policy.state_bytes(9)
+    assert nbytes(both.initial_state(1)) == 2 * nbytes(policy.initial_state(1)) > 0
+
+
+def test_neither_of_separate_trunks_learns_from_the_others_loss() -> None:
+    made = network(shared=False, depth=2)
+    for loss, silent in (("logits", ("critic",)), ("value", ("policy.", "encoder.", "blocks."))):
+        made.zero_grad()
+        getattr(made(torch.rand(2, 4, 5))[0], loss).square().sum().backward()
+        learning = {name for name, parameter in made.named_parameters() if parameter.grad is not None and bool(parameter.grad.any())}
+        assert learning and not any(name.startswith(silent) for name in learning)
+        assert learning | {name for name, _ in made.named_parameters() if name.startswith(silent)} == dict(made.named_parameters()).keys()
 
 
 def test_at_first_no_action_is_preferred_and_little_is_expected() -> None:
@@ -72,13 +107,15 @@ def test_pixels_are_read_as_shares_of_255(encoder: str) -> None:
     torch.testing.assert_close(made(observed_BT)[0].value, plain(observed_BT.flatten(2).float() / 255)[0].value)
 
 
-def test_an_mlp_has_as_many_layers_as_its_depth_says() -> None:
-    made = network(encoder="mlp", encoder_depth=3, mixer="none")
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_an_mlp_has_as_many_layers_as_its_depth_says(activation: str) -> None:
+    made = network(encoder="mlp", encoder_depth=3, encoder_activation=activation, mixer="none")
     x = torch.rand(7, 5)
     expected = x
     for index in (0, 2, 4):
         layer: Any = made.encoder.layers[index]
-        expected = (expected @ layer.weight.T + layer.bias).clamp(min=0)
+        expected = expected @ layer.weight.T + layer.bias
+        expected = expected.clamp(min=0) if activation == "relu" else expected.tanh()
     torch.testing.assert_close(made.encoder(x), expected)
     with pytest.raises(IndexError):
         made.encoder.layers[6]
@@ -112,7 +149,11 @@ def test_a_seed_makes_the_weights() -> None:
 
 
 def test_a_solved_width_meets_the_budget() -> None:
-    config = Config(mixer="gru", width="auto", parameters=40_000)  # pyright: ignore[reportArgumentType]
-    solved = resolve_width(config, observation=[16], actions=[4])
-    assert isinstance(solved.width, int)
-    assert abs(count_parameters(build(config, seed=0, observation=[16], actions=[4])) - 40_000) <= 1200
+    widths = []
+    for shared in (True, False):
+        config = Config(mixer="gru", width="auto", parameters=40_000, shared=shared)  # pyright: ignore[reportArgumentType]
+        solved = resolve_width(config, observation=[16], actions=[4])
+        assert isinstance(solved.width, int)
+        widths.append(solved.width)
+        assert abs(count_parameters(build(config, seed=0, observation=[16], actions=[4])) - 40_000) <= 1200
+    assert widths[0] > widths[1]
