@@ -53,7 +53,7 @@ class PPO(Acting):
         figures = self.descend(self.losses(part, judged, ratio_NS))
         with torch.no_grad():
             clipped = ((ratio_NS - 1).abs() > self.config.ratio_clip).float().mean()
-            return {**figures, "clip_fraction": clipped, "approximate_kl": (ratio_NS - 1 - log_ratio_NS).mean()}
+            return {**figures, "clip_fraction": clipped, "approximate_kl": approximate_kl(log_ratio_NS)}
 
     def losses(self, part: Sequences, judged: Judged, ratio_NS: Tensor) -> Losses:
         """The three parts of the loss of a minibatch."""
@@ -67,3 +67,8 @@ class PPO(Acting):
             near_NS = part.value_NS + (judged.value_NS - part.value_NS).clamp(-reach, reach)
             value = 0.5 * torch.maximum((judged.value_NS - target_NS).square(), (near_NS - target_NS).square()).mean()
         return Losses(policy, value, judged.entropy_NS.mean())
+
+
+def approximate_kl(log_ratio_NS: Tensor) -> Tensor:
+    """How far the policy has moved, in nats: mean of r - 1 - log r, without a sum of 1 and a small number (Schulman 2020)."""
+    return (log_ratio_NS.expm1() - log_ratio_NS).mean()

@@ -38,7 +38,7 @@ from torch.nn import functional
 
 from pipeline.config import mixers as config
 from pipeline.mixers.base import Mixer, at_end
-from pipeline.mixers.features import outer
+from pipeline.mixers.features import outer, outer_gate
 from pipeline.mixers.gated_scan import gated_scan
 from pipeline.mixers.gates import OPEN, slow_biases
 from pipeline.mixers.state import State, where
@@ -121,11 +121,11 @@ class AReLiT(Mixer):
         """q of shape (..., H, K), and what is summed."""
         k, q, v, b, c = self.project(x).unflatten(-1, (self.heads, 5, self.channels)).unbind(-2)
         key_scale, query_scale, gate_scale = self.scales(x).unflatten(-1, (self.heads, 3, self.eta)).unbind(-2)
-        b, c = torch.sigmoid(b), outer(torch.sigmoid(gate_scale), torch.sigmoid(c))
+        c, keys_kept = outer_gate(gate_scale, c)
         k, q = outer(torch.relu(key_scale), torch.relu(k)), outer(torch.relu(query_scale), torch.relu(q))
         wave = self.waves(tick, x.dtype)[..., None, None]
-        keys, values = (c * k).unsqueeze(-3), wave * (b * v).unsqueeze(-3)
-        return q, Terms(torch.cat([wave * keys, keys], -3), (1 - c).unsqueeze(-3), values, (1 - b).unsqueeze(-3))
+        keys, values = (c * k).unsqueeze(-3), wave * (torch.sigmoid(b) * v).unsqueeze(-3)
+        return q, Terms(torch.cat([wave * keys, keys], -3), keys_kept.unsqueeze(-3), values, torch.sigmoid(-b).unsqueeze(-3))
 
     def waves(self, tick: Tensor, dtype: torch.dtype) -> Tensor:
         """w_r at integers t, shape (..., R). The phases f_r (t + 2) are reduced to one turn as integers."""

@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from pipeline.config import mixers as config
 from pipeline.mixers.base import Mixer
+from pipeline.mixers.features import elu_plus_one
 from pipeline.mixers.linear_scan import linear_scan, linear_step
 from pipeline.mixers.state import State, where
 
@@ -57,7 +58,7 @@ class LinearAttention(Mixer):
     def _projected(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """phi(q), phi(k), and v with a last channel of one, by heads."""
         q, k, v = self.project(x).unflatten(-1, (3, self.heads, self.channels)).unbind(-3)
-        return functional.elu(q) + 1, functional.elu(k) + 1, functional.pad(v, (0, 1), value=1.0)
+        return elu_plus_one(q), elu_plus_one(k), functional.pad(v, (0, 1), value=1.0)
 
     def _read(self, y: Tensor) -> Tensor:
         return self.out((y[..., :-1] / (y[..., -1:] + EPSILON)).flatten(-2))

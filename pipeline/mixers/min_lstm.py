@@ -33,7 +33,10 @@ class MinLSTM(ScannedMixer):
         start_gates(self.input.bias, None, config, keep=slice(width, 2 * width), write=slice(0, width))
 
     def gates(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Shares of what was and of what comes; f / (f + i) = sigmoid(log f - log i), which stays defined where both are zero."""
+        """Shares of what was and of what comes; f / (f + i) = sigmoid(log f - log i), which stays defined where both are zero.
+
+        The other share is the sigmoid of log i - log f: subtracted from 1 it would lose its digits where next to nothing is written.
+        """
         i, f, c = separately(self.input, x)
-        kept = torch.sigmoid(functional.softplus(-i) - functional.softplus(-f))
-        return kept, (1 - kept) * candidate(c, self.positive)
+        ratio = functional.softplus(-i) - functional.softplus(-f)
+        return torch.sigmoid(ratio), torch.sigmoid(-ratio) * candidate(c, self.positive)

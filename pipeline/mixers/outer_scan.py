@@ -1,9 +1,10 @@
 """The recurrence of outer products whose decay differs in every entry of the state, itself an outer product taken from one.
 
-    S_t = (1 - f_t g_t^T) * S_{t-1} + k_t v_t^T        elementwise; S_{t-1} counts as zero where t starts a new episode
+    S_t = (1 - (1 - f_t) (1 - g_t)^T) * S_{t-1} + k_t v_t^T        elementwise; S_{t-1} counts as zero where t starts a new episode
     y_t = S_t^T q_t
 
-Letters: B batch, T time, H heads, K channels of a key, V of a value, S state K x V; f and g in 0..1, what is forgotten.
+Letters: B batch, T time, H heads, K channels of a key, V of a value, S state K x V; f and g in 0..1, what is kept. Entries decay by
+f + (1 - f) g, which keeps the digits of shares near zero.
 
 No product of such decays is one of vectors, so there is no form without the states themselves. They come block after block, K V channels
 of a `gated_scan`, and only those before each block are kept: the gradient computes a block's states again.
@@ -31,8 +32,8 @@ class Terms(NamedTuple):
     query: Tensor
     key: Tensor
     value: Tensor
-    forget_key: Tensor
-    forget_value: Tensor
+    kept_key: Tensor
+    kept_value: Tensor
 
 
 def outer_scan(
@@ -45,13 +46,11 @@ def outer_scan(
     steps = terms.query.shape[1]
     if length_B is not None and is_ragged(length_B, steps):
         padding = beyond(length_B, steps)
-        terms = terms._replace(key=terms.key.masked_fill(padding, 0.0), forget_key=terms.forget_key.masked_fill(padding, 0.0))
+        terms = terms._replace(key=terms.key.masked_fill(padding, 0.0), kept_key=terms.kept_key.masked_fill(padding, 1.0))
         reset_BT = None if reset_BT is None else reset_BT & ~padding[:, :, 0, 0]
     if reset_BT is not None:
         forgotten = reset_BT[:, :, None, None]
-        terms = terms._replace(
-            forget_key=terms.forget_key.masked_fill(forgotten, 1.0), forget_value=terms.forget_value.masked_fill(forgotten, 1.0)
-        )
+        terms = terms._replace(kept_key=terms.kept_key.masked_fill(forgotten, 0.0), kept_value=terms.kept_value.masked_fill(forgotten, 0.0))
     most = numbers or (NUMBERS if state_BHKV.device.type == "cpu" else 32 * NUMBERS)
     size = max(1, most // state_BHKV.numel())
     if size >= steps:
@@ -62,16 +61,20 @@ def outer_scan(
 def outer_step(terms: Terms, state_BHKV: Tensor) -> tuple[Tensor, Tensor]:
     """One position of the recurrence, terms without the time dimension: y_BHV and the state."""
     q, k, v, f, g = terms
-    state_BHKV = (1 - f.unsqueeze(-1) * g.unsqueeze(-2)) * state_BHKV + k.unsqueeze(-1) * v.unsqueeze(-2)
+    state_BHKV = _decay(f, g) * state_BHKV + k.unsqueeze(-1) * v.unsqueeze(-2)
     return (q.unsqueeze(-2) @ state_BHKV).squeeze(-2), state_BHKV
+
+
+def _decay(f: Tensor, g: Tensor) -> Tensor:
+    """The share of every entry that is kept."""
+    return torch.addcmul(f.unsqueeze(-1), (1 - f).unsqueeze(-1), g.unsqueeze(-2))
 
 
 def _block(terms: Terms, state_BHKV: Tensor) -> tuple[Tensor, Tensor]:
     """All positions at once."""
     q, k, v, f, g = terms
-    decay = 1 - f.unsqueeze(-1) * g.unsqueeze(-2)
     written = k.unsqueeze(-1) * v.unsqueeze(-2)
-    states = gated_scan(decay.flatten(2), written.flatten(2), state_BHKV.flatten(1)).view(written.shape)
+    states = gated_scan(_decay(f, g).flatten(2), written.flatten(2), state_BHKV.flatten(1)).view(written.shape)
     return (q.unsqueeze(-2) @ states).squeeze(-2), states[:, -1]
 
 

@@ -37,7 +37,7 @@ from torch.nn import functional
 from pipeline.config import mixers as config
 from pipeline.mixers.base import Mixer
 from pipeline.mixers.delta_rule import delta_rule, delta_step, unit
-from pipeline.mixers.features import features, is_projected, multiples, outer
+from pipeline.mixers.features import features, is_projected, multiples, outer_gate, product_gate
 from pipeline.mixers.gates import OPEN, slow_biases
 from pipeline.mixers.outer_scan import Terms, outer_scan, outer_step
 from pipeline.mixers.state import State, where
@@ -130,19 +130,18 @@ class ReLiT(Mixer):
 
     def _terms(self, q: Tensor, k: Tensor, v: Tensor, gates: list[Tensor]) -> Terms:
         """What the scan reads."""
-        gates = [torch.sigmoid(gate) for gate in gates]
-        b, v = v.new_ones(*v.shape[:-1], self._values()), functional.pad(v, (0, 1), value=1.0)
+        v = functional.pad(v, (0, 1), value=1.0)
         if self.update == "sum":
-            return Terms(q, k, v, torch.zeros_like(k), b)
+            return Terms(q, k, v, torch.ones_like(k), torch.zeros_like(v))
         if self.constants_2HK is not None:
-            write, damping = torch.sigmoid(self.constants_2HK)
-            return Terms(q, write * k, v, (write * damping).expand_as(k), b)
+            _, kept = product_gate(*self.constants_2HK)
+            return Terms(q, torch.sigmoid(self.constants_2HK[0]) * k, v, kept.expand_as(k), torch.zeros_like(v))
         if self.update == "scalar":
-            c = gates[0].expand_as(k)
-        else:
-            b = functional.pad(gates[0], (0, 1), value=1.0)
-            c = gates[1] if self.update == "dense" else outer(gates[2], gates[1])
-        return Terms(q, c * k, b * v, c, b)
+            return Terms(q, torch.sigmoid(gates[0]) * k, v, torch.sigmoid(-gates[0]).expand_as(k), torch.zeros_like(v))
+        dense = self.update == "dense"
+        c, kept = (torch.sigmoid(gates[1]), torch.sigmoid(-gates[1])) if dense else outer_gate(gates[2], gates[1])
+        b = functional.pad(torch.sigmoid(gates[0]), (0, 1), value=1.0)
+        return Terms(q, c * k, b * v, kept, functional.pad(torch.sigmoid(-gates[0]), (0, 1)))
 
     def _read(self, y: Tensor) -> Tensor:
         mixed = y if self.update == "delta" else y[..., :-1] / (y[..., -1:] + self.epsilon)

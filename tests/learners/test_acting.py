@@ -20,7 +20,7 @@ from pipeline.config.tasks import TMaze
 from pipeline.learners.a2c import A2C
 from pipeline.learners.acting import Acting, Losses
 from pipeline.learners.policy import gumbel
-from pipeline.learners.ppo import PPO
+from pipeline.learners.ppo import PPO, approximate_kl
 from pipeline.learners.rollout import Actor, Rollout
 from pipeline.networks.actor_critic import Acted
 from pipeline.networks.build import build
@@ -311,3 +311,11 @@ def test_a2c_learns_too() -> None:
         if learner.steps % 50 == 0:
             found = learner.validate()
     assert found["accuracy"] >= 0.9
+
+
+@pytest.mark.parametrize("size", [1e-4, 1e-2, 1.0])
+def test_the_approximate_kl_of_small_moves_is_not_rounding(size: float) -> None:
+    log_ratio_NS = torch.randn(64, 8, generator=torch.Generator().manual_seed(0)) * size
+    exact = log_ratio_NS.double()
+    expected = float((exact**2 / 2 + exact**3 / 6 + exact**4 / 24).mean()) if size < 1 else float((exact.exp() - 1 - exact).mean())
+    assert float(approximate_kl(log_ratio_NS)) == pytest.approx(expected, rel=1e-3)

@@ -16,7 +16,7 @@ B, T, H, K, V = 3, 23, 2, 4, 3
 
 
 def given(dtype: torch.dtype = torch.float64) -> tuple[Terms, Tensor]:
-    """Random terms, with shares of what is forgotten in 0..1, and a state."""
+    """Random terms, with shares of what is kept in 0..1, and a state."""
     generator = torch.Generator().manual_seed(5)
     q, k, v = (torch.randn(B, T, H, size, generator=generator, dtype=dtype) for size in (K, K, V))
     f, g = (torch.rand(B, T, H, size, generator=generator, dtype=dtype) for size in (K, V))
@@ -34,7 +34,7 @@ def naive(terms: Terms, state_BHKV: Tensor, reset_BT: Tensor | None, lengths: li
                     for t in range(lengths[b]):
                         q, k, v, f, g = (term[b, t, h] for term in terms)
                         entry = torch.zeros(()) if reset_BT is not None and reset_BT[b, t] else entry
-                        entry = (1 - f[i] * g[j]) * entry + k[i] * v[j]
+                        entry = (1 - (1 - f[i]) * (1 - g[j])) * entry + k[i] * v[j]
                         y[b, t, h, j] += entry * q[i]
                     end[b, h, i, j] = entry
     return y, end

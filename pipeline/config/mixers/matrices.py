@@ -16,6 +16,7 @@ class LinearAttention(Mixer):
     """Attention without softmax: outer products of keys and values summed in a matrix, read with positive features."""
 
     implementation: ClassVar[str] = "pipeline.mixers.linear_attention:LinearAttention"
+    version: ClassVar[int] = 2
     source: ClassVar[str] = "Katharopoulos et al. 2020"
 
     name: Literal["linear_attention"] = "linear_attention"
@@ -93,6 +94,7 @@ class Relit(Headed):
     """ReLiT, later named GaLiTe: linear attention with a gate for every entry of its matrix state, the outer product of two vectors."""
 
     implementation: ClassVar[str] = "pipeline.mixers.relit:ReLiT"
+    version: ClassVar[int] = 2
     source: ClassVar[str] = "Pramanik et al. 2023; slow gates: Tallec & Ollivier 2018"
 
     name: Literal["relit"] = "relit"

@@ -34,6 +34,7 @@ class MinLstm(Minimal):
     """Minimal long short-term memory: forget and input gate depend on the input only and sum to one."""
 
     implementation: ClassVar[str] = "pipeline.mixers.min_lstm:MinLSTM"
+    version: ClassVar[int] = 2
     source: ClassVar[str] = "Feng et al. 2024; chrono: Tallec & Ollivier 2018"
 
     name: Literal["min_lstm"] = "min_lstm"
