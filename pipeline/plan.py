@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.base import Component, canonical, filled
+from pipeline.config.labels import all_lines, check_names, part_of_label, suite_slots, text
 from pipeline.config.resolve import Member, Resolved, ResolvedExperiment, find_parent, load
 from pipeline.config.tasks.base import NATS
 from pipeline.storage.digest import canonical_json, digest
@@ -23,8 +24,6 @@ from pipeline.storage.errors import UserError
 Spec = dict[str, Any]
 SHARD_ROWS = 65_536
 """Rows of a full shard: one `generate` job each."""
-NAMED = ("mixer", "task", "network", "learner")
-"""Swept keys whose values say by themselves what they are."""
 SEALED = ("manifest.json", "card.md")
 TRAINED = (
     "model/config.json",
@@ -89,13 +88,19 @@ class Figure:
 
 @dataclass(frozen=True)
 class Experiment:
-    """Runs shown together. `block` is the part of the config they come from, in canonical form."""
+    """Runs shown together. `block` is the part of the config they come from, in canonical form.
+
+    overlap: which of its test rows may occur in training, as its tasks say. looks: the slot of each of its labels, see
+    `pipeline.config.labels`; a label has the same one in all experiments of a suite.
+    """
 
     name: str
     question: str
     block: Spec
     spec: Spec
     figures: dict[str, Figure]
+    overlap: str = ""
+    looks: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -156,7 +161,7 @@ class Plan:
             "evaluate": [f"evaluations/{item.run}/{item.id}.parquet" for item in self.evaluations.values()],
             "profile": [f"profiles/{name}.parquet" for name in self.networks],
             "collect": [f"experiments/{name}/{file}" for name in self.experiments for file in COLLECTED],
-            "plot": [f"experiments/{name}/{figure}.{kind}" for name, figure in figures for kind in ("svg", "png", "csv")],
+            "plot": [f"experiments/{name}/{figure}.{kind}" for name, figure in figures for kind in ("svg", "pdf", "png", "csv")],
         }
 
     def accelerators(self, most: int | None = None) -> dict[str, int | str]:
@@ -184,13 +189,19 @@ class Plan:
 
     def code_of(self, stage: str, root: str, experiment: str = "", figure: str = "") -> list[str]:
         """The modules whose content a table (`collect`) or a figure (`plot`) depends on; `root` is the folder of the Snakefile."""
-        modules = [f"pipeline/evaluation/{name}.py" for name in ("collect", "progress", "scores", "statistics", "summary")]
+        modules = [f"pipeline/evaluation/{name}.py" for name in ("collect", "overlap", "progress", "scores", "statistics", "summary")]
         if stage == "plot":
             module = self.experiments[experiment].figures[figure].module
-            shared = ("figures/style", "figures/frames", "evaluation/series")
+            shared = ("figures/style", "figures/axes", "figures/frames", "evaluation/series")
             modules = [*(f"pipeline/{name}.py" for name in shared), *([module] if module else [])]
         here = Path(root).resolve() == Path.cwd()
         return [module if here else str(Path(root).resolve() / module) for module in modules]
+
+    def datasets_of(self, experiment: str) -> list[str]:
+        """The datasets that the runs of an experiment were trained and are measured on."""
+        runs = {run["run"] for run in self.experiments[experiment].spec["runs"]}
+        measured = {name for item in self.evaluations_of(experiment) for name in item.datasets}
+        return sorted(measured | {name for run in runs if (name := self.runs[run].spec["data"]["train"])})
 
     def networks_of(self, experiment: str) -> list[str]:
         """The networks whose profiles an experiment collects."""
@@ -247,12 +258,14 @@ class _Planner:
     def plan(self) -> Plan:
         self.made.runtime = filled(self.resolved.runtime)
         self.made.tracking = filled(self.resolved.tracking)
+        labels = {experiment.name: _labels(experiment) for experiment in self.resolved.experiments}
+        slots = suite_slots(self.resolved.experiments, labels)
         for experiment in self.resolved.experiments:
-            self._experiment(experiment)
+            self._experiment(experiment, labels[experiment.name], slots)
         return self.made
 
-    def _experiment(self, experiment: ResolvedExperiment) -> None:
-        labels = _labels(experiment)
+    def _experiment(self, experiment: ResolvedExperiment, labels: list[str], slots: dict[str, int]) -> None:
+        check_names(experiment, labels)
         runs = [self._entry(member, label) for member, label in zip(experiment.members, labels, strict=True)]
         runs.sort(key=lambda run: (run["label"], run["seed"], run["run"]))
         self.made.experiments[experiment.name] = Experiment(
@@ -261,6 +274,8 @@ class _Planner:
             block=_block(experiment),
             spec={"name": experiment.name, "columns": sorted(experiment.columns), "runs": runs},
             figures={figure.name: Figure(filled(figure), _module(figure), type(figure).reading) for figure in experiment.figures},
+            overlap=" ".join(dict.fromkeys(task.overlap for member in experiment.members for task in member.measured if task.overlap)),
+            looks={line: slots[line] for line in sorted(all_lines(experiment, labels))},
         )
 
     def _entry(self, member: Member, label: str) -> Spec:
@@ -281,7 +296,7 @@ class _Planner:
             "network": run.network,
             "task": point.task.name,
             "chance": point.task.chance,
-            "floor": point.task.floor,
+            "baseline": point.task.baseline,
             **unit,
             "batch": point.learner.rows_per_step,
         }
@@ -349,24 +364,14 @@ def dataset_of(task: Component, split: str, rows: int) -> Dataset:
 
 def _labels(experiment: ResolvedExperiment) -> list[str]:
     """A short name per member, the same for all seeds: its coordinates, shortened to component names where these suffice."""
-    full = [_label(experiment, member, _text) for member in experiment.members]
-    short = [_label(experiment, member, lambda value: _text(value).split(" (")[0]) for member in experiment.members]
+    full = [_label(experiment, member, text) for member in experiment.members]
+    short = [_label(experiment, member, lambda value: text(value).split(" (")[0]) for member in experiment.members]
     labels = full if len(set(short)) < len(set(full)) else short
     swept = {label for label, member in zip(labels, experiment.members, strict=True) if not member.variant}
     for member in experiment.members:
         if member.variant in swept:
             raise member.place.error(f"variant {member.variant!r} has the name of a swept point; expected another name")
     return labels
-
-
-def _text(value: Any) -> str:
-    """A swept value as it is written in a config."""
-    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
-
-
-def part_of_label(key: str, value: Any) -> str:
-    """What a swept key's value adds to the labels of its runs."""
-    return _text(value) if key.endswith(NAMED) else f"{key.rsplit('.', 1)[-1]} {_text(value)}"
 
 
 def _label(experiment: ResolvedExperiment, member: Member, write: Any) -> str:

@@ -194,9 +194,10 @@ def collect(spec: Path) -> None:
 @click.argument("figure")
 @click.argument("experiment")
 def plot(figure: str, experiment: str) -> None:
-    """Draw one figure of a collected experiment, as SVG, PNG and CSV."""
+    """Draw one figure of a collected experiment, as SVG, PDF, PNG and CSV."""
     from pipeline.config.catalogue import implementation
     from pipeline.config.frozen import revive
+    from pipeline.figures.style import suite
     from pipeline.storage.errors import UserError
     from pipeline.storage.names import below
     from pipeline.workspace import read_frozen
@@ -209,4 +210,6 @@ def plot(figure: str, experiment: str) -> None:
         raise UserError(f"figure {figure} of {experiment}: not in the plan; expected one of {', '.join(described['figures']) or 'none'}")
     component = revive("figure", described["figures"][figure]["spec"])
     folder = below(RESULTS, "experiments", experiment)
-    implementation(component)(folder, below(folder, figure), component, component.title or described["question"])
+    title = described["question"] if component.title is None else component.title
+    with suite(described["looks"]):
+        implementation(component)(folder, below(folder, figure), component, title)

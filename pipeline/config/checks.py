@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.config.base import Clash, canonical
+from pipeline.config.base import Clash, Distribution, canonical
 from pipeline.config.document import Block, Place, shown, suggestion
+from pipeline.config.figures import Figure
 from pipeline.config.networks import SMALLEST_IMAGE, ActorCritic, Stack
 from pipeline.config.resolved import Member, ResolvedExperiment
 from pipeline.config.tasks import EnvironmentTask, Task
@@ -104,23 +105,40 @@ def check_members(members: list[Member]) -> None:
             raise member.place.error(f"{both} are the same run; expected values that differ")
 
 
-def check_figures(experiment: ResolvedExperiment, block: Block) -> None:
-    """Every task of the experiment has the columns that its figures draw."""
-    written = block.get("figures", [])
+def check_figures(experiment: ResolvedExperiment) -> None:
+    """Every task of the experiment has the columns that its figures draw, and is measured at the points that they ask for."""
     for index, figure in enumerate(experiment.figures):
+        _check_points(figure, experiment, experiment.figure_places[index])
         for member in experiment.members:
             task = member.point.task
             missing = [column for column in figure.needs if column not in task.columns]
             if missing:
-                raise written.places[index].error(f"{figure.name} draws the column {missing[0]!r}, which {task.name} does not have")
+                raise experiment.figure_places[index].error(
+                    f"{figure.name} draws the column {missing[0]!r}, which {task.name} does not have"
+                )
             if figure.played and task.kind != "environment":
                 message = f"{figure.name} draws played episodes, {task.name} has none; expected a task of kind environment"
-                raise written.places[index].error(message)
+                raise experiment.figure_places[index].error(message)
             if figure.decoded and not task.decoded:
-                raise written.places[index].error(f"{figure.name} draws free runs; {task.name} is not measured by them")
+                raise experiment.figure_places[index].error(f"{figure.name} draws free runs; {task.name} is not measured by them")
             if figure.sized and not set(task.columns) & set(type(task).model_fields):
                 message = f"{figure.name} compares sizes of training tasks; {task.name} has no field that is a metadata column"
-                raise written.places[index].error(message)
+                raise experiment.figure_places[index].error(message)
+
+
+def _check_points(figure: Figure, experiment: ResolvedExperiment, place: Place) -> None:
+    """The points that `at` names are measured."""
+    for column, value in getattr(figure, "at", {}).items():
+        columns = [name for name in experiment.members[0].point.task.columns if name not in figure.needs]
+        if column not in columns:
+            expected = f"expected one of {', '.join(columns)}" if columns else "there is none to choose"
+            raise place.error(f"at: {figure.name} cannot choose {column!r}{suggestion(column, columns) or f'; {expected}'}")
+        measured = {getattr(task, column, None) for member in experiment.members for task in member.measured}
+        names = {name for member in experiment.members for name in member.point.task.named.get(column, ())}
+        if any(isinstance(found, Distribution) or found is None for found in measured) and (value in names or isinstance(value, int)):
+            continue
+        if value not in measured:
+            raise place.error(f"at.{column}: got {shown(value)}; expected a measured value: {', '.join(map(str, sorted(measured)))}")
 
 
 def check_parents(experiments: list[ResolvedExperiment]) -> None:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from pipeline.config.base import Component
 from pipeline.config.catalogue import collect, union_of
 
+COLUMN, TEXT = 3.25, 6.75
+"""Widths of a figure in inches: one column of a paper in two, and the whole text."""
+INTERVAL = "the 95 % interval of that mean over seeds (one seed: none)"
+BESIDE = "Runs of one point are moved sideways a little so that none hides another. "
+AT = "the hardest measured point that training covered, or the one that the option `at` names; the axis says which"
+
 
 class Figure(Component):
-    """A picture of an experiment: SVG and PNG, with the CSV of what it shows."""
+    """A picture of an experiment: SVG, PDF and PNG, with the CSV of what it shows."""
 
     timed: ClassVar[bool] = False
     """It shows measured times, which differ from run to run of the same config."""
@@ -26,22 +32,39 @@ class Figure(Component):
     reading: ClassVar[str] = ""
     """How to read it: its caption in the report, in reStructuredText."""
 
-    title: str | None = Field(default=None, description="title above the axes; default: the experiment's question")
+    title: str | None = Field(default=None, description="title above the axes; default: the experiment's question; empty: none")
+    labels: dict[str, Annotated[str, Field(min_length=1)]] = Field(
+        default={}, description="label, or the part of one that names its network -> name in the figure; default: the name that papers use"
+    )
+    width: Literal["column", "text"] | None = Field(
+        default=None,
+        description=f"width on paper: column ({COLUMN} in), text ({TEXT} in); default: column for one panel with short labels, else text",
+    )
+
+
+class PointFigure(Figure):
+    """What shows one measured point, or some of all."""
+
+    beyond: ClassVar[bool] = False
+    """It shows the hardest measured point, whether training covered it or not."""
+
+    at: dict[str, int | str] = Field(
+        default={}, description="metadata column -> measured value to show, as {delay: 40}; default: the hardest that training covered"
+    )
 
 
 def _accuracy_by(column: str, meaning: str) -> str:
     return (
-        f"Accuracy on held-out rows against {meaning}; each network has its line. Every marker is a measured point, a mean over seeds, with "
-        "the 95 % bootstrap interval of that mean (one seed: none): a band where one network was measured at several points. Where each run "
-        "was measured at one point only, a line runs across runs, so every marker is a training of its own, with "
-        "the interval as a vertical bar; markers are moved sideways a little so that none hides another. The dashed line is chance: what "
-        f"guessing without memory scores. The grey bar above the panel spans the {column} of the training task, where all networks have the "
-        "same (a curriculum that was not mastered may have stopped short of it); what lies beyond it is generalisation. A network "
-        "remembers at a point when its interval stays clear of chance, and has solved it from 99 % on."
+        f"Accuracy on test rows against {meaning}; each network has its line. Every marker is a measured point, a mean over seeds, the bar "
+        f"through it {INTERVAL}, small dots are single seeds. {BESIDE}Where each run was measured at one point only, a line runs across "
+        "runs, and every marker is a training of its own. The dashed line is chance: what guessing without memory scores. The grey bar "
+        f"above the panel spans the {column} of the training task, where all networks have the same (a curriculum that was not mastered "
+        "may have stopped short of it); what lies beyond it is generalisation. A network remembers at a point when its interval stays "
+        "clear of chance, and has solved it from 99 % on."
     )
 
 
-class AccuracyBy(Figure):
+class AccuracyBy(PointFigure):
     """Accuracy against the one metadata column in `needs`."""
 
     implementation: ClassVar[str] = "pipeline.figures.accuracy_by:draw"
@@ -101,11 +124,11 @@ class SuccessByCorridor(AccuracyBy):
     """Share of episodes solved against the length of the corridor, a line per network with its interval over seeds."""
 
     reading: ClassVar[str] = (
-        "Share of held-out episodes that were solved against the length of the corridor, in positions from the start to the junction; each "
-        "network has its line. Every marker is a measured point, a mean over seeds, with the 95 % bootstrap interval of that mean (one seed: "
-        "none): a band where one network was measured at several corridors, a vertical bar where every marker is a training of its own. "
-        "The dashed line is what the best player without memory comes to. The grey bar above the panel spans the corridors of training; "
-        "what lies beyond it is generalisation. A network remembers at a corridor when its interval stays clear of the dashed line."
+        "Share of test episodes that were solved against the length of the corridor, in positions from the start to the junction; each "
+        f"network has its line. Every marker is a measured point, a mean over seeds, the bar through it {INTERVAL}, small dots are single "
+        f"seeds. {BESIDE}The dashed line is the memoryless baseline: what the best player without memory comes to. The grey bar above the "
+        "panel spans the corridors of training; what lies beyond it is generalisation. A network remembers at a corridor when its interval "
+        "stays clear of the dashed line."
     )
     needs: ClassVar[tuple[str, ...]] = ("corridor",)
     played: ClassVar[bool] = True
@@ -114,30 +137,32 @@ class SuccessByCorridor(AccuracyBy):
     metric: Literal["accuracy"] = Field(default="accuracy", description="what is drawn: the share of episodes that were solved")
 
 
-class AccuracyByFamily(Figure):
-    """Accuracy in each family of questions at the hardest point, a marker per network with its interval, a panel per swept layout."""
+class AccuracyByFamily(PointFigure):
+    """Accuracy in each family of questions at one point, a marker per network with its interval, a panel per swept layout."""
 
+    version: ClassVar[int] = 2
     implementation: ClassVar[str] = "pipeline.figures.accuracy_by_family:draw"
     reading: ClassVar[str] = (
-        "Accuracy on held-out rows in each family of questions, at the largest value of all other metadata. A marker is a network's mean "
-        "over seeds, the line through it the 95 % bootstrap interval of that mean (one seed: none). The dashed line is chance. A network that "
-        "has learned what is asked for is as good in every family; one that holds in the family it was trained on alone has learned a "
-        "property of that family. Where task.layout is swept, each layout has its panel."
+        f"Accuracy on test rows in each family of questions, at {AT}. A marker is a network's mean over seeds, the line through it "
+        f"{INTERVAL}, small dots are single seeds. The dashed line is chance. A network that has learned what is asked for is as good in "
+        "every family; one that holds in the family it was trained on alone has learned a property of that family. Where task.layout is "
+        "swept, each layout has its panel."
     )
     needs: ClassVar[tuple[str, ...]] = ("family",)
 
     name: Literal["accuracy_by_family"] = "accuracy_by_family"
 
 
-class FirstErrors(Figure):
+class FirstErrors(PointFigure):
     """Where the traces of free runs first go wrong, a line per network with its interval over seeds, a panel per swept layout."""
 
+    version: ClassVar[int] = 2
     implementation: ClassVar[str] = "pipeline.figures.first_errors:draw"
     reading: ClassVar[str] = (
-        "The network writes each trace by itself, at the hardest measured point. A line falls where traces leave the true one for the first "
-        "time: its height is the share of traces that have no mistake so far, and where it ends on the right is the share that is exact to "
-        "the last token. Means over seeds; bands are 95 % bootstrap intervals (one seed: none). A steady fall is a small chance of a mistake "
-        "at every step; a sharp one is something that the network cannot do. After its first mistake a trace may still end in the right "
+        f"The network writes each trace by itself, at {AT}. A line falls where traces leave the true one for the first time: its height is "
+        "the share of traces that have no mistake so far, and where it ends on the right is the share that is exact to the last token. "
+        f"Thick lines are means over seeds, bands {INTERVAL}, thin lines single seeds. A steady fall is a small chance of a mistake at "
+        "every step; a sharp one is something that the network cannot do. After its first mistake a trace may still end in the right "
         "answer. Where task.layout is swept, each layout that has traces has its panel."
     )
     decoded: ClassVar[bool] = True
@@ -146,16 +171,17 @@ class FirstErrors(Figure):
 
 
 class LearningCurves(Figure):
-    """Validation loss (or return) and accuracy against training rows seen (or environment steps), with the memoryless floor drawn."""
+    """Validation loss (or return) and accuracy against training rows seen (or environment steps), with the memoryless baseline."""
 
     implementation: ClassVar[str] = "pipeline.figures.learning_curves:draw"
     reading: ClassVar[str] = (
         "Loss (above, logarithmic) and symbol accuracy (below) on the validation rows, against the training rows seen so far. Thin lines "
-        "are single seeds, the thick line is their median, drawn as far as every seed was trained. Dashed: above, the memoryless floor, the "
-        "lowest loss that is possible without carrying anything; below, chance. A curve that stays on both has learned which answers are "
-        "possible, and nothing about which one it was. A network with a curriculum is validated on the whole task from the start, so its "
-        "curve may rise late and then at once. Where networks act, the upper panel shows the mean return of the validation episodes, dashed "
-        "the best possible, the lower one the share solved, dashed the best without memory, both against steps of the environment."
+        "are single seeds, the thick line is their median, drawn as far as every seed was trained. Dotted above: the memoryless baseline, "
+        "the lowest loss that is possible without carrying anything; a network that remembers comes to lie below it. Dashed below: chance. "
+        "A curve that stays on both has learned which answers are possible, and nothing about which one it was. A network with a "
+        "curriculum is validated on the whole task from the start, so its curve may rise late and then at once. Where networks act, the "
+        "upper panel shows the mean return of the validation episodes, dotted the best possible, the lower one the share solved, dashed "
+        "the memoryless baseline, both against steps of the environment."
     )
 
     name: Literal["learning_curves"] = "learning_curves"
@@ -175,15 +201,15 @@ class SampleEfficiency(Figure):
     name: Literal["sample_efficiency"] = "sample_efficiency"
 
 
-class MeanReturn(Figure):
-    """Mean return of held-out episodes at the hardest point, a bar per network with its interval, the best possible drawn."""
+class MeanReturn(PointFigure):
+    """Mean return of test episodes at one point, a bar per network with its interval, the best possible drawn."""
 
+    version: ClassVar[int] = 2
     implementation: ClassVar[str] = "pipeline.figures.mean_return:draw"
     reading: ClassVar[str] = (
-        "Mean return, the sum of an episode's rewards, over held-out episodes at the hardest measured point. The bar is the mean over seeds, "
-        "each dot a seed, the black line the 95 % bootstrap interval of the mean, which the numbers on the right repeat (one seed: no "
-        "interval). The dashed line, where it is known, is what the best policy comes to on the same episodes. Networks act by their own "
-        "probabilities, as they did in training."
+        f"Mean return, the sum of an episode's rewards, over test episodes at {AT}. The bar is the mean over seeds, each dot a seed, the "
+        f"black line {INTERVAL}, which the numbers on the right repeat. The dashed line, where it is known, is what the best policy comes "
+        "to on the same episodes. Networks act by their own probabilities, as they did in training."
     )
     played: ClassVar[bool] = True
 
@@ -193,27 +219,30 @@ class MeanReturn(Figure):
 class StepCost(Figure):
     """Milliseconds and bytes of state of one step against the context that the network has read, a line per network."""
 
+    version: ClassVar[int] = 2
     implementation: ClassVar[str] = "pipeline.figures.step_cost:draw"
     reading: ClassVar[str] = (
         "What one more step costs, one row at a time, against the steps that the network has read before it: time above, bytes of state "
-        "carried below, both on logarithmic scales. Lines that stay level cost the same however long an episode is. Times are medians of CPU "
-        "seconds (on a GPU, of seconds on the clock) of networks with random weights, which changes no cost; they compare networks on one "
-        "machine. A network without state stands at the foot of the lower panel. The CSV has the multiplications of a step besides."
+        "carried below, both on logarithmic scales; below the smallest decade the lower one is linear, so that a network without state "
+        "stands at 0. Lines that stay level cost the same however long an episode is. Times are medians of CPU seconds (on a GPU, of "
+        "seconds on the clock) of networks with random weights, which changes no cost; they compare networks on one machine. The CSV has "
+        "the multiplications of a step besides."
     )
     timed: ClassVar[bool] = True
 
     name: Literal["step_cost"] = "step_cost"
 
 
-class EpisodeStrips(Figure):
-    """Pictures of held-out episodes from the first step to the last, as the first seed of every network played them."""
+class EpisodeStrips(PointFigure):
+    """Pictures of test episodes from the first step to the last, as the first seed of every network played them."""
 
+    version: ClassVar[int] = 2
     implementation: ClassVar[str] = "pipeline.figures.episode_strips:draw"
     reading: ClassVar[str] = (
-        "Held-out episodes at the hardest measured point, as the first seed of every network played them: pictures spread evenly from the "
-        "first step (left) to the last before the end (right), the same episodes for every network. Above each strip stands how it ended. "
-        "In a T-Maze the agent is the bright square, green marks the side where the reward is, which only the first observation tells. In "
-        "a Mystery Path the picture is what the pixels of the environment show."
+        f"Test episodes at {AT.replace('the axis says', 'the line below says')}, as the first seed of every network played them: pictures "
+        "spread evenly from the first step (left) to the last before the end (right), the same episodes for every network. Above each strip "
+        "stands how it ended. In a T-Maze the agent is the bright square, green marks the side where the reward is, which only the first "
+        "observation tells. In a Mystery Path the picture is what the pixels of the environment show."
     )
     played: ClassVar[bool] = True
 
@@ -221,7 +250,7 @@ class EpisodeStrips(Figure):
     episodes: int = Field(default=1, ge=1, le=2, description="episodes of every network")
 
 
-class RecallPositions(Figure):
+class RecallPositions(PointFigure):
     """Accuracy at each recall position and delay, a heat map per network."""
 
     implementation: ClassVar[str] = "pipeline.figures.recall_positions:draw"
@@ -241,11 +270,10 @@ class TrainingTime(Figure):
 
     implementation: ClassVar[str] = "pipeline.figures.training_time:draw"
     reading: ClassVar[str] = (
-        "Left: CPU seconds of a whole training; the bar is the mean, each dot a seed, the black line the 95 % bootstrap interval of the "
-        "mean. Right: CPU seconds until validation accuracy first reached 50, 90 and 99 %; large markers are medians over the seeds that "
-        "got there, small ones single seeds, and the numbers at the right edge tell how many of the seeds reached 99 %. CPU seconds count "
-        "the work of all threads and leave out waiting, so they compare networks on one machine; between machines, or beside other heavy "
-        "work, they differ."
+        f"Left: CPU seconds of a whole training; the bar is the mean, each dot a seed, the black line {INTERVAL}. Right: CPU seconds until "
+        "validation accuracy first reached 50, 90 and 99 %; large markers are medians over the seeds that got there, small ones single "
+        "seeds, and the numbers at the right edge tell how many of the seeds reached 99 %. CPU seconds count the work of all threads and "
+        "leave out waiting, so they compare networks on one machine; between machines, or beside other heavy work, they differ."
     )
     timed: ClassVar[bool] = True
 
@@ -254,8 +282,8 @@ class TrainingTime(Figure):
 
 _BY_SIZE = (
     "against the size of the training task: the task's field that is swept (of a distribution, its largest value). Each network has its "
-    "line across the runs that were trained at different sizes; networks are moved sideways a little so that none hides another. Small "
-    "dots are single seeds, large markers their mean, vertical bars the 95 % bootstrap interval of that mean (one seed: none). "
+    f"line across the runs that were trained at different sizes. {BESIDE}Small dots are single seeds, large markers their mean, the bar "
+    f"through them {INTERVAL}. "
 )
 
 
@@ -290,46 +318,50 @@ class StepsToSolve(Figure):
     mark: Literal[50, 90, 99] = Field(default=99, description="validation accuracy that counts as solved, in %")
 
 
-class AccuracyAtLongest(Figure):
+class AccuracyAtLongest(PointFigure):
     """Accuracy at the longest delay or largest size, a bar per network with its interval and value, chance drawn."""
 
     implementation: ClassVar[str] = "pipeline.figures.accuracy_at_longest:draw"
     reading: ClassVar[str] = (
-        "Symbol accuracy on held-out rows at the hardest measured point (the largest delay or length, then the largest number of symbols "
-        "or pairs). The bar is the mean over seeds, each dot a seed, the black line the 95 % bootstrap interval of the mean, which the "
-        "numbers on the right repeat (one seed: no interval). The dashed line is chance: what guessing without memory scores; a bar that "
-        "ends there shows no memory, whatever its differences from the others."
+        "Symbol accuracy on test rows at the hardest measured point (the largest delay or length, then the largest number of symbols or "
+        "pairs), whether training covered it or not, or at the one that the option `at` names; the axis says which. The bar is the mean "
+        f"over seeds, each dot a seed, the black line {INTERVAL}, which the numbers on the right repeat. The dashed line is chance: what "
+        "guessing without memory scores; a bar that ends there shows no memory, whatever its differences from the others."
     )
+
+    beyond: ClassVar[bool] = True
 
     name: Literal["accuracy_at_longest"] = "accuracy_at_longest"
 
 
-class CostQuality(Figure):
+class CostQuality(PointFigure):
     """Accuracy against the bytes of state each network carries, swept widths joined, with the front of those that no other beats."""
 
+    version: ClassVar[int] = 2
     implementation: ClassVar[str] = "pipeline.figures.cost_quality:draw"
     reading: ClassVar[str] = (
-        "Symbol accuracy at the hardest measured point (the largest delay) against the bytes of state that each network carries there from "
-        "one token to the next; for attention this is its cache of keys and values, which grows with the row. Markers are means over seeds, "
-        "vertical lines their 95 % bootstrap intervals; where network.width is swept, a line joins the widths of one network. The stairs "
-        "are the front: what nothing beats with as little state or less. Up and to the left is better. The network at 0 bytes, left of the "
-        "dotted line, is the memoryless control; the dashed line is chance, where it belongs."
+        f"Symbol accuracy at {AT}, against the bytes of state that each network carries there from one token to the next; for attention this "
+        "is its cache of keys and values, which grows with the row. Large markers are means over seeds, the bars through them "
+        f"{INTERVAL}, small dots single seeds; where network.width is swept, a line joins the widths of one network. The grey stairs are "
+        "the front: what nothing beats with as little state or less. Up and to the left is better. At 0 bytes stands the memoryless "
+        "control; the dashed line is chance, where it belongs."
     )
 
     name: Literal["cost_quality"] = "cost_quality"
 
 
-class AccuracyByState(Figure):
+class AccuracyByState(PointFigure):
     """Accuracy against the bits of state each network carries, swept sizes joined, with the bits that the task holds; a panel per layout."""
 
+    version: ClassVar[int] = 2
     implementation: ClassVar[str] = "pipeline.figures.cost_quality:draw_state"
     reading: ClassVar[str] = (
-        "Accuracy at the hardest measured point against the bits of state that each network carries there from one token to the next; for "
-        "attention this is its cache of keys and values. Markers are means over seeds, vertical lines their 95 % bootstrap intervals (one "
-        "seed: none); where sizes of the network such as network.width are swept, a line joins them. The upright line, where the task knows "
-        "it, is what a row holds that may be asked for: with fewer bits no network that reads the row once can answer everything, however "
-        "it is trained; with more it may still fail to learn how. The dashed line is chance. Where task.layout is swept, each layout has "
-        "its panel: a network that may search its own row needs to carry less."
+        f"Accuracy at {AT}, against the bits of state that each network carries there from one token to the next; for attention this is its "
+        f"cache of keys and values. Large markers are means over seeds, the bars through them {INTERVAL}, small dots single seeds; where "
+        "sizes of the network such as network.width are swept, a line joins them. The dotted upright line, where the task knows it, is what "
+        "a row holds that may be asked for: with fewer bits no network that reads the row once can answer everything, however it is "
+        "trained; with more it may still fail to learn how. The dashed line is chance. Where task.layout is swept, each layout has its "
+        "panel: a network that may search its own row needs to carry less."
     )
 
     name: Literal["accuracy_by_state"] = "accuracy_by_state"

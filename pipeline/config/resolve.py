@@ -91,8 +91,10 @@ def _experiment(name: str, block: Any, place: Place) -> ResolvedExperiment:
     check_members(members)
     _check_replaced(block)
     columns = [key for key in _section(block, "sweep") if key != "seed"]
-    experiment = ResolvedExperiment(name, question, columns, members, _figures(block), place)
-    check_figures(experiment, block)
+    written = block.get("figures", [])
+    figures, places = _figures(block), [written.places[index] for index in range(len(written))]
+    experiment = ResolvedExperiment(name, question, columns, members, figures, places, place)
+    check_figures(experiment)
     return experiment
 
 

@@ -46,6 +46,7 @@ class ResolvedExperiment:
     columns: list[str]
     members: list[Member]
     figures: list[Figure]
+    figure_places: list[Place]
     place: Place
 
 

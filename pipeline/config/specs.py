@@ -93,7 +93,7 @@ class _Entry(_Frozen):
     coordinates: dict[str, Any]
     task: str = ""
     chance: float
-    floor: float
+    baseline: float
     unit: str = ""
     batch: int | None = None
 

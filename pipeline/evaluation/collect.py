@@ -19,6 +19,7 @@ import pyarrow as pa
 from pipeline.config.frozen import read_spec
 from pipeline.config.tasks import TASKS
 from pipeline.config.tasks.base import NATS
+from pipeline.evaluation.overlap import Overlaps
 from pipeline.evaluation.progress import MARKS, milestones
 from pipeline.evaluation.scores import PLAYED, metadata_columns, score_points, score_positions
 from pipeline.evaluation.summary import as_html, as_markdown, summary
@@ -40,9 +41,9 @@ SCORES = (
     ("accuracy_high", pa.float64()),
     ("sequence_accuracy", pa.float64()),
     ("loss", pa.float64()),
-    ("floor", pa.float64()),
+    ("baseline", pa.float64()),
     ("unit", pa.string()),
-    ("loss_over_floor", pa.float64()),
+    ("loss_over_baseline", pa.float64()),
     ("bits", pa.float64()),
     ("chance", pa.float64()),
     ("parameters", pa.int64()),
@@ -51,6 +52,7 @@ SCORES = (
     ("solved", pa.bool_()),
 )
 OPTIONAL = (
+    ("in_training", pa.float64()),
     ("memory_bits", pa.float64()),
     ("return", pa.float64()),
     ("return_low", pa.float64()),
@@ -98,7 +100,7 @@ def collect(experiment_yaml: Path, results: Path, out: Path) -> None:
         progress(len(members))
     if not members:
         raise UserError(f"{experiment_yaml}: runs: expected at least one run, got none")
-    table = _results(spec, members)
+    table = _results(spec, members, Overlaps(results))
     write_table(out / "results.parquet", table)
     write_table(out / "curves.parquet", _curves(spec["name"], members))
     write_table(out / "positions.parquet", _positions(spec["name"], members))
@@ -122,7 +124,7 @@ def _read(entry: Row, results: Path) -> Member:
     )
 
 
-def _results(spec: Row, members: list[Member]) -> pa.Table:
+def _results(spec: Row, members: list[Member], overlaps: Overlaps) -> pa.Table:
     points = _point_columns(members)
     assert not {name for name, _ in SCORES + OPTIONAL} & set(points), "a metadata column has the name of a score"
     trained = [f"{column}_{end}_trained" for column in points for end in ("least", "most")]
@@ -131,16 +133,27 @@ def _results(spec: Row, members: list[Member]) -> pa.Table:
     for index, member in enumerate(members):
         shared = member.identity(spec["name"]) | {key: values[index] for key, values in coordinates.items()}
         unit = member.entry.get("unit", NATS)
-        shared |= {"floor": member.entry["floor"], "unit": unit, "chance": member.entry["chance"]}
+        shared |= {"baseline": member.entry["baseline"], "unit": unit, "chance": member.entry["chance"]}
         shared |= milestones(member.history) | _trained(member.spec["task"], points, _named(member))
         shared["parameters"] = member.profile.column("parameters")[0].as_py()
-        rows += [shared | point for point in score_points(member.evaluation, member.entry["floor"], unit == NATS)]
+        found = score_points(member.evaluation, member.entry["baseline"], unit == NATS)
+        rows += [shared | point | shared_rows for point, shared_rows in zip(found, _overlap(member, found, overlaps), strict=True)]
     fields = [*IDENTITY, *((key, values.type) for key, values in coordinates.items())]
     known = {name for row in rows for name in row}
     fields += [*((column, pa.int64()) for column in points + trained), *SCORES, *(field for field in OPTIONAL if field[0] in known)]
     named = {column: names for member in members for column, names in _named(member).items()}
-    note = canonical_json({"coordinates": spec["columns"], "points": points, **({"named": named} if named else {})})
+    further = {**({"named": named} if named else {}), **({"overlap": overlaps.sentences} if "in_training" in known else {})}
+    note = canonical_json({"coordinates": spec["columns"], "points": points, **further})
     return pa.Table.from_pylist(rows, pa.schema(fields)).replace_schema_metadata({"recurlab": note})
+
+
+def _overlap(member: Member, points: list[Row], overlaps: Overlaps) -> list[Row]:
+    """For every point of a run's evaluation the share of its rows that also occur in the run's training."""
+    if "data" not in member.spec:
+        return [{}] * len(points)
+    shares = overlaps.shares(member.spec, member.evaluation)
+    names = metadata_columns(member.evaluation)
+    return [{"in_training": shares[tuple(point[name] for name in names)]} for point in points]
 
 
 def _point_columns(members: list[Member]) -> list[str]:

@@ -60,10 +60,10 @@ def metadata_columns(table: pa.Table) -> list[str]:
     return [name for name in table.column_names if name not in FIRST + LAST + OPTIONAL]
 
 
-def score_points(table: pa.Table, floor: float, nats: bool = True) -> list[Point]:
+def score_points(table: pa.Table, baseline: float, nats: bool = True) -> list[Point]:
     """Scores of every point of an evaluation, in the order of its metadata.
 
-    `floor` is the loss of the best predictor without memory, per scored position as `loss` is. Accuracies are shares. `bits` is the
+    `baseline` is the loss of the best predictor without memory, per scored position as `loss` is. Accuracies are shares. `bits` is the
     information recalled per example: what the answers hold less what their cross-entropy leaves, never below zero; None where losses are
     not `nats`. A point without scored positions has no scores (None). `accuracy_low` and `accuracy_high` are the ends of the 95 % interval
     of `accuracy` over the examples of this one run: other examples would leave it there, another seed need not.
@@ -74,11 +74,12 @@ def score_points(table: pa.Table, floor: float, nats: bool = True) -> list[Point
     wanted = ("tokens", "state_bytes", "scored", "correct", "loss", *(name for name in OPTIONAL if not name.startswith("frames")))
     columns = {name: table.column(name).to_numpy() for name in wanted if name in table.column_names}
     return [
-        metadata | _scores({name: values[chosen] for name, values in columns.items()}, floor, nats) for metadata, chosen in _groups(table)
+        metadata | _scores({name: values[chosen] for name, values in columns.items()}, baseline, nats)
+        for metadata, chosen in _groups(table)
     ]
 
 
-def _scores(columns: dict[str, np.ndarray], floor: float, nats: bool) -> Point:
+def _scores(columns: dict[str, np.ndarray], baseline: float, nats: bool) -> Point:
     if "success" in columns:
         return _played_scores(columns)
     rows, scored = len(columns["scored"]), int(columns["scored"].sum(dtype=np.int64))
@@ -94,8 +95,8 @@ def _scores(columns: dict[str, np.ndarray], floor: float, nats: bool) -> Point:
         "accuracy_high": high if scored else None,
         "sequence_accuracy": float(np.mean(columns["correct"] == columns["scored"])) if scored else None,
         "loss": loss,
-        "loss_over_floor": loss / floor if loss is not None and floor > 0 else None,
-        "bits": max(0.0, (scored * floor - total) / math.log(2) / rows) if scored and nats else None,
+        "loss_over_baseline": loss / baseline if loss is not None and baseline > 0 else None,
+        "bits": max(0.0, (scored * baseline - total) / math.log(2) / rows) if scored and nats else None,
         "state_bytes": int(columns["state_bytes"].max()),
     }
     if "memory_bits" in columns:

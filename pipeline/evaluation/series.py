@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.plan import part_of_label
+from pipeline.config.labels import label_without
 
 
 def trained_sizes(results: pa.Table) -> list[str]:
@@ -29,9 +29,3 @@ def line_labels(runs: list[dict[str, Any]], key: str, *places: str) -> dict[str,
     spots = {(labels[run["run"]], run["seed"], *(run[place] for place in places)) for run in runs}
     named = {(labels[run["run"]], run["variant"]) for run in runs}
     return whole if len(spots) < len(runs) or len(named) > len(set(labels.values())) else labels
-
-
-def label_without(label: str, key: str, value: Any) -> str:
-    """A run's label less what the swept `key` added to it: `lstm, delay 100` without task.delay is `lstm`. `base` where nothing is left."""
-    part = f", {part_of_label(key, value)}, "
-    return f", {label}, ".replace(part, ", ", 1)[2:-2] or "base"

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from pipeline.evaluation.overlap import overlap_sentence
 from pipeline.evaluation.progress import MARKS
 from pipeline.evaluation.statistics import Summary, summarise_scores
 
@@ -54,7 +55,7 @@ class Section(NamedTuple):
     header: list[str]
     body: list[list[str]]
     reference: list[str] | None = None
-    """Last row: what needs no network (chance, the memoryless floor)."""
+    """Last row: what needs no network (chance, the memoryless baseline)."""
 
 
 def summary(results: pa.Table) -> list[Section]:
@@ -69,10 +70,12 @@ def summary(results: pa.Table) -> list[Section]:
     places = sorted({tuple(row[name] for name in points) for row in rows}, key=_missing_last)
     at = {label: {place: _select(rows, points, label, place) for place in places} for label in labels}
     last = {label: found[places[-1]] for label, found in at.items()}
-    free = [_free(last, _where(points, places[-1]))] if _decoded(rows) else []
+    where = _where(points, places[-1]) + _outside(points, places[-1], rows)
+    free = [_free(last, where)] if _decoded(rows) else []
     hardest = _played_hardest if _played(rows) else _hardest
     each = [_each(at, points, places, rows)] if len({row["seed"] for row in rows}) > 1 else []
-    return [_accuracy(at, points, places, rows), *each, *free, hardest(last, _where(points, places[-1])), _learning(rows)]
+    first = _accuracy(at, points, places, rows, overlap_sentence(note, rows))
+    return [first, *each, *free, hardest(last, where), _learning(rows)]
 
 
 def _with_names(rows: list[Row], named: dict[str, list[str]]) -> list[Row]:
@@ -105,7 +108,7 @@ def _select(rows: list[Row], points: list[str], label: str, place: tuple[Any, ..
 
 def _each(at: dict[str, Any], points: list[str], places: list[tuple[Any, ...]], rows: list[Row]) -> Section:
     """The accuracy of every seed: what a mean of few of them hides."""
-    heads, _ = _heads(points, places)
+    heads, _ = _heads(points, places, rows)
     body = [[label, *(_values(found[place], "accuracy") for place in places)] for label, found in at.items()]
     title = _accuracy_title(rows)
     return Section(
@@ -118,10 +121,11 @@ def _values(rows: list[Row], key: str) -> str:
     return " ".join(f"{100 * value:.1f}" for value in known) or NOTHING
 
 
-def _heads(points: list[str], places: list[tuple[Any, ...]]) -> tuple[list[str], list[int]]:
+def _heads(points: list[str], places: list[tuple[Any, ...]], rows: list[Row]) -> tuple[list[str], list[int]]:
     """A heading for every point, of the metadata that varies; and which that is."""
     varying = [index for index in range(len(points)) if len({place[index] for place in places}) > 1]
-    return [", ".join(f"{points[index]} {place[index]}" for index in varying) or "accuracy" for place in places], varying
+    heads = [", ".join(f"{points[index]} {place[index]}" for index in varying) or "accuracy" for place in places]
+    return [head + _outside(points, place, rows) for head, place in zip(heads, places, strict=True)], varying
 
 
 def _accuracy_title(rows: list[Row]) -> str:
@@ -130,22 +134,34 @@ def _accuracy_title(rows: list[Row]) -> str:
     return "Final answers that are right, running freely (%)" if _decoded(rows) else "Symbol accuracy (%)"
 
 
-def _accuracy(at: dict[str, Any], points: list[str], places: list[tuple[Any, ...]], rows: list[Row]) -> Section:
-    heads, varying = _heads(points, places)
+def _accuracy(at: dict[str, Any], points: list[str], places: list[tuple[Any, ...]], rows: list[Row], overlap: str) -> Section:
+    heads, varying = _heads(points, places, rows)
     body = [[label, *(_percent(found[place], "accuracy") for place in places), _seeds(found.values())] for label, found in at.items()]
     chance = [_span([100 * row["chance"] for found in at.values() for row in found[place]]) for place in places]
     fixed = [f"{points[index]} {places[0][index]}" for index in range(len(points)) if index not in varying]
     examples = _span([row["rows"] for row in rows], "{:,.0f}")
     played = _played(rows)
-    note = [OVER_SEEDS, *fixed, f"{examples} held-out {'episodes' if played else 'rows'} per point and seed"]
+    note = [OVER_SEEDS, *fixed, f"{examples} test {'episodes' if played else 'rows'} per point and seed"]
+    text = f"{'; '.join(note)}." + (f" {overlap}" if overlap else "") + _one_seed(body, rows)
     reference = ["without memory", *(NOTHING if text == "0.0" else text for text in chance), ""] if played else ["chance", *chance, ""]
-    return Section(_accuracy_title(rows), "; ".join(note) + "." + _one_seed(body, rows), ["network", *heads, "seeds"], body, reference)
+    return Section(_accuracy_title(rows), text, ["network", *heads, "seeds"], body, reference)
 
 
 def _one_seed(body: list[list[str]], rows: Iterable[Row]) -> str:
     """What the mark of an interval over rows means, where a cell has it."""
     marked = any(ONE_SEED in cell for cells in body for cell in cells)
     return OVER_ROWS.format("episodes" if _played(list(rows)) else "rows") if marked else ""
+
+
+def _outside(points: list[str], place: tuple[Any, ...], rows: list[Row]) -> str:
+    """Whether a point lies outside what every run was trained at, and on which side."""
+    sides = set()
+    for name, value in zip(points, place, strict=True):
+        ends = [(row[f"{name}_least_trained"], row[f"{name}_most_trained"]) for row in rows]
+        if value is None or isinstance(value, Name) or any(least is None for least, _ in ends):
+            continue
+        sides |= {"beyond"} if all(value > most for _, most in ends) else {"below"} if all(value < least for least, _ in ends) else set()
+    return f" ({' and '.join(sorted(sides))} training)" if sides else ""
 
 
 def _free(chosen: dict[str, list[Row]], where: str) -> Section:
@@ -174,25 +190,28 @@ def _hardest(chosen: dict[str, list[Row]], where: str) -> Section:
     every = [row for rows in chosen.values() for row in rows]
     units, free = " or ".join(dict.fromkeys(row["unit"] for row in every)), _decoded(every)
     accuracies = ["tokens, teacher-forced (%)", "whole rows, teacher-forced (%)"] if free else ["symbols (%)", "whole rows (%)"]
-    scores = [*accuracies, f"loss ({units})", "loss / floor", "bits recalled per row"]
+    scores = [*accuracies, f"loss ({units})", "loss / memoryless baseline", "bits recalled per row"]
     body = [
         [
             label,
             _percent(rows, "forced_accuracy" if free else "accuracy"),
             _percent(rows, "sequence_accuracy"),
             _mean(rows, "loss", _significant),
-            _mean(rows, "loss_over_floor", _significant),
+            _mean(rows, "loss_over_baseline", _significant),
             _mean(rows, "bits", "{:.1f}".format),
             _span([row["state_bytes"] for row in rows], "{:,.0f}"),
         ]
         for label, rows in chosen.items()
     ]
     whole = [] if free else [100 * row["chance"] ** (row["scored"] / row["rows"]) for row in every]
-    chance, loss = _span([] if free else [100 * row["chance"] for row in every]), _span([row["floor"] for row in every], "{:.3f}")
+    chance, loss = _span([] if free else [100 * row["chance"] for row in every]), _span([row["baseline"] for row in every], "{:.3f}")
     bits = "0.0" if any(row["bits"] is not None for row in every) else NOTHING
-    floor = ["memoryless floor", chance, _span(whole, "{:.2g}"), loss, "1.00", bits, "0"]
-    note = f"{OVER_SEEDS}. The floor is the best that is possible without memory." + _one_seed(body, every)
-    return Section(f"At the hardest point: {where}", note, ["network", *scores, "state (bytes)"], body, floor)
+    baseline = ["memoryless baseline", chance, _span(whole, "{:.2g}"), loss, "1.00", bits, "0"]
+    note = (
+        f"{OVER_SEEDS}. The memoryless baseline is the best that is possible without memory; a network that remembers has a lower loss."
+        + _one_seed(body, every)
+    )
+    return Section(f"At the hardest point: {where}", note, ["network", *scores, "state (bytes)"], body, baseline)
 
 
 def _played_hardest(chosen: dict[str, list[Row]], where: str) -> Section:

@@ -1,39 +1,36 @@
-"""Accuracy at the hardest point: a bar per network with its interval and value, chance drawn."""
+"""Accuracy at the hardest measured point: a bar per network with its seeds, interval and value, chance drawn."""
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
-
-from matplotlib.axes import Axes
+from typing import Any
 
 from pipeline.config.figures import AccuracyAtLongest
+from pipeline.figures import axes as panels
 from pipeline.figures import style
 from pipeline.figures.frames import Frame, Results, over_seeds, read_results
-from pipeline.figures.style import DASHED, GREY
-
-ROW = 0.36
 
 
 def draw(experiment: Path, out: Path, figure: AccuracyAtLongest, title: str) -> None:
-    """Draw the hardest point of results.parquet of the folder `experiment` to `out`.svg, .png and .csv."""
-    results = read_results(experiment).across_runs()
-    rows = results.hardest.dropna(subset=["accuracy"])
+    """Draw one point of results.parquet of the folder `experiment` to `out`.svg, .pdf, .png and .csv."""
+    results = read_results(experiment, figure).across_runs()
+    rows = results.at().dropna(subset=["accuracy"])
     shown = _shown(rows, results)
     looks = {label: look for label, look in results.looks.items() if label in set(shown["label"])}
     with style.page():
-        values = [_value(found) for found in shown.itertuples()]
-        size = (4.6, max(0.75, ROW * len(looks)))
-        left = max(style.text_width(label) for label in looks) + 0.25
-        chart, axes = style.canvas(title, size, right=style.margin(values) - 0.2, left=left, head=0.26)
+        values, names = [panels.value_text(found, 1) for found in shown.itertuples()], results.names
+        left, right = panels.room_beside([names[label] for label in looks], values)
+        width = style.width_of(figure.width, beside=left + right)
+        name = style.wrapped(results.accuracy_at(), width - 0.2)
+        room: dict[str, Any] = {"left": left, "right": right, "bottom": 0.3 + 0.14 * (1 + name.count("\n"))}
+        key = style.reference_key(shown["chance"], results.chance_name)
+        chart, axes = style.canvas(title, width, max(0.5, panels.ROW * len(looks)), key=key, note=results.overlap, **room)
         axis = axes[0, 0]
-        style.bars(axis, shown, rows.assign(accuracy=100 * rows["accuracy"]), "accuracy", looks)
-        for place, value in enumerate(values):
-            axis.text(1.02, place, value, transform=axis.get_yaxis_transform(), va="center")
-        _chance(axis, sorted(shown["chance"].dropna().unique()), results.chance_name)
+        panels.bars(axis, shown, rows.assign(accuracy=100 * rows["accuracy"]), "accuracy", looks, names)
+        panels.write_values(axis, values)
+        style.reference(axis, shown["chance"], "", upright=True)
         axis.set_xlim(0, 101)
-        place = f" at {results.hardest_name}" if results.hardest_name else ""
-        axis.set_xlabel(results.accuracy_name.replace(" (%)", f"{place} (%)"))
+        panels.centred_name(chart, axis, name)
         style.save(chart, out, shown)
 
 
@@ -42,16 +39,3 @@ def _shown(rows: Frame, results: Results) -> Frame:
     shown = over_seeds(rows, ["label", *results.points], "accuracy", scale=100)
     chance = rows.assign(chance=100 * rows["chance"]).groupby("label", as_index=False)["chance"].mean()
     return results.ordered(shown.merge(chance, on="label"))
-
-
-def _value(found: Frame) -> str:
-    return f"{found.mean:.1f}" + ("" if math.isnan(found.low) else f"  [{found.low:.1f}, {found.high:.1f}]")
-
-
-def _chance(axis: Axes, chances: list[float], name: str) -> None:
-    if not chances:
-        return
-    for chance in chances:
-        axis.axvline(chance, color=GREY, lw=1, ls=DASHED, zorder=2)
-    text = name.replace("{:.3g}", ", ".join(f"{chance:.3g}" for chance in chances))
-    axis.text(chances[0], 1.0, text, transform=axis.get_xaxis_transform(), va="bottom", fontsize=style.SMALL, color=GREY)

@@ -1,51 +1,62 @@
-"""Accuracy against a metadata column: a line per network with its interval over seeds; chance and the values of training marked."""
+"""Accuracy against a metadata column: a line per network with its seeds and interval; chance and the values of training marked."""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 from matplotlib.axes import Axes
 
 from pipeline.config.figures import AccuracyBy
+from pipeline.figures import axes as panels_of
 from pipeline.figures import style
 from pipeline.figures.frames import Frame, Results, common, over_seeds, read_results
-from pipeline.figures.style import DASHED, GREY, Tag
+from pipeline.figures.style import DASHED, GREY, Key
 
-BETWEEN = 0.6
-"""Room between two panels, one above the other, in heights of a panel."""
-WIDTHS = (1, 0.62, 0.5)
-"""Width of a panel by how many stand side by side, as a share of a single one's."""
+HEIGHT = 1.75
+"""Height of a panel, inches."""
+BETWEEN = 0.85
+"""Room between two panels, one above the other, inches."""
+MOST = 3
+"""Panels side by side at most."""
 
 
 def draw(experiment: Path, out: Path, figure: AccuracyBy, title: str) -> None:
-    """Draw results.parquet of the folder `experiment` to `out`.svg, .png and .csv.
+    """Draw results.parquet of the folder `experiment` to `out`.svg, .pdf, .png and .csv.
 
     One panel, or one per layout and value of the metadata that varies besides the column on the x axis.
     """
     (column,) = type(figure).needs
-    results = read_results(experiment).across_runs().across_layouts()
-    shown = _shown(results, figure.metric)
+    results = read_results(experiment, figure).selected(column).across_runs().across_layouts()
+    rows, shown = _rows(results, figure.metric), _shown(results, figure.metric)
     panels = _panels(shown, results, column)
     with style.page():
-        chart, axes = _canvas(title, results, len(panels))
-        for index, (name, frame) in enumerate(panels):
+        name = _chance_name(shown, results)
+        key = [*style.keys(results.looks, results.names), *style.reference_key(shown["chance"], name)]
+        chart, axes = _canvas(title, figure, results, len(panels), key)
+        for index, (said, frame) in enumerate(panels):
             axis = axes.flat[index]
-            _panel(axis, frame, results, column, last=(index + 1) % axes.shape[1] == 0 or index + 1 == len(panels))
-            axis.set_title(name, loc="left", pad=22)
+            _panel(axis, frame, rows, results, column)
+            axis.set_title(said, loc="left", pad=16)
         for axis in axes.flat[len(panels) :]:
             axis.set_visible(False)
         for row in axes:
-            row[0].set_ylabel(results.accuracy_name if figure.metric == "accuracy" else "rows recalled without a mistake (%)")
+            row[0].set_ylabel(results.accuracy_name if figure.metric == "accuracy" else "rows recalled\nwithout a mistake (%)")
         style.save(chart, out, shown)
 
 
-def _shown(results: Results, metric: str) -> Frame:
-    """Everything that is drawn, in %."""
-    rows = results.rows.assign(chance=100 * results.rows["chance"])
+def _rows(results: Results, metric: str) -> Frame:
+    """A row per run and point, in %, with its chance."""
+    rows = results.rows.assign(chance=100 * results.rows["chance"], value=100 * results.rows[metric])
     if metric == "sequence_accuracy":
         rows["chance"] = 100 * (rows["chance"] / 100) ** (rows["scored"] / rows["rows"])
-    by = ["label", *results.layout_key, *results.points]
+    return rows
+
+
+def _shown(results: Results, metric: str) -> Frame:
+    """Everything that is drawn of means and chance, in %."""
+    rows, by = _rows(results, metric), ["label", *results.layout_key, *results.points]
     shown = over_seeds(rows, by, metric, scale=100).merge(rows.groupby(by, as_index=False)["chance"].mean(), on=by)
     return results.ordered(shown, *results.points)
 
@@ -64,48 +75,43 @@ def _panels(shown: Frame, results: Results, column: str) -> list[tuple[str, Fram
     ]
 
 
-def _canvas(title: str, results: Results, panels: int) -> tuple:
-    columns = len(results.layouts) if 1 < len(results.layouts) <= len(WIDTHS) else min(panels, 2)
+def _canvas(title: str, figure: AccuracyBy, results: Results, panels: int, key: list[Key]) -> tuple:
+    width = style.width_of(figure.width, panels, key=key)
+    columns = min(MOST, len(results.layouts) or panels) if width > style.COLUMN else 1
     rows = math.ceil(panels / columns)
-    right = style.margin([*results.looks, results.chance_name.format(12.5)])
-    stacked = rows + BETWEEN * (rows - 1)
-    height = stacked * style.tall_enough((2.9 if rows == 1 else 2.6 * rows) / stacked, len(results.looks) + 1)
-    size = (style.PLOT_WIDTH * columns * WIDTHS[columns - 1], height)
-    head, wspace = (0.3, 0) if panels == 1 else (0.5, 0.1 if results.layouts else 0.12 + 0.2 * right)
-    return style.canvas(title, size, (rows, columns), right, head=head, wspace=wspace, hspace=BETWEEN, sharey=True)
+    head, apart = (0.22 if panels == 1 else 0.36), (rows - 1) * BETWEEN
+    room: dict[str, Any] = {"head": head, "wspace": 0.08, "hspace": BETWEEN / HEIGHT, "key": key, "note": results.overlap}
+    return style.canvas(title, width, HEIGHT * rows + apart, (rows, columns), sharey=True, **room)
 
 
-def _panel(axis: Axes, frame: Frame, results: Results, column: str, last: bool) -> None:
-    axis.set_ylim(-2, 102)
-    axis.set_xlabel(style.axis_name(column))
+def _panel(axis: Axes, frame: Frame, rows: Frame, results: Results, column: str) -> None:
+    axis.set_ylim(-3, 103)
+    axis.set_xlabel(panels_of.axis_name(column))
     values, crowd = sorted(frame[column].unique()), len(results.looks)
-    apart = len(values) == 1 or results.runs.groupby("label")[column].nunique().max() > 1
-    style.value_axis(axis, values, crowd if apart else 1)
-    tags = []
+    panels_of.value_axis(axis, values, crowd)
+    seeds = rows.merge(frame[["label", *results.layout_key, *results.points]].drop_duplicates())
     for place, (label, look) in enumerate(results.looks.items()):
-        line = frame[frame["label"] == label].dropna(subset=["mean"])
-        if line.empty:
-            continue
-        if apart:
-            style.means(axis, style.aside(axis, line[column], place, crowd), line, look)
-        else:
-            axis.fill_between(line[column], line["low"], line["high"], color=look.colour, alpha=0.16, lw=0)
-            axis.plot(line[column], line["mean"], color=look.colour, ls=look.dash, marker=look.marker, mec="white", mew=0.6, zorder=3)
-        tags.append(style.tag(label, line["mean"].iloc[-1], results.looks))
-    tags += _chance(axis, frame, column, results.chance_name)
-    if last:
-        style.tag_ends(axis, tags)
+        line, own = (found[found["label"] == label] for found in (frame.dropna(subset=["mean"]), seeds))
+        if len(line):
+            axis.plot(panels_of.aside(axis, own[column], place, crowd), own["value"], color=look.colour, **panels_of.SEED)
+            panels_of.means(axis, panels_of.aside(axis, line[column], place, crowd), line, look)
+    _chance(axis, frame, column)
     _trained(axis, results, column)
 
 
-def _chance(axis: Axes, frame: Frame, column: str, name: str) -> list[Tag]:
+def _chance_name(shown: Frame, results: Results) -> str:
+    """What chance is called; without its value where that differs from point to point."""
+    return results.chance_name if shown["chance"].nunique() < 4 else results.chance_name.replace(" {} %", "")
+
+
+def _chance(axis: Axes, frame: Frame, column: str) -> None:
     """Chance as a dashed line, level where it is the same everywhere."""
     levels = frame.groupby(column)["chance"].unique()
     if frame["chance"].nunique() == 1 or levels.map(len).max() > 1:
-        return style.references(axis, sorted(frame["chance"].unique()), name)
-    heights = levels.map(lambda values: values[0])
-    axis.plot(heights.index, heights, color=GREY, lw=1, ls=DASHED, zorder=1)
-    return [Tag(name.format(heights.iloc[-1]), heights.iloc[-1], GREY)]
+        style.reference(axis, frame["chance"], "")
+    elif len(levels):
+        heights = levels.map(lambda values: values[0])
+        axis.plot(heights.index, heights, color=GREY, lw=0.9, ls=DASHED, zorder=1, gid="reference")
 
 
 def _trained(axis: Axes, results: Results, column: str) -> None:
@@ -119,13 +125,17 @@ def _trained(axis: Axes, results: Results, column: str) -> None:
     start, end = max(low, least), min(high, most)
     above = axis.get_xaxis_transform()
     if start < end:
-        axis.plot([start, end], [1.025, 1.025], color=GREY, lw=2.5, solid_capstyle="butt", transform=above, clip_on=False)
+        axis.plot([start, end], [1.025, 1.025], color=GREY, lw=2, solid_capstyle="butt", transform=above, clip_on=False)
         axis.axvspan(start, end, color=GREY, alpha=0.06, lw=0, zorder=0)
     elif start == end:
-        axis.axvline(start, color=GREY, lw=1, zorder=1)
-        axis.plot([start], [1.025], color=GREY, marker="v", ms=5, transform=above, clip_on=False)
+        axis.plot([start], [1.03], color=GREY, marker="v", ms=4, transform=above, clip_on=False)
     outside = start > end
-    place = (low if most < low else high) if outside else start
-    arrow = ("◂ " + text if most < low else text + " ▸") if outside else text
-    right = outside and least > high
-    axis.text(place, 1.045, arrow, transform=above, ha="right" if right else "left", va="bottom", fontsize=style.SMALL, color=GREY)
+    text = ("◂ " + text if most < low else text + " ▸") if outside else text
+    place = _fraction(axis, low if outside and most < low else high if outside else start)
+    fits = place + style.text_width(text) / style.panel_size(axis)[0] < 1
+    axis.text(place if fits else 1, 1.05, text, transform=axis.transAxes, ha="left" if fits else "right", va="bottom", color=GREY)
+
+
+def _fraction(axis: Axes, value: float) -> float:
+    """Where a value of the x axis stands in the panel, 0..1."""
+    return float((axis.get_xaxis_transform() - axis.transAxes).transform((value, 0))[0])

@@ -8,25 +8,27 @@ from pathlib import Path
 from matplotlib.axes import Axes
 
 from pipeline.config.figures import StepsToSolve, TrainingTimeBySize
+from pipeline.figures import axes as panels
 from pipeline.figures import style
 from pipeline.figures.frames import Frame, Results, over_seeds, read, read_results
-from pipeline.figures.style import GREY, Tag
+from pipeline.figures.style import Key, Look
 
-FIRST, NEXT = 0.14, 0.08
+HEIGHT = 1.9
+FIRST, NEXT = 0.11, 0.06
 """Height of the first marker of a seed that never got there above the panel, and of each further one above that, inches."""
 
 
 def draw_time(experiment: Path, out: Path, figure: TrainingTimeBySize, title: str) -> None:
-    """Draw timing.parquet of the folder `experiment` to `out`.svg, .png and .csv. Times differ from run to run of the same config."""
-    results = read_results(experiment).along_size()
+    """Draw timing.parquet of the folder `experiment` to `out`.svg, .pdf, .png and .csv. Times differ from run to run of the same config."""
+    results = read_results(experiment, figure).along_size()
     seconds = read(experiment, "timing").set_index("run")["cpu_seconds"]
     runs = results.runs.assign(cpu_seconds=results.runs["run"].map(seconds))
     _draw(_shown(results, runs, "cpu_seconds"), "cpu_seconds", "CPU seconds of training", [], results, out, title)
 
 
 def draw_steps(experiment: Path, out: Path, figure: StepsToSolve, title: str) -> None:
-    """Draw results.parquet of the folder `experiment` to `out`.svg, .png and .csv; runs that were never validated are left out."""
-    results = read_results(experiment).along_size()
+    """Draw results.parquet of the folder `experiment` to `out`.svg, .pdf, .png and .csv; runs that were never validated are left out."""
+    results = read_results(experiment, figure).along_size()
     column, name = f"steps_to_{figure.mark}", f"steps until {figure.mark} % accuracy"
     runs = results.runs[results.runs["solved"].notna()]
     budget = read(experiment, "curves")["step"].max()
@@ -50,44 +52,41 @@ def _draw(shown: Frame, value: str, name: str, include: list[float], results: Re
     never = shown[shown[value].isna()]
     most = never.groupby(["label", size]).size().max() if len(never) else 0
     with style.page():
-        right = style.margin([*results.looks, "not reached" if most else ""])
-        head = 0.12 + (FIRST + NEXT * most if most else 0)
-        height = style.tall_enough(2.9, len(results.looks))
-        chart, axes = style.canvas(title, (style.PLOT_WIDTH, height), right=right, head=head)
+        head = 0.08 + (FIRST + NEXT * most if most else 0)
+        key = style.keys({label: results.looks[label] for label in dict.fromkeys(shown["label"])}, results.names)
+        key += [Key("hollow, above the panel: never got there", Look(style.GREY, "", "o"))] if most else []
+        width = style.width_of(results.figure.width, key=key)
+        chart, axes = style.canvas(title, width, HEIGHT, head=head, key=key, left=0.6)
         axis = axes[0, 0]
         axis.set_ylabel(name)
         axis.set_xlabel(_size_name(results))
-        style.value_axis(axis, sorted(shown[size].unique()), len(results.looks))
-        style.cost_axis(axis, [*shown[value].dropna(), *include])
-        tags = [_line(axis, shown[shown["label"] == label], value, label, results) for label in dict.fromkeys(shown["label"])]
-        style.tag_ends(axis, tags)
-        if most:
-            axis.text(1.02, 1 + FIRST / height, "not reached", transform=axis.transAxes, va="center", color=GREY)
+        panels.value_axis(axis, sorted(shown[size].unique()), len(results.looks))
+        panels.cost_axis(axis, [*shown[value].dropna(), *include, *shown["high"].dropna()])
+        for label in dict.fromkeys(shown["label"]):
+            _line(axis, shown[shown["label"] == label], value, label, results)
         style.save(chart, out, shown)
 
 
 def _size_name(results: Results) -> str:
     least, most = (results.rows[f"{results.size}_{end}_trained"] for end in ("least", "most"))
-    return f"{'' if (least == most).all() else 'largest '}{style.axis_name(results.size)} of the training task"
+    return f"{'' if (least == most).all() else 'largest '}{panels.axis_name(results.size)} of the training task"
 
 
-def _line(axis: Axes, rows: Frame, value: str, label: str, results: Results) -> Tag:
-    """One network: a dot per seed, the means, a hollow marker per seed that has no value; the tag beside its end."""
+def _line(axis: Axes, rows: Frame, value: str, label: str, results: Results) -> None:
+    """One network: a dot per seed, the means, a hollow marker per seed that has no value."""
     size, look = f"{results.size}_most_trained", results.looks[label]
 
     def place(frame: Frame) -> list[float]:
-        return list(style.aside(axis, frame[size].tolist(), list(results.looks).index(label), len(results.looks)))
+        return list(panels.aside(axis, frame[size].tolist(), list(results.looks).index(label), len(results.looks)))
 
-    axis.plot(place(rows), rows[value], ls="", marker="o", ms=3.6, color=look.colour, alpha=0.6, mew=0, zorder=2)
+    axis.plot(place(rows), rows[value], color=look.colour, **panels.SEED)
     line = rows.drop_duplicates(size)
-    style.means(axis, place(line), line, look)
-    _never(axis, rows[rows[value].isna()], size, place, look.colour)
-    ends = line["mean"].dropna()
-    return style.tag(label, float(ends.iloc[-1]) if len(ends) else axis.get_ylim()[1], results.looks)
+    panels.means(axis, place(line), line, look)
+    _never(axis, rows[rows[value].isna()], size, place, look)
 
 
-def _never(axis: Axes, rows: Frame, size: str, place: Callable[[Frame], list[float]], colour: str) -> None:
+def _never(axis: Axes, rows: Frame, size: str, place: Callable[[Frame], list[float]], look: Look) -> None:
     """Hollow markers above the panel, one on top of the other where seeds share a size."""
     heights = 1 + (FIRST + NEXT * rows.groupby(size).cumcount()) / style.panel_size(axis)[1]
     above = {"transform": axis.get_xaxis_transform(), "clip_on": False}
-    axis.plot(place(rows), heights, ls="", marker="o", ms=4.2, mfc="white", mec=colour, mew=1.1, **above)
+    axis.plot(place(rows), heights, ls="", marker=look.marker, ms=3.4, mfc="white", mec=look.colour, mew=0.9, **above)

@@ -1,53 +1,59 @@
-"""How networks play: pictures of held-out episodes from the first step to the last, a strip for each, with how it ended."""
+"""How networks play: pictures of test episodes from the first step to the last, a strip for each, with how it ended."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from pipeline.config.figures import EpisodeStrips
 from pipeline.figures import style
-from pipeline.figures.frames import Frame, read, read_results
+from pipeline.figures.frames import Frame, Results, read, read_results
 from pipeline.figures.style import GREY
 
-WIDE, HIGH, LEAST = 7.4, 0.95, 0.24
-"""Width of a strip, and the height it has at most and at least, inches."""
+HIGH, LEAST = 0.85, 0.2
+"""Height of a strip at most and at least, inches."""
 GAP = 0.06
 """Between two pictures, as a share of a picture's width."""
 
 
 def draw(experiment: Path, out: Path, figure: EpisodeStrips, title: str) -> None:
-    """Draw episodes.parquet of the folder `experiment` to `out`.svg, .png and .csv: of every network, as its first seed played them."""
-    results = read_results(experiment)
-    chosen = _chosen(read(experiment, "episodes"), results.points, figure.episodes)
+    """Draw episodes.parquet of the folder `experiment` to `out`.svg, .pdf, .png and .csv: of every network, as its first seed played them."""
+    results = read_results(experiment, figure)
+    chosen = _chosen(read(experiment, "episodes"), results, figure.episodes)
     if chosen.empty:
         shown = results.runs[["label", "seed"]]
         with style.page():
-            chart, axes = style.canvas(title, (WIDE, LEAST))
+            chart, axes = style.canvas(title, style.width_of(figure.width), LEAST, bottom=0.02)
             axes[0, 0].set_axis_off()
             axes[0, 0].text(0.5, 0.5, "this environment draws no pictures", ha="center", va="center", color=GREY)
             style.save(chart, out, shown)
         return
     chosen = results.ordered(chosen, "row")
     with style.page():
-        strips = [_strip(found) for found in chosen.to_dict("records")]
-        high = max(LEAST, min(HIGH, max(WIDE * strip.shape[0] / strip.shape[1] for strip in strips)))
-        chart, axes = style.canvas(
-            title, (WIDE, (high + 0.3) * len(strips)), (len(strips), 1), left=0.2, bottom=0.1, head=0.3, hspace=0.3 / high
-        )
+        strips, width = [_strip(found) for found in chosen.to_dict("records")], style.width_of(figure.width, panels=2)
+        high = max(LEAST, min(HIGH, max((width - 0.16) * strip.shape[0] / strip.shape[1] for strip in strips)))
+        room: dict[str, Any] = {"left": 0.08, "right": 0.08, "bottom": 0.02, "head": 0.2, "hspace": 0.22 / high, "note": _point(results)}
+        chart, axes = style.canvas(title, width, (high + 0.22) * len(strips) - 0.22, (len(strips), 1), **room)
         for axis, strip, found in zip(axes[:, 0], strips, chosen.to_dict("records"), strict=True):
-            _show(axis, strip, found)
+            _show(axis, strip, found, results.names[found["label"]])
         style.save(chart, out, chosen.drop(columns=["frames", "frames_shape"]))
 
 
-def _chosen(episodes: Frame, points: list[str], most: int) -> Frame:
-    """The first episodes at the hardest point, of the first seed of every label."""
+def _point(results: Results) -> str:
+    """The point that is shown, in words."""
+    return f"Episodes at {results.point_name()}." if results.point_name() else ""
+
+
+def _chosen(episodes: Frame, results: Results, most: int) -> Frame:
+    """The first episodes at the point that the figure shows, of the first seed of every label."""
     if "frames" not in episodes:
         return episodes
-    for column in points:
-        episodes = episodes[episodes[column] == episodes[column].max()]
+    point = results.at()
+    for column in results.points:
+        episodes = episodes[episodes[column].isin(point[column])]
     first = episodes.groupby("label")["seed"].transform("min")
     return episodes[(episodes["seed"] == first) & (episodes["row"] < most)]
 
@@ -61,12 +67,12 @@ def _strip(found: Frame) -> np.ndarray:
     return np.concatenate(parts[1:], axis=1)
 
 
-def _show(axis: Axes, strip: np.ndarray, found: Frame) -> None:
+def _show(axis: Axes, strip: np.ndarray, found: Frame, name: str) -> None:
     axis.imshow(strip, interpolation="nearest", aspect="equal")
     axis.set_anchor("W")
     axis.set_axis_off()
     axis.set_xticks([])
     axis.set_yticks([])
     ended = "solved" if found["success"] else "not solved"
-    text = f"{found['label']}, seed {found['seed']}: {ended}, return {found['return']:.2f}, {found['episode_length']} steps"
-    axis.set_title(text, loc="left", pad=3, fontsize=style.SMALL)
+    text = f"{name}, seed {found['seed']}: {ended}, return {found['return']:.2f}, {found['episode_length']} steps"
+    axis.set_title(text, loc="left", pad=2, fontsize=style.SMALL)

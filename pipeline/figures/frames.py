@@ -8,11 +8,16 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from pipeline.config.figures import Figure
+from pipeline.config.labels import display_names
+from pipeline.evaluation.overlap import overlap_sentence
 from pipeline.evaluation.series import line_labels, trained_sizes
 from pipeline.evaluation.statistics import Summary, summarise_scores
 from pipeline.figures.style import Look, looks
 from pipeline.storage.tables import read_table
 
+MEMORYLESS = "memoryless baseline"
+"""What the best predictor or policy without memory comes to. It is no bound: good losses lie below it, good returns above."""
 LAYOUT = "task.layout"
 """Where it is swept, each layout has its panel, and a label is a line in all of them."""
 Frame = Any
@@ -31,6 +36,15 @@ class Results(NamedTuple):
     """Every label of the experiment, in its order, and how it is drawn."""
     named: dict[str, list[str]]
     """The names of the values of those metadata columns that are not numbers."""
+    figure: Figure
+    """What the user asks for: names of labels, the point to show."""
+    overlap: str
+    """Which rows of the evaluation also occur in training, in one sentence; empty where none does."""
+
+    @property
+    def names(self) -> dict[str, str]:
+        """What each label is called in a figure."""
+        return display_names(self.looks, self.figure.labels)
 
     @property
     def played(self) -> bool:
@@ -46,8 +60,8 @@ class Results(NamedTuple):
 
     @property
     def chance_name(self) -> str:
-        """What chance is called, as a form for its value in %."""
-        return "no memory {:.3g} %" if self.played else "chance {:.3g} %"
+        """What chance is called, as a form for its value in %. Of episodes it is what the best policy without memory comes to."""
+        return f"{MEMORYLESS} {{}} %" if self.played else "chance {} %"
 
     @property
     def step_name(self) -> str:
@@ -64,18 +78,36 @@ class Results(NamedTuple):
         """One row per run: what does not depend on the point."""
         return self.rows.drop_duplicates("run")
 
-    @property
-    def hardest(self) -> Frame:
-        """The rows at the last point: the largest value of every metadata column, one after the other."""
-        return self.hardest_but()
-
-    def hardest_but(self, *kept: str) -> Frame:
-        """The rows at the largest value of every metadata column but those `kept`, of which all values stay."""
+    def at(self, *kept: str) -> Frame:
+        """The rows at the point that the figure shows; of the metadata columns `kept` all values stay."""
         rows = self.rows
         for column in self.points:
             if column not in kept:
-                rows = rows[rows[column] == rows[column].max()]
+                rows = rows[rows[column] == self._shown_value(rows, column)]
         return rows
+
+    def _shown_value(self, rows: Frame, column: str) -> Any:
+        """The value that the user asks for, else the largest that all networks measured at it were trained at.
+
+        Where training covered none, it is the smallest measured value; figures of what is beyond training show the largest.
+        """
+        wanted = getattr(self.figure, "at", {}).get(column)
+        if wanted is not None:
+            return self.named[column].index(wanted) if isinstance(wanted, str) else wanted
+        if getattr(self.figure, "beyond", False):
+            return rows[column].max()
+        covered = rows.assign(covered=_covered(rows, column)).groupby(column)["covered"].all()
+        return covered[covered].index.max() if covered.any() else covered.index.min()
+
+    def selected(self, *kept: str) -> Results:
+        """The same results at those points only that the figure asks for by `at`."""
+        rows, wanted = self.rows, getattr(self.figure, "at", {})
+        for column in set(wanted) - set(kept):
+            rows = rows[rows[column] == self._shown_value(rows, column)]
+        return self._with(rows)
+
+    def _with(self, rows: Frame) -> Results:
+        return _results(rows, self.points, self.size, self.named, self.figure, self.overlap)
 
     @property
     def trained(self) -> Frame:
@@ -85,21 +117,22 @@ class Results(NamedTuple):
             rows = rows[rows[column] == rows[f"{column}_most_trained"]]
         return rows
 
-    @property
-    def hardest_name(self) -> str:
-        """The last point in words, as far as it says something: `delay 200`."""
-        return self.name_but()
-
-    def name_but(self, *kept: str) -> str:
-        """The last point in words without the metadata columns `kept`."""
+    def point_name(self, *kept: str) -> str:
+        """The point that the figure shows, without the metadata columns `kept`, as far as it says something: `delay 200 (beyond training)`."""
+        rows = self.at(*kept)
         said = [column for column in self.points if (column == "delay" or column in self.varying) and column not in kept]
-        return ", ".join(f"{column} {self.value_name(column, self.hardest_but(*kept)[column].iloc[0])}" for column in said)
+        return ", ".join(f"{column} {self.value_name(column, rows[column].iloc[0])}{_outside(rows, column)}" for column in said)
+
+    def accuracy_at(self, *kept: str) -> str:
+        """What accuracy counts, at the point that the figure shows, with its unit."""
+        name = self.point_name(*kept)
+        return self.accuracy_name.replace(" (%)", f" at {name}\u00a0(%)" if name else "\u00a0(%)")
 
     def value_name(self, column: str, value: Any) -> str:
         """A metadata value, or that of a swept key, as text."""
         if column in self.named:
             return self.named[column][int(value)].replace("_", " ")
-        return value if isinstance(value, str) else f"{value:,}"
+        return value if isinstance(value, str) else f"{value:,.10g}"
 
     @property
     def varying(self) -> list[str]:
@@ -112,7 +145,7 @@ class Results(NamedTuple):
         Labels stay as they are where the key is not swept, and where different runs of one seed would share a label and all places.
         """
         labels = line_labels(self.runs.to_dict("records"), key, *places)
-        return _results(self.rows.assign(label=self.rows["run"].map(labels)), self.points, self.size, self.named)
+        return self._with(self.rows.assign(label=self.rows["run"].map(labels)))
 
     def along_size(self) -> Results:
         """The same results under labels without the size that runs were trained at."""
@@ -163,8 +196,23 @@ class Results(NamedTuple):
         return frame.sort_values(["label", *columns], key=lambda column: column.map(order) if column.name == "label" else column)
 
 
-def read_results(experiment: Path) -> Results:
-    """The results of an experiment's folder."""
+def _covered(rows: Frame, column: str) -> Frame:
+    """Whether each row's value of a metadata column is one that its run was trained at; true where that is not known."""
+    least, most = (rows[f"{column}_{end}_trained"] for end in ("least", "most"))
+    return ~((rows[column] < least) | (rows[column] > most))
+
+
+def _outside(rows: Frame, column: str) -> str:
+    """Where rows of one value of a metadata column lie outside what their runs were trained at: on which side."""
+    above, below = rows[column] > rows[f"{column}_most_trained"], rows[column] < rows[f"{column}_least_trained"]
+    if not (above | below).any():
+        return ""
+    side = "beyond" if above.any() else "below"
+    return f" ({side} training)" if (above | below).all() else f" ({side} training for some)"
+
+
+def read_results(experiment: Path, figure: Figure | None = None) -> Results:
+    """The results of an experiment's folder, as a figure shows them: under the names and at the point that it asks for."""
     table = read_table(experiment / "results.parquet")
     note = json.loads(table.schema.metadata[b"recurlab"])
     rows = table.to_pandas()
@@ -173,13 +221,22 @@ def read_results(experiment: Path) -> Results:
     if "return" in rows:  # of environments, chance is zero where nobody knows it
         rows["chance"] = rows["chance"].where(rows["chance"] > 0)
     known = [column for column in note["points"] if rows[f"{column}_most_trained"].notna().any()]
-    return _results(rows, note["points"], [*trained_sizes(table), *known, ""][0], note.get("named", {}))
+    size = [*trained_sizes(table), *known, ""][0]
+    overlap = _overlap(note, table.to_pylist())
+    return _results(rows, note["points"], size, note.get("named", {}), figure or Figure(name=""), overlap)
 
 
-def _results(rows: Frame, points: list[str], size: str, named: dict[str, list[str]]) -> Results:
+def _overlap(note: Any, rows: list[dict[str, Any]]) -> str:
+    """What figures say of test rows that also occur in training: nothing where none does."""
+    clean = "overlap" not in note or all(row["in_training"] == 0 for row in rows)
+    return "" if clean else overlap_sentence(note, rows)
+
+
+def _results(rows: Frame, points: list[str], size: str, named: dict[str, list[str]], figure: Figure, overlap: str) -> Results:
     labels = list(dict.fromkeys(rows["label"]))
     state = rows.groupby("label")["state_bytes"].max()
-    return Results(rows, points, size, looks(labels, [label for label in labels if state[label] == 0]), named)
+    known = looks(labels, [label for label in labels if state[label] == 0])
+    return Results(rows, points, size, known, named, figure, overlap)
 
 
 def read(experiment: Path, name: str) -> Frame:

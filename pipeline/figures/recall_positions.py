@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Any, cast
 
-import seaborn as sns
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -14,23 +14,29 @@ from pipeline.config.figures import RecallPositions
 from pipeline.figures import style
 from pipeline.figures.frames import Frame, Results, read, read_results
 
-CELL = 0.26
-COLUMNS = 3
-PANEL = {1: 3.2, 2: 2.5, 3: 1.65}
-"""Width of a panel by the number of columns, inches."""
+CELL = 0.2
+BESIDE = 1.0
+"""Room for the colour bar, inches."""
 
 
 def draw(experiment: Path, out: Path, figure: RecallPositions, title: str) -> None:
-    """Draw positions.parquet of the folder `experiment`, means over seeds, to `out`.svg, .png and .csv."""
-    results = read_results(experiment)
+    """Draw positions.parquet of the folder `experiment`, means over seeds, to `out`.svg, .pdf, .png and .csv."""
+    results = read_results(experiment, figure).selected("delay")
     shown = _shown(read(experiment, "positions"), results)
     points = shown["point"].drop_duplicates().tolist()
-    columns = min(COLUMNS, len(results.looks))
+    width = style.width_of(figure.width, len(results.looks))
+    columns = min(3 if width > style.COLUMN else 1, len(results.looks))
     rows = math.ceil(len(results.looks) / columns)
     with style.page():
-        height = min(2.6, max(1.4 if rows == 1 else 0.9, CELL * len(points)))
-        names = {label: style.wrap(label, PANEL[columns], 9.5) for label in results.looks}
-        chart, axes = _canvas(title, (rows, columns), height, points, max(map(len, names.values())))
+        height = min(2.0, max(1.0 if rows == 1 else 0.75, CELL * len(points)))
+        left = max(map(style.text_width, points)) + 0.36
+        panel = (width - left - BESIDE) / (columns + 0.12 * (columns - 1))
+        names = {label: style.wrap(name, panel, style.NAME) for label, name in results.names.items()}
+        head = 0.1 + 0.14 * max(map(len, names.values()))
+        between = (head + 0.06) / height
+        room = {"left": left, "right": BESIDE, "head": head, "hspace": between, "wspace": 0.12, "sharex": True, "sharey": True}
+        high = height * rows + (head + 0.06) * (rows - 1)
+        chart, axes = style.canvas(title, width, high, (rows, columns), note=results.overlap, **room)
         for index, label in enumerate(results.looks):
             _panel(axes.flat[index], shown[shown["label"] == label], points, "\n".join(names[label]))
         for axis in axes.flat[len(results.looks) :]:
@@ -43,7 +49,9 @@ def draw(experiment: Path, out: Path, figure: RecallPositions, title: str) -> No
 def _shown(positions: Frame, results: Results) -> Frame:
     """Mean over seeds in %, positions counted from 1, points in order."""
     by = [*results.points, "label", "position"]
-    shown = positions.groupby(by, as_index=False)["accuracy"].agg(accuracy="mean", seeds="count").sort_values(by, kind="stable")
+    places = results.rows[["run", *results.points]].drop_duplicates()
+    shown = positions.merge(places).groupby(by, as_index=False)["accuracy"].agg(accuracy="mean", seeds="count")
+    shown = shown.sort_values(by, kind="stable")
     shown["accuracy"] *= 100
     shown["position"] += 1
     varying = results.varying or ["delay"]
@@ -51,33 +59,29 @@ def _shown(positions: Frame, results: Results) -> Frame:
     return shown
 
 
-def _canvas(title: str, shape: tuple[int, int], height: float, points: list[str], lines: int) -> tuple:
-    rows, columns = shape
-    left = max(style.text_width(point) for point in points) + 0.5
-    head = 0.1 + 0.18 * lines
-    size = (style.PLOT_WIDTH if columns > 1 else PANEL[1], height * rows + (head + 0.06) * (rows - 1))
-    return style.canvas(title, size, shape, 1.4, left=left, head=head, hspace=(head + 0.06) / height, wspace=0.12, sharex=True, sharey=True)
-
-
 def _panel(axis: Axes, frame: Frame, points: list[str], label: str) -> None:
     grid = frame.pivot(index="point", columns="position", values="accuracy").reindex(points)
-    gap = 0.4 if grid.size < 400 else 0
-    # Ticks are set below: seaborn would draw the whole figure to choose them.
-    quick: Any = {"cbar": False, "xticklabels": False, "yticklabels": False}
-    sns.heatmap(grid, ax=axis, vmin=0, vmax=100, cmap="viridis", linewidths=gap, linecolor="white", **quick)
+    gap = {"edgecolor": "white", "linewidth": 0.3} if grid.size < 400 else {"edgecolor": "face", "linewidth": 0.1}
+    edges = [np.arange(size + 1) for size in grid.shape[::-1]]
+    axis.pcolormesh(*edges, np.ma.masked_invalid(grid.to_numpy(dtype=float)), vmin=0, vmax=100, cmap="viridis", **gap)
+    axis.set_ylim(grid.shape[0], 0)
+    axis.spines[:].set_visible(False)
     axis.grid(visible=False)
     axis.set_facecolor(style.PALE if grid.isna().any(axis=None) else "none")
-    axis.set_title(label, loc="left", pad=4)
-    axis.set(xlabel="", ylabel="")
+    axis.set_title(label, loc="left", pad=3)
     axis.tick_params(length=0)
     _thin(axis, grid)
 
 
 def _thin(axis: Axes, grid: Frame) -> None:
     """Tick labels that do not touch: at most ten of either kind, across as many as there is room for."""
-    room = int(style.panel_size(axis)[0] / (style.text_width(str(grid.columns[-1])) + 0.1))
-    for axis_of, names, most in ((axis.xaxis, list(grid.columns), min(10, room)), (axis.yaxis, list(grid.index), 10)):
-        step = math.ceil(len(names) / most)
+    width, height = style.panel_size(axis)
+    room = int(width / (style.text_width(str(grid.columns[-1])) + 0.1))
+    for axis_of, names, most in (
+        (axis.xaxis, list(grid.columns), min(10, room)),
+        (axis.yaxis, list(grid.index), min(10, int(height / 0.13))),
+    ):
+        step = math.ceil(len(names) / max(1, most))
         axis_of.set_ticks([index + 0.5 for index in range(0, len(names), step)], [str(name) for name in names[::step]], rotation=0)
 
 
@@ -97,12 +101,12 @@ def _bar(chart: Figure, axes: Any, results: Results) -> None:
     box, last = axes[0, -1].get_position(), axes[min(1, len(axes) - 1), 0].get_position()
     width, high = chart.get_size_inches()
     rows_height = (box.y1 - last.y0) * high
-    bar_axis = chart.add_axes((box.x1 + 0.16 / width, last.y0, 0.13 / width, box.y1 - last.y0))
+    bar_axis = chart.add_axes((box.x1 + 0.1 / width, last.y0, 0.09 / width, box.y1 - last.y0))
     bar = chart.colorbar(axes[0, 0].collections[0], cax=bar_axis)
     bar.set_label("symbol accuracy (%)")
     cast(Any, bar.outline).set_visible(False)
     chances = sorted(100 * results.rows["chance"].unique())
-    step = 20 if rows_height > 1.8 else 50
-    ticks = [tick for tick in range(0, 101, step) if all(abs(tick - chance) > 8 for chance in chances)]
+    step = 20 if rows_height > 1.5 else 50
+    ticks = [tick for tick in range(0, 101, step) if all(abs(tick - chance) > 14 / rows_height for chance in chances)]
     bar.set_ticks([*ticks, *chances], labels=[*map(str, ticks), *(f"{chance:.3g} chance" for chance in chances)])
-    bar_axis.hlines(chances, 0, 1, color="white", lw=1.4)
+    bar_axis.hlines(chances, 0, 1, color="white", lw=1)

@@ -3,32 +3,43 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from pipeline.config.figures import TrainingTime
 from pipeline.evaluation.progress import MARKS
+from pipeline.figures import axes as panels
 from pipeline.figures import style
 from pipeline.figures.frames import Frame, Results, over_seeds, read, read_results
 
-ROW = 0.36
-
 
 def draw(experiment: Path, out: Path, figure: TrainingTime, title: str) -> None:
-    """Draw timing.parquet of the folder `experiment` to `out`.svg, .png and .csv. Times differ from run to run of the same config."""
-    results = read_results(experiment)
+    """Draw timing.parquet of the folder `experiment` to `out`.svg, .pdf, .png and .csv. Times differ from run to run of the same config."""
+    results = read_results(experiment, figure)
     timing = read(experiment, "timing")
-    labels = list(results.looks)
+    labels, names = list(results.looks), list(results.names.values())
     with style.page():
-        left = max(style.text_width(label) for label in labels) + 0.25
-        size = (6.2, max(0.75, ROW * len(labels)))
-        chart, axes = style.canvas(title, size, (1, 2), 0.75, left=left, head=0.36, sharey=True, wspace=0.14)
-        total, marks = axes[0]
+        left = max(map(style.text_width, names)) + 0.18
+        width, high = style.width_of(figure.width, 2), max(0.5, panels.ROW * len(labels))
+        stacked = width < style.TEXT
+        shape, high, apart = ((2, 1), 2 * high + 0.6, 0.6 / high) if stacked else ((1, 2), high, 0.25)
+        room: dict[str, Any] = {
+            "left": left,
+            "right": 0.5,
+            "head": 0.2,
+            "hspace": apart,
+            "wspace": 0.12,
+            "sharey": True,
+            "key": panels.milestone_keys(MARKS),
+        }
+        chart, axes = style.canvas(title, width, high, shape, **room)
+        total, marks = axes.flat
         _total(total, timing, results)
-        style.milestones(marks, timing, labels, "seconds_to", MARKS)
-        marks.set_xlabel("CPU seconds until this validation accuracy")
-        marks.xaxis.set_major_locator(MaxNLocator(5))
+        panels.milestones(marks, timing, labels, "seconds_to", MARKS)
+        marks.set_xlabel("CPU seconds until this accuracy")
+        marks.xaxis.set_major_locator(MaxNLocator(4))
         marks.set_xlim(total.get_xlim())
         marks.tick_params(axis="y", length=0)
         style.save(chart, out, _shown(timing, results))
@@ -40,7 +51,7 @@ def _shown(timing: Frame, results: Results) -> Frame:
 
 
 def _total(axis: Axes, timing: Frame, results: Results) -> None:
-    style.bars(axis, over_seeds(timing, ["label"], "cpu_seconds"), timing, "cpu_seconds", results.looks)
+    panels.bars(axis, over_seeds(timing, ["label"], "cpu_seconds"), timing, "cpu_seconds", results.looks, results.names)
     axis.set_xlim(0, None)
     axis.set_xlabel("CPU seconds of training")
-    axis.xaxis.set_major_locator(MaxNLocator(5))
+    axis.xaxis.set_major_locator(MaxNLocator(4))

@@ -15,14 +15,12 @@ bits are needed, and a trace does not help (Wen, Dang & Lyu 2024). With a search
 
 from __future__ import annotations
 
-import math
-from itertools import count
 from typing import ClassVar, NamedTuple
 
 import numpy as np
 
 from pipeline.config.tasks import AssociativeRecall as Config
-from pipeline.tasks.base import ENOUGH, TARGET, mix
+from pipeline.tasks.base import TARGET, mix
 from pipeline.tasks.pairs import different
 from pipeline.tasks.retriever import Query, Searches
 from pipeline.tasks.symbols import SymbolTask, Writer, in_turns, inside, write_prompt, write_search
@@ -40,15 +38,9 @@ class Drawn(NamedTuple):
 class AssociativeRecall(SymbolTask):
     """Generator of associative recall."""
 
-    unit: ClassVar[str] = "pairs"
     meanings: ClassVar[dict[str, str]] = {"length": "pairs of key and value"}
 
     config: Config
-
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        keys, values = config.names - config.alphabet, config.alphabet
-        self.separable = next(pairs for pairs in count(1) if pairs > keys or math.comb(keys, pairs) * values**pairs >= ENOUGH)
 
     def drawn(self, rng: np.random.Generator, width: int, *settled: np.ndarray) -> Drawn:
         """Different keys, uniform values, a uniform pair."""

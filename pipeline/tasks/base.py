@@ -6,13 +6,13 @@ Shapes: B rows, T tokens of the longest row, S letters of all rows end to end.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import count
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from pipeline.config.base import Distribution
+from pipeline.config.tasks.base import shortest_apart
 from pipeline.storage.arrow import fixed_lists, from_numpy, lists, texts
 from pipeline.storage.errors import UserError
 from pipeline.storage.keys import Key
@@ -27,9 +27,6 @@ BUCKETS: dict[str, tuple[int, int]] = {"test": (0, 10), "validation": (10, 15), 
 """Which of the hundred buckets of a row's canonical hash each split takes, the end excluded."""
 
 PROMPT, TARGET, INJECTED, ANSWER = range(4)
-
-ENOUGH = 1000
-"""Different questions that there must be for the splits to be kept apart; fewer could leave a split empty."""
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
@@ -74,11 +71,6 @@ def canonical_hash(letters_S: np.ndarray, counts_B: np.ndarray, other_B: np.ndar
 def within(counts: np.ndarray) -> np.ndarray:
     """0..n-1 for every n of `counts`, end to end."""
     return np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-
-
-def shortest_apart(alphabet: int) -> int:
-    """Letters from which on there are enough different strings to keep the splits apart."""
-    return next(length for length in count(1) if alphabet**length >= ENOUGH)
 
 
 def letters_of_split(rng: np.random.Generator, alphabet: int, counts_B: np.ndarray, other_B: np.ndarray, split: Split) -> np.ndarray:
@@ -193,7 +185,7 @@ class TokenTask:
 
     def overlap(self) -> str:
         """Which rows, if any, are too few to be kept apart between the splits; one sentence for the card."""
-        return "No row is in two splits."
+        return self.config.overlap or "No row is in two splits."
 
     def score(self, scored_BT: np.ndarray, hit_BT: np.ndarray, loss_BT: np.ndarray) -> dict[str, pa.Array]:
         """The columns of an evaluation, a value per row, from what happened at each position.

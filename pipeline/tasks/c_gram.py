@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.config.tasks import CGram as Config
-from pipeline.tasks.base import TARGET, shortest_apart
+from pipeline.tasks.base import TARGET
 from pipeline.tasks.retriever import Query, Searches
 from pipeline.tasks.symbols import SymbolTask, Writer, inside, letters_hash, write_prompt, write_search
 from pipeline.tasks.vocabulary import NODES
@@ -41,10 +41,6 @@ class CGram(SymbolTask):
     """Generator of c-gram retrieval."""
 
     config: Config
-
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.separable = max(config.gram, shortest_apart(config.alphabet - 1))  # every letter has as many to choose from, or more
 
     def drawn(self, rng: np.random.Generator, width: int, *settled: np.ndarray) -> Drawn:
         """A gram, a uniform place for it, and letters around it."""

@@ -25,7 +25,7 @@ import pyarrow as pa
 
 from pipeline.config.tasks import Copy as Config
 from pipeline.storage.keys import Key, generator
-from pipeline.tasks.base import ANSWER, ENOUGH, PROMPT, Ragged, Split, TokenTask, draw, letters_of_split, rows_of, shortest_apart, within
+from pipeline.tasks.base import ANSWER, PROMPT, Ragged, Split, TokenTask, draw, letters_of_split, rows_of, within
 
 CELLS = 1 << 22
 """Numbers drawn at once when places are scattered: 32 MiB of them."""
@@ -44,7 +44,7 @@ class Copy(TokenTask):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.blank, self.delimiter, self.padding = (config.alphabet + offset for offset in range(3))
-        self.separable = shortest_apart(config.alphabet)
+        self.separable = config.separable
 
     def generate(self, rows: int, key: Key, level: int | None = None, column: str | None = None, split: Split = "train") -> pa.RecordBatch:
         """Make rows; a pure function of its arguments.
@@ -71,10 +71,7 @@ class Copy(TokenTask):
 
     def overlap(self) -> str:
         """Which rows are too few to be kept apart between the splits."""
-        return (
-            f"Rows of one split never have symbols and delay of another's, except rows of fewer than {self.separable} symbols:"
-            f" of those there are not {ENOUGH} different strings, so every split draws from all of them."
-        )
+        return self.config.overlap or "Rows of one split never have symbols and delay of another's."
 
     def _tokens(self, rng: np.random.Generator, symbols_S: np.ndarray, symbols_B: np.ndarray, delay_B: np.ndarray) -> np.ndarray:
         lengths = 2 * symbols_B + delay_B

@@ -59,7 +59,7 @@ class EnvironmentTask:
 
     def overlap(self) -> str:
         """Which episodes, if any, are too few to be kept apart between the splits; one sentence for the card."""
-        return "No episode is in two splits."
+        return self.config.overlap or "No episode is in two splits."
 
 
 def columns_of(episodes: pa.RecordBatch | pa.Table) -> Columns:

@@ -50,10 +50,6 @@ class Gymnasium(EnvironmentTask):
         """Copies of the environment. Raises UserError where it cannot be made, or is not what the config says."""
         return GymnasiumCopies(self, batch, seed)
 
-    def overlap(self) -> str:
-        """Environments that draw little from their seed repeat themselves."""
-        return "No seed is in two splits; different seeds may give the same episode, where the environment draws little from them."
-
 
 class GymnasiumCopies(BatchedEnvironment):
     """Copies of an environment, one after the other."""

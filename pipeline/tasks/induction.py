@@ -20,10 +20,9 @@ from typing import ClassVar
 import numpy as np
 import pyarrow as pa
 
-from pipeline.config.base import smallest
 from pipeline.config.tasks import Induction as Config
 from pipeline.storage.keys import Key, generator
-from pipeline.tasks.base import ANSWER, ENOUGH, PROMPT, Ragged, Split, TokenTask, draw, letters_of_split, rows_of, shortest_apart
+from pipeline.tasks.base import ANSWER, PROMPT, Ragged, Split, TokenTask, draw, letters_of_split, rows_of
 
 
 class Induction(TokenTask):
@@ -36,7 +35,7 @@ class Induction(TokenTask):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.special, self.padding = config.alphabet, config.alphabet + 1
-        self.separable = shortest_apart(config.alphabet) + 2
+        self.separable = config.separable
 
     def generate(self, rows: int, key: Key, level: int | None = None, column: str | None = None, split: Split = "train") -> pa.RecordBatch:
         """Make rows; a pure function of its arguments. `level` is an upper bound on the length.
@@ -60,13 +59,4 @@ class Induction(TokenTask):
             target=Ragged(tokens[starts_B + place_B + 1], np.ones(rows, np.int64), True),
             columns={"length": length_B},
             padding=self.padding,
-        )
-
-    def overlap(self) -> str:
-        """Which rows are too few to be kept apart between the splits."""
-        if smallest(self.config.length) >= self.separable:
-            return "No row is in two splits."
-        return (
-            f"No row is in two splits, except rows of fewer than {self.separable} tokens:"
-            f" their letters are not {ENOUGH} different strings, so every split draws from all of them."
         )

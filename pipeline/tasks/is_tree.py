@@ -28,17 +28,16 @@ of all rows end to end.
 
 from __future__ import annotations
 
-import math
 from typing import ClassVar, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from pipeline.config.base import largest, smallest
+from pipeline.config.base import largest
 from pipeline.config.tasks import IsTree as Config
 from pipeline.config.tasks.retrieval import FAMILIES
 from pipeline.storage.keys import Key, generator
-from pipeline.tasks.base import ANSWER, ENOUGH, PROMPT, TARGET, Ragged, Split, TokenTask, draw, hash_weights, in_split, rows_of
+from pipeline.tasks.base import ANSWER, PROMPT, TARGET, Ragged, Split, TokenTask, draw, hash_weights, in_split, rows_of
 from pipeline.tasks.graph_searches import GraphSearches, Renumbered, SpelledPattern
 from pipeline.tasks.graphs import Graphs, connected, draw_graphs, words
 from pipeline.tasks.pairs import different
@@ -52,8 +51,6 @@ CELLS = 1 << 17
 COPIES = 2
 """Times that a graph of another split is drawn again at once."""
 
-APART = 8
-"""Nodes from which on every family has more than ENOUGH different graphs with each answer, whatever their names."""
 
 UPSTREAM = (4, 11, 5, 5, 6, 7, 3, 15, 12, 13, 14, 1, 10, 0, 2, 8)
 """The public code's numbers of our special tokens; 1, 0, 2 and 8, of ROOT and what follows IDLE, never occur."""
@@ -98,7 +95,7 @@ class IsTree(TokenTask):
         self.number_V = np.array([*UPSTREAM, *range(NODES, NODES + config.names)], np.uint16) if config.upstream else None
         self.padding, self.eos, self.search = (UPSTREAM[token] if config.upstream else token for token in (PAD, EOS, SEARCH))
         self.weight_V = hash_weights(config.names)
-        self.apart_N = np.array([self._apart(nodes) for nodes in range(self.width + 1)])
+        self.apart_N = np.array([config.apart(nodes) for nodes in range(self.width + 1)])
         self.template = Template(config.layout, config.names) if config.layout.startswith("icr") else None
 
     @property
@@ -141,16 +138,7 @@ class IsTree(TokenTask):
 
     def overlap(self) -> str:
         """Which rows are too few to be kept apart between the splits."""
-        if self._apart(smallest(self.config.nodes)):
-            return "No graph is in two splits: a hash of its set of edges, as named, decides."
-        return (
-            f"No graph is in two splits, except those of fewer than {APART} nodes: with so few names there are not {ENOUGH} of each kind."
-        )
-
-    def _apart(self, nodes: int) -> bool:
-        """Whether graphs of so many nodes are enough to be shared out."""
-        names = nodes if self.config.upstream else self.config.names
-        return nodes >= APART or math.comb(names, nodes) >= ENOUGH
+        return self.config.overlap or "No graph is in two splits: a hash of its set of edges, as named, decides."
 
     def _drawn(self, rng: np.random.Generator, nodes_B: np.ndarray, tree_B: np.ndarray, split: Split) -> Drawn:
         """Graphs that belong to `split`: those that do not are drawn again until they do."""

@@ -39,10 +39,9 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from pipeline.config.base import smallest
 from pipeline.config.tasks import Mqar as Config
 from pipeline.storage.keys import Key, generator
-from pipeline.tasks.base import ANSWER, ENOUGH, PROMPT, Ragged, Split, TokenTask, draw, rows_of
+from pipeline.tasks.base import ANSWER, PROMPT, Ragged, Split, TokenTask, draw, rows_of
 from pipeline.tasks.pairs import PairDrawing, Pairs
 
 CELLS = 1 << 22
@@ -96,14 +95,8 @@ class Mqar(TokenTask):
 
     def overlap(self) -> str:
         """Which rows are too few to be kept apart between the splits."""
-        if self.config.continuous:
-            return "No two rows share a key."
-        if smallest(self.config.pairs) >= self.drawing.separable:
-            return "Rows of one split never have all keys and their answers of another's."
-        return (
-            f"Rows of one split never have all keys and their answers of another's, except rows of fewer than {self.drawing.separable}"
-            f" pairs: their keys have not {ENOUGH} different answers, so every split draws from all of them."
-        )
+        pairs = "Rows of one split never have all keys and their answers of another's."
+        return self.config.overlap or ("No two rows share a key." if self.config.continuous else pairs)
 
     def _rows(self, rng: np.random.Generator, length_B: np.ndarray, pairs_B: np.ndarray, split: Split) -> Rows:
         drawn, pair = self.drawing.of_split(rng, pairs_B, split), self.config.pair

@@ -5,14 +5,13 @@ Shapes: B rows, N keys of the largest row, K words of a key, M pairs of the larg
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
 
 from pipeline.config.base import largest
 from pipeline.config.tasks.memory import Mqar, grid_side
-from pipeline.tasks.base import ENOUGH, Split, in_split, mix
+from pipeline.tasks.base import Split, in_split, mix
 
 
 class Pairs(NamedTuple):
@@ -36,8 +35,7 @@ class PairDrawing:
         self.keys = largest(config.pairs)
         self.pairs = self.keys + config.changed(self.keys)
         self.first_value = config.words - config.classes
-        enough = (count for count in range(1, config.classes + 1) if math.perm(config.classes, count) >= ENOUGH)
-        self.separable = next(enough, config.classes + 1)
+        self.separable = config.separable
 
     def of_split(self, rng: np.random.Generator, pairs_B: np.ndarray, split: Split) -> Pairs:
         """Pairs of rows that belong to `split`: rows that do not are drawn again until they do."""

@@ -10,9 +10,8 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from pipeline.config.base import smallest
 from pipeline.storage.keys import Key, generator
-from pipeline.tasks.base import ANSWER, ENOUGH, PROMPT, Ragged, Split, TokenTask, draw, letters_of_split, rows_of, shortest_apart
+from pipeline.tasks.base import ANSWER, PROMPT, Ragged, Split, TokenTask, draw, letters_of_split, rows_of
 
 
 class RunningProduct(TokenTask):
@@ -28,7 +27,7 @@ class RunningProduct(TokenTask):
         super().__init__(config)
         self.product_GG = product_GG.astype(np.uint16)
         self.padding = len(product_GG)
-        self.separable = shortest_apart(len(product_GG))
+        self.separable = config.separable
 
     def generate(self, rows: int, key: Key, level: int | None = None, column: str | None = None, split: Split = "train") -> pa.RecordBatch:
         """Make rows; a pure function of its arguments. `level` is an upper bound on the length.
@@ -47,15 +46,6 @@ class RunningProduct(TokenTask):
             target=Ragged(self._products(elements_S, length_B), length_B - 1, fixed),
             columns={"length": length_B},
             padding=self.padding,
-        )
-
-    def overlap(self) -> str:
-        """Which rows are too few to be kept apart between the splits."""
-        if smallest(self.config.length) >= self.separable:
-            return "No row is in two splits."
-        return (
-            f"No row is in two splits, except rows of fewer than {self.separable} tokens:"
-            f" of those there are not {ENOUGH} different ones, so every split draws from all of them."
         )
 
     def _products(self, elements_S: np.ndarray, length_B: np.ndarray) -> np.ndarray:

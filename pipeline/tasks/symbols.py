@@ -17,11 +17,9 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from pipeline.config.base import smallest
 from pipeline.storage.keys import Key, generator
 from pipeline.tasks.base import (
     ANSWER,
-    ENOUGH,
     INJECTED,
     PROMPT,
     TARGET,
@@ -32,7 +30,6 @@ from pipeline.tasks.base import (
     draw,
     in_split,
     rows_of,
-    shortest_apart,
 )
 from pipeline.tasks.retriever import Retriever
 from pipeline.tasks.vocabulary import BOS, END, EOS, NODES, QUERY, SEARCH, SEP
@@ -85,14 +82,13 @@ def in_turns(*columns: int | np.ndarray) -> np.ndarray:
 class SymbolTask(TokenTask):
     """Generator of rows with one question. Subclasses draw rows, hash what each asks for, and write it all down."""
 
-    unit: ClassVar[str] = "letters"
     meanings: ClassVar[dict[str, str]] = {"length": "letters of the row"}
     steady: ClassVar[tuple[str, ...]] = ("direct", "icr")
     """Layouts in which all rows of one length have one number of tokens."""
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
-        self.separable = shortest_apart(config.alphabet)
+        self.separable = config.separable
 
     @property
     def traced(self) -> bool:
@@ -121,15 +117,6 @@ class SymbolTask(TokenTask):
             layout_B=np.arange(rows),
             columns={"length": length_B},
             padding=self.padding,
-        )
-
-    def overlap(self) -> str:
-        """Which rows are too few to be kept apart between the splits."""
-        if smallest(self.config.length) >= self.separable:
-            return "No row is in two splits."
-        return (
-            f"No row is in two splits, except rows of fewer than {self.separable} {self.unit}:"
-            f" of those there may not be {ENOUGH} different ones, so every split draws from all of them."
         )
 
     def settle(self, rng: np.random.Generator, length_B: np.ndarray) -> tuple[np.ndarray, ...]:

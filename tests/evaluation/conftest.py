@@ -90,4 +90,4 @@ def _entry(run: str, label: str, seed: int) -> dict[str, Any]:
     coordinates: dict[str, Any] = {"network.mixer": label, "task.delay": {"uniform": [1, 40]} if seed else 40}
     coordinates["learner.betas"] = None if seed else [0.9, 0.99]
     shared = {"run": run, "label": label, "variant": variant, "seed": seed, "coordinates": coordinates, "evaluation": "test-1"}
-    return {**shared, "network": f"net-{label}", "task": "copy", "chance": CHANCE, "floor": FLOOR, "batch": 32}
+    return {**shared, "network": f"net-{label}", "task": "copy", "chance": CHANCE, "baseline": FLOOR, "batch": 32}

@@ -43,7 +43,7 @@ def test_scores_equal_a_plain_recomputation(tiny: Tiny, out: Path) -> None:
         assert row["accuracy"] == pytest.approx(sum(hit for item in rows for hit in item["hits"]) / scored, rel=1e-12)
         assert row["sequence_accuracy"] == sum(all(item["hits"]) for item in rows) / len(rows)
         assert row["loss"] == pytest.approx(nats / scored, rel=1e-12)
-        assert row["loss_over_floor"] == pytest.approx(nats / scored / FLOOR, rel=1e-12)
+        assert row["loss_over_baseline"] == pytest.approx(nats / scored / FLOOR, rel=1e-12)
         left = [len(item["hits"]) * math.log2(4) - item["loss"] / math.log(2) for item in rows]
         assert row["bits"] == pytest.approx(max(0.0, sum(left) / len(rows)), rel=1e-9)
 
@@ -53,7 +53,7 @@ def test_identity_cost_and_chance(out: Path) -> None:
         assert row["experiment"] == "tiny"
         assert row["run"] == f"{row['label']}-s{row['seed']}"
         assert row["variant"] == (None if row["label"] == "lstm" else "control")
-        assert (row["chance"], row["floor"], row["unit"]) == (CHANCE, FLOOR, "nats per symbol")
+        assert (row["chance"], row["baseline"], row["unit"]) == (CHANCE, FLOOR, "nats per symbol")
         assert (row["parameters"], row["state_bytes"]) == ((120, 64) if row["label"] == "lstm" else (40, 0))
         assert (row["delay_least_trained"], row["delay_most_trained"]) == (1, 40)
         assert (row["symbols_least_trained"], row["symbols_most_trained"]) == (3, 3)

@@ -107,7 +107,7 @@ def test_the_perfect_network_scores_one(data: Path) -> None:
 def test_the_uniform_network_pays_the_logarithm_of_the_alphabet(data: Path) -> None:
     (point,) = score_points(score(Oracle(open_rows(data), sure=0.0), data), math.log(ALPHABET))
     assert point["loss"] == pytest.approx(math.log(ALPHABET), rel=1e-6)
-    assert point["loss_over_floor"] == pytest.approx(1.0, rel=1e-6)
+    assert point["loss_over_baseline"] == pytest.approx(1.0, rel=1e-6)
 
 
 def test_one_position_off_is_chance(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def make(results: Path, sizes: tuple[int, ...] = SIZES, measured: tuple[int, ...
                 write_run(results, run, made_up(place, seed, size), size, list(measured) or [size])
                 coordinates = {"network.mixer": label, key: size}
                 entry = {"run": run, "label": f"{label}, {key.split('.')[1]} {size}", "variant": None, "seed": seed}
-                entry |= {"coordinates": coordinates, "evaluation": "test-1", "network": "net", "chance": 0.1, "floor": 2.3}
+                entry |= {"coordinates": coordinates, "evaluation": "test-1", "network": "net", "chance": 0.1, "baseline": 2.3}
                 entries.append(entry)
     folder = results / "experiments" / "study"
     write_spec(folder / "experiment.yaml", {"name": "study", "columns": ["network.mixer", key], "runs": entries})

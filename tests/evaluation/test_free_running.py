@@ -272,7 +272,7 @@ def test_is_tree_is_solved_by_who_says_every_token_and_searches(fields: dict[str
     config = IsTree.model_validate({"nodes": 8, **fields})
     task = implementation(config)(config)
     rows = MemoryRows.of("is_tree", task.generate(12, derive_key("free", 2)))
-    (point,) = score_points(score_rows(Scripted(Replay(rows), config.classes), task, rows, "is_tree-test", CPU), config.floor)
+    (point,) = score_points(score_rows(Scripted(Replay(rows), config.classes), task, rows, "is_tree-test", CPU), config.baseline)
     assert (point["accuracy"], point["exact"], point["no_answer"]) == (1, 1, 0)
     assert point["valid_queries"] == (1 if config.layout.startswith("icr") else None)
     assert point["memory_bits"] == config.memory_bits

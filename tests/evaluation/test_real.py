@@ -64,7 +64,7 @@ def test_what_is_frozen_says_what_is_real(chain: tuple[Plan, Path, str]) -> None
     config = json.loads((results / "runs" / run / "model" / "config.json").read_text())
     assert {key: config[key] for key in ("vocabulary", "classes", "features")} == {"vocabulary": 3, "classes": 1, "features": 1}
     (entry,) = read_spec(results / "experiments" / "try" / "experiment.yaml")["runs"]
-    assert (entry["unit"], entry["floor"], entry["chance"]) == ("squared error", 1 / 6, pytest.approx(0.0784))
+    assert (entry["unit"], entry["baseline"], entry["chance"]) == ("squared error", 1 / 6, pytest.approx(0.0784))
     assert "loss (squared error)" in table
     assert "| values | real numbers, 1 per token" in (results / "datasets" / plan.runs[run].data[0] / "card.md").read_text()
     history = load_run(run, results).history

@@ -57,7 +57,7 @@ def test_points_are_the_distinct_metadata_in_order() -> None:
 def test_uniform_answers_recall_no_bits() -> None:
     (point,) = score_points(table([[1, 0]] * 3, [2 * math.log(8)] * 3), math.log(8))
     assert point["bits"] == pytest.approx(0.0, abs=1e-6)
-    assert point["loss_over_floor"] == pytest.approx(1.0)
+    assert point["loss_over_baseline"] == pytest.approx(1.0)
 
 
 def test_certain_answers_recall_every_bit_and_wrong_ones_none() -> None:
@@ -69,7 +69,7 @@ def test_certain_answers_recall_every_bit_and_wrong_ones_none() -> None:
 def test_squared_errors_are_no_bits() -> None:
     (point,) = score_points(table([[1, 0]] * 3, [0.5] * 3), 1 / 6, nats=False)
     assert (point["bits"], point["loss"]) == (None, 0.25)
-    assert point["loss_over_floor"] == pytest.approx(1.5)
+    assert point["loss_over_baseline"] == pytest.approx(1.5)
 
 
 def test_no_rows_no_points() -> None:

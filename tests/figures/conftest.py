@@ -129,7 +129,7 @@ def make_experiment(
 
 def _entry(run: str, label: str, seed: int, network: str, coordinates: dict[str, Any]) -> dict[str, Any]:
     shared = {"run": run, "label": label, "variant": None, "seed": seed, "coordinates": coordinates, "evaluation": "test"}
-    return {**shared, "network": network, "task": "copy", "chance": 1 / ALPHABET, "floor": math.log(ALPHABET), "batch": 32}
+    return {**shared, "network": network, "task": "copy", "chance": 1 / ALPHABET, "baseline": math.log(ALPHABET), "batch": 32}
 
 
 def _evaluation(
@@ -221,5 +221,5 @@ def shown(out: Path) -> Any:
 def drawn(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The figures that are drawn during the test; they are not written."""
     figures: list[Figure] = []
-    monkeypatch.setattr(style, "save_picture", lambda figure, out: figures.append(figure))
+    monkeypatch.setattr(style, "save_picture", lambda figure, out, *kinds: figures.append(figure))
     return figures

@@ -51,7 +51,7 @@ def make_graphs(
             write_spec(results / "runs" / run / "run.yaml", {"id": run, "task": task})
             _history(results / "runs" / run)
             shared = {"run": run, "label": label, "variant": None, "seed": seed, "coordinates": coordinates, "evaluation": "test"}
-            entries.append({**shared, "network": f"net-{place}", "task": "is_tree", "chance": 0.5, "floor": math.log(2), "batch": 32})
+            entries.append({**shared, "network": f"net-{place}", "task": "is_tree", "chance": 0.5, "baseline": math.log(2), "batch": 32})
     folder = results / "experiments" / "graphs"
     entries.sort(key=lambda entry: (entry["label"], entry["seed"]))
     write_spec(folder / "experiment.yaml", {"name": "graphs", "columns": swept, "runs": entries})

@@ -50,7 +50,7 @@ def make_mazes(
             write_spec(results / "runs" / run / "run.yaml", {"id": run, "task": {"name": "t_maze", "corridor": size}})
             _history(results / "runs" / run, _skill(name, size), rng)
             shared = {"run": run, "label": label, "variant": None, "seed": seed, "coordinates": coordinates, "evaluation": "test"}
-            entries.append({**shared, "network": f"net-{place}", "task": "t_maze", "chance": chance, "floor": 0.0, "batch": 2048})
+            entries.append({**shared, "network": f"net-{place}", "task": "t_maze", "chance": chance, "baseline": 0.0, "batch": 2048})
     folder = results / "experiments" / "maze"
     entries.sort(key=lambda entry: (entry["label"], entry["seed"]))
     write_spec(folder / "experiment.yaml", {"name": "maze", "columns": keys, "runs": entries})

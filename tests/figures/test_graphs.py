@@ -28,9 +28,8 @@ def titles(figure: Any) -> list[str]:
 
 def markers(axis: Any, look: style.Look) -> Any:
     """The line of a network, as drawn."""
-    return next(
-        line for line in axis.lines if line.get_color() == look.colour and line.get_marker() == look.marker and len(line.get_xdata()) > 1
-    )
+    found = [line for line in axis.lines if line.get_color() == look.colour and line.get_marker() == look.marker]
+    return next(line for line in found if len(line.get_xdata()) > 1 and line.get_markersize() > 2)
 
 
 def test_accuracy_by_nodes_has_a_panel_per_layout_and_a_line_per_network(experiments: Folder, tmp_path: Path, drawn: Any) -> None:
@@ -49,14 +48,14 @@ def test_accuracy_by_nodes_has_a_panel_per_layout_and_a_line_per_network(experim
             assert np.allclose(markers(axis, look).get_ydata(), line["mean"])
 
 
-def test_accuracy_by_family_is_at_the_largest_graphs(experiments: Folder, tmp_path: Path, drawn: Any) -> None:
+def test_accuracy_by_family_is_at_the_largest_graphs_of_training(experiments: Folder, tmp_path: Path, drawn: Any) -> None:
     draw("accuracy_by_family", experiments("families"), tmp_path / "figure")
     results, table = frame(experiments("families") / "results.parquet"), shown(tmp_path / "figure")
     assert titles(drawn[0]) == [f"layout {layout}" for layout in LAYOUTS]
     assert len(table) == len(SKILL) * len(LAYOUTS) * 9
     for row in table.to_dict("records"):
         own = results[(results.label == f"{row['label']}, layout {row['task.layout']}") & (results.family == row["family"])]
-        assert [row["mean"], row["low"], row["high"]] == pytest.approx(expected(own[own.nodes == 64]))
+        assert [row["mean"], row["low"], row["high"]] == pytest.approx(expected(own[own.nodes == 16]))
     names = [text.get_text() for text in drawn[0].axes[0].get_yticklabels()]
     assert names == [name.replace("_", " ") + (" (trained)" if name == "double_star" else "") for name in FAMILIES]
     for label, look in style.looks(sorted(SKILL), ["none"]).items():
@@ -67,14 +66,14 @@ def test_accuracy_by_family_is_at_the_largest_graphs(experiments: Folder, tmp_pa
 def test_accuracy_by_state_joins_widths_and_draws_what_the_task_holds(experiments: Folder, tmp_path: Path, drawn: Any) -> None:
     draw("accuracy_by_state", experiments("capacities"), tmp_path / "figure")
     results, table = frame(experiments("capacities") / "results.parquet"), shown(tmp_path / "figure")
-    hardest = results[results.nodes == 64]
-    assert len(table) == 3 * 2 * len(WIDTHS) and set(table["memory_bits"]) == {64 * 6.0}
+    hardest = results[results.nodes == 16]
+    assert len(table) == 3 * 2 * len(WIDTHS) and set(table["memory_bits"]) == {16 * 4.0}
     for row in table.to_dict("records"):
         own = hardest[hardest.label == f"{row['label']}, width {row['network.width']}, layout {row['task.layout']}"]
         assert [row["mean"], row["low"], row["high"]] == pytest.approx(expected(own))
         assert row["state_bits"] == 8 * own["state_bytes"].max()
     for axis, layout in zip(drawn[0].axes, ("direct", "icr"), strict=True):
-        assert [384.0, 384.0] in [list(line.get_xdata()) for line in axis.lines]
+        assert [64.0, 64.0] in [list(line.get_xdata()) for line in axis.lines]
         line = table[(table.label == "mamba") & (table["task.layout"] == layout)]
         assert list(markers(axis, style.looks(["lstm", "mamba"])["mamba"]).get_xdata()) == line["state_bits"].tolist()
         assert line["state_bits"].is_monotonic_increasing
@@ -98,7 +97,7 @@ def test_first_errors_is_the_share_of_traces_still_right(experiments: Folder, tm
         runs = results[results.label == f"{row['label']}, layout {row['task.layout']}"]["run"].unique()
         shares = []
         for run in runs:
-            rows = evaluations[run][evaluations[run].nodes == 64]
+            rows = evaluations[run][evaluations[run].nodes == 16]
             place = 20 * rows["first_error"].fillna(0) // rows["continuation"]
             shares.append(
                 float((rows["exact"] | (place >= row["place"] / 5)).mean()) if row["place"] < 100 else float(rows["exact"].mean())

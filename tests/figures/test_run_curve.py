@@ -56,6 +56,6 @@ def test_curve_shows_the_history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(("task", "unit"), [(Copy(), "nats per symbol"), (Adding(), "squared error")])
 def test_the_loss_axis_names_its_unit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: Task, unit: str) -> None:
     figures = []
-    monkeypatch.setattr(style, "save_picture", lambda figure, out: figures.append(figure))
+    monkeypatch.setattr(style, "save_picture", lambda figure, out, *kinds: figures.append(figure))
     draw_run(make_run(tmp_path, 3, curriculum=False, task=task))
     assert figures[0].axes[0].get_ylabel() == f"loss\n({unit})"

@@ -72,12 +72,12 @@ def test_marks_and_numbers_are_uniform_and_independent() -> None:
     assert abs(np.corrcoef(others, numbers.sum(1))[0, 1]) < 0.02
 
 
-def test_chance_and_floor_are_those_of_always_answering_one() -> None:
+def test_chance_and_baseline_are_those_of_always_answering_one() -> None:
     target = np.array(generate(100_000, length=3).column("target").to_pylist())[:, 0]
     config = Config()
     assert (np.abs(target - 1) <= 0.04).mean() == pytest.approx(config.chance, abs=0.003)
-    assert ((target - 1) ** 2).mean() == pytest.approx(config.floor, abs=0.002)
-    assert (config.chance, config.floor) == pytest.approx((0.0784, 1 / 6))
+    assert ((target - 1) ** 2).mean() == pytest.approx(config.baseline, abs=0.002)
+    assert (config.chance, config.baseline) == pytest.approx((0.0784, 1 / 6))
 
 
 def test_no_two_numbers_are_in_two_splits(monkeypatch: pytest.MonkeyPatch) -> None:

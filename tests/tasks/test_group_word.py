@@ -111,7 +111,7 @@ def test_elements_and_labels_are_uniform_and_independent(group: Any) -> None:
         assert abs(deviation(np.bincount(tokens[:, place], minlength=size))) < 5
         both = np.bincount(size * tokens[:, place] + target[:, place - 1], minlength=size * size)
         assert abs(deviation(both)) < 5
-    assert (Config(group=group).chance, Config(group=group).floor) == pytest.approx((1 / size, math.log(size)))
+    assert (Config(group=group).chance, Config(group=group).baseline) == pytest.approx((1 / size, math.log(size)))
 
 
 def test_no_row_is_in_two_splits_but_short_ones_and_that_is_said() -> None:

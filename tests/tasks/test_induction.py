@@ -59,7 +59,7 @@ def test_the_place_and_the_answer_are_uniform_and_independent() -> None:
     place = np.argmax(np.array(batch.column("tokens").to_pylist()) == 5, axis=1)
     both = np.bincount(5 * place + np.array(batch.column("target").to_pylist())[:, 0], minlength=50)
     assert both / 40_000 == pytest.approx(np.full(50, 1 / 50), abs=0.004)
-    assert (Config(alphabet=5).chance, Config(alphabet=5).floor) == pytest.approx((1 / 5, math.log(5)))
+    assert (Config(alphabet=5).chance, Config(alphabet=5).baseline) == pytest.approx((1 / 5, math.log(5)))
 
 
 def test_no_letter_of_a_place_gives_the_answer_away() -> None:

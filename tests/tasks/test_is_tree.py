@@ -294,7 +294,7 @@ def counted(config: Config, rows: int) -> float:
 
 
 @pytest.mark.parametrize("layout", ["cot", "icr", "icr_regex"])
-def test_the_floor_is_that_of_the_token_before(layout: Any) -> None:
+def test_the_baseline_is_that_of_the_token_before(layout: Any) -> None:
     config = Config(nodes=12, layout=layout, family="uniform_tree")
-    assert config.floor == pytest.approx(counted(config, 120), rel=0.03)
-    assert Config().floor == pytest.approx(np.log(2)) and config.chance == 1 / 2
+    assert config.baseline == pytest.approx(counted(config, 120), rel=0.03)
+    assert Config().baseline == pytest.approx(np.log(2)) and config.chance == 1 / 2

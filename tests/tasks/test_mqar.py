@@ -154,7 +154,7 @@ def test_the_answer_cannot_be_guessed_from_its_key() -> None:
     np.add.at(table, (tokens[asked], target.ravel()), 1)
     best = table.max(axis=1).sum() / target.size
     assert best == pytest.approx(Config(words=20).chance, abs=0.01)
-    assert Config(words=20).floor == pytest.approx(math.log(10))
+    assert Config(words=20).baseline == pytest.approx(math.log(10))
 
 
 def places(alpha: float, pairs: int) -> np.ndarray:

@@ -182,9 +182,9 @@ def test_real_keys_change_nothing_else_in_a_row() -> None:
 
 
 @pytest.mark.parametrize("fields", [{"compositional": True, "length": 64}, {"continuous": 4}])
-def test_chance_and_floor_are_those_of_the_values(fields: dict[str, Any]) -> None:
+def test_chance_and_baseline_are_those_of_the_values(fields: dict[str, Any]) -> None:
     config = Config(words=20, **fields)
-    assert (config.classes, config.chance, config.floor) == (10, 0.1, math.log(10))
+    assert (config.classes, config.chance, config.baseline) == (10, 0.1, math.log(10))
     assert (config.features, config.tolerance) == (fields.get("continuous", 0), None)
 
 

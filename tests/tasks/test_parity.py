@@ -59,7 +59,7 @@ def test_a_bit_alone_says_nothing_about_its_label() -> None:
     for place in range(1, 20):
         counts = np.bincount(2 * tokens[:, place] + target[:, place - 1], minlength=4)
         assert counts / 20_000 == pytest.approx(np.full(4, 0.25), abs=0.02)
-    assert (Config().chance, Config().floor) == (0.5, pytest.approx(math.log(2)))
+    assert (Config().chance, Config().baseline) == (0.5, pytest.approx(math.log(2)))
 
 
 def test_no_row_is_in_two_splits_but_short_ones_and_that_is_said() -> None:

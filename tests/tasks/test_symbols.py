@@ -231,10 +231,10 @@ FIELDS: dict[str, list[dict[str, Any]]] = {"c_gram": [{"gram": 2}, {}], "countin
 
 
 @pytest.mark.parametrize(("name", "fields"), [(name, fields) for name in NAMES for fields in FIELDS.get(name, [{}])])
-def test_the_floor_is_what_the_token_before_tells(name: str, fields: dict[str, Any]) -> None:
+def test_the_baseline_is_what_the_token_before_tells(name: str, fields: dict[str, Any]) -> None:
     for layout, length in (("direct", 10), ("cot", 10), ("icr", {"log_uniform": (5, 12)}), ("cot", {"uniform": (5, 12)})):
         task = made(name, layout=layout, length=length, alphabet=4, names=20, **fields)
-        assert bigram_loss(task.generate(4000, derive_key(1))) == pytest.approx(task.config.floor, rel=0.006)
+        assert bigram_loss(task.generate(4000, derive_key(1))) == pytest.approx(task.config.baseline, rel=0.006)
 
 
 def test_chance_is_that_of_the_answer_and_memory_that_of_the_longest_row() -> None:

@@ -1,4 +1,4 @@
-# Measure every run on held-out rows it has never seen.
+# Measure every run on test rows, and say in the tables which of them it has seen.
 
 
 rule evaluate:

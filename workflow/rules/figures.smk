@@ -8,6 +8,7 @@ rule collect:
         histories=lambda wc: [f"results/runs/{item.run}/history.parquet" for item in PLAN.evaluations_of(wc.experiment)],
         timings=lambda wc: [f"results/runs/{item.run}/timing.parquet" for item in PLAN.evaluations_of(wc.experiment)],
         profiles=lambda wc: [f"results/profiles/{name}.parquet" for name in PLAN.networks_of(wc.experiment)],
+        data=ancient(lambda wc: [f"results/datasets/{name}/manifest.json" for name in PLAN.datasets_of(wc.experiment)]),
         code=PLAN.code_of("collect", ROOT),
     output:
         results="results/experiments/{experiment}/results.parquet",
@@ -31,6 +32,7 @@ rule collect:
         mem_mb=1000,
         runtime=30,
     params:
+        overlap=lambda wc: PLAN.experiments[wc.experiment].overlap,
         block=lambda wc: dump(PLAN.experiments[wc.experiment].block),
     message:
         "Collect {wildcards.experiment}"
@@ -54,6 +56,7 @@ rule plot:
             category="{experiment}",
             labels={"figure": "{figure}"},
         ),
+        pdf="results/experiments/{experiment}/{figure}.pdf",
         png="results/experiments/{experiment}/{figure}.png",
         csv="results/experiments/{experiment}/{figure}.csv",
     log:
@@ -66,6 +69,8 @@ rule plot:
     params:
         question=lambda wc: PLAN.experiments[wc.experiment].question,
         figure=lambda wc: PLAN.experiments[wc.experiment].figures[wc.figure].spec,
+        looks=lambda wc: PLAN.experiments[wc.experiment].looks,
+        overlap=lambda wc: PLAN.experiments[wc.experiment].overlap,
         reading=lambda wc: PLAN.experiments[wc.experiment].figures[wc.figure].reading,
         block=lambda wc: dump(PLAN.experiments[wc.experiment].block),
     message:

@@ -12,6 +12,8 @@ from pipeline.config.base import Component
 class Mixer(Component):
     """Maps a sequence (batch, time, width) to one of the same shape, carrying state from step to step."""
 
+    display_name: ClassVar[str] = ""
+    """What papers call it, in figures; without one, `name` with spaces."""
     causal: ClassVar[bool] = True
     constant_state: ClassVar[bool] = True
     """The state's size does not grow with the context."""

@@ -16,6 +16,7 @@ class Rnn(Mixer):
     """Elman's recurrent network: tanh of one linear map of input and state, no gates."""
 
     implementation: ClassVar[str] = "pipeline.mixers.rnn:RNN"
+    display_name: ClassVar[str] = "RNN"
     source: ClassVar[str] = "Elman 1990; orthogonal start: Saxe et al. 2014"
 
     name: Literal["rnn"] = "rnn"
@@ -36,6 +37,7 @@ class Lstm(GatedCell):
     """Long short-term memory: one hidden and one cell state of the network's width, with input, forget and output gates."""
 
     implementation: ClassVar[str] = "pipeline.mixers.lstm:LSTM"
+    display_name: ClassVar[str] = "LSTM"
     source: ClassVar[str] = "Hochreiter & Schmidhuber 1997; Gers et al. 2000; chrono: Tallec & Ollivier 2018"
 
     name: Literal["lstm"] = "lstm"
@@ -45,6 +47,7 @@ class Gru(GatedCell):
     """Gated recurrent unit in the form of cuDNN: reset applied after the recurrent product, update gate z keeps the state."""
 
     implementation: ClassVar[str] = "pipeline.mixers.gru:GRU"
+    display_name: ClassVar[str] = "GRU"
     source: ClassVar[str] = "Cho et al. 2014 (v3 form); chrono: Tallec & Ollivier 2018"
 
     name: Literal["gru"] = "gru"
@@ -54,6 +57,7 @@ class GruV1(GatedCell):
     """Gated recurrent unit as first published: reset applied before the recurrent product, update gate z writes the state."""
 
     implementation: ClassVar[str] = "pipeline.mixers.gru_v1:GRUv1"
+    display_name: ClassVar[str] = "GRU v1"
     source: ClassVar[str] = "Cho et al. 2014 (v1 form); chrono: Tallec & Ollivier 2018"
 
     name: Literal["gru_v1"] = "gru_v1"
@@ -63,6 +67,7 @@ class MultiplicativeLstm(GatedCell):
     """LSTM whose gates see m = (W_m x) * (U_m h) in place of h: every input has a transition of its own."""
 
     implementation: ClassVar[str] = "pipeline.mixers.multiplicative_lstm:MultiplicativeLSTM"
+    display_name: ClassVar[str] = "multiplicative LSTM"
     source: ClassVar[str] = "Krause et al. 2016; chrono: Tallec & Ollivier 2018"
 
     name: Literal["multiplicative_lstm"] = "multiplicative_lstm"
@@ -72,6 +77,7 @@ class MultiplicativeGru(GatedCell):
     """GRU whose gates and candidate see m = (W_m x) * (U_m h) in place of h; the state carried on is h."""
 
     implementation: ClassVar[str] = "pipeline.mixers.multiplicative_gru:MultiplicativeGRU"
+    display_name: ClassVar[str] = "multiplicative GRU"
     source: ClassVar[str] = "the factored product of Krause et al. 2016 in the cell of Cho et al. 2014"
 
     name: Literal["multiplicative_gru"] = "multiplicative_gru"
@@ -81,6 +87,7 @@ class InputMultiplicativeLstm(GatedCell):
     """LSTM that reads m * x with m = W_m x + U_m h + b_m: a study's own variant, for reproduction."""
 
     implementation: ClassVar[str] = "pipeline.mixers.input_multiplicative_lstm:InputMultiplicativeLSTM"
+    display_name: ClassVar[str] = "input-multiplicative LSTM"
     source: ClassVar[str] = "a study of multiplicative variants; starts as there"
 
     name: Literal["input_multiplicative_lstm"] = "input_multiplicative_lstm"
@@ -93,6 +100,7 @@ class InputMultiplicativeGru(GatedCell):
     """GRU that reads m * x with m = W_m x + U_m h + b_m: a study's own variant, for reproduction."""
 
     implementation: ClassVar[str] = "pipeline.mixers.input_multiplicative_gru:InputMultiplicativeGRU"
+    display_name: ClassVar[str] = "input-multiplicative GRU"
     source: ClassVar[str] = "a study of multiplicative variants; starts as there"
 
     name: Literal["input_multiplicative_gru"] = "input_multiplicative_gru"

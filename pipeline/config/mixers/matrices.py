@@ -17,6 +17,7 @@ class LinearAttention(Mixer):
 
     implementation: ClassVar[str] = "pipeline.mixers.linear_attention:LinearAttention"
     version: ClassVar[int] = 2
+    display_name: ClassVar[str] = "Linear attention"
     source: ClassVar[str] = "Katharopoulos et al. 2020"
 
     name: Literal["linear_attention"] = "linear_attention"
@@ -27,6 +28,7 @@ class GatedLinearAttention(Headed):
     """Linear attention whose matrix state decays, each channel of the key at a rate read from the input."""
 
     implementation: ClassVar[str] = "pipeline.mixers.gated_linear_attention:GatedLinearAttention"
+    display_name: ClassVar[str] = "GLA"
     source: ClassVar[str] = "Yang et al. 2024"
 
     name: Literal["gated_linear_attention"] = "gated_linear_attention"
@@ -37,6 +39,7 @@ class DeltaNet(Headed):
     """A matrix state that writes by the delta rule: what it held under a key is replaced by the new value."""
 
     implementation: ClassVar[str] = "pipeline.mixers.delta_net:DeltaNet"
+    display_name: ClassVar[str] = "DeltaNet"
     source: ClassVar[str] = "Yang et al. 2024; negative eigenvalues: Grazzi et al. 2025"
 
     name: Literal["delta_net"] = "delta_net"
@@ -49,6 +52,7 @@ class GatedDeltaNet(Headed):
     """The delta rule with a decay of each head, read from the input: overwrites single keys, and clears everything."""
 
     implementation: ClassVar[str] = "pipeline.mixers.gated_delta_net:GatedDeltaNet"
+    display_name: ClassVar[str] = "Gated DeltaNet"
     source: ClassVar[str] = "Yang et al. 2025; negative eigenvalues: Grazzi et al. 2025"
 
     name: Literal["gated_delta_net"] = "gated_delta_net"
@@ -61,6 +65,7 @@ class MatrixLstm(Mixer):
     """The matrix LSTM of xLSTM: a matrix state with exponential input gates and forget gates of each head, and a normaliser."""
 
     implementation: ClassVar[str] = "pipeline.mixers.matrix_lstm:MatrixLSTM"
+    display_name: ClassVar[str] = "xLSTM (mLSTM)"
     source: ClassVar[str] = "Beck et al. 2024"
 
     name: Literal["matrix_lstm"] = "matrix_lstm"
@@ -71,6 +76,7 @@ class Rwkv7(Headed):
     """Time mixing of RWKV-7: a matrix state with decays of each channel, whose delta rule removes and writes under keys of their own."""
 
     implementation: ClassVar[str] = "pipeline.mixers.rwkv7:RWKV7"
+    display_name: ClassVar[str] = "RWKV-7"
     source: ClassVar[str] = "Peng et al. 2025"
 
     name: Literal["rwkv7"] = "rwkv7"
@@ -82,6 +88,7 @@ class Mamba2(Headed):
     """Mamba whose step size and decay are one number per head: its state is a matrix, and a chunk of positions is matrix products."""
 
     implementation: ClassVar[str] = "pipeline.mixers.mamba2:Mamba2"
+    display_name: ClassVar[str] = "Mamba-2"
     source: ClassVar[str] = "Dao & Gu 2024"
 
     name: Literal["mamba2"] = "mamba2"
@@ -95,6 +102,7 @@ class Relit(Headed):
 
     implementation: ClassVar[str] = "pipeline.mixers.relit:ReLiT"
     version: ClassVar[int] = 2
+    display_name: ClassVar[str] = "ReLiT"
     source: ClassVar[str] = "Pramanik et al. 2023; slow gates: Tallec & Ollivier 2018"
 
     name: Literal["relit"] = "relit"
@@ -122,6 +130,7 @@ class Arelit(Headed):
 
     implementation: ClassVar[str] = "pipeline.mixers.arelit:AReLiT"
     version: ClassVar[int] = 2
+    display_name: ClassVar[str] = "AReLiT"
     source: ClassVar[str] = "Pramanik et al. 2023; slow gates: Tallec & Ollivier 2018"
 
     name: Literal["arelit"] = "arelit"

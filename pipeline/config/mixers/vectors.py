@@ -25,6 +25,7 @@ class MinGru(Minimal):
     """Minimal gated recurrent unit: gate and candidate depend on the input only, so the state is a linear recurrence."""
 
     implementation: ClassVar[str] = "pipeline.mixers.min_gru:MinGRU"
+    display_name: ClassVar[str] = "minGRU"
     source: ClassVar[str] = "Feng et al. 2024; chrono: Tallec & Ollivier 2018"
 
     name: Literal["min_gru"] = "min_gru"
@@ -35,6 +36,7 @@ class MinLstm(Minimal):
 
     implementation: ClassVar[str] = "pipeline.mixers.min_lstm:MinLSTM"
     version: ClassVar[int] = 2
+    display_name: ClassVar[str] = "minLSTM"
     source: ClassVar[str] = "Feng et al. 2024; chrono: Tallec & Ollivier 2018"
 
     name: Literal["min_lstm"] = "min_lstm"
@@ -44,6 +46,7 @@ class Lru(Mixer):
     """Linear recurrent unit: a diagonal complex linear recurrence, read out linearly with a skip."""
 
     implementation: ClassVar[str] = "pipeline.mixers.lru:LRU"
+    display_name: ClassVar[str] = "LRU"
     source: ClassVar[str] = "Orvieto et al. 2023"
 
     name: Literal["lru"] = "lru"
@@ -64,6 +67,7 @@ class Mamba(Mixer):
     """Selective state space: each inner channel is a diagonal linear recurrence whose step size, writing and reading follow the input."""
 
     implementation: ClassVar[str] = "pipeline.mixers.mamba:Mamba"
+    display_name: ClassVar[str] = "Mamba"
     source: ClassVar[str] = "Gu & Dao 2023"
 
     name: Literal["mamba"] = "mamba"

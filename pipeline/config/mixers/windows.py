@@ -17,6 +17,7 @@ class Attention(Headed):
 
     constant_state: ClassVar[bool] = False
     implementation: ClassVar[str] = "pipeline.mixers.attention:Attention"
+    display_name: ClassVar[str] = "Attention"
     source: ClassVar[str] = "Vaswani et al. 2017; rotary positions: Su et al. 2021"
 
     name: Literal["attention"] = "attention"
@@ -28,6 +29,7 @@ class Gtrxl(Headed):
 
     carries_gradient: ClassVar[bool] = False
     implementation: ClassVar[str] = "pipeline.mixers.gtrxl:GTrXL"
+    display_name: ClassVar[str] = "GTrXL"
     source: ClassVar[str] = "Parisotto et al. 2020; relative positions: Dai et al. 2019"
 
     name: Literal["gtrxl"] = "gtrxl"
@@ -42,6 +44,7 @@ class ShortConvolution(Mixer):
     """Each channel weighs its own last few inputs: the lower reference, which remembers nothing else."""
 
     implementation: ClassVar[str] = "pipeline.mixers.short_convolution:ShortConvolution"
+    display_name: ClassVar[str] = "Short convolution"
     source: ClassVar[str] = "Fu et al. 2023; Arora et al. 2024"
 
     name: Literal["short_convolution"] = "short_convolution"
@@ -52,5 +55,6 @@ class NoMixer(Mixer):
     """The memoryless control: output zero, no state, no parameters. What it scores needs no memory."""
 
     implementation: ClassVar[str] = "pipeline.mixers.none:NoMixer"
+    display_name: ClassVar[str] = "no memory"
 
     name: Literal["none"] = "none"

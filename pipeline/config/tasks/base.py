@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import AfterValidator, Field, model_validator
@@ -23,6 +24,15 @@ Grid = Annotated[list[int], AfterValidator(_positive_and_different)]
 
 NATS = "nats per symbol"
 """What losses are measured in unless a task says otherwise."""
+
+
+ENOUGH = 1000
+"""Different questions that there must be for the splits to be kept apart; fewer could leave a split empty."""
+
+
+def shortest_apart(alphabet: int) -> int:
+    """Letters from which on there are enough different strings to keep the splits apart."""
+    return next(length for length in count(1) if alphabet**length >= ENOUGH)
 
 
 class Evaluation(Section):
@@ -51,6 +61,8 @@ class Task(Component):
     """Names of the values 0, 1, ... of those metadata columns that are not numbers."""
     decoded: ClassVar[bool] = False
     """An evaluation also lets the network run freely: rows end with one answer, and what it answers by itself is its accuracy."""
+    apart_by: ClassVar[tuple[str, str]] = ("length", "tokens")
+    """The field whose size decides whether rows are kept apart between the splits, and its unit."""
 
     @model_validator(mode="after")
     def _possible(self) -> Task:
@@ -108,9 +120,25 @@ class Task(Component):
         raise NotImplementedError
 
     @property
-    def floor(self) -> float:
+    def baseline(self) -> float:
         """Loss per scored position of the best predictor without memory: cross-entropy in nats, or squared error."""
         raise NotImplementedError
+
+    @property
+    def separable(self) -> int:
+        """Size from which on rows are kept apart between the splits; smaller ones are too few to be. 0: all are."""
+        return 0
+
+    @property
+    def overlap(self) -> str:
+        """Which rows may be in training and in a test, in one sentence; empty where no row is in two splits."""
+        field, unit = self.apart_by
+        if not self.separable or smallest(getattr(self, field)) >= self.separable:
+            return ""
+        return (
+            f"No row is in two splits, except rows of fewer than {self.separable} {unit}: of those there may be fewer than {ENOUGH} "
+            "different ones, so every split draws from all of them."
+        )
 
     @property
     def memory_bits(self) -> float | None:
@@ -181,7 +209,7 @@ class EnvironmentTask(Task):
         return 0.0
 
     @property
-    def floor(self) -> float:
+    def baseline(self) -> float:
         """Environments have no loss."""
         return 0.0
 

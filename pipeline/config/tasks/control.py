@@ -77,6 +77,14 @@ class TMaze(EnvironmentTask):
         """Success of an agent that has forgotten the cue."""
         return 0.5
 
+    @property
+    def overlap(self) -> str:
+        """There are two cues, and few corridors."""
+        same = "Every split has the same corridors and cues"
+        return (
+            f"{same}; only the seeds of the distractors are kept apart." if self.distractors else f"{same}: every episode is in training."
+        )
+
 
 class MysteryPath(EnvironmentTask):
     """A board of 7 x 7 tiles with a path that is not seen: who leaves it falls, starts again, and must remember what it has found.
@@ -184,3 +192,8 @@ class Gymnasium(EnvironmentTask):
             return max(given, 0)
         spec = gymnasium.registry.get(self.id)
         return None if spec is None else spec.max_episode_steps or 0
+
+    @property
+    def overlap(self) -> str:
+        """Environments that draw little from their seed repeat themselves."""
+        return "No seed is in two splits; different seeds may give the same episode, where the environment draws little from them."

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from pipeline.config.base import Clash, Draw, largest, smallest
-from pipeline.config.tasks.base import Evaluation, Grid, LengthEvaluation, Task, long_enough
+from pipeline.config.tasks.base import ENOUGH, Evaluation, Grid, LengthEvaluation, Task, long_enough, shortest_apart
 
 
 class CopyEvaluation(Evaluation):
@@ -35,6 +35,7 @@ class Copy(Task):
     source: ClassVar[str] = "Hochreiter & Schmidhuber 1997; Arjovsky et al. 2016; selective: Gu & Dao 2023"
     evaluation: ClassVar[type[Evaluation]] = CopyEvaluation
     columns: ClassVar[tuple[str, ...]] = ("delay", "symbols")
+    apart_by: ClassVar[tuple[str, str]] = ("symbols", "symbols")
 
     name: Literal["copy"] = "copy"
     symbols: Draw = Field(default=10, description="symbols to remember in each row")
@@ -55,6 +56,11 @@ class Copy(Task):
         return self.alphabet
 
     @property
+    def separable(self) -> int:
+        """There are enough strings of symbols."""
+        return shortest_apart(self.alphabet)
+
+    @property
     def longest(self) -> int:
         """Symbols, delay, symbols."""
         return 2 * largest(self.symbols) + largest(self.delay)
@@ -65,7 +71,7 @@ class Copy(Task):
         return 1 / self.alphabet
 
     @property
-    def floor(self) -> float:
+    def baseline(self) -> float:
         """ln of the alphabet's size, in nats per recalled symbol."""
         return math.log(self.alphabet)
 
@@ -98,6 +104,7 @@ class Mqar(Task):
     source: ClassVar[str] = "Arora et al. 2023"
     evaluation: ClassVar[type[Evaluation]] = MqarEvaluation
     columns: ClassVar[tuple[str, ...]] = ("length", "pairs")
+    apart_by: ClassVar[tuple[str, str]] = ("pairs", "pairs")
 
     name: Literal["mqar"] = "mqar"
     length: Draw = Field(
@@ -161,6 +168,17 @@ class Mqar(Task):
         return self.words - self.words // 2
 
     @property
+    def separable(self) -> int:
+        """The keys of a row have enough different answers."""
+        enough = (pairs for pairs in range(1, self.classes + 1) if math.perm(self.classes, pairs) >= ENOUGH)
+        return next(enough, self.classes + 1)
+
+    @property
+    def overlap(self) -> str:
+        """Keys of real numbers never come twice."""
+        return "" if self.continuous else super().overlap
+
+    @property
     def first_class(self) -> int:
         """Values come last."""
         return self.vocabulary - self.classes
@@ -176,7 +194,7 @@ class Mqar(Task):
         return 1 / self.classes
 
     @property
-    def floor(self) -> float:
+    def baseline(self) -> float:
         """ln of the number of values, in nats per question."""
         return math.log(self.classes)
 
@@ -207,6 +225,11 @@ class Parity(Task):
         return 2
 
     @property
+    def separable(self) -> int:
+        """There are enough strings of bits."""
+        return shortest_apart(2)
+
+    @property
     def longest(self) -> int:
         """The longest row."""
         return largest(self.length)
@@ -217,7 +240,7 @@ class Parity(Task):
         return 1 / 2
 
     @property
-    def floor(self) -> float:
+    def baseline(self) -> float:
         """ln 2, in nats per scored position: the first, which needs no memory, is none."""
         return math.log(2)
 
@@ -249,6 +272,11 @@ class GroupWord(Task):
         return {"S3": 6, "A5": 60, "S5": 120}[self.group]
 
     @property
+    def separable(self) -> int:
+        """There are enough strings of permutations."""
+        return shortest_apart(self.classes)
+
+    @property
     def longest(self) -> int:
         """The longest row."""
         return largest(self.length)
@@ -259,7 +287,7 @@ class GroupWord(Task):
         return 1 / self.classes
 
     @property
-    def floor(self) -> float:
+    def baseline(self) -> float:
         """ln of the group's size, in nats per scored position: the first, which needs no memory, is none."""
         return math.log(self.classes)
 
@@ -286,6 +314,11 @@ class Induction(Task):
         return self.alphabet + 2
 
     @property
+    def separable(self) -> int:
+        """There are enough strings of letters, beside the special token that stands twice."""
+        return shortest_apart(self.alphabet) + 2
+
+    @property
     def classes(self) -> int:
         """Answers are always letters of the alphabet."""
         return self.alphabet
@@ -301,7 +334,7 @@ class Induction(Task):
         return 1 / self.alphabet
 
     @property
-    def floor(self) -> float:
+    def baseline(self) -> float:
         """ln of the alphabet's size, in nats per row."""
         return math.log(self.alphabet)
 
@@ -355,6 +388,6 @@ class Adding(Task):
         return 1 - (1 - self.tolerance) ** 2
 
     @property
-    def floor(self) -> float:
+    def baseline(self) -> float:
         """The variance of the sum of two numbers, the squared error of always answering 1."""
         return 1 / 6

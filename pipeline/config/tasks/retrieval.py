@@ -14,8 +14,10 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 from pydantic import AfterValidator, Field
 
 from pipeline.config.base import Clash, Draw, largest, smallest
-from pipeline.config.tasks.base import Evaluation, Grid, Task
+from pipeline.config.tasks.base import ENOUGH, Evaluation, Grid, Task
 
+APART = 8
+"""Nodes from which on every family has more than ENOUGH different graphs with each answer, whatever their names."""
 NODES = 16
 """Special tokens; the name v is the token NODES + v."""
 
@@ -23,7 +25,7 @@ NODES = 16
 class RetrievalTask(Task):
     """What the tasks of the family share: their tokens, and that a network may be left to write a row's trace by itself.
 
-    `chance` is that of the answer, the row's last token; `floor` is over all scored positions, those of the trace included.
+    `chance` is that of the answer, the row's last token; `baseline` is over all scored positions, those of the trace included.
     """
 
     decoded: ClassVar[bool] = True
@@ -188,13 +190,27 @@ class IsTree(RetrievalTask):
         visits = (2 * nodes - 1) * (1 + parent) + nodes * first + (nodes - 1) * following
         return visits + (nodes - 1) * (following + parent + 3) + (0 if self.upstream else 3)
 
+    def apart(self, nodes: int) -> bool:
+        """Whether graphs of so many nodes are enough to be kept apart between the splits."""
+        names = nodes if self.upstream else self.names
+        return nodes >= APART or math.comb(names, nodes) >= ENOUGH
+
+    @property
+    def overlap(self) -> str:
+        """Small graphs of few names are in every split."""
+        if self.apart(smallest(self.nodes)):
+            return ""
+        return (
+            f"No graph is in two splits, except those of fewer than {APART} nodes: with so few names there are not {ENOUGH} of each kind."
+        )
+
     @property
     def chance(self) -> float:
         """Half of the graphs are trees."""
         return 1 / 2
 
     @property
-    def floor(self) -> float:
+    def baseline(self) -> float:
         """Nats per scored position of a row that is a tree: ln 2 of the answer, and the trace's as `memoryless` counts them."""
         answers = {("eos", "true"): 0.5, ("eos", "false"): 0.5}
         if self.layout == "direct":

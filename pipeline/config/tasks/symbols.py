@@ -5,6 +5,7 @@ The first `alphabet` names are letters; what else a row needs, numbers or keys, 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import defaultdict
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from pipeline.config.base import Clash, Distribution, Draw, largest, smallest
-from pipeline.config.tasks.base import Evaluation, LengthEvaluation, long_enough
+from pipeline.config.tasks.base import ENOUGH, Evaluation, LengthEvaluation, long_enough, shortest_apart
 from pipeline.config.tasks.retrieval import RetrievalTask, memoryless
 
 Follows = dict[tuple[str, str], float]
@@ -33,6 +34,7 @@ class SymbolTask(RetrievalTask):
 
     evaluation: ClassVar[type[Evaluation]] = LengthEvaluation
     columns: ClassVar[tuple[str, ...]] = ("length",)
+    apart_by: ClassVar[tuple[str, str]] = ("length", "letters")
 
     length: Draw = Field(default=32, description="letters of each row")
     alphabet: int = Field(default=16, ge=2, le=30_000, description="different letters, the first names")
@@ -63,12 +65,17 @@ class SymbolTask(RetrievalTask):
         return self.prompt + 1 if self.layout == "direct" else self.prompt + self.trace + 2
 
     @property
+    def separable(self) -> int:
+        """There are enough strings of letters."""
+        return shortest_apart(self.alphabet)
+
+    @property
     def chance(self) -> float:
         """The letter asked for is uniform."""
         return 1 / self.alphabet
 
     @property
-    def floor(self) -> float:
+    def baseline(self) -> float:
         """That of the answer, or of the average token of trace and answer, in nats."""
         sizes = {"letter": self.alphabet, "other letter": self.alphabet - 1, "key": self.names - self.alphabet, "label": 2}
         return memoryless(self.follows(), self.names, sizes)
@@ -138,6 +145,7 @@ class AssociativeRecall(SymbolTask):
 
     implementation: ClassVar[str] = "pipeline.tasks.associative_recall:AssociativeRecall"
     source: ClassVar[str] = "Ba et al. 2016; Wen, Dang & Lyu 2024"
+    apart_by: ClassVar[tuple[str, str]] = ("length", "pairs")
 
     name: Literal["associative_recall"] = "associative_recall"
     length: Draw = Field(default=32, description="pairs of key and value in each row")
@@ -146,6 +154,12 @@ class AssociativeRecall(SymbolTask):
     def check(self) -> None:
         """There are as many keys as pairs."""
         self._enough_names(largest(self.length), "keys")
+
+    @property
+    def separable(self) -> int:
+        """There are enough sets of pairs."""
+        keys, values = self.names - self.alphabet, self.alphabet
+        return next(pairs for pairs in itertools.count(1) if pairs > keys or math.comb(keys, pairs) * values**pairs >= ENOUGH)
 
     @property
     def prompt(self) -> int:
@@ -191,6 +205,11 @@ class CGram(SymbolTask):
         """There is a name for every letter, and room for a gram."""
         self._enough_names()
         long_enough(self.length, self.gram, "a gram")
+
+    @property
+    def separable(self) -> int:
+        """There are enough strings: every letter has all but one to choose from, or more."""
+        return max(self.gram, shortest_apart(self.alphabet - 1))
 
     @property
     def prompt(self) -> int:

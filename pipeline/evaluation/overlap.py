@@ -1,0 +1,118 @@
+"""Which test rows also occur in training: compared row by row where training rows are stored, else as far as the task says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.config.frozen import read_spec, revive
+from pipeline.evaluation.scores import metadata_columns
+from pipeline.storage.arrow import to_numpy
+from pipeline.storage.manifest import verify
+from pipeline.storage.tables import parquet
+from pipeline.tasks.base import canonical_hash, mix
+
+Row = dict[str, Any]
+Place = tuple[Any, ...]
+CONTENT = ("tokens", "values")
+"""The columns of a dataset that a network reads."""
+BATCH = 16_384
+MOST = 4
+"""Points that a sentence names one by one."""
+
+
+class Overlaps:
+    """The datasets below a results folder, each read once."""
+
+    def __init__(self, results: Path) -> None:
+        self.datasets = results / "datasets"
+        self.sentences: list[str] = []
+        """What tasks say of those rows of which it is not known, the sentences of their datasets' cards."""
+        self._hashes: dict[str, np.ndarray] = {}
+
+    def shares(self, run: Row, evaluation: pa.Table) -> dict[Place, float | None]:
+        """The share of the rows of every point of an evaluation that also occur in the run's training; None where that is not known.
+
+        Raises MissingFileError or CorruptFileError, naming the file, where a dataset is not there or not intact.
+        """
+        train = run["data"]["train"]
+        found = np.full(len(evaluation), np.nan)
+        owner, row = (np.array(evaluation.column(name).to_pylist()) for name in ("dataset", "row"))
+        for dataset in dict.fromkeys(owner.tolist()):
+            found[owner == dataset] = self._in_training(dataset, train)[row[owner == dataset]]
+        names = metadata_columns(evaluation)
+        columns = [evaluation.column(name).to_pylist() for name in names]
+        places: dict[Place, list[float]] = {}
+        for place, value in zip(zip(*columns, strict=True) if names else [()] * len(found), found.tolist(), strict=True):
+            places.setdefault(place, []).append(value)
+        return {place: None if np.isnan(values).any() else float(np.mean(values)) for place, values in places.items()}
+
+    def _in_training(self, test: str, train: str | None) -> np.ndarray:
+        """1 for every row of the dataset that is in the other too, else 0; NaN where nobody knows."""
+        if train is not None:
+            return np.isin(self._hash(test), self._hash(train)).astype(float)
+        spec = read_spec(self.datasets / test / "dataset.yaml", "dataset")
+        sentence = revive("task", spec["task"]).overlap
+        self.sentences += [sentence] if sentence and sentence not in self.sentences else []
+        return np.full(spec["rows"], np.nan if sentence else 0.0)
+
+    def _hash(self, dataset: str) -> np.ndarray:
+        """A 64-bit hash of what a network reads, for every row of a dataset."""
+        if dataset not in self._hashes:
+            folder = self.datasets / dataset
+            self._hashes[dataset] = np.concatenate([_hash_file(folder / name) for name in verify(folder)["files"]])
+        return self._hashes[dataset]
+
+
+def _hash_file(path: Path) -> np.ndarray:
+    parts = [np.empty(0, np.uint64)]
+    with parquet(path, page_checksum_verification=True) as file:
+        columns = [name for name in CONTENT if name in file.schema_arrow.names]
+        for batch in file.iter_batches(BATCH, columns=columns, use_threads=False):
+            hashes = [_hash_lists(batch.column(name)) for name in columns]
+            parts.append(hashes[0] if len(hashes) == 1 else hashes[0] + mix(hashes[1]))
+    return np.concatenate(parts)
+
+
+def _hash_lists(lists: Any) -> np.ndarray:
+    """The hash of every list, of numbers by their bits."""
+    values, lengths = to_numpy(lists.flatten()), to_numpy(pc.list_value_length(lists)).astype(np.int64)  # pyright: ignore[reportAttributeAccessIssue]
+    bits = values.view(np.uint32) if values.dtype.kind == "f" else values
+    return canonical_hash(bits.astype(np.uint64), lengths, lengths)
+
+
+def overlap_sentence(note: Row, rows: list[Row]) -> str:
+    """What results say of test rows that also occur in training, in a sentence or two; empty where they say nothing.
+
+    note: that of results.parquet. rows: its rows, with names for those values that have one.
+    """
+    if "overlap" not in note or not rows:
+        return ""
+    what = "episode" if rows[0].get("return") is not None else "row"
+    places: dict[Place, list[float | None]] = {}
+    for row in rows:
+        places.setdefault(tuple(row[name] for name in note["points"]), []).append(row["in_training"])
+    shares = {place: max(found) for place, values in places.items() if (found := [value for value in values if value is not None])}
+    unknown = [] if len(note["overlap"]) == 0 else [f"Training draws its {what}s as a stream. {' '.join(note['overlap'])}"]
+    return " ".join([*_known(note["points"], shares, what), *unknown])
+
+
+def _known(points: list[str], shares: dict[Place, float], what: str) -> list[str]:
+    """A sentence for the points of which the share is known."""
+    some = {place: share for place, share in shares.items() if share > 0}
+    if not shares:
+        return []
+    if not some:
+        return [f"No test {what} occurs in training."]
+    if all(share == 1 for share in shares.values()):
+        return [f"All test {what}s also occur in training."]
+    if len(some) > MOST:
+        low, high = (100 * end(shares.values()) for end in (min, max))
+        return [f"Between {low:.3g} and {high:.3g} % of the test {what}s of a point also occur in training."]
+    varying = [index for index in range(len(points)) if len({place[index] for place in shares}) > 1]
+    said = [" ".join([*(f"{points[index]} {place[index]}" for index in varying), f"{100 * share:.3g} %"]) for place, share in some.items()]
+    return [f"Test {what}s that also occur in training: {', '.join(said)}{'; else none' if len(some) < len(shares) else ''}."]
