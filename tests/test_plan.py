@@ -341,7 +341,7 @@ def test_files_lists_everything_a_plan_makes() -> None:
     for name in plan.networks:
         assert {f"profiles/{name}.yaml", f"profiles/{name}.parquet"} <= set(listed)
     assert {
-        f"experiments/first/{figure}.{kind}" for figure in ("accuracy_by_delay", "cost_quality") for kind in ("svg", "png", "csv")
+        f"experiments/first/{figure}.{kind}" for figure in ("accuracy_by_delay", "cost_quality") for kind in ("svg", "pdf", "png", "csv")
     } == set(files["plot"])
     assert len(files["collect"]) == 3 * len(planning.COLLECTED)
 

@@ -102,7 +102,7 @@ def test_evaluate_profile_collect_and_plot(folder: Path, call: Call) -> None:
     assert digests(experiment) == before_tables
     for figure in ("accuracy_by_delay", "learning_curves"):
         assert call("plot", figure, "tiny").code == 0
-        assert {path.suffix for path in experiment.glob(f"{figure}.*")} == {".svg", ".png", ".csv"}
+        assert {path.suffix for path in experiment.glob(f"{figure}.*")} == {".svg", ".pdf", ".png", ".csv"}
     assert "Does it work?" in (experiment / "learning_curves.svg").read_text()
 
 

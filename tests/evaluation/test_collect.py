@@ -178,8 +178,8 @@ def test_a_real_task_says_what_its_losses_are(tiny: Tiny, tmp_path: Path) -> Non
     assert set(results.column("unit").to_pylist()) == {"squared error"} and set(results.column("bits").to_pylist()) == {None}
     table = (tmp_path / "out" / "table.md").read_text()
     assert "loss (squared error)" in table and "nats" not in table
-    floor = next(line for line in table.splitlines() if line.startswith("| memoryless floor"))
-    assert floor.split(" | ")[5] == "–"
+    baseline = next(line for line in table.splitlines() if line.startswith("| memoryless baseline"))
+    assert baseline.split(" | ")[5] == "–"
 
 
 def test_html_says_what_markdown_says_and_needs_nothing_else(out: Path) -> None:

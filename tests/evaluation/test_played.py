@@ -117,7 +117,7 @@ def test_pictures_of_the_first_episodes_are_kept(chain: Chain) -> None:
 
 def test_tables_speak_of_episodes(chain: Chain) -> None:
     _, results, table = chain
-    assert "Episodes solved (%)" in table and "30 held-out episodes per point and seed" in table
+    assert "Episodes solved (%)" in table and "30 test episodes per point and seed" in table
     assert "| without memory | 50.0 | 50.0 |" in table and "environment steps taken" in table
     assert "| best possible | – | 3.60 |" in table and "loss" not in table
     rows = read_table(results / "experiments" / "try" / "results.parquet").to_pylist()

@@ -48,7 +48,7 @@ def test_from_config_to_figures(tmp_path: Path) -> None:
     assert not suite.planned()
     folder = suite.results / "experiments" / "maze"
     for name in FIGURES:
-        assert all((folder / f"{name}.{kind}").stat().st_size > 40 for kind in ("svg", "png", "csv"))
+        assert all((folder / f"{name}.{kind}").stat().st_size > 40 for kind in ("svg", "pdf", "png", "csv"))
     assert "Episodes solved (%)" in (folder / "table.md").read_text()
     for run in (suite.results / "runs").iterdir():
         assert (run / "curve.svg").exists()

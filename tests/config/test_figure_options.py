@@ -1,0 +1,85 @@
+"""Titles, names and points that a config gives to figures; and looks that hold over a whole suite."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.config.document import read_text
+from pipeline.config.resolve import resolve
+from pipeline.plan import Plan, make_plan
+from pipeline.storage.errors import UserError
+
+SUITE = """\
+experiments:
+  one:
+    question: Why?
+    base:
+      task: {name: copy, symbols: 3, delay: {uniform: [1, 20]}}
+      network: {name: sequence, mixer: lstm, width: 16}
+      learner: {name: supervised, rows: 640, batch: 32}
+      evaluate: {rows: 50, delays: [10, 40]}
+    sweep: {network.mixer: [%s], seed: [0, 1]}
+    figures: [%s]
+  two:
+    base:
+      task: {name: is_tree, nodes: 8, names: 8}
+      network: {name: sequence, mixer: gru, width: 16}
+      learner: {name: supervised, rows: 640, batch: 32}
+    sweep: {network.width: [8, 16], network.mixer: [gru, lstm]}
+    variants: {attention: {network.mixer: attention}, zebra: {network.width: 32}}
+    figures: [learning_curves]
+"""
+
+
+def planned(mixers: str = "lstm, gru, none", figures: str = "cost_quality") -> Plan:
+    return make_plan(resolve(read_text(SUITE % (mixers, figures), "c.yaml")))
+
+
+def test_a_label_has_one_look_in_every_experiment() -> None:
+    one, two = (planned().experiments[name].looks for name in ("one", "two"))
+    assert {label: one[label] for label in ("gru", "lstm")} == {label: two[label] for label in ("gru", "lstm")}
+    assert one["none"] < 0
+    both = {**one, **two}
+    assert len(set(both.values())) == len(both), "no two labels of the suite look alike"
+    assert {"gru, width 8", "gru", "attention", "zebra"} <= set(two), "labels with and without the swept size"
+
+
+def test_a_further_network_moves_no_colour() -> None:
+    before, after = planned().experiments["two"].looks, planned("attention, lru, gru, lstm, none").experiments["two"].looks
+    assert {label: after[label] for label in ("gru", "lstm", "attention")} == {
+        label: before[label] for label in ("gru", "lstm", "attention")
+    }
+
+
+def test_options_reach_the_frozen_figure() -> None:
+    made = planned(figures="{name: cost_quality, title: '', labels: {lstm: Ours}, at: {delay: 10}, width: text}")
+    spec = made.experiments["one"].figures["cost_quality"].spec
+    assert [spec[key] for key in ("title", "labels", "at", "width")] == ["", {"lstm": "Ours"}, {"delay": 10}, "text"]
+
+
+@pytest.mark.parametrize(
+    ("figure", "said"),
+    [
+        ("{name: cost_quality, labels: {lsmt: X}}", "labels: cost_quality has no label 'lsmt'; did you mean 'lstm'?"),
+        ("{name: cost_quality, labels: {lstm: X, gru: X}}", "labels: 'X' names two labels; expected different names"),
+        ("{name: cost_quality, labels: {lstm: ''}}", None),
+        ("{name: cost_quality, at: {delya: 10}}", "at: cost_quality cannot choose 'delya'; did you mean 'delay'?"),
+        ("{name: cost_quality, at: {delay: 20}}", "at.delay: got 20; expected a measured value: 10, 40"),
+        ("{name: cost_quality, at: {delay: ten}}", "at.delay: got 'ten'; expected a measured value: 10, 40"),
+        ("{name: accuracy_by_delay, at: {delay: 10}}", "at: accuracy_by_delay cannot choose 'delay'; expected symbols"),
+        ("{name: learning_curves, at: {delay: 10}}", None),
+        ("{name: cost_quality, width: wide}", None),
+    ],
+)
+def test_a_wrong_option_is_one_line(figure: str, said: str | None) -> None:
+    with pytest.raises(UserError) as caught:
+        planned(figures=f"accuracy_at_longest, {figure}")
+    text = str(caught.value)
+    assert text.startswith("c.yaml:10: experiments.one.figures[1]") and "\n" not in text
+    assert said is None or text == f"c.yaml:10: experiments.one.figures[1]: {said}"
+
+
+def test_captions_know_what_the_tasks_say_of_overlap() -> None:
+    made = planned().experiments
+    assert "except rows of fewer than 4 symbols" in made["one"].overlap
+    assert made["two"].overlap == ""
