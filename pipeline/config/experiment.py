@@ -19,7 +19,7 @@ class Point(Section):
     task: AnyTask = Field(description="the problem")
     network: AnyNetwork = Field(description="the model")
     learner: AnyLearner = Field(description="the update rule and its budget")
-    evaluate: dict[str, Any] = Field(default={}, description="what is measured on held-out rows; changing it never retrains")
+    evaluate: dict[str, Any] = Field(default={}, description="what is measured on test rows; changing it never retrains")
     seed: int = Field(default=0, ge=0, lt=2**32, description="seed of weights and of the order of rows")
 
 

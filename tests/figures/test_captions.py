@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from pipeline.config.figures import FIGURES
+from pipeline.config.tasks import Copy
 
 REPORT = Path(__file__).resolve().parents[2] / "workflow" / "report"
 QUESTION = "Does *this* gap_ matter, `really` | or not \\ at all?"
@@ -55,3 +56,12 @@ def test_the_table_needs_no_question() -> None:
 
 def test_the_description_links_to_every_experiment() -> None:
     assert "app.showCategory(&#x27;copy&#x27;)" in render("workflow", Params()).replace("'", "&#x27;")
+
+
+@pytest.mark.parametrize("name", ["figure", "table"])
+def test_captions_say_what_the_card_says_of_overlap(name: str) -> None:
+    few, many = Copy(symbols=3).overlap, Copy(symbols=10).overlap
+    pages = [render(name, Params(question=QUESTION, block=BLOCK, reading="Read it.", overlap=overlap)) for overlap in (few, many)]
+    said = [" ".join(page.split()) for page in pages]
+    assert "except rows of fewer than 4 symbols" in said[0] and "No test row is in training" not in said[0]
+    assert not many and "No test row is in training" in said[1]

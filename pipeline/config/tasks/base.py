@@ -36,7 +36,7 @@ def shortest_apart(alphabet: int) -> int:
 
 
 class Evaluation(Section):
-    """What is measured on held-out rows."""
+    """What is measured on test rows."""
 
     rows: Rows = Field(default=1000, description="rows per point of the evaluation")
 
