@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pipeline.tasks.base import TokenTask
 
 ROOM = 1.2
-"""A row may write so many times the tokens of the dataset's longest continuation."""
+"""A row may write so many times the tokens of the dataset's longest continuation, as far as the network's context goes."""
 STATE_BYTES = 1 << 29
 """Bytes of state that the rows of a batch carry at most."""
 MOST_ROWS = 256
@@ -50,6 +50,7 @@ def run_freely(network: Any, task: TokenTask, rows: Rows, device: torch.device) 
     """The columns of a free run, see `pipeline.evaluation.scores`, a value for every row of the dataset in its order."""
     longest = max(len(row.after) for row in _true_rows(rows))
     budget = math.ceil(ROOM * longest)
+    most = network.context + 1  # tokens of prompt and continuation: the last one is not read
     state = network.state_bytes(int(rows.lengths.max()) - longest + budget)
     batch = max(1, min(MOST_ROWS, STATE_BYTES // max(1, state)))
     forms = {form for row in _true_rows(rows) for form in _queries(row.prompt, row.after, row.forced, task.search)}
@@ -58,7 +59,9 @@ def run_freely(network: Any, task: TokenTask, rows: Rows, device: torch.device) 
         chunk = list(_true_rows(rows, start, start + CHUNK))
         prompts = [row.prompt for row in chunk]
         retrievers = [task.retriever(prompt) for prompt in prompts]
-        written = decode(network, prompts, retrievers, task.traced, [budget] * len(chunk), device, batch, task.eos)
+        written = decode(
+            network, prompts, retrievers, task.traced, [min(budget, most - len(prompt)) for prompt in prompts], device, batch, task.eos
+        )
         found += [_judged(one, other, forms, task.search) for one, other in zip(written, chunk, strict=True)]
     return {name: pa.array([row[name] for row in found], kind) for name, kind in COLUMNS.items()}
 

@@ -21,7 +21,7 @@ from pipeline.learners import parallel
 from pipeline.learners.advantages import explained_variance
 from pipeline.learners.base import Learner, Problem
 from pipeline.learners.optimization import clip_gradients, entropy_weight, learning_rate, make_optimizer
-from pipeline.learners.playing import play
+from pipeline.learners.playing import play, refuse_beyond
 from pipeline.learners.policy import entropy, gumbel, log_probability
 from pipeline.learners.rollout import Actor, Rollout, Sequences
 from pipeline.storage.keys import derive_key, generator
@@ -51,6 +51,7 @@ class Acting(Learner):
     """Acts for a rollout and learns from it, over and over. Subclasses say how they learn."""
 
     config: learners.Acting
+    network: Any
 
     def __init__(self, config: learners.Acting, network: nn.Module, problem: Problem, seed: int, device: torch.device) -> None:
         super().__init__(config, network)
@@ -60,7 +61,10 @@ class Acting(Learner):
         self.optimizer = make_optimizer(network, config)
         copies = parallel.share(config.environments)
         mine = config.model_copy(update={"environments": copies.stop - copies.start})
-        self.actor = Actor(mine, network, self.task.environment(mine.environments, _own_seed(seed)), device)
+        title = getattr(problem.task, "title", problem.task.name)
+        environment = self.task.environment(mine.environments, _own_seed(seed))
+        refuse_beyond(title, self.network.context, getattr(environment, "limit", 1))
+        self.actor = Actor(mine, network, environment, device, title)
 
     @abstractmethod
     def learn(self, sequences: Sequences) -> dict[str, Tensor]:
@@ -120,8 +124,7 @@ class Acting(Learner):
     @property
     def reproducible(self) -> bool:
         """An environment that cannot go on where it was begins new episodes after a resume."""
-        environment: Any = self.actor.environment
-        return super().reproducible and environment.reproducible
+        return super().reproducible and self.actor.reproducible
 
     def gauges(self) -> dict[str, float | int | None]:
         """The learning rate and the entropy weight of the next update."""

@@ -17,6 +17,7 @@ from gymnasium.vector import VectorEnv
 from torch import Tensor
 
 from pipeline.learners.policy import draw, gumbel
+from pipeline.storage.errors import UserError
 from pipeline.storage.keys import derive_key, generator
 from pipeline.storage.loader import Episodes
 from pipeline.storage.progress import ProgressLine
@@ -40,7 +41,10 @@ Watch = Callable[[VectorEnv, np.ndarray], None]
 
 
 def play(network: Any, task: Any, episodes: Episodes, device: torch.device, watch: Watch | None = None) -> Played:
-    """Play every episode once; `task` makes the environment. Neither weights nor torch's generators change."""
+    """Play every episode once; `task` makes the environment. Neither weights nor torch's generators change.
+
+    Raises UserError for an episode of more steps than the network's context.
+    """
     parts, progress = [], ProgressLine(episodes.name, episodes.rows.num_rows, "episodes played")
     for start in range(0, episodes.rows.num_rows, COPIES):
         some = Episodes(episodes.name, episodes.rows.slice(start, COPIES))
@@ -62,6 +66,7 @@ def _play(
     observed, _ = environment.play(episodes.rows)
     state = network.initial_state(batch)
     for steps in count():
+        refuse_beyond(episodes.name, network.context, steps + 1)
         progress(first + batch - int(playing_B.sum()), f"step {steps:,}")
         if watch:
             watch(environment, playing_B)
@@ -76,6 +81,15 @@ def _play(
         if not playing_B.any():
             break
     return found
+
+
+def refuse_beyond(name: str, context: int, steps: int) -> None:
+    """Raise UserError where an episode has come to its step number `steps` and the network is made for fewer.
+
+    Configs and environments say how long episodes are; this holds where they are wrong.
+    """
+    if steps > context:
+        raise UserError(f"{name}: an episode of more than {context} steps, network.context; expected a smaller task.limit, or more context")
 
 
 class _Noise:

@@ -17,8 +17,10 @@ from torch import Tensor
 
 from pipeline.config import learners
 from pipeline.learners.advantages import advantages
+from pipeline.learners.playing import refuse_beyond
 from pipeline.learners.policy import draw, log_probability
 from pipeline.mixers.state import State, concatenate, cut, select, transform, where
+from pipeline.storage.progress import say
 
 EPISODE = ("success", "return", "length")
 """What an environment tells of an episode when it ends."""
@@ -68,15 +70,23 @@ class _Taken(NamedTuple):
 class Actor:
     """A network that acts in copies of an environment, one rollout after the other, each going on where the one before stopped."""
 
-    def __init__(self, config: learners.Acting, network: Any, environment: VectorEnv, device: torch.device) -> None:
-        self.config, self.network, self.environment, self.device = config, network, environment, device
+    def __init__(self, config: learners.Acting, network: Any, environment: VectorEnv, device: torch.device, name: str = "acting") -> None:
+        self.config, self.network, self.environment, self.device, self.name = config, network, environment, device, name
+        self._came_back = True
         self._begin()
 
     def _begin(self) -> None:
         observed, _ = self.environment.reset()
         self.observed_B = self._tensor(observed)
         self.reset_B = torch.ones(self.config.environments, dtype=torch.bool, device=self.device)
+        self.steps_B = np.zeros(self.config.environments, np.int64)
         self.state = self.network.initial_state(self.config.environments)
+
+    @property
+    def reproducible(self) -> bool:
+        """Whether the environment goes on bit by bit after a resume, and has done so."""
+        environment: Any = self.environment
+        return environment.reproducible and self._came_back
 
     @torch.no_grad()
     def rollout(self, noise_TBC: Tensor) -> Rollout:
@@ -88,12 +98,14 @@ class Actor:
         for t, noise_BC in enumerate(noise_TBC):
             if t % (self.config.sequence or steps) == 0:
                 states.append(self.state)
+            refuse_beyond(self.name, self.network.context, int(self.steps_B.max()) + 1)
             taken.append(self._act(noise_BC, empty))
             observed, reward[t], ended[t], cut_off[t], infos = self.environment.step(self._for_environment(taken[-1].action_BA))
             if self.config.bootstrap_truncated and cut_off[t].any():
                 last_TB[t] = self._value_of_last(infos["final_obs"], cut_off[t])
             self.observed_B = self._tensor(observed)
             self.reset_B = self._tensor(ended[t] | cut_off[t])
+            self.steps_B = np.where(ended[t] | cut_off[t], 0, self.steps_B + 1)
             episodes += [{key: infos[key][infos["_length"]] for key in EPISODE}] if "_length" in infos else []
         step = _Taken(*(torch.stack(parts) for parts in zip(*taken, strict=True)))
         reward_TB, done_TB = self._tensor(reward), self._tensor(ended | cut_off)
@@ -134,16 +146,21 @@ class Actor:
 
     def state_dict(self) -> dict[str, Any]:
         """The copies, what they show, and what the network carries of each."""
-        carried = {"observed": self.observed_B, "reset": self.reset_B, "state": self.state}
-        return {**carried, "environment": self.environment.state_dict()}  # pyright: ignore[reportAttributeAccessIssue]
+        carried = {"observed": self.observed_B, "reset": self.reset_B, "steps": self.steps_B, "state": self.state}
+        environment: Any = self.environment
+        return {**carried, "environment": environment.state_dict(), "came_back": self._came_back}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where the state was taken; an environment that cannot begins new episodes."""
+        """Go on where the state was taken. An environment that cannot, or does not show what it showed then, begins new episodes."""
         environment: Any = self.environment
-        environment.load_state_dict(state["environment"])
-        if not environment.reproducible:
+        difference = environment.load_state_dict(state["environment"])
+        if difference:
+            say(f"{self.name}: {difference} after a resume; new episodes begin, and the run is not reproducible")
+        self._came_back = state["came_back"] and not difference
+        if not environment.reproducible or difference:
             self._begin()
             return
+        self.steps_B = state["steps"]
         self.observed_B, self.reset_B = (state[key].to(self.device) for key in ("observed", "reset"))
         empty = self.network.initial_state(self.config.environments)
         self.state = transform(lambda leaf, saved: saved.to(leaf), empty, state["state"])

@@ -93,6 +93,10 @@ class Attention(Mixer):
         later_BC = None if shortest == longest else torch.arange(longest, device=x_BD.device) > place_B1
         return self.out(_read(q.squeeze(1), keys, values, later_BC).flatten(1)), cache
 
+    def positions_held(self, state: State) -> int:
+        """The length of the longest row's cache."""
+        return int(state.length_B.max()) if state.length_B.numel() else 0
+
     def _projected(self, x_BTD: Tensor, position_BT: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Turned queries and keys, and values, each of shape (B, T, H, E)."""
         q, k, v = self.project(x_BTD).unflatten(-1, (3, self.heads, self.channels)).unbind(2)

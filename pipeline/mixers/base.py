@@ -47,6 +47,10 @@ class Mixer(nn.Module, ABC):
     def state_bytes(self, context: int) -> int:
         """Bytes carried per row after `context` positions."""
 
+    def positions_held(self, state: State) -> int:
+        """How many positions a state holds one by one, of the row that holds most; 0 where its size is constant."""
+        return 0
+
     def extra_repr(self) -> str:
         """Shown by print(network)."""
         return f"width={self.width}"

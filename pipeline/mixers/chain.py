@@ -46,5 +46,9 @@ class Chain(Mixer):
         """All mixers' together."""
         return sum(mixer.state_bytes(context) for mixer in self._mixers())
 
+    def positions_held(self, state: State) -> int:
+        """The most that any mixer holds."""
+        return max(mixer.positions_held(part) for mixer, part in zip(self._mixers(), state, strict=True))
+
     def _mixers(self) -> list[Mixer]:
         return cast("list[Mixer]", list(self.links))

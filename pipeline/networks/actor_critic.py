@@ -69,7 +69,7 @@ class ActorCritic(Trunk):
     def __init__(self, config: config.ActorCritic, observation: Sequence[int], actions: Sequence[int], pixels: bool = False) -> None:
         super().__init__(config, observation, pixels)
         assert isinstance(config.width, int), "resolve_width comes first"
-        self.actions = tuple(actions)
+        self.actions, self.context = tuple(actions), config.context
         self.policy = _head(config.width, config.head_width, sum(actions), config.policy_gain)
         self.critic = _head(config.width, config.head_width, 1, config.critic_gain)
         self.critic_trunk = None if config.shared else Trunk(config, observation, pixels)
@@ -89,7 +89,11 @@ class ActorCritic(Trunk):
         return self._acted(x_BTD, own_BTD), (*after, *own_after)
 
     def step(self, observed_B: Tensor, state: State, active_B: Tensor | None = None) -> tuple[Acted, State]:
-        """One observation of every row; where active_B is false a row's state stays as it was."""
+        """One observation of every row; where active_B is false a row's state stays as it was.
+
+        Raises UserError where attention would read more steps than the context, not counting the observation after an episode's last one.
+        """
+        self.refuse_beyond(self.context + 1, state, 1)
         of_policy, of_critic = self._split(state)
         x_BD, after = self.read_step(observed_B, of_policy, active_B)
         if self.critic_trunk is None:

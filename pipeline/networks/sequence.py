@@ -18,7 +18,6 @@ from torch.nn import functional
 from pipeline.config import networks as config
 from pipeline.mixers.state import State
 from pipeline.networks.stack import Stack, make_blocks, make_norm
-from pipeline.storage.errors import UserError
 
 
 class SequenceNetwork(Stack):
@@ -53,13 +52,16 @@ class SequenceNetwork(Stack):
         With `at_N`, numbers b T + t of positions, logits (N, C) of those alone: the last feed-forward and the head cost nothing elsewhere.
         Raises UserError for more tokens than the network's context.
         """
-        if tokens_BT.shape[1] > self.context:
-            raise UserError(f"network: got a sequence of {tokens_BT.shape[1]} tokens; expected at most its context of {self.context}")
+        self.refuse_beyond(self.context, None if reset_BT is not None else state, tokens_BT.shape[1])
         x, state = self.mix(self._read(tokens_BT, values_BTF), state, reset_BT, length_B, at_N)
         return self._logits(x), state
 
     def step(self, tokens_B: Tensor, state: State, active_B: Tensor | None = None, values_BF: Tensor | None = None) -> tuple[Tensor, State]:
-        """Logits (B, C) after one token more, and the state; where active_B is false a row's state stays as it was."""
+        """Logits (B, C) after one token more, and the state; where active_B is false a row's state stays as it was.
+
+        Raises UserError where attention would read more tokens than the network's context; what has a state of constant size does not count.
+        """
+        self.refuse_beyond(self.context, state, 1)
         x_BD, state = self.mix_step(self._read(tokens_B, values_BF), state, active_B)
         return self._logits(x_BD), state
 

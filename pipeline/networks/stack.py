@@ -27,6 +27,7 @@ from pipeline.mixers.chain import Chain
 from pipeline.mixers.short_convolution import ShortConvolution
 from pipeline.mixers.state import State
 from pipeline.networks.joining import make_join
+from pipeline.storage.errors import UserError
 
 
 class GatedFeedForward(nn.Module):
@@ -120,6 +121,12 @@ class Stack(nn.Module):
             x_BD, after = block.step(x_BD, before, active_B)
             states.append(after)
         return x_BD, tuple(states)
+
+    def refuse_beyond(self, context: int, state: State | None, new: int) -> None:
+        """Raise UserError where so many new positions, with those that the state holds one by one, are more than the context."""
+        held = max(block.mixer.positions_held(part) for block, part in zip(self._blocks(), state, strict=True)) if state else 0
+        if held + new > context:
+            raise UserError(f"network: got a sequence of {held + new} tokens; expected at most its context of {context}")
 
     def state_bytes(self, context: int) -> int:
         """Bytes carried per row after `context` positions."""

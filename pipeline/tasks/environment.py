@@ -9,6 +9,7 @@ B: copies.
 from __future__ import annotations
 
 from typing import Any, ClassVar
+from zlib import crc32
 
 import numpy as np
 import pyarrow as pa
@@ -211,13 +212,22 @@ class BatchedEnvironment(VectorEnv):
         """From which it goes on bit by bit: the copies' arrays, where the supply stands, and the episodes being played."""
         copies = {name: getattr(self, name).copy() for name in ("length_B", "return_B", *self.carried)}
         supply = {"seed": self.supply.seed, "pool": self.supply.pool, "place": self.supply.place}
-        return {"copies": copies, "supply": supply, "played": dict(self.played or {})}
+        return {"copies": copies, "supply": supply, "played": dict(self.played or {}), "shown": self._shown()}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` gave, of as many copies of the same task."""
+    def load_state_dict(self, state: dict[str, Any]) -> str | None:
+        """Take over what `state_dict` gave, of as many copies of the same task; in words how they differ from then, None if they do not."""
         for name, values in state["copies"].items():
             getattr(self, name)[...] = values
         supply = {name: int(value) for name, value in state["supply"].items()}
         self.supply = Supply(self.task, supply["seed"])
         self.supply.go(supply["pool"], supply["place"])
         self.played = {name: np.asarray(values) for name, values in state["played"].items()} or None
+        different = np.flatnonzero(self._shown() != state["shown"])
+        return f"copy {different[0]} shows another observation" if len(different) else None
+
+    def _shown(self) -> np.ndarray:
+        """A checksum of what each copy shows now."""
+        shown, begun = self._observe(), np.flatnonzero(self.length_B == 0)
+        if len(begun):
+            shown[begun] = self._first(begun)
+        return np.array([crc32(np.ascontiguousarray(row).tobytes()) for row in shown], np.int64)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, ClassVar
+from zlib import crc32
 
 import gymnasium
 import numpy as np
@@ -54,7 +55,8 @@ class Gymnasium(EnvironmentTask):
 class GymnasiumCopies(BatchedEnvironment):
     """Copies of an environment, one after the other."""
 
-    carried: ClassVar[tuple[str, ...]] = ("seed_B", "seen_B", "late_B", "success_B")
+    carried: ClassVar[tuple[str, ...]] = ("seed_B", "seen_B", "late_B", "success_B", "trace_B")
+    """trace_B: a checksum of all that an episode has shown so far. An episode that is played again must come to the same."""
 
     def __init__(self, task: Gymnasium, batch: int, seed: int) -> None:
         self.config = config = task.config
@@ -67,25 +69,33 @@ class GymnasiumCopies(BatchedEnvironment):
         action: Any = spaces.Discrete(config.choices[0]) if len(config.choices) == 1 else spaces.MultiDiscrete(config.choices)
         super().__init__(task, batch, seed, space, action, _limit(config, self.envs[0]))
         self.seed_B, self.success_B, self.late_B = np.zeros(batch, np.int64), np.zeros(batch, np.int64), np.zeros(batch, bool)
-        self.seen_B = np.zeros((batch, *shape), space.dtype)
+        self.seen_B, self.trace_B = np.zeros((batch, *shape), space.dtype), np.zeros(batch, np.int64)
         self.done: list[list[Any]] = [[] for _ in range(batch)]
 
     def _begin(self, copies: np.ndarray, episodes: Columns) -> None:
         self.seed_B[copies] = episodes["seed"]
         self.success_B[copies], self.late_B[copies] = 0, False
         for copy in copies.tolist():
-            seen, _ = self.envs[copy].reset(seed=int(self.seed_B[copy]))
-            self.seen_B[copy], self.done[copy] = self.read(seen), []
+            self._reset(copy)
+
+    def _reset(self, copy: int) -> None:
+        seen, _ = self.envs[copy].reset(seed=int(self.seed_B[copy]))
+        self.seen_B[copy], self.done[copy] = self.read(seen), []
+        self.trace_B[copy] = crc32(self.seen_B[copy].tobytes())
+
+    def _act(self, copy: int, action: Any) -> tuple[float, bool, bool, dict[str, Any]]:
+        seen, reward, terminated, late, info = self.envs[copy].step(self.convert(action))
+        self.seen_B[copy] = self.read(seen)
+        self.done[copy].append(action)
+        told = np.array([reward, terminated, late], np.float64).tobytes()
+        self.trace_B[copy] = crc32(told + self.seen_B[copy].tobytes(), int(self.trace_B[copy]))
+        return float(reward), terminated, late, info
 
     def _move(self, action_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         reward_B, terminated_B = np.zeros(self.num_envs), np.zeros(self.num_envs, bool)
-        for copy, env in enumerate(self.envs):
-            action = action_B[copy].tolist()
-            seen, reward, terminated, late, info = env.step(self.convert(action))
-            self.seen_B[copy], reward_B[copy] = self.read(seen), reward
-            terminated_B[copy], self.late_B[copy] = terminated, late
+        for copy in range(self.num_envs):
+            reward_B[copy], terminated_B[copy], self.late_B[copy], info = self._act(copy, action_B[copy].tolist())
             self.success_B[copy] = self._succeeded(info, self.return_B[copy] + reward_B[copy])
-            self.done[copy].append(action)
         return reward_B, terminated_B
 
     def _succeeded(self, info: dict[str, Any], total: float) -> bool:
@@ -123,19 +133,39 @@ class GymnasiumCopies(BatchedEnvironment):
 
     def state_dict(self) -> dict[str, Any]:
         """The copies' seeds and what was done since, besides what every environment has."""
-        return {**super().state_dict(), "done": [np.array(actions, np.int64) for actions in self.done]}
+        done = [np.array(actions, np.int64) for actions in self.done]
+        return {**super().state_dict(), "done": done, "random": np.array([_random(env) for env in self.envs], np.int64)}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Do everything again that was done since the episodes began; where that is not reproducible, begin them again."""
+    def load_state_dict(self, state: dict[str, Any]) -> str | None:
+        """Do everything again that was done since the episodes began; where that is not reproducible, begin them again.
+
+        How a copy differs from then: by anything it shows on the way, or by its own generator of random numbers.
+        """
         super().load_state_dict(state)
         if not self.reproducible:
             self._restart(np.arange(self.num_envs))
-            return
-        for env, seed, actions, copy in zip(self.envs, self.seed_B.tolist(), state["done"], range(self.num_envs), strict=True):
-            env.reset(seed=seed)
-            self.done[copy] = np.asarray(actions).tolist()
-            for action in self.done[copy]:
-                env.step(self.convert(action))
+            return None
+        for copy, actions in enumerate(state["done"]):
+            if not self._again(copy, np.asarray(actions).tolist(), int(state["random"][copy])):
+                return f"seed {self.seed_B[copy]}, step {len(actions)}: not where the same actions led before"
+        return None
+
+    def _again(self, copy: int, actions: list[Any], random: int) -> bool:
+        """Play a copy's episode again; whether it showed and is what it did and was."""
+        expected, ended = int(self.trace_B[copy]), False
+        self._reset(copy)
+        for action in actions:
+            if ended:
+                return False
+            _, terminated, late, _ = self._act(copy, action)
+            ended = terminated or late
+        return int(self.trace_B[copy]) == expected and _random(self.envs[copy]) == random
+
+
+def _random(env: gymnasium.Env[Any, Any]) -> int:
+    """A checksum of the state of an environment's own generator; 0 where it has none."""
+    own = getattr(env.unwrapped, "_np_random", None)
+    return 0 if own is None else crc32(repr(own.bit_generator.state).encode())
 
 
 def _line(error: Exception) -> str:

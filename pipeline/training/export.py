@@ -45,7 +45,7 @@ def write_result(folder: Path, run: RunSpec, network: Network, fit: Fit, device:
     write_json(folder / "model" / "config.json", config)
     write_table(folder / "history.parquet", table(fit.history))
     write_table(folder / "timing.parquet", table(fit.timing))
-    write_json(folder / "environment.json", describe_environment(learner, device))
+    write_json(folder / "environment.json", {**describe_environment(learner, device), "reproducible": fit.reproducible})
 
 
 def table(rows: list[Row]) -> pa.Table:

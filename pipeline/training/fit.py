@@ -38,6 +38,7 @@ class Fit:
 
     `history` has a row per validation: step, rows, the learner's gauges, means of its figures since the row before, `validation_*`.
     `timing` has the CPU and wall seconds of the same steps: these differ from attempt to attempt, so they are kept apart.
+    `reproducible`: whether the same specification gives the same bits again, as far as any process knows.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Fit:
         self.timing: list[Row] = []
         self.kept: Labelled = {}
         self.kept_steps: dict[str, int] = {}
+        self.reproducible = learner.reproducible
         self._best: float | None = None
         self._good_enough = False
         self._means = Means()
@@ -131,6 +133,7 @@ class Fit:
             own = others[parallel.rank() - 1]
             restore_generators(own["generators"])
             self.learner.load_own_state(own["learner"])
+        self.reproducible = not parallel.largest([float(not self.learner.reproducible)])[0]
         self._saved = self.learner.steps
         self._seconds = self._clock.read()[1]
         notice(f"going on from step {self.learner.steps}")

@@ -111,7 +111,7 @@ class Scripted(nn.Module):
 
     def __init__(self, policy: Policy, classes: int) -> None:
         super().__init__()
-        self.policy, self.classes = policy, classes
+        self.policy, self.classes, self.context = policy, classes, 1 << 20
 
     def forward(self, tokens_BT: Tensor, length_B: Tensor, at_N: Tensor) -> tuple[Tensor, Any]:
         steps = tokens_BT.shape[1]

@@ -115,6 +115,24 @@ def test_rows_without_end_have_no_answer_and_queries_of_another_form_are_not_val
         assert (row["outcome"] == "no answer") == bool(tokens[1] % 2)
 
 
+def test_no_row_reads_beyond_the_context() -> None:
+    """A row that never ends is stopped where the context is full; its last token is written and not read."""
+    rows, read = rows_of_chains(), []
+    longest = int(rows.lengths.max())
+
+    def endless(tokens: list[int]) -> int:
+        read.append(len(tokens))
+        return SEARCH
+
+    for context, expected in ((1 << 20, True), (longest, False)):
+        read.clear()
+        network = Scripted(endless, VOCABULARY)
+        network.context = context
+        assert set(score_rows(network, Chains(), rows, "chains-test", CPU).column("outcome").to_pylist()) == {"no answer"}
+        assert (max(read) > longest) is expected
+    assert max(read) == longest
+
+
 def test_small_batches_and_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = evaluated(slip)
     monkeypatch.setattr(free_running, "CHUNK", 7)

@@ -24,6 +24,7 @@ from pipeline.learners.ppo import PPO, approximate_kl
 from pipeline.learners.rollout import Actor, Rollout
 from pipeline.networks.actor_critic import Acted
 from pipeline.networks.build import build
+from pipeline.storage.errors import UserError
 from pipeline.training.state import pack, unpack
 from tests.learners.small import small_learner, small_problem
 
@@ -85,7 +86,7 @@ class Counting(VectorEnv):
 class Echo:
     """A critic that expects what it sees, and adds 100 for every observation since its state began; a policy without a preference."""
 
-    actions = (2,)
+    actions, context = (2,), 100
 
     def initial_state(self, batch: int) -> Tensor:
         return torch.zeros(batch, 1)
@@ -261,8 +262,36 @@ def test_an_environment_that_cannot_go_on_begins_anew() -> None:
         learner.actor.environment.reproducible = False
     assert not one.reproducible and acting().reproducible and not acting(steps=None, seconds=9.0).reproducible
     other.load_state_dict(copy.deepcopy(one.state_dict()))
-    assert bool(other.actor.reset_B.all()) and other.steps == 1
+    assert bool(other.actor.reset_B.all()) and not other.actor.steps_B.any() and other.steps == 1
     assert np.isfinite(float(other.update()["train_loss"]))
+
+
+def test_an_environment_that_is_not_what_it_was_begins_anew_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    one, other, third = acting(), acting(), acting()
+    one.update()
+    state = copy.deepcopy(one.state_dict())
+    state["actor"]["environment"]["shown"][2] += 1
+    other.load_state_dict(state)
+    said = "t_maze: copy 2 shows another observation after a resume; new episodes begin, and the run is not reproducible"
+    assert capsys.readouterr().err == said + "\n"
+    assert not other.reproducible and bool(other.actor.reset_B.all())
+    other.update()
+    third.load_state_dict(copy.deepcopy(other.state_dict()))
+    assert capsys.readouterr().err == "" and not third.reproducible, "the next resume knows"
+    assert not bool(third.actor.reset_B.all()), "and goes on where it was"
+
+
+def test_an_episode_longer_than_the_context_is_refused() -> None:
+    config = Ppo(steps=1, environments=2, rollout=9, minibatches=1)
+    network: Any = Echo()
+    network.context = 4
+    Actor(config, network, Counting(), CPU, "count").rollout(torch.ones(9, 2, 2))
+    network.context = 3
+    with pytest.raises(UserError, match="count: an episode of more than 3 steps, network.context; expected a smaller task.limit"):
+        Actor(config, network, Counting(), CPU, "count").rollout(torch.ones(9, 2, 2))
+    with pytest.raises(UserError, match="t_maze: an episode of more than 5 steps, network.context"):
+        acting(network={"context": 5})
+    acting(network={"context": 6})
 
 
 def test_merit_and_goal() -> None:

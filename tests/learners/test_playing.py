@@ -14,6 +14,7 @@ from pipeline.config.tasks import TMaze
 from pipeline.learners import playing
 from pipeline.learners.playing import play
 from pipeline.networks.actor_critic import Acted
+from pipeline.storage.errors import UserError
 from pipeline.storage.keys import derive_key
 from pipeline.storage.loader import Episodes
 from tests.learners.small import small_learner
@@ -30,7 +31,7 @@ def episodes(rows: int, **fields: Any) -> tuple[Any, Episodes]:
 class Knowing:
     """Walks to the junction and turns where the cue said. `wrong`: the other way."""
 
-    actions = (4,)
+    actions, context = (4,), 100
 
     def __init__(self, corridor: int, wrong: bool = False) -> None:
         self.corridor, self.wrong = corridor, wrong
@@ -78,3 +79,13 @@ def test_what_is_watched_is_what_is_played() -> None:
     seen: list[list[bool]] = []
     play(Knowing(3), task, held_out, CPU, watch=lambda environment, playing_B: seen.append(playing_B.tolist()))
     assert seen == [[True] * 4] * 3
+
+
+def test_an_episode_longer_than_the_context_is_refused() -> None:
+    task, held_out = episodes(3, corridor=5)
+    network: Any = Knowing(5)
+    network.context = 5
+    assert play(network, task, held_out, CPU).length.tolist() == [5] * 3
+    network.context = 4
+    with pytest.raises(UserError, match="held-out: an episode of more than 4 steps, network.context; expected a smaller task.limit"):
+        play(network, task, held_out, CPU)

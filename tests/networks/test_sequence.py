@@ -211,6 +211,24 @@ def test_more_tokens_than_the_context_is_an_error() -> None:
 
 
 @torch.no_grad()
+def test_attention_never_reads_beyond_the_context_whatever_is_carried() -> None:
+    """By steps, by parts of a sequence, behind a convolution and in a hybrid; a state of constant size has no end."""
+    for fields in ({"mixer": "attention"}, {"mixer": "attention", "convolution": 3}, {"mixer": "gru", "attention": {"at": [1]}}):
+        model: Any = build(Config(width=8, context=5, **fields), VOCABULARY, CLASSES, 0)
+        _, four = model(tokens(2, 4))
+        _, five = model.step(tokens(2, 1)[:, 0], four)
+        model(tokens(2, 1), state=four)
+        refusal = "network: got a sequence of 6 tokens; expected at most its context of 5"
+        with pytest.raises(UserError, match=refusal):
+            model.step(tokens(2, 1)[:, 0], five)
+        with pytest.raises(UserError, match=refusal):
+            model(tokens(2, 2), state=four)
+    model = build(Config(width=8, context=5, mixer="gru"), VOCABULARY, CLASSES, 0)
+    _, state = model(tokens(2, 5))
+    model.step(tokens(2, 1)[:, 0], state)
+
+
+@torch.no_grad()
 def test_a_tied_head_reads_with_the_vectors_of_the_tokens_that_are_classes() -> None:
     model = build(Config(width=WIDTH, tied=True, **RICH), VOCABULARY, CLASSES, 0, first_class=2).double()
     assert isinstance(model, SequenceNetwork)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import re
 import subprocess
 import sys
 import warnings
@@ -168,6 +169,28 @@ def test_it_goes_on_bit_by_bit(name: str) -> None:
     assert trace(other, actions[17:]) == told
     env.load_state_dict(state)
     assert trace(env, actions[17:]) == told
+
+
+@each
+def test_coming_back_is_noticed_to_have_worked(name: str) -> None:
+    env, other = made(SMALL[name], seed=1), made(SMALL[name], seed=2)
+    for copies in (env, other):
+        copies.reset()
+    trace(env, some_actions(env, 17))
+    assert other.load_state_dict(copy.deepcopy(env.state_dict())) is None
+
+
+@pytest.mark.parametrize("forgotten", ["position_B", "word_B", "last_B", "cue_B"])
+def test_what_a_state_forgets_is_noticed_where_it_shows(forgotten: str) -> None:
+    task = task_of(SMALL["t_maze"])
+    env, other = task.environment(5, 1), task.environment(5, 2)
+    for copies in (env, other):
+        copies.carried = tuple(name for name in copies.carried if name != forgotten)
+        copies.reset()
+    env.step(np.full(5, 3))
+    difference = other.load_state_dict(copy.deepcopy(env.state_dict()))
+    hidden = forgotten in ("last_B", "cue_B")
+    assert difference is None if hidden else re.fullmatch(r"copy \d shows another observation", str(difference))
 
 
 @each

@@ -200,3 +200,44 @@ def test_a_user_is_told_in_one_line(fields: dict[str, Any], message: str) -> Non
 def test_an_observation_is_a_vector_or_an_image() -> None:
     with pytest.raises(ValidationError, match=r"got \[84, 84\]; expected \[numbers\], or \[height, width, channels\] of pixels"):
         Config(shape=[84, 84])
+
+
+class Drifting(gymnasium.Env[Any, Any]):
+    """Says that it is deterministic, and is not: what `part` says comes from a counter that all copies share and no seed sets back."""
+
+    counter: ClassVar[int] = 0
+
+    def __init__(self, part: str = "observation") -> None:
+        self.observation_space, self.action_space = spaces.Box(0, 1e9, (1,)), spaces.Discrete(2)
+        self.part = part
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Begin."""
+        super().reset(seed=seed)
+        self.steps = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Show the counter, pay it, end when it says so, or draw as many random numbers."""
+        Drifting.counter += 1
+        self.steps += 1
+        if self.part == "generator":
+            self.np_random.random(Drifting.counter)
+        shown = Drifting.counter if self.part == "observation" or (self.part == "earlier observation" and self.steps == 1) else 0
+        ended = self.part == "end" and Drifting.counter >= 7
+        return np.full(1, shown, np.float32), float(self.part == "reward") * Drifting.counter, ended, False, {}
+
+
+@pytest.mark.parametrize("part", ["observation", "earlier observation", "reward", "end", "generator", "nothing"])
+def test_an_environment_that_does_not_come_back_is_noticed(part: str) -> None:
+    room: Any = Drifting
+    gymnasium.register("Drifting-v0", room, max_episode_steps=50)
+    Drifting.counter = 0
+    fields: dict[str, Any] = {"id": "Drifting-v0", "shape": [1], "choices": [2], "options": {"part": part}}
+    env, other = made(2, **fields), made(2, **fields)
+    for _ in range(3):
+        env.step(np.zeros(2, np.int64))
+    difference = other.load_state_dict(env.state_dict())
+    gymnasium.registry.pop("Drifting-v0")
+    expected = rf"seed {env.seed_B[0]}, step 3: not where the same actions led before"
+    assert difference is None if part == "nothing" else re.fullmatch(expected, str(difference))

@@ -181,7 +181,7 @@ def test_the_check_asks_for_a_limit(started: Any, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(f"experiments:\n  cliff:\n    base:\n      {{{parts},\n       task: {task}}}\n", encoding="utf-8")
     process, log = started("check")
     assert process.wait(60) == 2
-    expected = "CliffWalking-v1 has no time limit of its own; expected a limit, steps after which an episode is cut off"
+    expected = "gymnasium CliffWalking-v1 has no time limit of its own; expected task.limit, steps after which an episode is cut off"
     assert log.read_text(encoding="utf-8") == f"config.yaml:5: experiments.cliff.base.task.id: {expected}\n"
 
 

@@ -204,6 +204,16 @@ class EnvironmentTask(Task):
         raise NotImplementedError
 
     @property
+    def title(self) -> str:
+        """What lines to a user call it."""
+        return self.name
+
+    @property
+    def endless(self) -> bool:
+        """Whether episodes are known to have no time limit; such a task is refused."""
+        return False
+
+    @property
     def chance(self) -> float:
         """Success rate of the best agent without memory, 0..1; 0 where that is not known."""
         return 0.0

@@ -162,11 +162,9 @@ class Gymnasium(EnvironmentTask):
     options: dict[str, bool | int | float | str] = Field(default={}, description="keyword arguments that the environment is made with")
 
     def check(self) -> None:
-        """An observation is a vector or an image; episodes end."""
+        """An observation is a vector or an image."""
         if len(self.shape) == 2:
             raise Clash(f"got {self.shape}; expected [numbers], or [height, width, channels] of pixels", "shape")
-        if self.limit is None and self._own_limit() == 0:
-            raise Clash(f"{self.id} has no time limit of its own; expected a limit, steps after which an episode is cut off", "limit", "id")
 
     @property
     def observation(self) -> Observation:
@@ -182,6 +180,16 @@ class Gymnasium(EnvironmentTask):
     def longest(self) -> int:
         """The time limit, in steps; 1 where it is the environment's own and not known here: then the environment says it when it is made."""
         return self.limit or self._own_limit() or 1
+
+    @property
+    def title(self) -> str:
+        """With the environment's id."""
+        return f"gymnasium {self.id}"
+
+    @property
+    def endless(self) -> bool:
+        """Whether the environment is registered without a time limit and `limit` sets none."""
+        return self.limit is None and self._own_limit() == 0
 
     def _own_limit(self) -> int | None:
         """The time limit that the environment is registered with, 0 for none; None where it is not registered: no module is imported here."""
