@@ -273,6 +273,11 @@ class Ppo(Acting):
         if self.sequences % self.minibatches:
             message = f"got {self.minibatches} minibatches; expected a divisor of the {self.sequences} sequences of a rollout"
             raise Clash(message, "minibatches", "environments", "rollout", "sequence")
+        if self.normalise_advantages and self.rows_per_step == self.minibatches:
+            message = (
+                f"{self.minibatches} minibatches of one step each cannot be normalised; expected fewer, or normalise_advantages: false"
+            )
+            raise Clash(message, "minibatches", "environments", "rollout", "normalise_advantages")
         return self
 
     def undivided(self, processes: int) -> str | None:
@@ -280,6 +285,8 @@ class Ppo(Acting):
         each = self.sequences // processes
         if not super().undivided(processes) and each % self.minibatches:
             return f"minibatches: got {self.minibatches}, expected a divisor of the {each} sequences that each of {processes} processes has"
+        if not super().undivided(processes) and self.normalise_advantages and self.rows_per_step == self.minibatches * processes:
+            return f"minibatches: {self.minibatches} of one step each in each of {processes} processes cannot be normalised; expected fewer"
         return super().undivided(processes)
 
 
@@ -292,6 +299,19 @@ class A2c(Acting):
 
     name: Literal["a2c"] = "a2c"
     normalise_advantages: bool = Field(default=False, description="shift and scale each rollout's advantages to mean 0, deviation 1")
+
+    @model_validator(mode="after")
+    def _more_than_one_step(self) -> A2c:
+        if self.normalise_advantages and self.rows_per_step == 1:
+            message = "a rollout of one step cannot be normalised; expected more environments or steps, or normalise_advantages: false"
+            raise Clash(message, "normalise_advantages", "environments", "rollout")
+        return self
+
+    def undivided(self, processes: int) -> str | None:
+        """Each normalises its own advantages."""
+        if not super().undivided(processes) and self.normalise_advantages and self.rows_per_step == processes:
+            return f"environments: one step for each of {processes} processes cannot be normalised; expected more"
+        return super().undivided(processes)
 
 
 LEARNERS = collect(globals(), Learner, "recurlab.learners")

@@ -13,7 +13,7 @@ from pipeline.networks.build import build, sizes_of
 from pipeline.storage.errors import ForeignSpecError, UserError
 from pipeline.storage.manifest import verify
 from pipeline.storage.names import below
-from pipeline.training.state import read_tensors
+from pipeline.training.state import read_tensors, refuse_not_finite
 
 
 def load_model(run: Path, checkpoint: str = "model") -> tuple[nn.Module, dict[str, Any]]:
@@ -30,6 +30,7 @@ def load_model(run: Path, checkpoint: str = "model") -> tuple[nn.Module, dict[st
         network.load_state_dict(read_tensors(file))
     except RuntimeError:
         raise ForeignSpecError(f"{file}: tensors of another network than this version builds; run the workflow again") from None
+    refuse_not_finite(network, file)
     return network, config
 
 

@@ -23,7 +23,7 @@ from pipeline.learners.base import Learner, Problem
 from pipeline.learners.optimization import clip_gradients, entropy_weight, learning_rate, make_optimizer
 from pipeline.learners.playing import play, refuse_beyond
 from pipeline.learners.policy import entropy, gumbel, log_probability
-from pipeline.learners.rollout import Actor, Rollout, Sequences
+from pipeline.learners.rollout import Actor, Rollout, Sequences, deviation
 from pipeline.storage.keys import derive_key, generator
 from pipeline.storage.loader import Episodes
 
@@ -72,7 +72,10 @@ class Acting(Learner):
 
     def collect(self) -> Rollout:
         """Act for one rollout."""
-        return self.actor.rollout(self._noise())
+        rollout = self.actor.rollout(self._noise())
+        if not bool(torch.isfinite(rollout.sequences.log_probability_NS + rollout.sequences.value_NS).all()):
+            self.refuse("the policy or the critic answers with numbers that are not finite")
+        return rollout
 
     def learn_from(self, rollout: Rollout) -> dict[str, Tensor | float]:
         """Take the optimizer's steps for one rollout; figures of both."""
@@ -163,7 +166,7 @@ def value_loss(value_NS: Tensor, target_NS: Tensor) -> Tensor:
 
 def normalised(advantage_NS: Tensor, wanted: bool) -> Tensor:
     """Advantages of mean 0 and deviation 1, where that is wanted."""
-    return (advantage_NS - advantage_NS.mean()) / (advantage_NS.std() + 1e-8) if wanted else advantage_NS
+    return (advantage_NS - advantage_NS.mean()) / (deviation(advantage_NS) + 1e-8) if wanted else advantage_NS
 
 
 def _figures(rollout: Rollout) -> dict[str, Tensor | float]:
@@ -173,7 +176,7 @@ def _figures(rollout: Rollout) -> dict[str, Tensor | float]:
     found: dict[str, Tensor | float] = {
         "reward": rollout.reward,
         "advantage": sequences.advantage_NS.mean(),
-        "advantage_deviation": sequences.advantage_NS.std(),
+        "advantage_deviation": deviation(sequences.advantage_NS),
         "explained_variance": explained_variance(sequences.value_NS, target_NS),
         "observation_mean": rollout.observation_mean,
         "observation_deviation": rollout.observation_deviation,

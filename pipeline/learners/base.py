@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from torch import Tensor, nn
 
 from pipeline.config.learners import Learner as LearnerConfig
 from pipeline.config.tasks import Task
 from pipeline.networks.mode import training
+from pipeline.storage.errors import UserError
 from pipeline.storage.loader import Episodes, Rows
 
 Weights = dict[str, Tensor]
@@ -27,6 +28,10 @@ class Problem:
     task: Task
     train: Rows | None
     validation: Rows | Episodes
+
+
+class NotFiniteError(UserError):
+    """Numbers that are not finite, and what may have made them; whoever knows the run puts its name before that."""
 
 
 class Learner(ABC):
@@ -62,6 +67,15 @@ class Learner(ABC):
     @abstractmethod
     def validate(self) -> dict[str, float]:
         """Figures of the weights to keep on validation data: no side effect on weights or random generators."""
+
+    def refuse(self, found: str) -> NoReturn:
+        """Raise NotFiniteError, by what may have made such numbers: rows, observations and rewards have been looked at before."""
+        if self.steps:
+            raise NotFiniteError(f"step {self.steps}: {found}: training has diverged; lower learner.learning_rate, or set learner.clip")
+        origin = f"the weights of {self.config.parent}, which it starts from," if self.config.parent else "the network as it is made"
+        raise NotFiniteError(
+            f"step 0: {found} before any update: {origin} give{'' if self.config.parent else 's'} them, not the learning rate"
+        )
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:

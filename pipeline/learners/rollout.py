@@ -113,7 +113,7 @@ class Actor:
         advantage_TB = advantages(reward_TB, step.value_B, next_TB, done_TB, self.config.discount, self.config.gae_lambda)
         seen = self.observed_B.float()
         found = {key: np.concatenate([ended_there[key] for ended_there in episodes]) for key in EPISODE} if episodes else {}
-        return Rollout(self._sequences(step, advantage_TB, states), reward_TB.mean(), seen.mean(), seen.std(), found)
+        return Rollout(self._sequences(step, advantage_TB, states), reward_TB.mean(), seen.mean(), deviation(seen), found)
 
     def _act(self, noise_BC: Tensor, empty: State) -> _Taken:
         """Read what is seen and draw an action; the state goes on, from the `empty` one where an episode begins."""
@@ -164,6 +164,11 @@ class Actor:
         self.observed_B, self.reset_B = (state[key].to(self.device) for key in ("observed", "reset"))
         empty = self.network.initial_state(self.config.environments)
         self.state = transform(lambda leaf, saved: saved.to(leaf), empty, state["state"])
+
+
+def deviation(values: Tensor) -> Tensor:
+    """Standard deviation of a sample; of a single number, which tells nothing of it, 0."""
+    return values.std() if values.numel() > 1 else torch.zeros_like(values).sum()
 
 
 def _batch_first(part_TB: Tensor, sequences: int) -> Tensor:

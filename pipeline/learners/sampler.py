@@ -68,8 +68,12 @@ class Generator(Protocol):
         ...
 
 
-def collate(block: Block) -> Batch:
-    """A block as a batch. Without a target column the label of a scored token stands one position before it."""
+def collate(block: Block, name: str = "rows") -> Batch:
+    """A block of the rows of that name as a batch. Without a target column the label of a scored token stands one position before it.
+
+    Raises UserError, naming the row, for a real number that is not finite.
+    """
+    _refuse_not_finite(block, name)
     scored = (block.roles & SCORED).view(bool)
     real = block.target is not None and block.target.dtype.kind == "f"
     labels = np.full(block.tokens.shape, np.nan, np.float32) if real else np.full(block.tokens.shape, IGNORED, np.int64)
@@ -80,6 +84,18 @@ def collate(block: Block) -> Batch:
     tokens, lengths = block.tokens.astype(np.int64), block.lengths.astype(np.int64)
     values = None if block.values is None else torch.from_numpy(block.values)
     return Batch(torch.from_numpy(tokens), torch.from_numpy(labels), torch.from_numpy(lengths), block.columns, values)
+
+
+def _refuse_not_finite(block: Block, name: str) -> None:
+    rows = block.columns.get("row", np.arange(len(block.lengths)))
+    if block.values is not None and not np.isfinite(block.values).all():
+        row, token, feature = np.argwhere(~np.isfinite(block.values))[0].tolist()
+        found = f"values[{token}, {feature}] is {block.values[row, token, feature]}"
+        raise UserError(f"{name}: row {rows[row]}: {found}; expected finite numbers")
+    if block.target is not None and block.target.dtype.kind == "f" and not np.isfinite(block.target).all():
+        place = int(np.argmin(np.isfinite(block.target)))
+        row = int(np.searchsorted(np.count_nonzero(block.roles & SCORED, axis=1).cumsum(), place, side="right"))
+        raise UserError(f"{name}: row {rows[row]}: target is {block.target[place]}; expected finite numbers")
 
 
 class Sampler:
@@ -111,7 +127,7 @@ class Sampler:
         place = self._batches - self._window.start
         self._batches += 1
         assert self._rows is not None
-        return collate(self._rows.gather(self._cuts[place]) if self._rows.resident else self._blocks[place])
+        return collate(self._rows.gather(self._cuts[place]) if self._rows.resident else self._blocks[place], self._rows.name)
 
     def state_dict(self) -> dict[str, Any]:
         """The level and the batches drawn at it."""
@@ -204,4 +220,4 @@ def sequential_batches(rows: Rows, batch: int) -> Iterator[Batch]:
         window = np.arange(start, min(start + WINDOW * batch, len(rows)))
         window = window[np.argsort(rows.lengths[window], kind="stable")]
         for block in rows.gather(window).split(batch):
-            yield collate(block)
+            yield collate(block, rows.name)

@@ -18,6 +18,7 @@ from pipeline.learners.base import Learner, Problem, Weights
 from pipeline.learners.curriculum import make_level
 from pipeline.learners.optimization import WeightAverage, clip_gradients, learning_rate, make_optimizer
 from pipeline.learners.sampler import Batch, ShardSampler, StreamSampler, sequential_batches
+from pipeline.storage.errors import UserError
 from pipeline.storage.loader import Rows
 
 VALIDATION_BATCH = 4
@@ -35,6 +36,7 @@ class Supervised(Learner):
         self.device = device
         self.tolerance = problem.task.tolerance
         self.validation = problem.validation
+        self.rows_name = problem.train.name if problem.train else f"{problem.task.name} stream"
         self.optimizer = make_optimizer(network, config)
         self.average = WeightAverage(network, config.average) if config.average else None
         self.sampler = _sampler(config, problem, seed)
@@ -65,11 +67,13 @@ class Supervised(Learner):
         Their part of its loss, and of each of their scored positions the row and whether it was right.
         """
         positions, mine = int(batch.scored_BT.sum()), parallel.share(len(batch.tokens_BT))
+        if not positions:
+            raise UserError(f"{self.rows_name}: a batch of {len(batch.tokens_BT)} rows has nothing to learn from; expected scored tokens")
         first = mine.start
         losses, rows, right = [], [], []
         for part in batch.of(mine).parts(self.config.micro_batch):
             scored = self._answer(self.network, part)
-            loss = scored.loss() * (len(scored.row_N) / positions)
+            loss = scored.loss("mean" if len(scored.row_N) else "sum") * (len(scored.row_N) / positions)
             loss.backward()
             losses.append(loss.detach())
             rows.append(scored.row_N + first)
@@ -112,6 +116,8 @@ class Supervised(Learner):
             loss += float(scored.loss("sum"))
             right, positions = right + int(right_N.sum()), positions + len(right_N)
             flawless += len(batch.tokens_BT) - len(scored.row_N[~right_N].unique())
+        if not positions:
+            raise UserError(f"{self.validation.name}: no row has anything to answer; expected scored tokens")
         return {"loss": loss / positions, "accuracy": right / positions, "sequence_accuracy": flawless / len(self.validation)}
 
     def merit(self, validation: dict[str, float]) -> float:

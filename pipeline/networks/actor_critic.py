@@ -93,8 +93,8 @@ class ActorCritic(Trunk):
 
         Raises UserError where attention would read more steps than the context, not counting the observation after an episode's last one.
         """
-        self.refuse_beyond(self.context + 1, state, 1)
         of_policy, of_critic = self._split(state)
+        self.refuse_beyond(self.context + 1, of_policy, 1)
         x_BD, after = self.read_step(observed_B, of_policy, active_B)
         if self.critic_trunk is None:
             return self._acted(x_BD, x_BD), after

@@ -18,6 +18,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from pipeline.storage.arrow import from_numpy, to_numpy
+from pipeline.storage.errors import UserError
 from pipeline.storage.keys import Key, derive_key
 from pipeline.tasks.base import Split
 
@@ -150,10 +151,32 @@ class BatchedEnvironment(VectorEnv):
     def _start(self) -> np.ndarray:
         copies = np.arange(self.num_envs)
         self._restart(copies)
-        return self._first(copies)
+        return self._begun(copies)
+
+    def _begun(self, copies: np.ndarray) -> np.ndarray:
+        """The first observations of these copies, known to be numbers."""
+        observation = self._first(copies)
+        self._refuse_not_finite(observation, "observation", copies)
+        return observation
+
+    def _refuse_not_finite(self, values: np.ndarray, field: str, copies: Copies) -> None:
+        """Raise UserError that names the first copy, step and place of a value of these copies that is no finite number."""
+        if values.dtype.kind != "f" or np.isfinite(values).all():
+            return
+        row, *place = np.argwhere(~np.isfinite(values))[0].tolist()
+        copy = int(np.arange(self.num_envs)[copies][row])
+        found = f"{field}{place or ''} is {values[(row, *place)]}"
+        raise UserError(f"{self._who(copy)}, step {self.length_B[copy]}: {found}; expected a finite number")
+
+    def _who(self, copy: int) -> str:
+        """What a line to a user calls a copy."""
+        return f"{self.task.config.title}: copy {copy}"
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """One step of every copy: observations, rewards (float64), terminations, truncations (the time limit), infos."""
+        """One step of every copy: observations, rewards (float64), terminations, truncations (the time limit), infos.
+
+        Raises UserError for an observation or a reward that is no finite number.
+        """
         reward_B, terminated_B = self._move(np.asarray(actions))
         self.length_B += 1
         self.return_B += reward_B
@@ -161,6 +184,8 @@ class BatchedEnvironment(VectorEnv):
         ended_B = terminated_B | truncated_B
         copies = ended_B.nonzero()[0]
         observation = self._observe()
+        self._refuse_not_finite(reward_B, "reward", ALL)
+        self._refuse_not_finite(observation, "observation", ALL)
         infos = self._end(copies, ended_B, observation) if len(copies) else {}
         return observation, reward_B, terminated_B, truncated_B, infos
 
@@ -172,7 +197,7 @@ class BatchedEnvironment(VectorEnv):
         for name, values in {**self._report(), "return": self.return_B, "length": self.length_B}.items():
             infos[name], infos[f"_{name}"] = values * ended_B, ended_B
         self._restart(copies)
-        observation[copies] = self._first(copies)
+        observation[copies] = self._begun(copies)
         return infos
 
     def _restart(self, copies: np.ndarray) -> None:

@@ -6,9 +6,13 @@ import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import pyarrow as pa
+
 from pipeline.config.catalogue import implementation
 from pipeline.config.frozen import dump, read_spec, revive
 from pipeline.storage.allocator import keep_freed_memory
+from pipeline.storage.arrow import to_numpy
 from pipeline.storage.card import CardFacts, card
 from pipeline.storage.digest import file_sha256
 from pipeline.storage.errors import CorruptFileError, MissingFileError, UserError
@@ -44,8 +48,28 @@ def generate_shard(folder: Path, index: int) -> Path:
     key = derive_key("rows", spec["id"], index)
     batch = task.generate(rows, key, split=spec["split"]) if isinstance(task, TokenTask) else task.episodes(rows, key, spec["split"])
     path = folder / shard_name(index)
+    _refuse_wrong(batch, task.config, path)
     write_shard(path, batch, _notes(spec, index))
     return path
+
+
+def _refuse_wrong(batch: pa.RecordBatch, config: Any, path: Path) -> None:
+    """Raise UserError for a real number that is not finite, a token or a label that the task does not have: a faulty generator made them."""
+    bounds = {"tokens": config.vocabulary, "target": config.classes} if config.kind == "tokens" else {}
+    for name in batch.schema.names:
+        column = batch.column(name)
+        nested = isinstance(column, pa.ListArray | pa.FixedSizeListArray)
+        kind = column.type.value_type if nested else column.type
+        if not (pa.types.is_floating(kind) or name in bounds):
+            continue
+        values = to_numpy(column.flatten() if nested else column)
+        wrong = ~np.isfinite(values) if values.dtype.kind == "f" else values >= bounds[name]
+        if wrong.any():
+            place = int(wrong.argmax())
+            sizes = column.value_lengths().to_numpy(zero_copy_only=False) if nested else np.ones(len(column), int)
+            row = int(np.searchsorted(np.cumsum(sizes), place, side="right"))
+            expected = "finite numbers" if values.dtype.kind == "f" else f"0..{bounds[name] - 1}"
+            raise UserError(f"{path}: row {row}: {config.name} made {name} {values[place]}; expected {expected}")
 
 
 def seal_dataset(folder: Path) -> None:

@@ -9,19 +9,23 @@ B: copies.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, ClassVar
 from zlib import crc32
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
-from gymnasium.spaces.utils import flatdim, flatten
+from gymnasium.spaces.utils import flatdim, flatten, flatten_space
 from gymnasium.wrappers import TimeLimit
 
 from pipeline.config.tasks import Gymnasium as Config
 from pipeline.storage.errors import UserError
 from pipeline.storage.keys import Key, generator
+from pipeline.storage.progress import say
 from pipeline.tasks.base import Split, in_split
 from pipeline.tasks.environment import BatchedEnvironment, Columns, EnvironmentTask
 
@@ -71,6 +75,7 @@ class GymnasiumCopies(BatchedEnvironment):
         self.seed_B, self.success_B, self.late_B = np.zeros(batch, np.int64), np.zeros(batch, np.int64), np.zeros(batch, bool)
         self.seen_B, self.trace_B = np.zeros((batch, *shape), space.dtype), np.zeros(batch, np.int64)
         self.done: list[list[Any]] = [[] for _ in range(batch)]
+        self.bounds, self.warned = (None if kind == "pixels" else _bounds(self.envs[0].observation_space)), False
 
     def _begin(self, copies: np.ndarray, episodes: Columns) -> None:
         self.seed_B[copies] = episodes["seed"]
@@ -78,18 +83,51 @@ class GymnasiumCopies(BatchedEnvironment):
         for copy in copies.tolist():
             self._reset(copy)
 
+    def _who(self, copy: int) -> str:
+        return f"{self.config.title}: seed {self.seed_B[copy]}"
+
+    @contextmanager
+    def _named(self, copy: int, step: int, what: str) -> Iterator[None]:
+        """Turn whatever an environment raises into one line: which, at which step, in which call and line of its code."""
+        try:
+            yield
+        except Exception as error:
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            told = f"{type(error).__name__} ({_line(error) or 'no message'}) at {Path(last.filename).name}:{last.lineno}"
+            raise UserError(f"{self._who(copy)}, step {step}: its {what} raises {told}") from error
+
+    def _read(self, copy: int, step: int, seen: Any) -> None:
+        """Take in an observation. Raises UserError for one that is not of the environment's space, one line about one beyond its bounds."""
+        try:
+            read = self.read(seen)
+        except Exception as error:
+            found = f"observation {_line(ValueError(repr(seen)))[:80]} is not of its space {self.envs[0].observation_space}"
+            raise UserError(f"{self._who(copy)}, step {step}: {found} ({type(error).__name__})") from error
+        if read.shape != self.seen_B.shape[1:]:
+            found = f"observation has shape {np.shape(seen)}"
+            raise UserError(f"{self._who(copy)}, step {step}: {found}; expected one of its space {self.envs[0].observation_space}")
+        if not self.warned and self.bounds and ((read < self.bounds[0]) | (read > self.bounds[1])).any():
+            self.warned = True
+            say(f"{self._who(copy)}, step {step}: observation is outside of its space's bounds; going on, this is said once")
+        self.seen_B[copy] = read
+
     def _reset(self, copy: int) -> None:
-        seen, _ = self.envs[copy].reset(seed=int(self.seed_B[copy]))
-        self.seen_B[copy], self.done[copy] = self.read(seen), []
+        with self._named(copy, 0, "reset"):
+            seen, _ = self.envs[copy].reset(seed=int(self.seed_B[copy]))
+        self._read(copy, 0, seen)
+        self.done[copy] = []
         self.trace_B[copy] = crc32(self.seen_B[copy].tobytes())
 
     def _act(self, copy: int, action: Any) -> tuple[float, bool, bool, dict[str, Any]]:
-        seen, reward, terminated, late, info = self.envs[copy].step(self.convert(action))
-        self.seen_B[copy] = self.read(seen)
         self.done[copy].append(action)
+        step = len(self.done[copy])
+        with self._named(copy, step, "step"):
+            seen, reward, terminated, late, info = self.envs[copy].step(self.convert(action))
+            reward = float(reward)
+        self._read(copy, step, seen)
         told = np.array([reward, terminated, late], np.float64).tobytes()
         self.trace_B[copy] = crc32(told + self.seen_B[copy].tobytes(), int(self.trace_B[copy]))
-        return float(reward), terminated, late, info
+        return reward, bool(terminated), bool(late), info
 
     def _move(self, action_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         reward_B, terminated_B = np.zeros(self.num_envs), np.zeros(self.num_envs, bool)
@@ -206,7 +244,7 @@ def _reader(config: Config, space: spaces.Space[Any]) -> Callable[[Any], np.ndar
     image = isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(space.shape) in (2, 3)
     found = tuple(space.shape if len(space.shape) == 3 else (*space.shape, 1)) if image and space.shape else ()
     if image and found == config.observation.shape:
-        return lambda seen: np.asarray(seen).reshape(found)
+        return lambda seen: _bytes(seen).reshape(found)
     try:
         numbers = flatdim(space)
     except NotImplementedError:
@@ -214,7 +252,43 @@ def _reader(config: Config, space: spaces.Space[Any]) -> Callable[[Any], np.ndar
     if config.shape != [numbers]:
         expected = f"{list(found)} or [{numbers}]" if image else f"[{numbers}]"
         raise UserError(f"gymnasium {config.id}: task.shape: got {config.shape}; expected {expected}, as its observations are {space}")
-    return lambda seen: np.asarray(flatten(space, seen), np.float32)
+
+    def read(seen: Any) -> np.ndarray:
+        if not _is_category(space, seen):
+            raise ValueError("no such category")
+        return np.asarray(flatten(space, seen), np.float32)
+
+    return read
+
+
+def _bytes(seen: Any) -> np.ndarray:
+    """Pixels as they are stored. Raises ValueError where one is no whole number of 0..255."""
+    pixels = np.asarray(seen)
+    if pixels.dtype == np.uint8:
+        return pixels
+    whole = pixels.astype(np.uint8)
+    if not np.array_equal(whole, pixels):
+        raise ValueError("pixels beyond 0..255")
+    return whole
+
+
+def _bounds(space: spaces.Space[Any]) -> tuple[np.ndarray, np.ndarray] | None:
+    """The least and the largest that each number of a flattened observation may be, with room for rounding."""
+    flat = flatten_space(space)
+    if not isinstance(flat, spaces.Box):
+        return None
+    low, high = flat.low.astype(np.float32), flat.high.astype(np.float32)
+    slack = 1e-6 + 1e-5 * np.maximum(*(np.where(np.isfinite(bound), np.abs(bound), 0) for bound in (low, high)))
+    return low - slack, high + slack
+
+
+def _is_category(space: spaces.Space[Any], seen: Any) -> bool:
+    """Whether every number of an observation that stands for a category is one; `flatten` would take some others for the last ones."""
+    if isinstance(space, spaces.Dict):
+        return all(_is_category(part, seen[key]) for key, part in space.spaces.items())
+    if isinstance(space, spaces.Tuple):
+        return all(_is_category(part, seen[index]) for index, part in enumerate(space.spaces))
+    return not isinstance(space, spaces.Discrete | spaces.MultiDiscrete) or space.contains(seen)
 
 
 def _writer(config: Config, space: spaces.Space[Any]) -> Callable[[Any], Any]:
@@ -243,4 +317,4 @@ def _bins(config: Config, space: spaces.Box) -> Callable[[Any], Any]:
         expected = f"a number of values, at least 2, for each of its {len(low)} parts"
         raise UserError(f"gymnasium {config.id}: task.choices: got {config.choices}; expected {expected}")
     width = (high - low) / (np.array(config.choices) - 1)
-    return lambda action: (low + width * np.reshape(action, -1)).astype(space.dtype).reshape(space.shape)
+    return lambda action: np.clip(low + width * np.reshape(action, -1), low, high).astype(space.dtype).reshape(space.shape)

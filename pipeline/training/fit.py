@@ -12,12 +12,14 @@ from __future__ import annotations
 import math
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 
 from pipeline.learners import parallel
-from pipeline.learners.base import Learner
+from pipeline.learners.base import Learner, NotFiniteError
 from pipeline.storage.errors import UserError
 from pipeline.training.checkpoint import Checkpoints, Labelled
 from pipeline.training.clock import Clock
@@ -153,7 +155,8 @@ class Fit:
             raise UserError(f"{self.checkpoints.folder}: {message}")
 
     def _step(self) -> None:
-        self._means.add(self.learner.update())
+        with self._named():
+            self._means.add(self.learner.update())
         step = self.learner.steps
         if any(isinstance(every, int) and step % every == 0 for every in self.learner.config.keep):
             self._keep(f"step-{step}")
@@ -194,7 +197,7 @@ class Fit:
             return
         row: Row = {"step": step, "rows": self.learner.examples_seen, **self.learner.gauges(), **self._means.read()}
         row |= {f"validation_{name}": value for name, value in validation.items()}
-        _refuse_infinite(self.reporter.run, row)
+        self._refuse_infinite(row)
         cpu, wall = self._clock.read()
         self.history.append(row)
         self.timing.append({"step": step, "cpu_seconds": cpu, "wall_seconds": wall})
@@ -202,6 +205,19 @@ class Fit:
         self._judge(validation)
         self.reporter.note(row)
         self.tracker.log(row)
+
+    def _refuse_infinite(self, row: Row) -> None:
+        found = [f"{name} is {value}" for name, value in row.items() if isinstance(value, float) and not math.isfinite(value)]
+        if found:
+            with self._named():
+                self.learner.refuse(", ".join(found))
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except NotFiniteError as error:
+            raise UserError(f"{self.reporter.run}: {error}") from None
 
     def _judge(self, validation: dict[str, float]) -> None:
         self._good_enough = self.learner.reached(validation)
@@ -238,9 +254,3 @@ class Fit:
             seconds=wall,
             figures={**self._means.read(), **self.learner.gauges()},
         )
-
-
-def _refuse_infinite(run: str, row: Row) -> None:
-    for name, value in row.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            raise UserError(f"{run}: step {row['step']}: {name} is {value}, expected a finite number; lower learner.learning_rate")

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import load, save
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.storage.atomic import atomic
+from pipeline.storage.errors import UserError
 
 
 def pack(value: Any, tensors: dict[str, Tensor], name: str = "state") -> Any:
@@ -67,3 +68,11 @@ def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Read tensors from a file whose digest has been verified."""
     return load(path.read_bytes())
+
+
+def refuse_not_finite(network: nn.Module, file: Path) -> None:
+    """Raise UserError, naming the file they came from and the tensor, for trained weights that are not finite numbers."""
+    for name, weight in network.named_parameters():
+        wrong = int((~torch.isfinite(weight)).sum())
+        if wrong:
+            raise UserError(f"{file}: {name}: {wrong} of {weight.numel()} weights are not finite; expected those of a training that held")

@@ -118,7 +118,7 @@ def _make_learner(run: RunSpec, results: Path, device: torch.device) -> tuple[Le
 def _start_from(network: nn.Module, parent: Path) -> None:
     """Load another run's weights. Raises UserError naming the first tensor that does not fit."""
     from pipeline.storage.manifest import verify
-    from pipeline.training.state import read_tensors
+    from pipeline.training.state import read_tensors, refuse_not_finite
 
     verify(parent)
     file = parent / "model" / "model.safetensors"
@@ -130,3 +130,4 @@ def _start_from(network: nn.Module, parent: Path) -> None:
             here, there = (shapes.get(name, "no such tensor") for shapes in (found, expected))
             raise UserError(f"{file}: {name}: got {here}, expected {there}: a parent must have the network of its child")
     network.load_state_dict(weights)
+    refuse_not_finite(network, file)

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from pipeline.config.tasks import Gymnasium as Config
 from pipeline.storage.errors import UserError
 from pipeline.storage.keys import derive_key
-from pipeline.tasks.gymnasium import Gymnasium, GymnasiumCopies
+from pipeline.tasks.gymnasium import Gymnasium, GymnasiumCopies, _bins
 
 KEY = derive_key("test", 0)
 
@@ -241,3 +241,76 @@ def test_an_environment_that_does_not_come_back_is_noticed(part: str) -> None:
     gymnasium.registry.pop("Drifting-v0")
     expected = rf"seed {env.seed_B[0]}, step 3: not where the same actions led before"
     assert difference is None if part == "nothing" else re.fullmatch(expected, str(difference))
+
+
+class Faulty(gymnasium.Env[Any, Any]):
+    """Goes wrong at the third step of an episode, as `fault` says."""
+
+    def __init__(self, fault: str = "", category: bool = False) -> None:
+        self.observation_space: Any = spaces.Discrete(3) if category else spaces.Box(-1, 1, (3,))
+        self.action_space, self.fault, self.category = spaces.Discrete(2), fault, category
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Begin."""
+        super().reset(seed=seed)
+        self.steps = 0
+        first = np.full(3, np.inf if self.fault == "reset" else 0, np.float32)
+        return 0 if self.category else first, {}
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Go wrong."""
+        self.steps += 1
+        fault = self.fault if self.steps == 3 else ""
+        if fault == "raises":
+            raise ZeroDivisionError("nothing there")
+        shown: Any = {"nan": np.array([0, np.nan, 0], np.float32), "shape": np.zeros(1, np.float32), "outside": np.full(3, 2, np.float32)}
+        categories = {"high": 3, "low": -1}
+        seen = categories.get(fault, 1) if self.category else shown.get(fault, np.zeros(3, np.float32))
+        reward = {"reward": np.nan, "no reward": None}.get(fault, 1.0)
+        return seen, reward, False, False, {}
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("reset", r"seed \d+, step 0: observation\[0\] is inf; expected a finite number"),
+        ("nan", r"seed \d+, step 3: observation\[1\] is nan; expected a finite number"),
+        ("reward", r"seed \d+, step 3: reward is nan; expected a finite number"),
+        ("shape", r"seed \d+, step 3: observation has shape \(1,\); expected one of its space Box.*"),
+        ("raises", r"seed \d+, step 3: its step raises ZeroDivisionError \(nothing there\) at test_gymnasium.py:\d+"),
+        ("no reward", r"seed \d+, step 3: its step raises TypeError \(.*\) at gymnasium.py:\d+"),
+        ("high", r"seed \d+, step 3: observation 3 is not of its space Discrete\(3\) \(ValueError\)"),
+        ("low", r"seed \d+, step 3: observation -1 is not of its space Discrete\(3\) \(ValueError\)"),
+    ],
+)
+def test_a_faulty_environment_is_named_with_seed_and_step(fault: str, message: str) -> None:
+    kind: Any = Faulty
+    gymnasium.register("Faulty-v0", kind, max_episode_steps=9)
+    options = {"fault": fault, "category": fault in ("high", "low")}
+    with pytest.raises(UserError) as caught:
+        env = made(2, id="Faulty-v0", shape=[3], choices=[2], options=options)
+        for _ in range(5):
+            env.step(np.zeros(2, np.int64))
+    gymnasium.registry.pop("Faulty-v0")
+    assert re.fullmatch(f"gymnasium Faulty-v0: {message}", str(caught.value)), str(caught.value)
+
+
+def test_what_is_out_of_bounds_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    kind: Any = Faulty
+    gymnasium.register("Faulty-v0", kind, max_episode_steps=9)
+    env = made(2, id="Faulty-v0", shape=[3], choices=[2], options={"fault": "outside"})
+    for _ in range(20):
+        env.step(np.zeros(2, np.int64))
+    gymnasium.registry.pop("Faulty-v0")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(
+        r"gymnasium Faulty-v0: seed \d+, step 3: observation is outside of its space's bounds; going on, this is said once", line
+    )
+
+
+def test_real_valued_actions_stay_within_their_bounds() -> None:
+    """0.1 + 0.2 is more than 0.3: the largest of three values would be refused by an environment that goes up to 0.3."""
+    space = spaces.Box(np.array([-0.1]), np.array([0.7]), dtype=np.float64)
+    for count in range(2, 60):
+        convert = _bins(Config(choices=[count]), space)
+        assert all(space.contains(convert(action)) for action in range(count)), count

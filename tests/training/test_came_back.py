@@ -86,3 +86,17 @@ def test_its_own_limit_must_fit_the_context(tmp_path: Path) -> None:
     ):
         train_tiny(tmp_path / "unknown", run)
     assert not [*(tmp_path / "unknown" / "checkpoints" / run).glob("step-*")]
+
+
+def test_a_reward_that_is_no_number_ends_the_training_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not by the advice to lower the learning rate."""
+    run = described(tmp_path, 30, 64)
+    step = Counting.step
+
+    def poor(self: Counting, action: Any) -> Any:
+        seen, _, *others = step(self, action)
+        return seen, np.nan, *others
+
+    monkeypatch.setattr(Counting, "step", poor)
+    with pytest.raises(UserError, match=r"^gymnasium Counting-v0: seed \d+, step 1: reward is nan; expected a finite number$"):
+        train_tiny(tmp_path, run)

@@ -171,5 +171,5 @@ def test_figures_that_are_not_numbers_stop_it(lease: Lease) -> None:
     fit = make_fit(lease)
     assert isinstance(fit.learner, Walker)
     fit.learner.broken = True
-    with pytest.raises(UserError, match=r"^walker: step 4: train_critic is nan, expected a finite number"):
+    with pytest.raises(UserError, match=r"^walker: step 4: train_critic is nan: training has diverged; lower learner.learning_rate"):
         fit.run()

@@ -1,0 +1,135 @@
+"""Numbers that are not finite are named where they arise: bad rows, bad weights, a network that gives them, a training that diverged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from pydantic import ValidationError
+
+from pipeline.config.learners import A2c, Ppo
+from pipeline.config.tasks import Adding
+from pipeline.learners.base import NotFiniteError
+from pipeline.learners.rollout import deviation
+from pipeline.learners.sampler import collate, sequential_batches
+from pipeline.storage.errors import UserError
+from pipeline.storage.loader import MemoryRows
+from pipeline.tasks import generate
+from pipeline.training.state import refuse_not_finite
+from tests.learners.small import small_learner, small_problem, small_task
+
+
+def spoiled(column: str, place: int, value: float = np.nan) -> MemoryRows:
+    """Rows of the adding problem with one number that is none."""
+    rows: Any = small_problem(small_task("adding")).train
+    sequences = getattr(rows.part, column)
+    values = sequences.values.copy()
+    values[place] = value
+    sequences.values = values
+    return rows
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("column", ["values", "target"])
+def test_a_row_with_a_number_that_is_none_is_named(column: str, value: float) -> None:
+    rows = spoiled(column, 0, value)
+    with pytest.raises(UserError, match=rf"^train: row 0: {column}.* is {value}; expected finite numbers$"):
+        [*sequential_batches(rows, 4)]
+
+
+def test_the_row_of_a_target_is_counted() -> None:
+    rows = spoiled("target", 7)
+    with pytest.raises(UserError, match=r"^train: row 7: target is nan"):
+        [*sequential_batches(rows, 40)]
+    with pytest.raises(UserError, match=r"^rows: row 7: target is nan"):
+        collate(rows.gather(np.arange(10)))
+
+
+def test_a_generator_is_told_what_it_made(tmp_path: Path) -> None:
+    config = Adding(length=5)
+    made: Any = small_problem(config).train
+    assert made is not None
+    column = pa.FixedSizeListArray.from_arrays(pa.array(np.array([0, 1, 2, np.inf], np.float32)), 2)
+    tokens = pa.FixedSizeListArray.from_arrays(pa.array(np.array([0, 0, 1, config.vocabulary], np.uint16)), 2)
+    for name, values, message in (
+        ("values", column, "row 1: adding made values inf; expected finite numbers"),
+        ("tokens", tokens, f"row 1: adding made tokens {config.vocabulary}; expected 0..{config.vocabulary - 1}"),
+    ):
+        with pytest.raises(UserError, match=message):
+            generate._refuse_wrong(pa.RecordBatch.from_arrays([values], [name]), config, tmp_path / "00000.parquet")
+
+
+def test_a_batch_with_nothing_to_learn_from_is_named() -> None:
+    learner: Any = small_learner()
+    batch = learner.sampler.next()
+    nothing = batch._replace(labels_BT=torch.full_like(batch.labels_BT, -100))
+    with pytest.raises(UserError, match=r"^train: a batch of 4 rows has nothing to learn from; expected scored tokens$"):
+        learner.learn_from(nothing)
+
+
+def test_a_part_of_a_batch_with_nothing_to_learn_from_counts_for_nothing() -> None:
+    whole, parts = small_learner(clip=None), small_learner(clip=None, micro_batch=1)
+    learners: list[Any] = [whole, parts]
+    for learner in learners:
+        batch = learner.sampler.next()
+        batch.labels_BT[2] = -100
+        assert np.isfinite(float(learner.learn_from(batch)["train_loss"]))
+    for name, weight in whole.weights().items():
+        torch.testing.assert_close(weight, parts.weights()[name], msg=name)
+
+
+@pytest.mark.parametrize(("name", "task"), [("ppo", "t_maze"), ("a2c", "t_maze")])
+def test_a_network_that_gives_nan_is_not_a_learning_rate_too_high(name: str, task: str) -> None:
+    learner: Any = small_learner("gru", task, name)
+    with torch.no_grad():
+        learner.network.critic[0].weight[0, 0] = np.nan
+    found = r"^step 0: the policy or the critic answers with numbers that are not finite before any update: the network as it is made gives them"
+    with pytest.raises(NotFiniteError, match=found):
+        learner.update()
+    learner.steps = 3
+    with pytest.raises(NotFiniteError, match=r"^step 3: .*: training has diverged; lower learner.learning_rate, or set learner.clip$"):
+        learner.update()
+
+
+def test_weights_that_are_no_numbers_are_named(tmp_path: Path) -> None:
+    network: Any = small_learner().network
+    refuse_not_finite(network, tmp_path / "model.safetensors")
+    with torch.no_grad():
+        network.head.bias[1] = np.inf
+    with pytest.raises(UserError, match=r"model.safetensors: head.bias: 1 of \d+ weights are not finite"):
+        refuse_not_finite(network, tmp_path / "model.safetensors")
+
+
+@pytest.mark.parametrize("fields", [{"environments": 4, "rollout": 1}, {"environments": 1, "rollout": 4, "sequence": 1}])
+def test_minibatches_of_one_step_are_refused_where_they_would_be_normalised(fields: dict[str, int]) -> None:
+    with pytest.raises(
+        ValidationError, match="4 minibatches of one step each cannot be normalised; expected fewer, or normalise_advantages"
+    ):
+        Ppo(steps=1, minibatches=4, **fields)
+    Ppo(steps=1, minibatches=4, normalise_advantages=False, **fields)
+    Ppo(steps=1, minibatches=2, **fields)
+    assert "cannot be normalised" in str(Ppo(steps=1, minibatches=2, **fields).undivided(2)) or "sequence" in fields
+
+
+def test_a_rollout_of_one_step_is_refused_where_it_would_be_normalised() -> None:
+    with pytest.raises(ValidationError, match="a rollout of one step cannot be normalised"):
+        A2c(steps=1, environments=1, rollout=1, normalise_advantages=True)
+    assert "cannot be normalised" in str(A2c(steps=1, environments=2, rollout=1, normalise_advantages=True).undivided(2))
+    assert A2c(steps=1, environments=4, rollout=1, normalise_advantages=True).undivided(2) is None
+
+
+@pytest.mark.parametrize("name", ["a2c", "ppo"])
+def test_one_step_of_one_copy_gives_figures_that_are_numbers(name: str) -> None:
+    fields = {"minibatches": 1, "normalise_advantages": False} if name == "ppo" else {}
+    learner: Any = small_learner("gru", "t_maze", name, environments=1, rollout=1, **fields)
+    for _ in range(3):
+        assert all(np.isfinite(float(value)) for value in learner.update().values())
+
+
+def test_the_deviation_of_one_number_is_zero_and_of_more_that_of_a_sample() -> None:
+    assert float(deviation(torch.tensor([[3.0]]))) == 0
+    assert float(deviation(torch.tensor([1.0, 2.0, 4.0]))) == pytest.approx(np.std([1, 2, 4], ddof=1))
