@@ -133,33 +133,44 @@ def test_jobs_that_do_not_end_and_those_of_another_host_are_one_line(commands: P
 
 
 LEADER = """
-import signal, subprocess, sys, time
+import signal, subprocess, sys
 from pipeline.cluster import relay_signals
 relay_signals()
 signal.signal(signal.SIGTERM, lambda number, frame: None)
 child = subprocess.Popen([sys.executable, "-c", '''
-import signal, time
+import signal, sys
 for number in (signal.SIGTERM, signal.SIGUSR1):
     signal.signal(number, lambda number, frame: print(number, flush=True))
 print("ready", flush=True)
-time.sleep(2)
-time.sleep(2)
+sys.stdin.read()
 '''])
 print(child.wait())
 """
 
 
-@pytest.mark.parametrize("step, expected", [("0", ["ready", "10", "15", "0"]), (None, ["ready", "0"])])
-def test_the_first_process_of_a_step_passes_signals_on(step: str | None, expected: list[str]) -> None:
+def leader(step: str | None) -> subprocess.Popen[str]:
+    """The first process of a job's step, or of none, whose child has said that it is ready and ends when its standard input does."""
     environment = {name: value for name, value in os.environ.items() if name != "SLURM_STEP_ID"} | ({"SLURM_STEP_ID": step} if step else {})
-    process = subprocess.Popen([sys.executable, "-c", LEADER], env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    process = subprocess.Popen([sys.executable, "-c", LEADER], env=environment, text=True, start_new_session=True, **pipes)
+    assert process.stdout and process.stdout.readline() == "ready\n"
+    return process
+
+
+def test_the_first_process_of_a_step_passes_signals_on() -> None:
+    process = leader("0")
     assert process.stdout
-    lines = [process.stdout.readline().strip()]
-    for number in (signal.SIGUSR1, signal.SIGTERM) if step else (signal.SIGTERM,):
+    for number in (signal.SIGUSR1, signal.SIGTERM):
         process.send_signal(number)
-        time.sleep(0.5)
-    output, _ = process.communicate(timeout=30)
-    assert [*lines, *output.split()] == expected
+        assert process.stdout.readline() == f"{number:d}\n"
+    assert process.communicate()[0] == "0\n"
+
+
+def test_a_process_that_is_not_of_a_step_keeps_signals_to_itself() -> None:
+    process = leader(None)
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.5)  # for a signal that is passed on after all
+    assert process.communicate()[0] == "0\n"
 
 
 INTERRUPTED = """
