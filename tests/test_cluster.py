@@ -151,8 +151,8 @@ print(child.wait())
 def leader(step: str | None) -> subprocess.Popen[str]:
     """The first process of a job's step, or of none, whose child has said that it is ready and ends when its standard input does."""
     environment = {name: value for name, value in os.environ.items() if name != "SLURM_STEP_ID"} | ({"SLURM_STEP_ID": step} if step else {})
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    process = subprocess.Popen([sys.executable, "-c", LEADER], env=environment, text=True, start_new_session=True, **pipes)
+    command = [sys.executable, "-c", LEADER]
+    process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)
     assert process.stdout and process.stdout.readline() == "ready\n"
     return process
 
