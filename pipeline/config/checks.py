@@ -141,7 +141,8 @@ def _check_points(figure: Figure, experiment: ResolvedExperiment, place: Place) 
         if any(isinstance(found, Distribution) or found is None for found in measured) and (value in names or isinstance(value, int)):
             continue
         if value not in measured:
-            raise place.error(f"at.{column}: got {shown(value)}; expected a measured value: {', '.join(sorted(map(str, measured), key=lambda text: (len(text), text)))}")
+            listed = ", ".join(sorted(map(str, measured), key=lambda text: (len(text), text)))
+            raise place.error(f"at.{column}: got {shown(value)}; expected a measured value: {listed}")
 
 
 def check_parents(experiments: list[ResolvedExperiment]) -> None:
