@@ -293,6 +293,7 @@ class _Planner:
             "seed": point.seed,
             "coordinates": {key: value for key, value in sorted(member.coordinates.items()) if key != "seed"},
             "evaluation": evaluation.id,
+            "rows": {name: self.made.datasets[name].spec["rows"] for name in datasets},
             "network": run.network,
             "task": point.task.name,
             "chance": point.task.chance,

@@ -10,12 +10,12 @@ from __future__ import annotations
 import base64
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from pipeline.storage.atomic import not_ours, writable
+from pipeline.storage.damage import remove
 from pipeline.storage.errors import UserError
 
 FOLDERS = ("metadata", "incomplete", "auxiliary", "conda", "conda-archive", "iocache", "locks", "log", "shadow", "singularity")
@@ -32,7 +32,7 @@ def mend_state(folder: Path) -> Iterator[str]:
     check_access(folder)
     for path, reason in broken(folder):
         with writable(path):
-            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+            remove(path)
         made = _output(path, folder)
         yield f"{path}: {reason}; deleted{f'; {made} is made again' if made else ''}"
         if made:

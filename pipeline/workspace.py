@@ -11,7 +11,6 @@ import fcntl
 import json
 import os
 import re
-import shutil
 import socket
 import sys
 import time
@@ -22,7 +21,7 @@ from typing import IO, TYPE_CHECKING, Any
 from pipeline.cluster import Launch, cancel_left, hear_apart, relay_signals
 from pipeline.snakemake_state import mend_state, refuse_broken
 from pipeline.storage.atomic import writable
-from pipeline.storage.damage import find_damaged, forget_verified, make_room
+from pipeline.storage.damage import find_damaged, forget_verified, make_room, remove
 from pipeline.storage.errors import BusyError, CorruptFileError, MissingFileError, UserError
 from pipeline.storage.names import inside
 from pipeline.storage.seals import read_sealed, write_sealed
@@ -74,7 +73,7 @@ def hold(results: Path, snakemake: Path = SNAKEMAKE) -> IO[str]:
     file.write(json.dumps(owner))
     file.flush()
     for stale in snakemake.glob("locks/*.lock"):
-        shutil.rmtree(stale) if stale.is_dir() else stale.unlink(missing_ok=True)
+        remove(stale)
     return file
 
 

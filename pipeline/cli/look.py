@@ -103,6 +103,7 @@ def status(config: Path) -> None:
     CONFIG is config.yaml unless given.
     """
     from pipeline.plan import plan_file
+    from pipeline.storage.damage import find_damaged
     from pipeline.training.live import run_state
     from pipeline.workspace import owner
 
@@ -114,10 +115,13 @@ def status(config: Path) -> None:
         rows.append((run.id, state.state, state.detail if state.state != "to do" else _why(results, made, run.id, state.detail)))
     click.echo(table(rows))
     click.echo()
+    damaged = find_damaged(results, [file for files in made.files().values() for file in files])
     missing = {stage: [file for file in files if not (results / file).exists()] for stage, files in made.files().items()}
     totals = {stage: len(files) for stage, files in made.files().items()}
     lines = [(stage, f"{totals[stage] - len(files)}/{totals[stage]}", _example(files)) for stage, files in missing.items()]
     click.echo(table([("stage", "files", "first missing"), *lines]))
+    for error in damaged.values():
+        click.echo(f"\n{error.rpartition('; ')[0]}; the next run makes it again")
     live = owner(results)
     if live:
         click.echo(f"\na pipeline is running here: pid {live.get('pid')} on {live.get('host')} since {live.get('since')}")
@@ -130,7 +134,7 @@ def _example(files: list[str]) -> str:
 def _why(results: Path, plan: Plan, run: str, detail: str) -> str:
     """Why a run is to do: it failed, its data or parent is not there yet, its specification is new, or simply never started."""
     log = results / "logs" / "train" / f"{run}.log"
-    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.exists() else []
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.is_file() else []
     if lines and not detail:
         return f"last attempt ended: {lines[-1][:100]} (see {log})"
     if detail:

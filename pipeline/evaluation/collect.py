@@ -21,6 +21,7 @@ from pipeline.config.tasks import TASKS
 from pipeline.config.tasks.base import NATS
 from pipeline.evaluation.overlap import Overlaps
 from pipeline.evaluation.progress import MARKS, milestones
+from pipeline.evaluation.schemas import read_evaluation, read_history, read_profile, read_timing
 from pipeline.evaluation.scores import PLAYED, metadata_columns, score_points, score_positions
 from pipeline.evaluation.summary import as_html, as_markdown, summary
 from pipeline.storage.digest import canonical_json
@@ -28,7 +29,7 @@ from pipeline.storage.errors import UserError
 from pipeline.storage.names import below
 from pipeline.storage.progress import ProgressLine
 from pipeline.storage.seals import write_sealed
-from pipeline.storage.tables import read_table, write_table
+from pipeline.storage.tables import write_table
 
 Row = dict[str, Any]
 IDENTITY = (("experiment", pa.string()), ("run", pa.string()), ("label", pa.string()), ("variant", pa.string()), ("seed", pa.int64()))
@@ -114,13 +115,15 @@ def collect(experiment_yaml: Path, results: Path, out: Path) -> None:
 
 def _read(entry: Row, results: Path) -> Member:
     run = below(results, "runs", entry["run"])
+    history = read_history(run / "history.parquet")
+    evaluation = below(results, "evaluations", entry["run"], f"{entry['evaluation']}.parquet")
     return Member(
         entry=entry,
         spec=read_spec(run / "run.yaml"),
-        evaluation=read_table(below(results, "evaluations", entry["run"], f"{entry['evaluation']}.parquet")),
-        history=read_table(run / "history.parquet"),
-        timing=read_table(run / "timing.parquet"),
-        profile=read_table(below(results, "profiles", f"{entry['network']}.parquet")),
+        evaluation=read_evaluation(evaluation, entry.get("rows")),
+        history=history,
+        timing=read_timing(run / "timing.parquet", history),
+        profile=read_profile(below(results, "profiles", f"{entry['network']}.parquet")),
     )
 
 

@@ -19,10 +19,10 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.config.document import suggestion
+from pipeline.evaluation.schemas import read_collected, read_results
 from pipeline.evaluation.series import line_labels, trained_sizes
 from pipeline.storage.errors import MissingFileError, UserError
 from pipeline.storage.names import below
-from pipeline.storage.tables import read_table
 
 Row = dict[str, Any]
 NAMES = {
@@ -40,14 +40,14 @@ def copy_study(experiment: str, results: Path) -> str:
     Raises UserError for an experiment that is not there or not collected, trains at one size, or was not measured at it.
     """
     folder = _folder(experiment, results)
-    table = read_table(folder / "results.parquet")
+    table, _ = read_results(folder / "results.parquet")
     sizes = trained_sizes(table)
     if not sizes:
         raise UserError(f"experiment {experiment}: its runs were trained at one size; expected a sweep over a size, such as task.symbols")
     size = f"{sizes[0]}_most_trained"
     runs = [_at_home(experiment, rows, sizes[0]) for rows in _by_run(table).values()]
     labels = line_labels(runs, f"task.{sizes[0]}", size)
-    curves, timing = (_by_run(read_table(folder / f"{name}.parquet")) for name in ("curves", "timing"))
+    curves, timing = (_by_run(read_collected(folder / f"{name}.parquet")) for name in ("curves", "timing"))
     trials: dict[int, dict[str, list[Row]]] = {}
     for run in sorted(runs, key=lambda run: (run[size], labels[run["run"]], run["seed"])):
         name = NAMES.get(labels[run["run"]], labels[run["run"]])

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config.frozen import read_spec
+from pipeline.evaluation.schemas import read_evaluation, read_history
 from pipeline.storage.errors import MissingFileError, UserError
-from pipeline.storage.tables import read_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,13 +38,13 @@ class Run:
     @cached_property
     def history(self) -> pd.DataFrame:
         """A row per validation: step, rows, train_* and validation_* figures."""
-        return read_table(self.folder / "history.parquet").to_pandas()
+        return read_history(self.folder / "history.parquet").to_pandas()
 
     @cached_property
     def evaluations(self) -> dict[str, pd.DataFrame]:
         """Every measurement of this run by its identifier: a row per held-out example."""
         files = sorted((self.folder.parents[1] / "evaluations" / self.id).glob("*.parquet"))
-        return {file.stem: read_table(file).to_pandas() for file in files}
+        return {file.stem: read_evaluation(file).to_pandas() for file in files}
 
     def network(self, checkpoint: str = "model") -> nn.Module:
         """The trained network with verified weights, in evaluation mode on the CPU; `checkpoint` may name another that was kept."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,11 +9,11 @@ import pandas as pd
 
 from pipeline.config.figures import Figure
 from pipeline.config.labels import display_names
+from pipeline.evaluation import schemas
 from pipeline.evaluation.overlap import overlap_sentence
 from pipeline.evaluation.series import line_labels, trained_sizes
 from pipeline.evaluation.statistics import Summary, summarise_scores
 from pipeline.figures.style import Look, looks
-from pipeline.storage.tables import read_table
 
 MEMORYLESS = "memoryless baseline"
 """What the best predictor or policy without memory comes to. It is no bound: good losses lie below it, good returns above."""
@@ -213,8 +212,7 @@ def _outside(rows: Frame, column: str) -> str:
 
 def read_results(experiment: Path, figure: Figure | None = None) -> Results:
     """The results of an experiment's folder, as a figure shows them: under the names and at the point that it asks for."""
-    table = read_table(experiment / "results.parquet")
-    note = json.loads(table.schema.metadata[b"recurlab"])
+    table, note = schemas.read_results(experiment / "results.parquet")
     rows = table.to_pandas()
     for key in note["coordinates"]:  # as they were written: pandas would make 100 and a missing value 100.0 and NaN
         rows[key] = pd.Series(table.column(key).to_pylist(), dtype=object)
@@ -241,7 +239,7 @@ def _results(rows: Frame, points: list[str], size: str, named: dict[str, list[st
 
 def read(experiment: Path, name: str) -> Frame:
     """Another table of an experiment's folder: curves, positions or timing."""
-    return read_table(experiment / f"{name}.parquet").to_pandas()
+    return schemas.read_collected(experiment / f"{name}.parquet").to_pandas()
 
 
 def over_seeds(rows: Frame, by: list[str], value: str, scale: float = 1.0) -> Frame:

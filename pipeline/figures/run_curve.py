@@ -13,10 +13,10 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from pipeline.config.frozen import read_spec, revive
+from pipeline.evaluation.schemas import read_history
 from pipeline.figures import style
 from pipeline.figures.axes import log_axis
 from pipeline.figures.style import COLOURS, Key, Look
-from pipeline.storage.tables import read_table
 
 History = dict[str, np.ndarray]
 """Columns by name, float64, NaN where a row has no value."""
@@ -62,7 +62,7 @@ def _known(history: History, kind: str) -> bool:
 
 
 def _read(path: Path) -> History:
-    table = read_table(path)
+    table = read_history(path)
     return {name: np.array(table.column(name).to_pylist(), dtype=np.float64) for name in table.column_names}
 
 

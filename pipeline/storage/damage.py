@@ -26,7 +26,7 @@ STATES = ("checkpoints/*/step-*", "checkpoints/*/finished")
 UNSEALED = ("report.html", "*.damaged", "logs/", "benchmarks/", "wandb/", "checkpoints/*/lease.json", "checkpoints/*/progress.json")
 """What nothing verifies, since no number comes from it."""
 ASIDE = ".damaged"
-KNOWN = Path(".pipeline", "verified.json")
+PLAN, KNOWN = Path(".pipeline", "plan.json"), Path(".pipeline", "verified.json")
 SETTLED = 2.0
 """Seconds after which a file's times tell a later change apart."""
 
@@ -71,12 +71,15 @@ def set_aside(path: Path) -> Path:
     """
     aside = path.with_name(path.name + ASIDE)
     with writable(path):
-        if aside.is_dir() and not aside.is_symlink():
-            shutil.rmtree(aside)
+        remove(aside)
         path.replace(aside)
-        seal = seal_of(path)
-        shutil.rmtree(seal) if seal.is_dir() else seal.unlink(missing_ok=True)
+        remove(seal_of(path))
     return aside
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a folder, if it is there."""
+    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
 
 
 def make_room(results: Path, files: Iterable[str]) -> Iterator[str]:
@@ -85,6 +88,8 @@ def make_room(results: Path, files: Iterable[str]) -> Iterator[str]:
     A damaged file that no rule declares, such as a further kept checkpoint, takes its folder's manifest with it: that is declared, and
     whoever makes it makes the file.
     """
+    for path in _blocked(results):
+        yield f"{path}: a folder stands where a job writes its log; moved to {set_aside(path).name}"
     declared = set(files)
     for path, error in find_damaged(results, declared, remember=True).items():
         moved = f"moved to {set_aside(path).name}, " if os.path.lexists(path) else ""
@@ -94,16 +99,23 @@ def make_room(results: Path, files: Iterable[str]) -> Iterator[str]:
             (results / Path(*place.parts[:2]) / MANIFEST).unlink(missing_ok=True)
 
 
+def _blocked(results: Path) -> list[Path]:
+    """Folders where jobs write what they say and what they cost."""
+    found = [*(results / "logs").rglob("*.log"), *(results / "benchmarks").rglob("*.tsv")]
+    return [path for path in found if path.is_dir()]
+
+
 def examine_all(results: Path) -> Iterator[tuple[str, str]]:
     """The name of every damaged, lost or unsealed file below a results folder, and what is wrong; every byte is read."""
-    for kind in KINDS:
-        for path in sorted((results / kind).rglob("*")):
-            error = _examine(path)
-            if error:
-                yield error.partition(": ")[0], error
+    plan = [results / PLAN] if os.path.lexists(seal_of(results / PLAN)) else []
+    for path in (*plan, *(path for kind in KINDS for path in sorted((results / kind).rglob("*")))):
+        error = _examine(path)
+        if error:
+            yield error.partition(": ")[0], error
     finished = [path.parent for kind in ("datasets", "runs") for path in results.glob(f"{kind}/*/{MANIFEST}")]
     for folder in sorted([*finished, *(path for state in STATES for path in results.glob(state))]):
         try:
+            check_seal(folder / MANIFEST)
             verify(folder)
         except UserError as error:
             yield str(error).partition(": ")[0], str(error)

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.storage.digest import digest, file_sha256
-from pipeline.storage.errors import CorruptFileError, MissingFileError, UserError
+from pipeline.storage.errors import CorruptFileError, MissingFileError
 from pipeline.storage.names import is_file_name
 from pipeline.storage.progress import ProgressLine
 from pipeline.storage.reading import read_bytes
-from pipeline.storage.seals import MEND, write_sealed
+from pipeline.storage.seals import MEND, regular, write_sealed
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -45,11 +45,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a finished folder, itself verified. Raises MissingFileError or CorruptFileError, naming the file."""
     path = folder / MANIFEST
     try:
-        text = read_bytes(path)
-    except (FileNotFoundError, NotADirectoryError):
+        with regular(path):
+            text = read_bytes(path)
+    except MissingFileError:
         raise MissingFileError(f"{path}: no such file; the folder is not finished; run again to finish it") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({(error.strerror or str(error)).lower()}); expected a manifest") from None
     try:
         manifest = json.loads(text)
     except (ValueError, RecursionError):

@@ -57,7 +57,7 @@ def read_sealed(path: Path, expected: str = "") -> bytes:
 
     Raises MissingFileError or CorruptFileError, naming the file and what to do about it, and UserError where it cannot be read.
     """
-    with _regular(path, expected):
+    with regular(path, expected):
         if not seal_of(path).exists():
             raise CorruptFileError(f"{path}: no seal ({seal_of(path).name}) covers it; {_advice(expected, MOVE)}")
         data = path.read_bytes()
@@ -67,14 +67,14 @@ def read_sealed(path: Path, expected: str = "") -> bytes:
 
 def check_seal(path: Path) -> None:
     """Verify a file of any size. Raises as `read_sealed` does."""
-    with _regular(path, ""):
+    with regular(path):
         found = file_sha256(path)
     _compare(path, found, "")
 
 
 @contextmanager
-def _regular(path: Path, expected: str) -> Iterator[None]:
-    """Refuse a folder, a pipe or a device, and say in one line why a file cannot be read."""
+def regular(path: Path, expected: str = "") -> Iterator[None]:
+    """Around the reading of a file: refuse a folder, a pipe or a device, and say in one line why it cannot be read."""
     try:
         check_regular(path)
         yield

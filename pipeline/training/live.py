@@ -29,13 +29,13 @@ def run_state(results: Path, run: str) -> RunState:
         return RunState("done", "")
     if (folder / "finished").exists():
         return RunState("to do", "trained; its files are put back without training again")
-    newest = max((path.name for path in folder.glob("step-*")), default="")
+    newest = max((path.name for path in folder.glob("step-*") if path.name.removeprefix("step-").isdecimal()), default="")
     return RunState("to do", f"stopped; goes on from step {int(newest.removeprefix('step-'))}" if newest else "")
 
 
 def is_running(folder: Path) -> bool:
     """Whether a live trainer has the lease of a run's checkpoint folder."""
-    if not (folder / "lease.json").exists():
+    if not (folder / "lease.json").is_file() or (folder / "lock").is_dir():
         return False
     held = lock(folder, fcntl.LOCK_SH)
     if held is None:
@@ -55,13 +55,15 @@ def _holder(folder: Path) -> str:
 def _figures(folder: Path) -> dict[str, Any]:
     try:
         return json.loads((folder / "progress.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
 
 
-def _words(found: dict[str, Any]) -> str:
-    if not found:
+def _words(found: Any) -> str:
+    """How far a run is; nothing where that is not written yet, or damaged: no number comes from it."""
+    try:
+        words = [f"{found['share']:.0%}", f"step {found['step']}", f"{found['rows_per_second']:.0f} rows/s"]
+        accuracy = found["figures"].get("validation_accuracy")
+        return ", ".join(words + ([f"validation accuracy {accuracy:.3f}"] if accuracy is not None else []))
+    except (KeyError, TypeError, ValueError, AttributeError):
         return ""
-    words = [f"{found['share']:.0%}", f"step {found['step']}", f"{found['rows_per_second']:.0f} rows/s"]
-    accuracy = found["figures"].get("validation_accuracy")
-    return ", ".join(words + ([f"validation accuracy {accuracy:.3f}"] if accuracy is not None else []))

@@ -20,7 +20,7 @@ from typing import Any
 from pipeline.storage.atomic import fsync, writable
 from pipeline.storage.errors import CorruptFileError, ForeignSpecError, MissingFileError
 from pipeline.storage.manifest import seal, verify
-from pipeline.storage.seals import sealed
+from pipeline.storage.seals import SUFFIX, sealed
 from pipeline.training.notice import notice
 
 SIDECARS = ("timing.parquet", "environment.json")
@@ -55,9 +55,9 @@ class Outcome:
         with writable(self.folder):
             try:
                 yield draft
-                names = sorted(
-                    str(path.relative_to(draft)) for path in draft.rglob("*") if path.is_file() and not path.name.startswith(".")
-                )
+                for single in draft.rglob(f".*{SUFFIX}"):
+                    single.unlink()  # the manifest covers them all
+                names = sorted(str(path.relative_to(draft)) for path in draft.rglob("*") if path.is_file())
                 seal(draft, names, {"spec": self.spec})
                 shutil.rmtree(self.folder, ignore_errors=True)
                 draft.rename(self.folder)

@@ -51,7 +51,7 @@ def write_run(results: Path, run: str, made: Made, size: int, measured: list[int
         hits.flat[: made.right if symbols == size else 1] = 1
         columns = {name: [value] * 4 for name, value in {"delay": 10, "symbols": symbols, "tokens": 10 + 2 * symbols}.items()}
         columns |= {"state_bytes": [64] * 4, "scored": [symbols] * 4, "correct": hits.sum(1).tolist(), "loss": [1.0] * 4}
-        parts.append(pa.table({"dataset": ["copy-test"] * 4, "row": list(range(4)), **columns, "hits": hits.tolist()}))
+        parts.append(pa.table({"dataset": [f"copy-test-{symbols}"] * 4, "row": list(range(4)), **columns, "hits": hits.tolist()}))
     write_table(results / "evaluations" / run / "test-1.parquet", pa.concat_tables(parts))
     step = [2 * index for index in range(len(made.losses))]
     train = [None, *(loss + 0.5 for loss in made.losses[1:])]

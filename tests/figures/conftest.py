@@ -143,7 +143,7 @@ def _evaluation(
     loss = (math.log(ALPHABET) * (1 - 0.97 * skill * fade) * symbols * rng.uniform(0.95, 1.05, rows)).astype(np.float32)
     return pa.table(
         {
-            "dataset": pa.array([f"copy-test-{delay}"] * rows),
+            "dataset": pa.array([f"copy-test-{delay}-{symbols}"] * rows),
             "row": pa.array(range(rows), pa.int32()),
             **{column: pa.array([value] * rows, pa.int32()) for column, value in zip(columns, (delay, symbols), strict=False)},
             "tokens": pa.array([length] * rows, pa.int32()),

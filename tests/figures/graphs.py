@@ -70,7 +70,7 @@ def _evaluation(
     queries = np.full(rows, after // 6 if layout == "icr" else 0)
     state = {"none": 0, "attention": 512 * length}.get(name, 40) * width // 64
     columns: dict[str, Any] = {
-        "dataset": [f"graphs-{nodes}"] * rows,
+        "dataset": [f"graphs-{nodes}-{family}"] * rows,
         "row": pa.array(range(rows), pa.int32()),
         "nodes": pa.array([nodes] * rows, pa.int32()),
         "family": pa.array([family] * rows, pa.int32()),
@@ -79,7 +79,7 @@ def _evaluation(
         "scored": pa.array([after] * rows, pa.int32()),
         "correct": pa.array(np.where(exact, after, after - 1), pa.int32()),
         "loss": pa.array((after * (1 - skill)) * np.ones(rows), pa.float32()),
-        "hits": pa.array([[1]] * rows, pa.list_(pa.uint8())),
+        "hits": pa.array([[int(good), *[1] * (after - 1)] for good in exact], pa.list_(pa.uint8())),
         "outcome": outcome.tolist(),
         "exact": exact,
         "first_error": pa.array([None if good else int(place) for good, place in zip(exact, first, strict=True)], pa.int32()),

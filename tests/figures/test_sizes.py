@@ -80,7 +80,11 @@ def test_labels_keep_what_tells_two_runs_of_a_seed_apart(experiments: Folder, tm
         return [{**row, "symbols_most_trained": 1000} if row["symbols"] == 500 else row for row in rows]
 
     def variant(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        own = [{**row, "label": "gru", "variant": "gru", "run": f"v{row['seed']}", "task.symbols": None} for row in rows]
+        own = [
+            {**row, "label": "gru", "variant": "gru", "run": f"v{row['seed']}", "task.symbols": None}
+            for row in rows
+            if name_of(row["label"]) == "gru"
+        ]
         return rows + [{**row, "symbols_most_trained": 50} for row in own if row["symbols"] == 100]
 
     for number, change in enumerate((same_size, variant)):

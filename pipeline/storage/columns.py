@@ -1,0 +1,103 @@
+"""What a table must look like to be read: its columns, their types, nulls and bounds, and which rows may not repeat.
+
+A seal tells whether a file is as it was written; this tells whether what was written is what its readers expect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.storage.errors import CorruptFileError
+
+Kind = Literal["text", "whole", "number", "flag", "list", "bytes"]
+TYPES: dict[Kind, tuple[str, ...]] = {
+    "text": ("string", "large_string"),
+    "whole": ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+    "number": ("float", "double", "int32", "int64"),
+    "flag": ("bool",),
+    "list": ("list",),
+    "bytes": ("binary", "large_binary"),
+}
+"""Arrow types, as they are written without their parameters, of each kind of column."""
+MEND = "delete it and run again"
+
+
+class Column(NamedTuple):
+    """One column: its kind, whether it may hold nulls (NaN counts as one) or be absent, and its bounds, both included."""
+
+    kind: Kind
+    null: bool = False
+    optional: bool = False
+    least: float | None = None
+    most: float | None = None
+
+
+class Schema(NamedTuple):
+    """The columns of one kind of table; `key` are the columns that no two rows share; `others` the kind of every further column, if known."""
+
+    columns: Mapping[str, Column]
+    key: tuple[str, ...] = ()
+    others: Column | None = None
+
+
+def check_table(path: Path, table: pa.Table, schema: Schema) -> pa.Table:
+    """The table, as its readers expect it. Raises CorruptFileError naming the file, the column, what was found and what was expected."""
+    names = table.column_names
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise CorruptFileError(f"{path}: column {twice[0]}: stands there twice; expected it once; {MEND}")
+    for name, column in schema.columns.items():
+        if name in names:
+            _check_column(path, name, table.column(name), column)
+        elif not column.optional:
+            raise CorruptFileError(f"{path}: column {name}: missing, found {', '.join(names) or 'none'}; expected {_words(column)}; {MEND}")
+    for name in names if schema.others else ():
+        if name not in schema.columns and schema.others:
+            _check_column(path, name, table.column(name), schema.others)
+    _check_key(path, table, schema.key)
+    return table
+
+
+def _words(column: Column) -> str:
+    kind = {"text": "texts", "whole": "whole numbers", "number": "numbers", "flag": "true or false", "list": "lists", "bytes": "bytes"}
+    low = "" if column.least is None else f" of at least {column.least:g}"
+    return kind[column.kind] + (f" in {column.least or 0:g}..{column.most:g}" if column.most is not None else low)
+
+
+def _check_column(path: Path, name: str, values: pa.ChunkedArray, column: Column) -> None:
+    found = str(values.type).partition("<")[0].partition("[")[0]
+    empty = pa.types.is_null(values.type) and (column.null or not len(values))
+    if found not in TYPES[column.kind] and not empty:
+        raise CorruptFileError(f"{path}: column {name}: {values.type}; expected {_words(column)}; {MEND}")
+    nulls = values.null_count + (_nan(values) if pa.types.is_floating(values.type) else 0)
+    if nulls and not column.null:
+        raise CorruptFileError(f"{path}: column {name}: {nulls} of {len(values)} values missing; expected {_words(column)}; {MEND}")
+    if not empty and (column.least is not None or column.most is not None):
+        _check_bounds(path, name, values, column)
+
+
+def _nan(values: pa.ChunkedArray) -> int:
+    return int(np.isnan(values.drop_null().to_numpy()).sum())
+
+
+def _check_bounds(path: Path, name: str, values: pa.ChunkedArray, column: Column) -> None:
+    """`nan` is neither below nor above any bound."""
+    known = values.drop_null().to_numpy()
+    low, high = (-np.inf if column.least is None else column.least), (np.inf if column.most is None else column.most)
+    outside = known[(known < low) | (known > high)]
+    if len(outside):
+        raise CorruptFileError(f"{path}: column {name}: {outside[0]:g}; expected {_words(column)}; {MEND}")
+
+
+def _check_key(path: Path, table: pa.Table, key: tuple[str, ...]) -> None:
+    names = [name for name in key if name in table.column_names]
+    if not names:
+        return
+    distinct = table.select(names).group_by(names).aggregate([]).num_rows
+    if distinct < table.num_rows:
+        raise CorruptFileError(f"{path}: {table.num_rows - distinct} rows repeat {', '.join(names)}; expected each once; {MEND}")

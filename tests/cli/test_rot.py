@@ -1,0 +1,178 @@
+"""500 seeded mutations of a finished results folder, of every file and every kind: each is named, or no number comes from the file."""
+
+from __future__ import annotations
+
+import random
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from pipeline.evaluation.runs import load_run
+from pipeline.plan import plan_file
+from pipeline.storage.damage import examine_all, make_room
+from pipeline.storage.digest import file_sha256
+from pipeline.storage.seals import sealed_by
+from pipeline.training.live import run_state
+from pipeline.workspace import last_owner, owner
+from tests.cli.conftest import Call
+
+MUTATIONS = 500
+UNSEALED = {"lock", "lease.json", "progress.json", "owner", "verified.json"}
+"""Files that no number comes from."""
+
+
+def flip(path: Path, draw: random.Random) -> None:
+    content = bytearray(path.read_bytes() or b"\0")
+    content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
+    path.write_bytes(content)
+
+
+def truncate(path: Path, draw: random.Random) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: draw.randrange(max(len(content), 1))])
+
+
+def append(path: Path, draw: random.Random) -> None:
+    path.write_bytes(path.read_bytes() + draw.randbytes(draw.randrange(1, 20)))
+
+
+def edit(path: Path, draw: random.Random) -> None:
+    """Change one digit of a text; in a file without any, as `flip`."""
+    content = path.read_bytes()
+    digits = [match.start() for match in re.finditer(rb"[0-9]", content)]
+    if not digits:
+        return flip(path, draw)
+    place = draw.choice(digits)
+    path.write_bytes(content[:place] + str((int(content[place : place + 1]) + draw.randrange(1, 10)) % 10).encode() + content[place + 1 :])
+
+
+def halve(path: Path, draw: random.Random) -> None:
+    """Drop every second line of a text, half the bytes of anything else."""
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[::2]) if len(lines) > 1 else path.read_bytes()[: path.stat().st_size // 2])
+
+
+def swap(path: Path, draw: random.Random) -> None:
+    """Another file of the folder in its place."""
+    others = [other for other in sorted(Path("results").rglob("*")) if other.is_file() and other.read_bytes() != path.read_bytes()]
+    path.write_bytes(draw.choice(others).read_bytes())
+
+
+def delete(path: Path, draw: random.Random) -> None:
+    path.unlink()
+
+
+def empty(path: Path, draw: random.Random) -> None:
+    path.write_bytes(b"")
+
+
+def folder_instead(path: Path, draw: random.Random) -> None:
+    path.unlink()
+    path.mkdir()
+    (path / "inner").write_text("1")
+
+
+KINDS: list[Callable[[Path, random.Random], None]] = [flip, flip, truncate, append, edit, halve, swap, delete, empty, folder_instead]
+
+
+@contextmanager
+def mutated(path: Path, kind: Callable[[Path, random.Random], None], draw: random.Random) -> Iterator[bool]:
+    """The file mutated, and put back; yields whether anything is different."""
+    content = path.read_bytes()
+    kind(path, draw)
+    yield not path.is_file() or path.read_bytes() != content
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.write_bytes(content)
+
+
+def named(path: Path) -> bool:
+    """Whether `doctor` names the file, or the file that it seals, or the folder whose manifest vouches for it."""
+    known = {str(path), str(sealed_by(path) or path), *(str(folder) for folder in path.parents if folder.name == "finished")}
+    return any(
+        found in known or (Path(found).parent in path.parents and path.name in error) for found, error in examine_all(Path("results"))
+    )
+
+
+@pytest.fixture
+def whole(folder: Path, call: Call) -> Path:
+    """The finished folder with its figures."""
+    for figure in ("accuracy_by_delay", "learning_curves"):
+        assert call("plot", figure, "tiny").code == 0
+    assert dict(examine_all(Path("results"))) == {}
+    return folder
+
+
+def test_500_mutations_are_named_or_without_effect(whole: Path, call: Call) -> None:
+    plan, draw = plan_file(Path("config.yaml")), random.Random(10)
+    (run,) = plan.runs
+    files = sorted(path for path in Path("results").rglob("*") if path.is_file())
+    numbers = {path: file_sha256(path) for path in files if path.parts[1] in ("experiments", "evaluations")}
+    harmless, seen = 0, set()
+    for number in range(MUTATIONS):
+        path = files[number % len(files)] if number < 2 * len(files) else draw.choice(files)
+        with mutated(path, draw.choice(KINDS), draw) as changed:
+            if not changed:
+                continue
+            seen.add(path)
+            if path.name in UNSEALED or sealed_by(path) == Path("results/.pipeline/verified.json"):
+                harmless += 1
+                assert run_state(Path("results"), run).state == "done"
+                assert owner(Path("results")) is None
+                last_owner(Path("results"))
+                assert call("status").code == 0
+                assert dict(examine_all(Path("results"))) == {}
+            else:
+                assert named(path), (number, path)
+    assert len(seen) == len(files) and 0 < harmless < 100
+    assert {path: file_sha256(path) for path in numbers} == numbers
+
+
+def test_a_damaged_declared_file_is_set_aside_and_a_whole_one_is_left(whole: Path) -> None:
+    plan, draw = plan_file(Path("config.yaml")), random.Random(3)
+    files = [file for files in plan.files().values() for file in files if (Path("results") / file).exists()]
+    for kind in (flip, truncate, append, edit, swap, empty, folder_instead):
+        for file in files:
+            path = Path("results") / file
+            seal = path.with_name(f".{path.name}.sha256")
+            content, sealed = path.read_bytes(), seal.read_bytes()
+            kind(path, draw)
+            (line,) = make_room(Path("results"), files)
+            assert line.startswith(f"{path}: ") and line.endswith(f"; moved to {path.name}.damaged, made again")
+            assert not path.exists() and path.with_name(f"{path.name}.damaged").exists()
+            path.write_bytes(content)
+            seal.write_bytes(sealed)
+    assert list(make_room(Path("results"), files)) == []
+
+
+def test_rot_that_leaves_no_trace_in_times_is_found_when_a_job_has_failed(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipeline.storage import damage
+
+    results = Path("results")
+    files = [file for files in plan_file(Path("config.yaml")).files().values() for file in files]
+    monkeypatch.setattr(damage, "SETTLED", -60.0)
+    assert damage.find_damaged(results, files, remember=True) == {}
+    path = results / "experiments" / "tiny" / "results.parquet"
+    usual, before = damage._signature, damage._signature(path)  # pyright: ignore[reportPrivateUsage]
+    flip(path, random.Random(0))
+    monkeypatch.setattr(damage, "_signature", lambda asked: before if asked == path else usual(asked))
+    assert damage.find_damaged(results, files) == {}
+    damage.forget_verified(results)
+    assert list(damage.find_damaged(results, files)) == [path]
+
+
+def test_reading_by_hand_refuses_what_was_damaged(whole: Path, call: Call) -> None:
+    (run,) = Path("results/runs").iterdir()
+    spec = run / "run.yaml"
+    text = spec.read_text()
+    spec.write_text(text.replace("learning_rate: 0.001", "learning_rate: 0.002"))
+    assert spec.read_text() != text
+    for words in (("train", spec), ("collect", "results/experiments/tiny/experiment.yaml")):
+        answer = call(*words)
+        assert answer.code == 2 and f"{spec}: SHA-256 " in answer.err and answer.err.count("\n") == 1
+    spec.write_text(text)
+    assert load_run(run.name).spec["seed"] == 0
