@@ -52,7 +52,7 @@ def check_access(folder: Path) -> None:
     if not folder.is_dir():
         raise UserError(f"{folder}: a file stands where Snakemake keeps a folder; move it away")
     for path in (folder, *(folder / name for name in FOLDERS)):
-        if path.is_dir() and not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+        if path.is_dir() and not os.access(path, os.R_OK | os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
             raise UserError(f"{path}: {not_ours(path)}")
 
 
