@@ -244,9 +244,10 @@ def schema(context: click.Context, write: bool) -> None:
 
 @click.command()
 def doctor() -> int:
-    """Check the machine, and every sealed file of the results.
+    """Check the machine, and every file of the results.
 
-    It looks at versions, device, compiler, disk, the owner of the results folder, and the digest of every sealed file.
+    It looks at versions, device, compiler, disk and the owner of the results folder, verifies every byte that a number can come from, and
+    names what is damaged, lost or has no seal.
     """
     from pipeline.doctor import examine
 

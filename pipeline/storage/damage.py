@@ -107,7 +107,7 @@ def _blocked(results: Path) -> list[Path]:
 
 def examine_all(results: Path) -> Iterator[tuple[str, str]]:
     """The name of every damaged, lost or unsealed file below a results folder, and what is wrong; every byte is read."""
-    plan = [results / PLAN] if os.path.lexists(seal_of(results / PLAN)) else []
+    plan = [path for path in (results / PLAN, seal_of(results / PLAN)) if os.path.lexists(path)]
     for path in (*plan, *(path for kind in KINDS for path in sorted((results / kind).rglob("*")))):
         error = _examine(path)
         if error:

@@ -34,6 +34,16 @@ BATCH = 1024
 """Rows decoded at a time: few enough for the intermediate arrays to stay in the processor's cache."""
 
 
+METADATA = tuple((False, kind) for kind in ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64"))
+ITEMS = {
+    "tokens": ((True, "uint16"),),
+    "role": ((False, "binary"),),
+    "values": ((True, "float"),),
+    "target": ((True, "uint16"), (True, "float")),
+}
+"""What each column of a shard holds: whether lists, and of which Arrow type; any other is a metadata column."""
+
+
 class Group(NamedTuple):
     """A row group of a shard: where it is and how many values each of its columns has."""
 
@@ -148,8 +158,11 @@ def open_rows(folder: Path, mode: Mode = "auto") -> Rows:
 
     `auto` holds datasets of up to 2 GiB of decoded tokens and real numbers in memory. Raises MissingFileError or CorruptFileError, naming the file.
     """
-    names = list(verify(folder)["files"])
-    files, schema = _groups([folder / name for name in names])
+    manifest = verify(folder)
+    files, schema = _groups([folder / name for name in manifest["files"]])
+    held_rows = sum(group.sizes["role"] for group in files)
+    if held_rows != manifest.get("rows", held_rows):
+        raise CorruptFileError(f"{folder}: {held_rows:,} rows in its shards; expected {manifest['rows']:,}, as its manifest says")
     held = sum(2 * group.sizes["tokens"] + 4 * group.sizes.get("values", 0) for group in files)
     if mode == "row_groups" or (mode == "auto" and held > RESIDENT_BYTES):
         return GroupRows(folder.name, files, schema)
@@ -183,11 +196,30 @@ def _groups(paths: list[Path]) -> tuple[list[Group], pa.Schema]:
         with parquet(path) as file:
             schema, footer = file.schema_arrow, file.metadata
             groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
-        missing = {"tokens", "role"} - set(schema.names)
-        if missing:
-            raise CorruptFileError(f"{path}: no column {' or '.join(sorted(missing))}; expected a shard of a dataset")
+        _check_schema(path, schema)
         found += [Group(path, number, leaf_values(group)) for number, group in enumerate(groups)]
     return found, schema
+
+
+def _check_schema(path: Path, schema: pa.Schema) -> None:
+    """Raises CorruptFileError, naming the column, for what is no shard of rows of tokens."""
+    missing = {"tokens", "role"} - set(schema.names)
+    if missing:
+        raise CorruptFileError(f"{path}: no column {' or '.join(sorted(missing))}; expected a shard of a dataset")
+    for field in schema:
+        nested = isinstance(field.type, pa.ListType | pa.FixedSizeListType)
+        found = str(field.type.value_type if nested else field.type)
+        known = ITEMS.get(field.name, METADATA)
+        if (nested, found) not in known:
+            expected = " or ".join(f"lists of {kind}" if lists else kind for lists, kind in known)
+            raise CorruptFileError(f"{path}: column {field.name}: {field.type}; expected {expected}")
+
+
+def _without_nulls(path: Path, rows: pa.Table | pa.RecordBatch) -> None:
+    for name in rows.schema.names:
+        missing = rows.column(name).null_count
+        if missing:
+            raise CorruptFileError(f"{path}: column {name}: {missing} of {rows.num_rows} values missing; expected none")
 
 
 def _in_memory(name: str, files: list[Group], schema: pa.Schema) -> MemoryRows:
@@ -203,6 +235,7 @@ def _read_small(files: list[Group], only: list[str] | None = None, check: bool =
         columns = only or [name for name in group.sizes if name not in LISTS]
         with _open(group.path, check) as file:
             table = file.read_row_group(group.number, columns=columns, use_threads=False)
+        _without_nulls(group.path, table)
         layouts.add(table.column("role"))
         metadata.append(_metadata_of(table))
     return layouts, _concatenate(metadata)
@@ -212,7 +245,9 @@ def _read_lists(files: list[Group], check: bool = False) -> Iterator[pa.RecordBa
     for group in files:
         columns = [name for name in LISTS if name in group.sizes]
         with _open(group.path, check) as file:
-            yield from file.iter_batches(BATCH, row_groups=[group.number], columns=columns, use_threads=False)
+            for batch in file.iter_batches(BATCH, row_groups=[group.number], columns=columns, use_threads=False):
+                _without_nulls(group.path, batch)
+                yield batch
 
 
 def _open(path: Path, check: bool) -> AbstractContextManager[pq.ParquetFile]:

@@ -139,3 +139,35 @@ def test_damage_after_opening_is_noticed_too(tmp_path: Path) -> None:
     path.write_bytes(content[:1000] + bytes([content[1000] ^ 1]) + content[1001:])
     with pytest.raises(CorruptFileError, match=r"00000\.parquet"):
         rows.gather(np.arange(200))
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("tokens", pa.array([["a"]] * 6), r"column tokens: list<\S+: string>; expected lists of uint16"),
+        ("tokens", pa.array([1] * 6), "column tokens: int64; expected lists of uint16"),
+        ("role", pa.array(["a"] * 6), "column role: string; expected binary"),
+        ("delay", pa.array(["a"] * 6), "column delay: string; expected int8 or "),
+        ("delay", pa.array([0.5] * 6), "column delay: double; expected int8 or "),
+        ("delay", pa.array([1, None, 1, 1, 1, 1], pa.int32()), "column delay: 1 of 6 values missing; expected none"),
+        (
+            "tokens",
+            pa.array([[1, 2], None, [1], [2], [3], [4]], pa.list_(pa.uint16())),
+            "column tokens: 1 of 6 values missing; expected none",
+        ),
+    ],
+)
+def test_a_sealed_shard_of_other_columns_is_named(name: str, values: pa.Array, message: str, tmp_path: Path) -> None:
+    columns = {
+        "tokens": pa.array([[1, 2]] * 6, pa.list_(pa.uint16())),
+        "role": pa.array([b"\0\1"] * 6),
+        "delay": pa.array([3] * 6, pa.int32()),
+    }
+    write_table(tmp_path / "00000.parquet", pa.table({**columns, name: values}))
+    seal(tmp_path, ["00000.parquet"], {"rows": 6})
+    with pytest.raises(CorruptFileError, match=f"00000.parquet: {message}"):
+        open_rows(tmp_path)
+    write_table(tmp_path / "00000.parquet", pa.table(columns))
+    seal(tmp_path, ["00000.parquet"], {"rows": 12})
+    with pytest.raises(CorruptFileError, match="6 rows in its shards; expected 12, as its manifest says"):
+        open_rows(tmp_path)

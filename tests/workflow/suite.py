@@ -138,7 +138,9 @@ def made_once(factory: pytest.TempPathFactory, name: str, config: dict[str, Any]
 
 def _digested(path: Path) -> bool:
     timed = path.name.startswith(("training_time", "step_cost"))
-    return path.parts[0] not in VARYING and path.name not in SIDECARS and not timed and not path.name.endswith(".tmp")
+    return (
+        path.parts[0] not in VARYING and path.name not in SIDECARS and not timed and not path.name.endswith((".tmp", ".sha256", ".damaged"))
+    )
 
 
 def jobs(output: str) -> Counter[str]:
