@@ -21,23 +21,28 @@ def run_chain(plan: Plan, results: Path) -> tuple[int, str]:
     from pipeline.evaluation.evaluate import evaluate
     from pipeline.evaluation.profile import profile
     from pipeline.training.notice import notice
+    from pipeline.training.spec import read_run
+    from pipeline.training.stamp import check_run
     from pipeline.training.train import train
 
     runtime, tracking = Runtime(**plan.runtime), Tracking(**plan.tracking)
+    allow = runtime.changed_code == "allow"
     for line in make_room(results, [file for files in plan.files().values() for file in files]):
         notice(line)
     _describe(plan, results)
     _make_data(plan, results)
     for run in plan.runs:
         spec = results / "runs" / run / "run.yaml"
-        if not (spec.parent / "manifest.json").exists():
+        if (spec.parent / "manifest.json").exists():
+            check_run(read_run(spec), results, allow)
+        else:
             code = train(spec, results, runtime, tracking)
             if code:
                 return code, ""
     for item in plan.evaluations.values():
         data = [results / "datasets" / name for name in item.datasets]
         out = results / "evaluations" / item.run / f"{item.id}.parquet"
-        evaluate(results / "runs" / item.run / "run.yaml", data, out, "model", runtime.threads, runtime.device)
+        evaluate(results / "runs" / item.run / "run.yaml", data, out, "model", runtime.threads, runtime.device, allow)
     for network in plan.networks:
         table = results / "profiles" / f"{network}.parquet"
         if not table.exists():

@@ -20,7 +20,7 @@ FLOORS = [
     ("training",),
     ("evaluation",),
     ("figures",),
-    ("chain", "doctor"),
+    ("chain", "doctor", "retrain"),
     ("cli",),
 ]
 """Bottom up. A part imports from floors below its own; parts of one floor know nothing of each other."""
@@ -29,7 +29,7 @@ APART = {"mixers": {"tasks"}, "networks": {"tasks", "plan"}, "learners": {"tasks
 """What lies between the rows of data and the loss never knows which task they came from."""
 TORCHLESS = ("storage", "config", "cluster", "snakemake_state", "plan", "tasks", "workspace", "figures")
 """Parts that never import torch, not even inside a function."""
-LATE = ("cli", "doctor", "chain", "__init__", "__main__")
+LATE = ("cli", "doctor", "chain", "retrain", "__init__", "__main__")
 """Parts that import heavy packages inside functions only."""
 EARLY = ("storage", "config", "cluster", "snakemake_state", "plan", "workspace", "cli")
 """Parts of ours that those import at once."""

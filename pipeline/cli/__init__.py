@@ -8,7 +8,7 @@ import sys
 
 import click
 
-from pipeline.cli import hand, look, stages
+from pipeline.cli import hand, look, retrain, stages
 from pipeline.storage.errors import UserError
 
 LONGEST_LINE = 1000
@@ -51,7 +51,7 @@ def cli() -> None:
 
 SECTIONS: dict[str, list[click.Command]] = {
     "Look": [look.check, look.plan, look.status, look.list_, look.show, look.schema, look.doctor],
-    "By hand": [hand.try_, hand.export, hand.prune],
+    "By hand": [hand.try_, hand.export, retrain.retrain, hand.prune],
     "Stages of the workflow": [
         stages.describe, stages.generate, stages.seal, stages.train, stages.evaluate, stages.profile, stages.collect, stages.plot,
     ],

@@ -37,9 +37,10 @@ def check(config: Path) -> None:
     CONFIG is config.yaml unless given.
     """
     from pipeline.plan import plan_file
+    from pipeline.retrain import code_lines
 
     plan = plan_file(config)
-    click.echo(f"{config}: right. {_size(plan)}")
+    click.echo("\n".join([f"{config}: right. {_size(plan)}", *code_lines(Path("results"), plan)]))
 
 
 def _size(plan: Plan) -> str:
@@ -103,6 +104,7 @@ def status(config: Path) -> None:
     CONFIG is config.yaml unless given.
     """
     from pipeline.plan import plan_file
+    from pipeline.retrain import code_lines
     from pipeline.storage.damage import find_damaged
     from pipeline.training.live import run_state
     from pipeline.workspace import owner
@@ -122,6 +124,8 @@ def status(config: Path) -> None:
     click.echo(table([("stage", "files", "first missing"), *lines]))
     for error in damaged.values():
         click.echo(f"\n{error.rpartition('; ')[0]}; the next run makes it again")
+    if changes := code_lines(results, made):
+        click.echo("\n" + "\n".join(changes))
     live = owner(results)
     if live:
         click.echo(f"\na pipeline is running here: pid {live.get('pid')} on {live.get('host')} since {live.get('since')}")

@@ -24,6 +24,16 @@ def settings(results: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return plan["runtime"], plan["tracking"]
 
 
+def _allowed(flag: bool, runtime: dict[str, Any]) -> bool:
+    return flag or runtime.get("changed_code") == "allow"
+
+
+def changed_code(command: Any) -> Any:
+    """The option of every command that uses what other code may have made."""
+    text = "Use what other code made as it is. Default: runtime.changed_code of the plan."
+    return click.option("--allow-changed-code", "allow", is_flag=True, help=text)(command)
+
+
 def execution(command: Any) -> Any:
     """The two options of every command that computes with torch."""
     command = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Default: runtime.device of the plan.")(command)
@@ -100,14 +110,15 @@ def _describe_by_hand(task: str, overrides: tuple[str, ...], rows: int, split: s
 
 @click.command()
 @click.argument("folder", type=FILE)
-def seal(folder: Path) -> None:
+@changed_code
+def seal(folder: Path, allow: bool) -> None:
     """Seal a dataset FOLDER: card and manifest of digests.
 
     Every shard must be there.
     """
     from pipeline.tasks.generate import seal_dataset
 
-    seal_dataset(folder)
+    seal_dataset(folder, _allowed(allow, settings(folder.resolve().parents[1])[0]))
 
 
 @click.command()
@@ -115,7 +126,8 @@ def seal(folder: Path) -> None:
 @execution
 @click.option("--processes", type=THREADS, help="Processes that share it on each node. Default: runtime.processes of the plan.")
 @click.option("--nodes", type=THREADS, help="Nodes of this SLURM job that share it. Default: runtime.nodes of the plan.")
-def train(spec: Path, **options: Any) -> int:
+@changed_code
+def train(spec: Path, allow: bool, **options: Any) -> int:
     """Train a run, from its newest checkpoint if it has one.
 
     SPEC is results/runs/X/run.yaml. SIGTERM and SIGUSR1 save a checkpoint after the current step and leave with code 75; the same
@@ -129,7 +141,8 @@ def train(spec: Path, **options: Any) -> int:
 
     results = results_of(spec, "runs", read_spec(spec, "run")["id"])
     written, tracking = settings(results)
-    runtime = Runtime(**{**written, **{key: value for key, value in options.items() if value is not None}})
+    given = {key: value for key, value in options.items() if value is not None}
+    runtime = Runtime(**{**written, **given, **({"changed_code": "allow"} if allow else {})})
     if runtime.nodes * runtime.per_node > 1 and not is_member():
         return launch(spec, runtime, sys.argv[1:])
     code = run_training(spec, results, runtime, Tracking(**tracking))
@@ -146,7 +159,8 @@ def train(spec: Path, **options: Any) -> int:
 @click.option("--checkpoint", default="model", help="Which weights: model, or a label that learner.keep kept, for example best.")
 @click.option("--out", type=TABLE, required=True, help="The Parquet table to write, a row per example.")
 @execution
-def evaluate(spec: Path, data: tuple[Path, ...], checkpoint: str, out: Path, threads: int | None, device: str | None) -> None:
+@changed_code
+def evaluate(spec: Path, data: tuple[Path, ...], checkpoint: str, out: Path, threads: int | None, device: str | None, allow: bool) -> None:
     """Measure a run on held-out datasets.
 
     SPEC is results/runs/X/run.yaml.
@@ -157,7 +171,8 @@ def evaluate(spec: Path, data: tuple[Path, ...], checkpoint: str, out: Path, thr
     from pipeline.evaluation.evaluate import evaluate as measure
 
     runtime, _ = settings(results)
-    measure(spec, list(data), out, checkpoint, threads or runtime.get("threads", 1), device or runtime.get("device", "auto"))
+    machine = threads or runtime.get("threads", 1), device or runtime.get("device", "auto")
+    measure(spec, list(data), out, checkpoint, *machine, allow_changed_code=_allowed(allow, runtime))
 
 
 @click.command()

@@ -51,6 +51,10 @@ class Runtime(Section):
     )
     nodes: int = Field(default=1, ge=1, le=1024, description="nodes that share a training, within a SLURM job")
     max_runs: int = Field(default=10_000, ge=1, le=10**6, description="runs that a config may ask for; a sweep of more is refused")
+    changed_code: Literal["refuse", "allow"] = Field(
+        default="refuse",
+        description="weights, checkpoints and datasets that were made by other code than the present one: refuse them, or take them as they are",
+    )
     container: str = Field(
         default="containers/recurlab.sif", min_length=1, description="image used with --sdm apptainer: a stable path or a URI"
     )

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from pipeline.config.catalogue import implementation
+from pipeline.config.code import code_of
 from pipeline.config.frozen import read_spec, revive
 from pipeline.evaluation.episodes import score_episodes
 from pipeline.evaluation.free_running import run_freely
@@ -22,11 +23,14 @@ from pipeline.evaluation.scores import FIRST, LAST, OPTIONAL
 from pipeline.learners.answers import Answers, answers
 from pipeline.learners.sampler import Batch, sequential_batches
 from pipeline.networks.build import SIZES
+from pipeline.storage.digest import canonical_json, digest
 from pipeline.storage.errors import UserError
 from pipeline.storage.loader import Episodes, Rows, open_episodes, open_rows
 from pipeline.storage.progress import ProgressLine
+from pipeline.storage.source import LENGTH
 from pipeline.storage.tables import write_table
 from pipeline.training.device import prepare
+from pipeline.training.stamp import check_data
 
 if TYPE_CHECKING:
     from pipeline.tasks.base import TokenTask
@@ -35,17 +39,30 @@ BATCH_TOKENS = 16_384
 """Tokens of a batch at most, padding counted; a longer row is a batch of its own."""
 
 
-def evaluate(spec_path: Path, datasets: list[Path], out: Path, checkpoint: str = "model", threads: int = 1, device: str = "auto") -> None:
+def evaluate(
+    spec_path: Path,
+    datasets: list[Path],
+    out: Path,
+    checkpoint: str = "model",
+    threads: int = 1,
+    device: str = "auto",
+    allow_changed_code: bool = False,
+) -> None:
     """Measure the run of `results/runs/{run}/run.yaml` on sealed datasets and write a row per example to `out`, in the datasets' order.
 
     Columns: see `pipeline.evaluation.scores`. Raises MissingFileError or CorruptFileError, naming the file, when the run or a dataset is
-    not finished or not intact, and UserError when the network cannot read a dataset.
+    not finished or not intact, UserError when the network cannot read a dataset, and ChangedCodeError when other code trained the run or
+    made a dataset. The note `code` in the table's schema says which code measured.
     """
     place = prepare(threads, device)
-    network, config = load_model(spec_path.parent, checkpoint)
+    tasks = [revive("task", read_spec(folder / "dataset.yaml", "dataset")["task"]) for folder in datasets]
+    network, config = load_model(spec_path.parent, checkpoint, allow_changed_code, tasks[0])
     network.to(place)
-    tables = [_measure(network, config, folder, place) for folder in datasets]
-    write_table(out, pa.concat_tables(tables, promote_options="default").combine_chunks())
+    for folder, task in zip(datasets, tasks, strict=True):
+        check_data(folder, task, allow_changed_code)
+    table = pa.concat_tables([_measure(network, config, folder, place) for folder in datasets], promote_options="default")
+    code = {name: digest(files, LENGTH) for name, files in code_of(revive("network", config["network"]), *tasks).items()}
+    write_table(out, table.combine_chunks().replace_schema_metadata({"code": canonical_json(code)}))
 
 
 def _measure(network: nn.Module, config: dict[str, Any], folder: Path, device: torch.device) -> pa.Table:

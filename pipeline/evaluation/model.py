@@ -9,23 +9,30 @@ from typing import Any
 from torch import nn
 
 from pipeline.config.frozen import revive
+from pipeline.config.tasks import Task
 from pipeline.networks.build import build, sizes_of
 from pipeline.storage.errors import ForeignSpecError, UserError
 from pipeline.storage.manifest import verify
 from pipeline.storage.names import below
+from pipeline.training.stamp import check_weights
 from pipeline.training.state import read_tensors, refuse_not_finite
 
 
-def load_model(run: Path, checkpoint: str = "model") -> tuple[nn.Module, dict[str, Any]]:
+def load_model(
+    run: Path, checkpoint: str = "model", allow_changed_code: bool = False, task: Task | None = None
+) -> tuple[nn.Module, dict[str, Any]]:
     """The network of `results/runs/{run}` with its weights, ready to answer, on the CPU; and what model/config.json says of it.
 
     checkpoint: `model`, the weights that learner.select named, or the label of another kept checkpoint. Raises MissingFileError or
-    CorruptFileError for a run that is not finished or not intact, UserError for a label it did not keep.
+    CorruptFileError for a run that is not finished or not intact, UserError for a label it did not keep, and ChangedCodeError where the
+    network, or the `task` it is measured on, has other code than when it was trained.
     """
-    verify(run)
+    manifest = verify(run)
     config = json.loads((run / "model" / "config.json").read_text(encoding="utf-8"))
     file = below(run, "model", _file(run, config, checkpoint))
-    network = build(revive("network", config["network"]), seed=0, **sizes_of(config))
+    described = revive("network", config["network"])
+    check_weights(run, manifest, allow_changed_code, described, task)
+    network = build(described, seed=0, **sizes_of(config))
     try:
         network.load_state_dict(read_tensors(file))
     except RuntimeError:

@@ -33,9 +33,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from pipeline.config.code import code_of
 from pipeline.config.frozen import read_spec, revive
 from pipeline.networks.build import build, count_parameters, sizes_of
 from pipeline.networks.mode import training
+from pipeline.storage.digest import canonical_json
 from pipeline.storage.progress import ProgressLine
 from pipeline.storage.tables import write_table
 from pipeline.training.device import prepare
@@ -93,7 +95,7 @@ def profile(spec_path: Path, out: Path, threads: int, device: str) -> None:
         seconds, macs = step_cost(network, sizes, context, there)
         state = {"state_bytes": network.state_bytes(context), "peak_bytes": peak_bytes()}
         rows.append(shared | {"context": context, "step_seconds": seconds, "step_macs": macs} | training | state)
-    write_table(out, pa.Table.from_pylist(rows, SCHEMA))
+    write_table(out, pa.Table.from_pylist(rows, SCHEMA).replace_schema_metadata({"code": canonical_json(code_of(config))}))
 
 
 def contexts(longest: int) -> list[int]:

@@ -23,5 +23,9 @@ class ForeignSpecError(UserError):
     """State on disk that was written for another specification."""
 
 
+class ChangedCodeError(UserError):
+    """State on disk that was made by other code than the present one."""
+
+
 class BusyError(UserError):
     """Another live process owns what we were about to write."""

@@ -10,17 +10,19 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.config.catalogue import implementation
+from pipeline.config.code import code_of, mixed
 from pipeline.config.frozen import dump, read_spec, revive
 from pipeline.storage.allocator import keep_freed_memory
 from pipeline.storage.arrow import to_numpy
 from pipeline.storage.card import CardFacts, card
-from pipeline.storage.digest import file_sha256
-from pipeline.storage.errors import CorruptFileError, MissingFileError, UserError
+from pipeline.storage.digest import digest, file_sha256
+from pipeline.storage.errors import ChangedCodeError, CorruptFileError, MissingFileError, UserError
 from pipeline.storage.keys import derive_key
 from pipeline.storage.manifest import seal
 from pipeline.storage.progress import ProgressLine
 from pipeline.storage.seals import write_sealed
 from pipeline.storage.shards import ShardFacts, shard_facts, shard_name, shard_rows, write_shard
+from pipeline.storage.source import LENGTH
 from pipeline.tasks.base import BUCKETS, TokenTask
 
 if TYPE_CHECKING:
@@ -49,7 +51,7 @@ def generate_shard(folder: Path, index: int) -> Path:
     batch = task.generate(rows, key, split=spec["split"]) if isinstance(task, TokenTask) else task.episodes(rows, key, spec["split"])
     path = folder / shard_name(index)
     _refuse_wrong(batch, task.config, path)
-    write_shard(path, batch, _notes(spec, index))
+    write_shard(path, batch, {**_notes(spec, index), "code": _code(task)})
     return path
 
 
@@ -72,10 +74,10 @@ def _refuse_wrong(batch: pa.RecordBatch, config: Any, path: Path) -> None:
             raise UserError(f"{path}: row {row}: {config.name} made {name} {values[place]}; expected {expected}")
 
 
-def seal_dataset(folder: Path) -> None:
+def seal_dataset(folder: Path, allow_changed_code: bool = False) -> None:
     """Check that all shards of the dataset are there and are its own, then write card.md and, last, manifest.json.
 
-    Raises MissingFileError or CorruptFileError, naming the shard.
+    Raises MissingFileError or CorruptFileError, naming the shard, and ChangedCodeError for one that other code made than the task now has.
     """
     spec, task = _read(folder)
     facts: dict[str, ShardFacts] = {}
@@ -83,10 +85,18 @@ def seal_dataset(folder: Path) -> None:
     for index in range(spec["shards"]):
         facts[shard_name(index)] = _check(folder / shard_name(index), spec, index)
         progress(index + 1)
+    code = code_of(task.config)
+    foreign = [folder / name for name, fact in facts.items() if fact.metadata.get("code") != _code(task)]
+    if foreign and not allow_changed_code:
+        raise ChangedCodeError(f"{foreign[0]}: made by other code of task {task.config.name}, changed since; delete it and run again")
     tokens = sum(fact.tokens for fact in facts.values()) if isinstance(task, TokenTask) else None
     write_sealed(folder / "card.md", card(_card_facts(folder, spec, task, list(facts), tokens)))
     counted = {} if tokens is None else {"tokens": tokens}
-    seal(folder, facts, {"dataset": spec["id"], "rows": spec["rows"], **counted})
+    seal(folder, facts, {"dataset": spec["id"], "rows": spec["rows"], "code": mixed(code) if foreign else code, **counted})
+
+
+def _code(task: TokenTask | EnvironmentTask) -> str:
+    return digest(code_of(task.config), LENGTH)
 
 
 def _read(folder: Path) -> tuple[dict[str, Any], TokenTask | EnvironmentTask]:

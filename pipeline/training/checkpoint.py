@@ -2,7 +2,7 @@
 
     results/checkpoints/{run}/step-000000001200/state.safetensors, state.json   everything that changes while a run trains
                                                 best.safetensors, ...           weights kept under a label so far
-                                                manifest.json                   SHA-256 of each file, and of the specification
+                                                manifest.json                   SHA-256 of each file, and of specification and code
 
 A folder is written under a temporary name, flushed to the disk and renamed; the two newest are kept. Nothing is pickled.
 """
@@ -18,11 +18,12 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from pipeline.storage.atomic import fsync, writable, write_text
-from pipeline.storage.errors import CorruptFileError, ForeignSpecError, MissingFileError
+from pipeline.storage.errors import CorruptFileError, MissingFileError
 from pipeline.storage.manifest import seal, verify
 from pipeline.storage.names import below
 from pipeline.training.lease import Lease
 from pipeline.training.notice import notice
+from pipeline.training.stamp import Stamp
 from pipeline.training.state import pack, read_tensors, unpack, write_tensors
 
 KEPT = 2
@@ -40,11 +41,11 @@ class Saved(NamedTuple):
 
 
 class Checkpoints:
-    """The checkpoints of one run. `spec` is the digest of its specification, which every checkpoint carries."""
+    """The checkpoints of one run, each with its `stamp`."""
 
-    def __init__(self, folder: Path, spec: str, lease: Lease) -> None:
+    def __init__(self, folder: Path, stamp: Stamp, lease: Lease) -> None:
         self.folder = folder
-        self.spec = spec
+        self.stamp = stamp
         self.lease = lease
 
     def save(self, step: int, state: dict[str, Any], weights: Labelled) -> Labelled:
@@ -71,7 +72,7 @@ class Checkpoints:
     def load(self) -> Saved | None:
         """The newest undamaged checkpoint; None where there is none.
 
-        A damaged one is reported in one line and passed over. Raises ForeignSpecError for one of another specification.
+        A damaged one is reported in one line and passed over. Raises ForeignSpecError or ChangedCodeError for one with another stamp.
         """
         folders = self._all()
         for folder in reversed(folders):
@@ -100,13 +101,11 @@ class Checkpoints:
             else:
                 write_tensors(folder / f"{label}.safetensors", kept)
         names = ["state.safetensors", "state.json", *(f"{label}.safetensors" for label in weights)]
-        seal(folder, names, {"step": step, "spec": self.spec, "labels": sorted(weights)})
+        seal(folder, names, {"step": step, "spec": self.stamp.spec, "code": self.stamp.code, "labels": sorted(weights)})
 
     def _read(self, folder: Path) -> Saved:
         manifest = verify(folder)
-        if manifest["spec"] != self.spec:
-            found, expected = manifest["spec"][:12], self.spec[:12]
-            raise ForeignSpecError(f"{folder}: belongs to specification {found}, expected {expected}; delete {self.folder}")
+        self.stamp.check(folder, manifest)
         tree = json.loads((folder / "state.json").read_text(encoding="utf-8"))
         weights: Labelled = {label: below(folder, f"{label}.safetensors") for label in manifest["labels"]}
         return Saved(unpack(tree, read_tensors(folder / "state.safetensors")), weights)

@@ -18,24 +18,28 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.storage.atomic import fsync, writable
-from pipeline.storage.errors import CorruptFileError, ForeignSpecError, MissingFileError
+from pipeline.storage.errors import CorruptFileError, MissingFileError
 from pipeline.storage.manifest import seal, verify
 from pipeline.storage.seals import SUFFIX, sealed
 from pipeline.training.notice import notice
+from pipeline.training.stamp import Stamp
 
 SIDECARS = ("timing.parquet", "environment.json")
 """Files that differ between two trainings of the same specification: published, but in no digest."""
 
 
 class Outcome:
-    """The result of one run; `spec` is the digest of its specification."""
+    """The result of one run, with its `stamp`."""
 
-    def __init__(self, checkpoints: Path, spec: str) -> None:
+    def __init__(self, checkpoints: Path, stamp: Stamp) -> None:
         self.folder = checkpoints / "finished"
-        self.spec = spec
+        self.stamp = stamp
 
     def exists(self) -> bool:
-        """Whether the run was finished. Raises ForeignSpecError for the result of another specification; a damaged one counts as none."""
+        """Whether the run was finished; a damaged result counts as none.
+
+        Raises ForeignSpecError or ChangedCodeError for the result of another specification or of other code.
+        """
         if not self.folder.exists():
             return False
         try:
@@ -43,9 +47,7 @@ class Outcome:
         except (CorruptFileError, MissingFileError) as error:
             notice(f"{error}; training goes on from the newest checkpoint, or anew")
             return False
-        if manifest["spec"] != self.spec:
-            found, expected = manifest["spec"][:12], self.spec[:12]
-            raise ForeignSpecError(f"{self.folder}: belongs to specification {found}, expected {expected}; delete {self.folder.parent}")
+        self.stamp.check(self.folder, manifest)
         return True
 
     @contextmanager
@@ -58,7 +60,7 @@ class Outcome:
                 for single in draft.rglob(f".*{SUFFIX}"):
                     single.unlink()  # the manifest covers them all
                 names = sorted(str(path.relative_to(draft)) for path in draft.rglob("*") if path.is_file())
-                seal(draft, names, {"spec": self.spec})
+                seal(draft, names, {"spec": self.stamp.spec, "code": self.stamp.code})
                 shutil.rmtree(self.folder, ignore_errors=True)
                 draft.rename(self.folder)
                 fsync(self.folder.parent)
@@ -67,8 +69,9 @@ class Outcome:
 
     def publish(self, run: Path) -> None:
         """Copy the result into the run's folder, the manifest last; does nothing where it lies undamaged already."""
-        names = list(verify(self.folder)["files"])
-        if self._is_published(run, names):
+        manifest = verify(self.folder)
+        names = list(manifest["files"])
+        if self._is_published(run, manifest):
             return
         (run / "manifest.json").unlink(missing_ok=True)
         shutil.rmtree(run / "model", ignore_errors=True)
@@ -77,11 +80,14 @@ class Outcome:
         for name in names:
             with sealed(run / name) as temporary:
                 shutil.copyfile(self.folder / name, temporary)
-        seal(run, [name for name in names if name not in SIDECARS], {"spec": self.spec})
+        seal(run, [name for name in names if name not in SIDECARS], {"spec": manifest["spec"], "code": manifest.get("code")})
 
-    def _is_published(self, run: Path, names: list[str]) -> bool:
+    def _is_published(self, run: Path, finished: dict[str, Any]) -> bool:
+        """Whether the run's folder holds this very result, not one that was trained before."""
         try:
             manifest: dict[str, Any] = verify(run)
         except (CorruptFileError, MissingFileError):
             return False
-        return manifest.get("spec") == self.spec and all((run / name).exists() for name in names)
+        same = all(manifest.get(key) == finished.get(key) for key in ("spec", "code"))
+        digested = {name: entry for name, entry in finished["files"].items() if name not in SIDECARS}
+        return same and manifest["files"] == digested and all((run / name).exists() for name in SIDECARS)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.base import canonical
+from pipeline.config.code import Code, code_of
 from pipeline.config.frozen import read_spec, revive
 from pipeline.config.learners import Learner
 from pipeline.config.networks import Network
@@ -33,6 +34,11 @@ class RunSpec:
         """What checkpoints and results are stamped with: the same for two files of one meaning, different for any other."""
         parts = {"task": canonical(self.task), "network": canonical(self.network), "learner": canonical(self.learner)}
         return digest({**parts, "id": self.id, "seed": self.seed, "train": self.train, "validation": self.validation}, length=64)
+
+    @property
+    def code(self) -> Code:
+        """The present code of its components."""
+        return code_of(self.task, self.network, self.learner)
 
 
 def read_run(path: Path) -> RunSpec:

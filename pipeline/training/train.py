@@ -16,6 +16,7 @@ from pipeline.training.outcome import Outcome
 from pipeline.training.processes import agreed, check_division, together, wait_for_all
 from pipeline.training.signals import RESUMABLE, Stopped, StopRequest
 from pipeline.training.spec import RunSpec, read_run
+from pipeline.training.stamp import WEIGHTS, Stamp, check_data, check_weights, code_now
 
 if TYPE_CHECKING:
     import torch
@@ -43,7 +44,8 @@ def train(spec_path: Path, results: Path, runtime: Runtime, tracking: Tracking) 
 
 def _attempt(run: RunSpec, spec_path: Path, results: Path, runtime: Runtime, tracking: Tracking, stop: StopRequest) -> int:
     check_division(run, spec_path, parallel.size())
-    outcome = Outcome(below(results, "checkpoints", run.id), run.digest)
+    stamp = Stamp(run.digest, code_now(run, results), runtime.changed_code == "allow")
+    outcome = Outcome(below(results, "checkpoints", run.id), stamp)
     with Lease(outcome.folder.parent) as lease:
         course = agreed(lambda: _course(run, outcome, lease, stop))
         if course == "stopped" or (course == "train" and not _train(run, results, runtime, tracking, outcome, lease, stop)):
@@ -60,7 +62,7 @@ def _course(run: RunSpec, outcome: Outcome, lease: Lease, stop: StopRequest) -> 
     if not lease.acquire(give_up=lambda: stop.received is not None):
         return "stopped"
     if outcome.exists():
-        notice(f"{run.id}: finished before; to train it again delete {outcome.folder.parent}")
+        notice(f"{run.id}: finished before; 'pipeline retrain {run.id}' throws the result away")
         return "finished"
     return "train"
 
@@ -77,8 +79,8 @@ def _train(run: RunSpec, results: Path, runtime: Runtime, tracking: Tracking, ou
     device = prepare(max(runtime.threads // parallel.on_this_node(), 1), runtime.device)
     seed_everything(run.seed)
     with stop.at_once():
-        learner, network = _make_learner(run, results, device)
-    checkpoints = Checkpoints(lease.folder, run.digest, lease)
+        learner, network = _make_learner(run, results, device, outcome.stamp.allow)
+    checkpoints = Checkpoints(lease.folder, outcome.stamp, lease)
     first = parallel.rank() == 0
     reporter = Reporter(run.id, lease.folder / "progress.json", terminal=None if first else False)
     tracker = Tracker(tracking if first else Tracking(), run.id, run.block, results)
@@ -97,12 +99,15 @@ def _train(run: RunSpec, results: Path, runtime: Runtime, tracking: Tracking, ou
     return finished
 
 
-def _make_learner(run: RunSpec, results: Path, device: torch.device) -> tuple[Learner, Network]:
+def _make_learner(run: RunSpec, results: Path, device: torch.device, allow: bool) -> tuple[Learner, Network]:
     """The learner at its start, and the config of the network it trains, its width known."""
     from pipeline.learners.base import Problem
     from pipeline.networks.build import build, resolve_width
     from pipeline.storage.loader import open_episodes, open_rows
 
+    for dataset in (run.train, run.validation):
+        if dataset:
+            check_data(results / "datasets" / dataset, run.task, allow)
     mode: Any = getattr(run.learner, "loader", "auto")
     train_rows = open_rows(below(results, "datasets", run.train), mode) if run.train else None
     held_out = below(results, "datasets", run.validation)
@@ -111,17 +116,17 @@ def _make_learner(run: RunSpec, results: Path, device: torch.device) -> tuple[Le
     config = resolve_width(run.network, **run.task.sizes)
     network = build(config, seed=run.seed, **run.task.sizes).to(device)
     if run.learner.parent:
-        _start_from(network, below(results, "runs", run.learner.parent))
+        _start_from(network, below(results, "runs", run.learner.parent), run.network, allow)
     return implementation(run.learner)(run.learner, network, problem, run.seed, device), config
 
 
-def _start_from(network: nn.Module, parent: Path) -> None:
-    """Load another run's weights. Raises UserError naming the first tensor that does not fit."""
+def _start_from(network: nn.Module, parent: Path, config: Network, allow: bool) -> None:
+    """Load another run's weights. Raises UserError naming the first tensor that does not fit, ChangedCodeError for other code's weights."""
     from pipeline.storage.manifest import verify
     from pipeline.training.state import read_tensors, refuse_not_finite
 
-    verify(parent)
-    file = parent / "model" / "model.safetensors"
+    check_weights(parent, verify(parent), allow, config)
+    file = parent / WEIGHTS
     weights = read_tensors(file)
     found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}

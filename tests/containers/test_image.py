@@ -98,7 +98,7 @@ def test_every_stage_in_the_image_is_the_same_bytes(sif: Path, native: Suite, tm
         environment = json.loads(path.read_text())
         assert environment["container"] == str(sif)
         assert environment["image"].startswith("sha256:")
-        assert environment["commit"]
+        assert environment["recurlab"]["commit"]
         assert environment["backends"].get("lru", ["c"]) == ["c"]
 
 

@@ -14,6 +14,7 @@ import torch
 from pipeline.storage.errors import BusyError, ForeignSpecError, UserError
 from pipeline.training.checkpoint import KEPT, Checkpoints, Saved
 from pipeline.training.lease import Lease
+from pipeline.training.stamp import Stamp
 from pipeline.training.state import read_tensors
 
 SPEC = "5" * 64
@@ -24,7 +25,7 @@ MUTATIONS = 60
 def checkpoints(tmp_path: Path) -> Iterator[Checkpoints]:
     with Lease(tmp_path / "run") as lease:
         assert lease.acquire()
-        yield Checkpoints(tmp_path / "run", SPEC, lease)
+        yield Checkpoints(tmp_path / "run", Stamp(SPEC), lease)
 
 
 def state(step: int) -> dict[str, object]:
@@ -116,7 +117,7 @@ def test_a_damaged_step_is_replaced_when_it_is_reached_again(checkpoints: Checkp
 def test_another_specification_is_refused(checkpoints: Checkpoints) -> None:
     checkpoints.save(1, state(1), {})
     with pytest.raises(ForeignSpecError, match=r"step-0+1: belongs to specification 555555555555, expected 777777777777; delete "):
-        Checkpoints(checkpoints.folder, "7" * 64, checkpoints.lease).load()
+        Checkpoints(checkpoints.folder, Stamp("7" * 64), checkpoints.lease).load()
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])

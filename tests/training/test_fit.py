@@ -23,6 +23,7 @@ from pipeline.training.fit import Fit
 from pipeline.training.lease import Lease
 from pipeline.training.progress import Reporter
 from pipeline.training.signals import StopRequest
+from pipeline.training.stamp import Stamp
 from pipeline.training.tracking import Tracker
 
 
@@ -94,7 +95,7 @@ def make_fit(lease: Lease, checkpoint_seconds: float = 1e9, **fields: Any) -> Fi
     seed_everything(0)
     torch.manual_seed(1)
     config = WalkerConfig(**{"name": "walker", "rows": 60, "evaluate_every": 4, "keep": ["last", "best", 5], **fields})
-    checkpoints = Checkpoints(lease.folder, "0" * 64, lease)
+    checkpoints = Checkpoints(lease.folder, Stamp("0" * 64), lease)
     reporter = Reporter("walker", lease.folder / "progress.json", terminal=False)
     tracker = Tracker(Tracking(), "walker", {}, lease.folder)
     return Fit(Walker(config), checkpoints, reporter, tracker, StopRequest(), torch.device("cpu"), checkpoint_seconds)

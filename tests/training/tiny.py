@@ -72,9 +72,9 @@ def tiny_run(results: Path, **fields: Any) -> str:
     return describe(tiny_plan(**fields), results)
 
 
-def train_tiny(results: Path, run: str, checkpoint_seconds: float = 1e9, tracking: str = "off") -> int:
+def train_tiny(results: Path, run: str, checkpoint_seconds: float = 1e9, tracking: str = "off", **runtime_fields: Any) -> int:
     """Train a described run in this process."""
-    runtime = Runtime(threads=1, device="cpu", checkpoint_seconds=checkpoint_seconds)
+    runtime = Runtime(threads=1, device="cpu", checkpoint_seconds=checkpoint_seconds, **runtime_fields)
     return train(results / "runs" / run / "run.yaml", results, runtime, Tracking(wandb=tracking))  # pyright: ignore[reportArgumentType]
 
 

@@ -1,0 +1,212 @@
+"""Which results were made by other code than the present one, and throwing results away so that they are made again.
+
+A result is thrown away whole: its files, its checkpoints (from which it would otherwise be put back), its evaluations, the runs that start
+from its weights, and the rows and profiles that other code made for it. Never imports torch.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import fnmatch
+import json
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.config.code import Code, changed, code_of, some
+from pipeline.storage.errors import BusyError, UserError
+
+if TYPE_CHECKING:
+    from pipeline.plan import Plan
+
+Changes = dict[str, dict[str, list[str]]]
+"""A run or dataset -> its components whose code changed -> their files that differ."""
+
+
+def code_lines(results: Path, plan: Plan) -> list[str]:
+    """What `pipeline status` and `check` say of results that other code made: a line for all that the same files concern."""
+    found = [("run", "trained", changed_runs(results, plan)), ("dataset", "made", changed_datasets(results, plan))]
+    lines = [line for kind, verb, changes in found for line in _grouped(kind, verb, changes)]
+    if found[0][2]:
+        lines.append("'pipeline retrain --changed' throws these results away; runtime.changed_code: allow goes on with them")
+    return lines
+
+
+def _grouped(kind: str, verb: str, changes: Changes) -> Iterator[str]:
+    groups: dict[tuple[str, ...], tuple[set[str], set[str]]] = {}
+    for name, components in changes.items():
+        for component, files in components.items():
+            names, parts = groups.setdefault(tuple(files), (set(), set()))
+            names.add(name)
+            parts.add(component)
+    for files, (names, parts) in sorted(groups.items()):
+        count = f"1 {kind} was" if len(names) == 1 else f"{len(names)} {kind}s were"
+        yield f"code changed since {count} {verb}: {some(sorted(parts))}: {some(files)}"
+
+
+def changed_runs(results: Path, plan: Plan) -> Changes:
+    """The runs of a plan whose result, or newest checkpoint, was made by other code."""
+    found = {}
+    for run in plan.runs.values():
+        manifest = _manifest_of_run(results, run.id)
+        changes = changed(manifest.get("code"), _present(results, run.spec)) if manifest else {}
+        if changes:
+            found[run.id] = changes
+    return found
+
+
+def changed_datasets(results: Path, plan: Plan) -> Changes:
+    """The datasets of a plan whose rows were made by other code."""
+    found = {}
+    for dataset in plan.datasets.values():
+        manifest = _read(results / "datasets" / dataset.id / "manifest.json")
+        changes = changed(manifest.get("code"), _code(task=dataset.spec["task"])) if manifest else {}
+        if changes:
+            found[dataset.id] = changes
+    return found
+
+
+def _present(results: Path, spec: dict[str, Any]) -> Code:
+    from pipeline.training.stamp import weights_of
+
+    return _code(**{kind: spec[kind] for kind in ("task", "network", "learner")}) | weights_of(spec["learner"].get("parent"), results)
+
+
+def _code(**blocks: dict[str, Any]) -> Code:
+    """The present code of components out of a frozen specification; nothing of a component that is gone, or has another version."""
+    from pipeline.config.frozen import revive
+
+    try:
+        return code_of(*(revive(kind, block) for kind, block in blocks.items()))  # pyright: ignore[reportArgumentType]
+    except UserError:
+        return {}
+
+
+def _manifest_of_run(results: Path, run: str) -> dict[str, Any]:
+    """The manifest of a run's result, or else of its newest checkpoint."""
+    kept = results / "checkpoints" / run
+    steps = sorted(kept.glob("step-*"), reverse=True)
+    folders = (results / "runs" / run, kept / "finished", *steps)
+    return next((manifest for folder in folders if (manifest := _read(folder / "manifest.json"))), {})
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A manifest as it is; nothing where it is missing or damaged, which whoever uses its folder says."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+@dataclass
+class Waste:
+    """What is to be thrown away of a results folder, and the experiments whose tables and figures are made again."""
+
+    results: Path
+    runs: list[str]
+    children: list[str] = field(default_factory=list)
+    evaluations: list[Path] = field(default_factory=list)
+    datasets: list[str] = field(default_factory=list)
+    profiles: list[Path] = field(default_factory=list)
+    experiments: list[str] = field(default_factory=list)
+
+    def check(self) -> None:
+        """Raise BusyError where one of the runs is being trained."""
+        from pipeline.training.lease import read_owner
+        from pipeline.training.live import is_running
+
+        for run in (*self.runs, *self.children):
+            folder = self.results / "checkpoints" / run
+            if is_running(folder):
+                raise BusyError(f"{folder}: being trained by {read_owner(folder) or 'another process'}; stop it first")
+
+    def throw_away(self) -> None:
+        """Delete it; a run's specification stays. Raises BusyError, before anything is deleted, where a run is being trained."""
+        self.check()
+        for path in (*self.evaluations, *self.profiles):
+            path.unlink(missing_ok=True)
+        for name in self.datasets:
+            shutil.rmtree(self.results / "datasets" / name, ignore_errors=True)
+        for run in (*self.children, *self.runs):
+            self._throw_away(run)
+
+    def _throw_away(self, run: str) -> None:
+        from pipeline.training.lease import lock
+
+        kept, published = self.results / "checkpoints" / run, self.results / "runs" / run
+        held = lock(kept, fcntl.LOCK_EX) if kept.is_dir() else None
+        shutil.rmtree(kept, ignore_errors=True)
+        (published / "manifest.json").unlink(missing_ok=True)
+        for path in published.glob("*"):
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != "run.yaml":
+                path.unlink()
+        (self.results / "logs" / "train" / f"{run}.log").unlink(missing_ok=True)
+        if held:
+            held.close()
+
+
+def waste_of(results: Path, plan: Plan, runs: Iterable[str]) -> Waste:
+    """What goes with the results of some runs. plan: the one that was last carried out in this folder."""
+    runs = list(dict.fromkeys(runs))
+    children = _children(results, runs)
+    every = {*runs, *children}
+    planned = [run for run in plan.runs.values() if run.id in every]
+    measured = {name for item in plan.evaluations.values() if item.run in every for name in item.datasets}
+    used = {name for run in planned for name in run.data} | measured
+    profiles = {name: results / "profiles" / f"{name}.parquet" for name in sorted({run.network for run in planned})}
+    return Waste(
+        results,
+        runs,
+        children,
+        evaluations=[path for run in sorted(every) for path in sorted((results / "evaluations" / run).glob("*"))],
+        datasets=sorted(name for name in changed_datasets(results, plan) if name in used),
+        profiles=[path for name, path in profiles.items() if _is_foreign(path, plan.networks[name])],
+        experiments=sorted(name for name, found in plan.experiments.items() if every & {item["run"] for item in found.spec["runs"]}),
+    )
+
+
+def _children(results: Path, runs: list[str]) -> list[str]:
+    """The runs that were trained from the weights of these, and those from theirs."""
+    known = {name: _manifest_of_run(results, name).get("code") or {} for name in trained(results)}
+    found = set(runs)
+    while more := {name for name, code in known.items() if name not in found and any(f"parent {run}" in code for run in found)}:
+        found |= more
+    return sorted(found - set(runs))
+
+
+def _is_foreign(profile: Path, network: dict[str, Any]) -> bool:
+    """Whether a profile measured other code."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        note = (pq.read_schema(profile).metadata or {}).get(b"code", b"{}")
+        return bool(changed(json.loads(note), _code(network=network["network"])))
+    except (OSError, pa.ArrowException, ValueError):
+        return False
+
+
+def trained(results: Path) -> list[str]:
+    """The runs of which there is a result or a checkpoint."""
+    names = {path.name for folder in ("runs", "checkpoints") for path in (results / folder).glob("*")}
+    return sorted(name for name in names if _manifest_of_run(results, name))
+
+
+def named(results: Path, plan: Plan, words: Iterable[str]) -> list[str]:
+    """The trained runs that words name: identifiers, patterns of them, and experiments. Raises UserError for a word that names none."""
+    from pipeline.config.document import suggestion
+
+    known, found = trained(results), []
+    for word in words:
+        experiment = plan.experiments.get(word)
+        of_it = {item["run"] for item in experiment.spec["runs"]} if experiment else set()
+        runs = [name for name in known if name in of_it or fnmatch.fnmatchcase(name, word)]
+        if not runs and not experiment:
+            raise UserError(f"retrain {word}: no trained run or experiment of {results}{suggestion(word, [*known, *plan.experiments])}")
+        found += runs
+    return found

@@ -1,0 +1,73 @@
+"""What code a process runs: this package and the plug-ins installed beside it, each with its version, commit and folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from importlib.metadata import Distribution, PackageNotFoundError, entry_points, version
+from pathlib import Path
+from typing import Any
+
+from pipeline.config.code import GROUPS, find_module
+
+PLUGINS = (*GROUPS, "recurlab.figures")
+PATIENCE = 10
+"""Seconds that git may take."""
+
+
+def own_package() -> dict[str, Any]:
+    """This package: its version, its commit (in an image the one it was built from), and the folder that its modules are loaded from."""
+    file = Path(__file__).parents[1] / "__init__.py"
+    return {"version": version_of("recurlab"), "commit": commit_of(file) or os.environ.get("RECURLAB_COMMIT"), "path": str(file.parent)}
+
+
+def plugins() -> list[dict[str, Any]]:
+    """The same of every package that adds components to the catalogue, by name."""
+    entries = [entry for group in PLUGINS for entry in entry_points(group=group) if entry.dist]
+    found = {entry.dist.name: (entry.dist, entry.module) for entry in entries if entry.dist}
+    return [_plugin(distribution, module) for _, (distribution, module) in sorted(found.items())]
+
+
+def _plugin(distribution: Distribution, module: str) -> dict[str, Any]:
+    found = find_module(module)
+    commit = _commit_installed(distribution) or (commit_of(found.file) if found else None)
+    return {
+        "package": distribution.name,
+        "version": distribution.version,
+        "commit": commit,
+        "path": str(found.file.parent) if found else None,
+    }
+
+
+def _commit_installed(distribution: Distribution) -> str | None:
+    """The commit that pip installed a package from, where that was a repository."""
+    try:
+        return json.loads(distribution.read_text("direct_url.json") or "{}")["vcs_info"]["commit_id"]
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def commit_of(file: Path) -> str | None:
+    """The commit that a file is part of, with `+` behind it where files of the repository differ; None where it is in none."""
+    if _git(file.parent, "ls-files", "--error-unmatch", file.name) is None:
+        return None
+    return _git(file.parent, "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*")
+
+
+def _git(folder: Path, *words: str) -> str | None:
+    """What git says in a folder, whatever repository the environment names."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    command = ["git", "-C", str(folder), *words]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True, env=environment).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def version_of(name: str) -> str | None:
+    """The version of an installed package; None where it is not installed."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
