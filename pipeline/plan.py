@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.base import Component, canonical, filled
+from pipeline.config.code import files_of
 from pipeline.config.labels import all_lines, check_names, part_of_label, suite_slots, text
 from pipeline.config.resolve import Member, Resolved, ResolvedExperiment, find_parent, load
 from pipeline.config.tasks.base import NATS
@@ -79,10 +80,10 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Figure:
-    """One picture of an experiment: all its options, the module that draws it (None outside this repository), how to read it."""
+    """One picture of an experiment: all its options, the files of the code that draws it, how to read it."""
 
     spec: Spec
-    module: str | None
+    modules: list[str]
     reading: str
 
 
@@ -191,9 +192,8 @@ class Plan:
         """The modules whose content a table (`collect`) or a figure (`plot`) depends on; `root` is the folder of the Snakefile."""
         modules = [f"pipeline/evaluation/{name}.py" for name in ("collect", "overlap", "progress", "scores", "statistics", "summary")]
         if stage == "plot":
-            module = self.experiments[experiment].figures[figure].module
             shared = ("figures/style", "figures/axes", "figures/frames", "evaluation/series")
-            modules = [*(f"pipeline/{name}.py" for name in shared), *([module] if module else [])]
+            modules = [*(f"pipeline/{name}.py" for name in shared), *self.experiments[experiment].figures[figure].modules]
         here = Path(root).resolve() == Path.cwd()
         return [module if here else str(Path(root).resolve() / module) for module in modules]
 
@@ -212,9 +212,12 @@ def _thaw(value: Spec) -> Experiment:
     return Experiment(**{**value, "figures": {name: Figure(**figure) for name, figure in value["figures"].items()}})
 
 
-def _module(figure: Component) -> str | None:
+def _modules(figure: Component) -> list[str]:
+    """The module of a figure of this package, below the folder of the Snakefile; of a plug-in all files of its own."""
     module = type(figure).implementation.partition(":")[0]
-    return f"{module.replace('.', '/')}.py" if module.startswith("pipeline.") else None
+    if module.startswith("pipeline."):
+        return [f"{module.replace('.', '/')}.py"]
+    return [str(path) for label, (path, _) in files_of(figure).items() if not label.startswith("pipeline/")]
 
 
 def _block(experiment: ResolvedExperiment) -> Spec:
@@ -273,7 +276,7 @@ class _Planner:
             question=experiment.question,
             block=_block(experiment),
             spec={"name": experiment.name, "columns": sorted(experiment.columns), "runs": runs},
-            figures={figure.name: Figure(filled(figure), _module(figure), type(figure).reading) for figure in experiment.figures},
+            figures={figure.name: Figure(filled(figure), _modules(figure), type(figure).reading) for figure in experiment.figures},
             overlap=" ".join(dict.fromkeys(task.overlap for member in experiment.members for task in member.measured if task.overlap)),
             looks={line: slots[line] for line in sorted(all_lines(experiment, labels))},
         )

@@ -31,7 +31,8 @@ Code = dict[str, dict[str, str]]
 OURS = "pipeline"
 FLOORS = ("learners", "mixers", "networks", "tasks")
 """The parts of this package that components are made of."""
-GROUPS = ("recurlab.mixers", "recurlab.tasks", "recurlab.networks", "recurlab.learners")
+GROUPS = ("recurlab.mixers", "recurlab.tasks", "recurlab.networks", "recurlab.learners", "recurlab.figures")
+"""The entry points of plug-ins."""
 LIBRARIES = {"site-packages", "dist-packages"}
 MIXED = "mixed"
 """In place of a digest: some of the work was done by one version of the file, and some by another."""
@@ -53,7 +54,7 @@ class Module(NamedTuple):
 def code_of(*components: Component) -> Code:
     """The present code of components and of those inside them."""
     parts = {f"{kind_of(part)} {part.name}": part for component in components for part in parts_of(component)}
-    return {name: _digests(part) for name, part in sorted(parts.items())}
+    return {name: {label: digest for label, (_, digest) in files_of(part).items()} for name, part in sorted(parts.items())}
 
 
 def parts_of(section: Section) -> Iterator[Component]:
@@ -68,7 +69,7 @@ def parts_of(section: Section) -> Iterator[Component]:
 
 
 def kind_of(component: Component) -> str:
-    """mixer, network, task or learner: the catalogue's base class that a component comes from."""
+    """mixer, network, task, learner or figure: the catalogue's base class that a component comes from."""
     kinds = {group.removeprefix("recurlab.").removesuffix("s") for group in GROUPS}
     return next(name for kind in type(component).__mro__ if (name := kind.__name__.lower()) in kinds)
 
@@ -119,18 +120,19 @@ def merged(recorded: Code | None, present: Code) -> Code:
     return present | mixed({name: present[name] for name in changed(recorded, present)})
 
 
-def _digests(component: Component) -> dict[str, str]:
+def files_of(component: Component) -> dict[str, tuple[Path, str]]:
+    """The files that a component is made of, by their names in records, each with its digest."""
     kind = type(component)
     start = [kind.implementation.partition(":")[0], *([] if _top(kind.__module__) == OURS else [kind.__module__])]
     own = _distribution_of(_top(start[0]))
-    found: dict[str, str] = {}
+    found: dict[str, tuple[Path, str]] = {}
     waiting, seen = start, set(start)
     while waiting:
         module = find_module(waiting.pop())
         if module is None:
             continue
-        digests, imported = _read(module, _other_entries(kind, module.name))
-        found |= digests
+        files, imported = _read(module, _other_entries(kind, module.name))
+        found |= files
         new = {name for name in imported if name not in seen and _is_followed(name, own)}
         seen |= new
         waiting += sorted(new)
@@ -144,18 +146,18 @@ def _other_entries(kind: type[Component], module: str) -> frozenset[str]:
     return frozenset(item.__name__ for item in entries if item not in kind.__mro__)
 
 
-def _read(module: Module, without: frozenset[str]) -> tuple[dict[str, str], list[str]]:
-    """The digests of a module's file and of the sources that it names; and the names that it imports."""
+def _read(module: Module, without: frozenset[str]) -> tuple[dict[str, tuple[Path, str]], list[str]]:
+    """A module's file and the sources that it names, with their digests; and the names that it imports."""
     content = module.file.read_bytes()
     if module.file.suffix != ".py":
-        return {module.label: raw_digest(content)}, []
+        return {module.label: (module.file, raw_digest(content))}, []
     source = read_source(content, without)
     sources = source.files(module.file.parent, patterns=_top(module.name) != OURS)
     named = {path for found in sources for path in (found, *headers(found))}
     folder = module.label.rpartition("/")[0]
     below = {path: path.relative_to(module.file.parent).as_posix() for path in named if path.is_relative_to(module.file.parent)}
-    digests = {"/".join(filter(None, (folder, name))): raw_digest(path.read_bytes()) for path, name in below.items()}
-    return {module.label: source.digest, **digests}, list(source.modules(module.package))
+    sources = {"/".join(filter(None, (folder, name))): (path, raw_digest(path.read_bytes())) for path, name in below.items()}
+    return {module.label: (module.file, source.digest), **sources}, list(source.modules(module.package))
 
 
 def _top(name: str) -> str:

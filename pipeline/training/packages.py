@@ -11,7 +11,6 @@ from typing import Any
 
 from pipeline.config.code import GROUPS, find_module
 
-PLUGINS = (*GROUPS, "recurlab.figures")
 PATIENCE = 10
 """Seconds that git may take."""
 
@@ -24,7 +23,7 @@ def own_package() -> dict[str, Any]:
 
 def plugins() -> list[dict[str, Any]]:
     """The same of every package that adds components to the catalogue, by name."""
-    entries = [entry for group in PLUGINS for entry in entry_points(group=group) if entry.dist]
+    entries = [entry for group in GROUPS for entry in entry_points(group=group) if entry.dist]
     found = {entry.dist.name: (entry.dist, entry.module) for entry in entries if entry.dist}
     return [_plugin(distribution, module) for _, (distribution, module) in sorted(found.items())]
 

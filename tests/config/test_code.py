@@ -17,6 +17,7 @@ from pipeline.config.learners import LEARNERS
 from pipeline.config.mixers import MIXERS
 from pipeline.config.networks import NETWORKS
 from pipeline.config.tasks import TASKS
+from pipeline.plan import _modules
 from pipeline.storage.errors import ChangedCodeError
 
 PACKAGE = Path(__file__).resolve().parents[2] / "pipeline"
@@ -116,6 +117,20 @@ def test_an_installed_library_is_known_by_its_version_alone(plugin: Path, tmp_pa
     monkeypatch.syspath_prepend(library.parent)
     (plugin / "maths.py").write_text(f"import {library.name}\n")
     assert f"{library.name}/__init__.py" not in code(plugin)["mixer leaky"]
+
+
+def test_the_files_of_a_plugged_in_figure_redraw_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "plugged_figure"
+    package.mkdir()
+    (package / "page.py").write_text(
+        "from typing import Literal\nfrom pipeline.config.figures import Figure\nclass Pie(Figure):\n"
+        "    implementation = 'plugged_figure.pie:draw'\n    name: Literal['pie'] = 'pie'\n"
+    )
+    (package / "pie.py").write_text("from plugged_figure import crust\nfrom pipeline.figures import style\n")
+    (package / "crust.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    page: Any = importlib.import_module("plugged_figure.page")
+    assert _modules(page.Pie()) == [str(package / name) for name in ("crust.py", "page.py", "pie.py")]
 
 
 @pytest.mark.parametrize("kind", [MIXERS, NETWORKS, TASKS, LEARNERS], ids=["mixers", "networks", "tasks", "learners"])

@@ -18,9 +18,10 @@ from pipeline.config.base import filled
 from pipeline.config.frozen import write_spec
 from pipeline.config.tasks import Copy as Config
 from pipeline.storage.digest import file_sha256
-from pipeline.storage.errors import CorruptFileError, ForeignSpecError, MissingFileError, UserError
+from pipeline.storage.errors import ChangedCodeError, CorruptFileError, ForeignSpecError, MissingFileError, UserError
 from pipeline.storage.loader import open_rows
 from pipeline.storage.manifest import verify
+from pipeline.tasks import generate as generating
 from pipeline.tasks.generate import generate_shard, seal_dataset
 
 TASK: dict[str, Any] = {"symbols": 3, "delay": {"log_uniform": (1, 9)}}
@@ -69,6 +70,19 @@ def test_the_order_and_the_number_of_workers_change_nothing(tmp_path: Path) -> N
         list(workers.map(lambda index: generate_shard(crowded, index), range(6)))
     seal_dataset(crowded)
     assert digests(backwards) == expected == digests(crowded)
+
+
+def test_shards_of_two_codes_are_not_sealed_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = describe(tmp_path)
+    for index in range(3):
+        generate_shard(folder, index)
+    monkeypatch.setattr(generating, "code_of", lambda task: {f"task {task.name}": {"copy.py": "1"}})
+    generate_shard(folder, 0)
+    with pytest.raises(ChangedCodeError, match=r"00001.parquet: made by other code of task copy, changed since; delete it and run again"):
+        seal_dataset(folder)
+    assert not (folder / "manifest.json").exists()
+    seal_dataset(folder, allow_changed_code=True)
+    assert verify(folder)["code"] == {"task copy": {"copy.py": "mixed"}}
 
 
 def test_another_process_makes_the_same_shard_without_pandas_or_torch(tmp_path: Path) -> None:
