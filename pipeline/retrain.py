@@ -48,10 +48,10 @@ def _grouped(kind: str, verb: str, changes: Changes) -> Iterator[str]:
 
 def changed_runs(results: Path, plan: Plan) -> Changes:
     """The runs of a plan whose result, or newest checkpoint, was made by other code."""
-    found = {}
+    found, known = {}, Code()
     for run in plan.runs.values():
         manifest = _manifest_of_run(results, run.id)
-        changes = changed(manifest.get("code"), _present(results, run.spec)) if manifest else {}
+        changes = changed(manifest.get("code"), _present(results, run.spec, known)) if manifest else {}
         if changes:
             found[run.id] = changes
     return found
@@ -59,27 +59,29 @@ def changed_runs(results: Path, plan: Plan) -> Changes:
 
 def changed_datasets(results: Path, plan: Plan) -> Changes:
     """The datasets of a plan whose rows were made by other code."""
-    found = {}
+    found, known = {}, Code()
     for dataset in plan.datasets.values():
         manifest = _read(results / "datasets" / dataset.id / "manifest.json")
-        changes = changed(manifest.get("code"), _code(task=dataset.spec["task"])) if manifest else {}
+        changes = changed(manifest.get("code"), _code(known, task=dataset.spec["task"])) if manifest else {}
         if changes:
             found[dataset.id] = changes
     return found
 
 
-def _present(results: Path, spec: dict[str, Any]) -> Code:
+def _present(results: Path, spec: dict[str, Any], known: Code) -> Code:
     from pipeline.training.stamp import weights_of
 
-    return _code(**{kind: spec[kind] for kind in ("task", "network", "learner")}) | weights_of(spec["learner"].get("parent"), results)
+    return _code(known, **{kind: spec[kind] for kind in ("task", "network", "learner")}) | weights_of(
+        spec["learner"].get("parent"), results
+    )
 
 
-def _code(**blocks: dict[str, Any]) -> Code:
+def _code(known: Code, **blocks: dict[str, Any]) -> Code:
     """The present code of components out of a frozen specification; nothing of a component that is gone, or has another version."""
     from pipeline.config.frozen import revive
 
     try:
-        return code_of(*(revive(kind, block) for kind, block in blocks.items()))  # pyright: ignore[reportArgumentType]
+        return code_of(*(revive(kind, block) for kind, block in blocks.items()), known=known)  # pyright: ignore[reportArgumentType]
     except UserError:
         return {}
 
@@ -186,7 +188,7 @@ def _is_foreign(profile: Path, network: dict[str, Any]) -> bool:
 
     try:
         note = (pq.read_schema(profile).metadata or {}).get(b"code", b"{}")
-        return bool(changed(json.loads(note), _code(network=network["network"])))
+        return bool(changed(json.loads(note), _code({}, network=network["network"])))
     except (OSError, pa.ArrowException, ValueError):
         return False
 

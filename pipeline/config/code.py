@@ -51,10 +51,14 @@ class Module(NamedTuple):
         return self.name if self.file.stem == "__init__" else self.name.rpartition(".")[0]
 
 
-def code_of(*components: Component) -> Code:
-    """The present code of components and of those inside them."""
+def code_of(*components: Component, known: Code | None = None) -> Code:
+    """The present code of components and of those inside them. known: what was found a moment ago, and what is found now."""
     parts = {f"{kind_of(part)} {part.name}": part for component in components for part in parts_of(component)}
-    return {name: {label: digest for label, (_, digest) in files_of(part).items()} for name, part in sorted(parts.items())}
+    found = {} if known is None else known
+    for name, part in parts.items():
+        if name not in found:
+            found[name] = {label: digest for label, (_, digest) in files_of(part).items()}
+    return {name: found[name] for name in sorted(parts)}
 
 
 def parts_of(section: Section) -> Iterator[Component]:
