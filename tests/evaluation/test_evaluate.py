@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.config.base import filled
+from pipeline.config.code import code_of
 from pipeline.config.frozen import write_spec
 from pipeline.config.networks import SequenceNetwork
 from pipeline.config.tasks import Copy
@@ -77,7 +78,11 @@ def make_run(results: Path, network: SequenceNetwork = NETWORK) -> Path:
     write_json(run / "model" / "config.json", {**facts, "checkpoints": kept})
     history = [{"step": 0, "rows": 0, "validation_accuracy": 0.2}, {"step": 2, "rows": 64, "train_loss": 1.0, "validation_accuracy": 0.25}]
     write_table(run / "history.parquet", table_of(history))
-    seal(run, ["model/config.json", "model/model.safetensors", "model/other.safetensors", "history.parquet"], {})
+    seal(
+        run,
+        ["model/config.json", "model/model.safetensors", "model/other.safetensors", "history.parquet"],
+        {"code": code_of(network, task)},
+    )
     return run
 
 
