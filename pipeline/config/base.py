@@ -58,10 +58,10 @@ def parse_count(value: Any) -> Any:
 
 EXAMPLES: dict[str, Any] = {"examples": [300_000, "300k", "0.5M"]}
 
-Count = Annotated[int, BeforeValidator(parse_count), Field(ge=1, le=10**12, json_schema_extra=EXAMPLES)]
+Count = Annotated[int, Field(ge=1, le=10**12, json_schema_extra=EXAMPLES), BeforeValidator(parse_count)]
 """A positive whole number; `300k` and `0.5M` are understood."""
 
-Rows = Annotated[int, BeforeValidator(parse_count), Field(ge=1, le=10**9, json_schema_extra=EXAMPLES)]
+Rows = Annotated[int, Field(ge=1, le=10**9, json_schema_extra=EXAMPLES), BeforeValidator(parse_count)]
 """Rows of a stored dataset."""
 
 
@@ -77,8 +77,8 @@ class Distribution(Section):
         if len(given) != 1:
             found = "both" if given else "neither"
             raise Clash(f"got {found}; expected exactly one of 'uniform' and 'log_uniform'", "uniform", "log_uniform")
-        if not 1 <= given[0][0] <= given[0][1]:
-            raise Clash(f"got {list(given[0])}; expected 1 <= low <= high", "uniform", "log_uniform")
+        if not 1 <= given[0][0] <= given[0][1] <= 2**24:
+            raise Clash(f"got {list(given[0])}; expected 1 <= low <= high <= {2**24}", "uniform", "log_uniform")
         return self
 
     @property
@@ -99,7 +99,7 @@ def _number_or_distribution(value: Any) -> str:
 
 
 Draw = Annotated[
-    Annotated[Annotated[int, Field(ge=1)], Tag("number")] | Annotated[Distribution, Tag("distribution")],
+    Annotated[Annotated[int, Field(ge=1, le=2**24)], Tag("number")] | Annotated[Distribution, Tag("distribution")],
     Discriminator(_number_or_distribution),
 ]
 """A fixed positive whole number, or a distribution of them."""

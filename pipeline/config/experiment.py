@@ -37,19 +37,19 @@ class Runtime(Section):
     """How runs are executed; never part of a run's identity."""
 
     threads: int = Field(
-        default=1, ge=1, le=1024, description="CPU threads per training or evaluation job; one is fastest when jobs run side by side"
+        default=1, ge=1, le=1_024, description="CPU threads per training or evaluation job; one is fastest when jobs run side by side"
     )
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto: a GPU if there is one")
-    checkpoint_seconds: float = Field(default=30.0, gt=0, description="wall seconds between training checkpoints")
-    memory_mb: int = Field(default=2000, ge=100, description="memory asked of a cluster per training or evaluation job")
-    minutes: int = Field(default=240, ge=1, description="time asked of a cluster per training job")
+    checkpoint_seconds: float = Field(default=30.0, gt=0, le=1e9, description="wall seconds between training checkpoints")
+    memory_mb: int = Field(default=2000, ge=100, le=10**9, description="memory asked of a cluster per training or evaluation job")
+    minutes: int = Field(default=240, ge=1, le=10**7, description="time asked of a cluster per training job")
     gpus: int = Field(
-        default=0, ge=0, le=1024, description="GPUs a training uses on each node, one process on each; an evaluation uses one of them"
+        default=0, ge=0, le=1_024, description="GPUs a training uses on each node, one process on each; an evaluation uses one of them"
     )
     processes: int | None = Field(
-        default=None, ge=1, le=1024, description="processes that share a training on each node; null: one a GPU, or one without GPUs"
+        default=None, ge=1, le=1_024, description="processes that share a training on each node; null: one a GPU, or one without GPUs"
     )
-    nodes: int = Field(default=1, ge=1, le=1024, description="nodes that share a training, within a SLURM job")
+    nodes: int = Field(default=1, ge=1, le=65_536, description="nodes that share a training, within a SLURM job")
     max_runs: int = Field(default=10_000, ge=1, le=10**6, description="runs that a config may ask for; a sweep of more is refused")
     changed_code: Literal["refuse", "allow"] = Field(
         default="refuse",

@@ -15,11 +15,13 @@ class Curriculum(Section):
     """A growing filter on a metadata column: training sees rows with `column` at most the level, which grows as they are mastered."""
 
     column: str = Field(description="metadata column of the task, for example delay")
-    start: int = Field(default=3, ge=1, description="first level, in units of the column")
-    factor: float = Field(default=2.0, gt=1, description="what the level is multiplied by when mastered")
-    threshold: float = Field(default=0.95, gt=0, le=1, description="symbol accuracy over the last `memory` batches that counts as mastered")
+    start: int = Field(default=3, ge=1, le=10**9, description="first level, in units of the column")
+    factor: float = Field(default=2.0, gt=1, le=1e6, description="what the level is multiplied by when mastered")
+    threshold: float = Field(
+        default=0.95, gt=0, le=1, description="symbol accuracy over the last `memory` batches from which on a level is mastered"
+    )
     upper: float = Field(default=0.7, ge=0, le=1, description="accuracy is taken over rows with column at least upper x level")
-    memory: int = Field(default=30, ge=1, description="batches after which that accuracy is judged, and taken anew")
+    memory: int = Field(default=30, ge=1, le=10**9, description="batches after which that accuracy is judged, and taken anew")
 
 
 class Learner(Component):
@@ -35,10 +37,10 @@ class Learner(Component):
     rows: Count | None = Field(default=None, description="budget in training rows seen")
     steps: Count | None = Field(default=None, description="budget in optimizer steps")
     seconds: float | None = Field(
-        default=None, gt=0, description="budget in wall seconds of training; such a run is not reproducible bit by bit"
+        default=None, gt=0, le=1e9, description="budget in wall seconds of training; such a run is not reproducible bit by bit"
     )
     parent: str | None = Field(default=None, description="start from the weights of <experiment>[/<variant>], the run with the same seed")
-    evaluate_every: int = Field(default=200, ge=1, description="optimizer steps between validations")
+    evaluate_every: int = Field(default=200, ge=1, le=10**12, description="optimizer steps between validations")
     validation_rows: Rows = Field(default=500, description="rows of the validation set, never trained on")
     keep: list[Literal["last", "best"] | Count] = Field(
         default=["last"], description="labelled checkpoints to keep; a number keeps one every so many steps"
@@ -92,19 +94,20 @@ class Descent(Learner):
     """A learner that descends gradients: its optimizer and the schedule of its learning rate."""
 
     optimizer: Literal["adam", "adamw", "rmsprop"] = Field(default="adam", description="update rule")
-    learning_rate: float = Field(default=1e-3, gt=0, description="peak learning rate")
+    learning_rate: float = Field(default=1e-3, gt=0, le=100, description="peak learning rate")
     betas: tuple[float, float] = Field(default=(0.9, 0.999), description="decay of the first and second moment; rmsprop uses the second")
-    epsilon: float = Field(default=1e-8, gt=0, description="added to the root of the second moment")
+    epsilon: float = Field(default=1e-8, ge=1e-30, le=1, description="added to the root of the second moment")
     weight_decay: float = Field(
         default=0.0,
         ge=0,
+        le=1000,
         description="shrinks matrices: weights of linear maps, convolutions and embeddings; decoupled for adamw, added to the gradient otherwise",
     )
     schedule: Schedule = Field(default="constant", description="learning rate after warm-up; inverse: 1 / (1 + step / half_life)")
-    warmup: int = Field(default=0, ge=0, description="steps over which the learning rate grows linearly from zero")
+    warmup: int = Field(default=0, ge=0, le=10**12, description="steps over which the learning rate grows linearly from zero")
     final: float = Field(default=0.0, ge=0, le=1, description="the schedule never goes below this share of the peak")
-    half_life: int = Field(default=1500, ge=1, description="steps until the inverse schedule has halved")
-    clip: float | None = Field(default=1.0, gt=0, description="largest global gradient norm; null: no clipping")
+    half_life: int = Field(default=1500, ge=1, le=10**12, description="steps until the inverse schedule has halved")
+    clip: float | None = Field(default=1.0, ge=1e-6, le=1e30, description="largest global gradient norm; null: no clipping")
 
     @field_validator("betas")
     @classmethod
@@ -114,7 +117,14 @@ class Descent(Learner):
         return betas
 
     @model_validator(mode="after")
-    def _schedule_ends(self) -> Descent:
+    def _descends(self) -> Descent:
+        if self.total_steps is not None and self.warmup > self.total_steps:
+            raise Clash(
+                f"got a warm-up of {self.warmup} steps; expected at most the budget of {self.total_steps}", "warmup", "rows", "steps"
+            )
+        if self.optimizer == "adamw" and self.learning_rate * self.weight_decay > 1:
+            message = "learning_rate times weight_decay is {:g}; expected at most 1, which takes all of a weight away"
+            raise Clash(message.format(self.learning_rate * self.weight_decay), "weight_decay", "learning_rate", "optimizer")
         if self.seconds is not None and self.schedule in ("cosine", "linear"):
             raise Clash(f"schedule: {self.schedule} needs a budget in rows or steps, got seconds", "schedule", "seconds")
         return self
@@ -124,12 +134,15 @@ class Supervised(Descent):
     """Cross-entropy, or squared error where answers are real, on the scored positions: stochastic gradient descent over labelled rows."""
 
     implementation: ClassVar[str] = "pipeline.learners.supervised:Supervised"
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
 
     name: Literal["supervised"] = "supervised"
-    batch: int = Field(default=32, ge=1, description="rows per update over all processes")
+    batch: int = Field(default=32, ge=1, le=10**6, description="rows per update over all processes")
     micro_batch: int | None = Field(
-        default=None, ge=1, description="rows per forward and backward pass, whose gradients add up to the batch's: less memory; null: all"
+        default=None,
+        ge=1,
+        le=10**6,
+        description="rows per forward and backward pass, whose gradients add up to the batch's: less memory; null: all",
     )
     average: float = Field(
         default=0.0, ge=0, lt=1, description="decay per step of a moving average of the weights that is evaluated instead; 0: off"
@@ -184,16 +197,16 @@ class Acting(Descent):
 
     rows: Count | None = Field(default=None, description="budget in environment steps, over all copies")
     steps: Count | None = Field(default=None, description="budget in updates, one for each rollout")
-    environments: int = Field(default=64, ge=1, description="copies of the environment that act side by side")
-    rollout: int = Field(default=32, ge=1, description="steps of every copy between two updates")
+    environments: int = Field(default=64, ge=1, le=65_536, description="copies of the environment that act side by side")
+    rollout: int = Field(default=32, ge=1, le=65_536, description="steps of every copy between two updates")
     sequence: int | None = Field(
-        default=None, ge=1, description="steps that gradients cross, as many sequences as make up the rollout; null: all of it"
+        default=None, ge=1, le=65_536, description="steps that gradients cross, as many sequences as make up the rollout; null: all of it"
     )
-    learning_rate: float = Field(default=2e-3, gt=0, description="peak learning rate")
-    epsilon: float = Field(default=1e-5, gt=0, description="added to the root of the second moment")
-    warmup: int = Field(default=0, ge=0, description="updates over which the learning rate grows linearly from zero")
-    half_life: int = Field(default=1500, ge=1, description="updates until the inverse schedule has halved")
-    clip: float | None = Field(default=0.5, gt=0, description="largest global gradient norm; null: no clipping")
+    learning_rate: float = Field(default=2e-3, gt=0, le=100, description="peak learning rate")
+    epsilon: float = Field(default=1e-5, ge=1e-30, le=1, description="added to the root of the second moment")
+    warmup: int = Field(default=0, ge=0, le=10**12, description="updates over which the learning rate grows linearly from zero")
+    half_life: int = Field(default=1500, ge=1, le=10**12, description="updates until the inverse schedule has halved")
+    clip: float | None = Field(default=0.5, ge=1e-6, le=1e30, description="largest global gradient norm; null: no clipping")
     discount: float = Field(default=0.99, gt=0, le=1, description="what a reward counts for one step earlier (gamma)")
     gae_lambda: float = Field(
         default=0.95, ge=0, le=1, description="decay of later errors of the critic in an advantage; 0: the next step's only, 1: all"
@@ -201,11 +214,11 @@ class Acting(Descent):
     bootstrap_truncated: bool = Field(
         default=True, description="an episode cut off by a time limit is worth what the critic still expects of it; false: nothing more"
     )
-    value_weight: float = Field(default=0.5, ge=0, description="weight of the critic's loss, half of its mean squared error")
-    entropy_weight: float = Field(default=0.01, ge=0, description="weight of the policy's entropy, in nats, which is encouraged")
+    value_weight: float = Field(default=0.5, ge=0, le=1000, description="weight of the critic's loss, half of its mean squared error")
+    entropy_weight: float = Field(default=0.01, ge=0, le=1000, description="weight of the policy's entropy, in nats, which is encouraged")
     entropy_schedule: Schedule = Field(default="constant", description="entropy weight over updates, in the forms of `schedule`")
     entropy_final: float = Field(default=0.0, ge=0, le=1, description="the entropy schedule never goes below this share of the weight")
-    evaluate_every: int = Field(default=10, ge=1, description="updates between validations")
+    evaluate_every: int = Field(default=10, ge=1, le=10**12, description="updates between validations")
     validation_rows: Rows = Field(default=100, description="held-out episodes of a validation, never trained on")
     stop_at: float | None = Field(default=None, gt=0, le=1, description="stop once this share of the validation episodes is solved")
 
@@ -250,8 +263,8 @@ class Ppo(Acting):
     source: ClassVar[str] = "Schulman et al. 2017; advantages: Schulman et al. 2016"
 
     name: Literal["ppo"] = "ppo"
-    epochs: int = Field(default=4, ge=1, description="passes over each rollout")
-    minibatches: int = Field(default=4, ge=1, description="optimizer steps of a pass; each sees whole sequences")
+    epochs: int = Field(default=4, ge=1, le=1000, description="passes over each rollout")
+    minibatches: int = Field(default=4, ge=1, le=10**9, description="optimizer steps of a pass; each sees whole sequences")
     ratio_clip: float = Field(
         default=0.2,
         gt=0,
@@ -260,12 +273,13 @@ class Ppo(Acting):
     )
     value_clip: float | None = Field(
         default=None,
-        gt=0,
+        ge=1e-6,
+        le=1e6,
         description="how far the critic may move from its answer while acting before its loss stops falling; null: anywhere",
     )
     normalise_advantages: bool = Field(default=True, description="shift and scale each minibatch's advantages to mean 0, deviation 1")
     target_kl: float | None = Field(
-        default=None, gt=0, description="stop passing over a rollout when the policy has moved so far, in nats; null: never"
+        default=None, gt=0, le=1e6, description="stop passing over a rollout when the policy has moved so far, in nats; null: never"
     )
 
     @model_validator(mode="after")
@@ -274,9 +288,7 @@ class Ppo(Acting):
             message = f"got {self.minibatches} minibatches; expected a divisor of the {self.sequences} sequences of a rollout"
             raise Clash(message, "minibatches", "environments", "rollout", "sequence")
         if self.normalise_advantages and self.rows_per_step == self.minibatches:
-            message = (
-                f"{self.minibatches} minibatches of one step each cannot be normalised; expected fewer, or normalise_advantages: false"
-            )
+            message = "got minibatches of one step, whose advantages have no deviation; expected more steps, or normalise_advantages: false"
             raise Clash(message, "minibatches", "environments", "rollout", "normalise_advantages")
         return self
 
@@ -301,10 +313,10 @@ class A2c(Acting):
     normalise_advantages: bool = Field(default=False, description="shift and scale each rollout's advantages to mean 0, deviation 1")
 
     @model_validator(mode="after")
-    def _more_than_one_step(self) -> A2c:
+    def _deviation(self) -> A2c:
         if self.normalise_advantages and self.rows_per_step == 1:
-            message = "a rollout of one step cannot be normalised; expected more environments or steps, or normalise_advantages: false"
-            raise Clash(message, "normalise_advantages", "environments", "rollout")
+            message = "got rollouts of one step, whose advantage has no deviation; expected more steps, or normalise_advantages: false"
+            raise Clash(message, "environments", "rollout", "normalise_advantages")
         return self
 
     def undivided(self, processes: int) -> str | None:

@@ -36,10 +36,10 @@ class AttentionBlocks(Section):
     at: list[Literal["last"] | Annotated[int, Field(ge=1)]] = Field(
         default=["last"], min_length=1, description="these blocks, counted from 1, or the last one"
     )
-    heads: int = Field(default=4, ge=1, description="attention heads; must divide the width into even parts")
-    rotary_base: float = Field(default=10_000.0, gt=1, description="base of the rotary frequencies")
+    heads: int = Field(default=4, ge=1, le=1_024, description="attention heads; must divide the width into even parts")
+    rotary_base: float = Field(default=10_000.0, gt=1, le=1e12, description="base of the rotary frequencies")
     feedforward: float = Field(
-        default=4.0, ge=0, description="width of these blocks' gated feed-forward layer, in multiples of width; 0: none"
+        default=4.0, ge=0, le=1_024, description="width of these blocks' gated feed-forward layer, in multiples of width; 0: none"
     )
 
     @field_validator("at")
@@ -65,12 +65,14 @@ class Stack(Network):
     """A network whose middle is blocks of mixer and feed-forward, one after the other."""
 
     mixer: AnyMixer = Field(default=Lstm(), description="what carries information along the sequence")
-    width: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+    width: Annotated[int, Field(ge=1, le=65_536)] | Literal["auto"] = Field(
         default=64, description="channels of the residual stream; auto solves it from parameters"
     )
     parameters: Count | None = Field(default=None, description="trainable weights to come within 3 % of, with width: auto")
-    depth: int = Field(default=1, ge=1, description="number of blocks")
-    feedforward: float = Field(default=0.0, ge=0, description="width of each block's feed-forward layer, in multiples of width; 0: none")
+    depth: int = Field(default=1, ge=1, le=1_024, description="number of blocks")
+    feedforward: float = Field(
+        default=0.0, ge=0, le=1_024, description="width of each block's feed-forward layer, in multiples of width; 0: none"
+    )
     activation: Literal["swiglu", "relu"] = Field(
         default="swiglu", description="feed-forward layers: gated with silu (Shazeer 2020), or two maps with biases and a relu between"
     )
@@ -79,16 +81,23 @@ class Stack(Network):
     final_norm: Literal["none", "rms", "layer"] = Field(default="layer", description="normalisation before the head")
     norm_epsilon: float = Field(default=1e-5, gt=0, description="added to the variance by every normalisation")
     convolution: int = Field(
-        default=0, ge=0, description="positions seen by a short_convolution between each mixer and its input; 0: none, 2 to 4 are usual"
+        default=0,
+        ge=0,
+        le=1_024,
+        description="positions seen by a short_convolution between each mixer and its input; 0: none, 2 to 4 are usual",
     )
     residual: Residual = Field(default=False, description=RESIDUAL)
-    gate_gain: float = Field(default=1.0, gt=0, description="gain at which the gates of residual: gru start orthogonal")
-    context: int = Field(default=16_384, ge=1, description="longest sequence the network accepts, in tokens")
+    gate_gain: float = Field(default=1.0, gt=0, le=1000, description="gain at which the gates of residual: gru start orthogonal")
+    context: int = Field(default=16_384, ge=1, le=2**24, description="longest sequence the network accepts, in tokens")
 
     @model_validator(mode="after")
     def _sizes_agree(self) -> Stack:
         if self.convolution == 1:
             raise Clash("a convolution of 1 position sees nothing before it; expected 0 for none, or at least 2", "convolution")
+        if self.width == 1 and "layer" in (self.norm, self.final_norm):
+            raise Clash(
+                "a layer norm of one channel is zero whatever it reads; expected a width of at least 2", "width", "norm", "final_norm"
+            )
         if self.width == "auto" and self.parameters is None:
             raise Clash("width: auto needs 'parameters', the number of weights to aim at", "width")
         if self.width != "auto" and self.parameters is not None:
@@ -152,17 +161,17 @@ class ActorCritic(Stack):
         default="none",
         description="what an observation passes before the blocks: one linear map; layers with an activation; three convolutions of pixels",
     )
-    encoder_depth: int = Field(default=1, ge=1, description="layers of encoder: mlp, each as wide as the network")
+    encoder_depth: int = Field(default=1, ge=1, le=1_024, description="layers of encoder: mlp, each as wide as the network")
     encoder_activation: Literal["relu", "tanh"] = Field(default="relu", description="after each layer of encoder: mlp")
     shared: bool = Field(default=True, description="policy and critic read one trunk of encoder and blocks; false: each has its own")
     final_norm: Literal["none", "rms", "layer"] = Field(default="none", description="normalisation before the heads")
     residual: Residual = Field(default=True, description=f"{RESIDUAL}; with false mixer: none is blind")
-    head_width: int = Field(default=128, ge=1, description="channels of the tanh layer of each of the two heads")
+    head_width: int = Field(default=128, ge=1, le=65_536, description="channels of the tanh layer of each of the two heads")
     policy_gain: float = Field(
-        default=0.01, gt=0, description="gain at which the policy's last layer starts orthogonal; small: no action is preferred"
+        default=0.01, gt=0, le=1000, description="gain at which the policy's last layer starts orthogonal; small: no action is preferred"
     )
-    critic_gain: float = Field(default=1.0, gt=0, description="gain at which the critic's last layer starts orthogonal")
-    context: int = Field(default=16_384, ge=1, description="longest episode the network accepts, in steps")
+    critic_gain: float = Field(default=1.0, gt=0, le=1000, description="gain at which the critic's last layer starts orthogonal")
+    context: int = Field(default=16_384, ge=1, le=2**24, description="longest episode the network accepts, in steps")
 
 
 NETWORKS = collect(globals(), Network, "recurlab.networks")

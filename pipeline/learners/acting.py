@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from pipeline.config import learners
 from pipeline.config.catalogue import implementation
 from pipeline.learners import parallel
-from pipeline.learners.advantages import explained_variance
+from pipeline.learners.advantages import deviation, explained_variance
 from pipeline.learners.base import Learner, Problem
 from pipeline.learners.optimization import clip_gradients, entropy_weight, learning_rate, make_optimizer
 from pipeline.learners.playing import play, refuse_beyond
 from pipeline.learners.policy import entropy, gumbel, log_probability
-from pipeline.learners.rollout import Actor, Rollout, Sequences, deviation
+from pipeline.learners.rollout import Actor, Rollout, Sequences
 from pipeline.storage.keys import derive_key, generator
 from pipeline.storage.loader import Episodes
 

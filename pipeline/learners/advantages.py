@@ -30,6 +30,11 @@ def advantages(reward_TB: Tensor, value_TB: Tensor, next_value_TB: Tensor, done_
 def explained_variance(value: Tensor, target: Tensor) -> Tensor:
     """Share of the targets' variance that the critic's answers explain: 1 for a perfect critic, 0 for a constant, negative for worse."""
     if target.numel() < 2:
-        return torch.zeros_like(target).sum()
+        return target.new_zeros(())
     variance = target.var()
     return torch.where(variance > 0, 1 - (target - value).var() / variance.clamp(min=1e-12), 0.0)
+
+
+def deviation(values: Tensor) -> Tensor:
+    """Standard deviation of a sample; zero for a single number."""
+    return values.std() if values.numel() > 1 else values.new_zeros(())

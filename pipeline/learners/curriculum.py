@@ -16,15 +16,25 @@ from pipeline.storage.loader import Rows
 class Level:
     """The curriculum's state: the present level, and the accuracy on its hardest rows since it was last judged.
 
-    Judged every `memory` batches, from the scored positions of rows with column >= upper x level; above the threshold the level is
-    multiplied by the factor, up to the task's largest. Judging in windows keeps the host from waiting for the device at every step.
+    Judged every `memory` batches, from the scored positions of rows with column >= upper x level; from the threshold on the level is
+    multiplied by the factor, up to the largest value. Judging in windows keeps the host from waiting for the device at every step.
+
+    values: what rows hold in the column, each once, ascending. A level is always one of them, so that there are rows to judge by.
     """
 
-    def __init__(self, config: Curriculum, smallest: int, largest: int) -> None:
-        self.config = config
-        self.largest = largest
-        self.value = min(max(config.start, smallest), largest)
+    def __init__(self, config: Curriculum, values: np.ndarray) -> None:
+        self.config, self.values = config, values
+        self.value = self._at_most(config.start, 0)
         self._forget()
+
+    @property
+    def largest(self) -> int:
+        """Where nothing is held back any more."""
+        return int(self.values[-1])
+
+    def _at_most(self, level: float, least: int) -> int:
+        """The largest value up to `level`, but not below the one at index `least`."""
+        return int(self.values[max(int(np.searchsorted(self.values, level, side="right")) - 1, least)])
 
     @property
     def limit(self) -> int | None:
@@ -43,8 +53,9 @@ class Level:
             self._judge()
 
     def _judge(self) -> None:
-        if float(self._right) / self._judged > self.config.threshold:
-            self.value = min(max(self.value + 1, int(self.value * self.config.factor)), self.largest)
+        if float(self._right) / self._judged >= self.config.threshold:
+            following = int(np.searchsorted(self.values, self.value, side="right"))
+            self.value = self._at_most(self.value * self.config.factor, following)
         self._forget()
 
     def _forget(self) -> None:
@@ -60,8 +71,14 @@ class Level:
 
 
 def make_level(config: Curriculum | None, problem: Problem) -> Level | None:
-    """The curriculum at its start, bounded by what the stored rows hold of its column."""
+    """The curriculum at its start; its levels are the values that the rows for training hold of its column.
+
+    Where these come fresh, the values are those of the validation rows, and of the task's distribution all between them may occur.
+    """
     if config is None:
         return None
-    stored = [rows.column(config.column) for rows in (problem.train, problem.validation) if isinstance(rows, Rows)]
-    return Level(config, smallest=min(int(values.min()) for values in stored), largest=max(int(values.max()) for values in stored))
+    if problem.train is not None:
+        return Level(config, np.unique(problem.train.column(config.column)))
+    assert isinstance(problem.validation, Rows), "a curriculum filters rows"
+    found = problem.validation.column(config.column)
+    return Level(config, np.arange(found.min(), found.max() + 1))

@@ -16,7 +16,7 @@ from gymnasium.vector import VectorEnv
 from torch import Tensor
 
 from pipeline.config import learners
-from pipeline.learners.advantages import advantages
+from pipeline.learners.advantages import advantages, deviation
 from pipeline.learners.playing import refuse_beyond
 from pipeline.learners.policy import draw, log_probability
 from pipeline.mixers.state import State, concatenate, cut, select, transform, where
@@ -164,11 +164,6 @@ class Actor:
         self.observed_B, self.reset_B = (state[key].to(self.device) for key in ("observed", "reset"))
         empty = self.network.initial_state(self.config.environments)
         self.state = transform(lambda leaf, saved: saved.to(leaf), empty, state["state"])
-
-
-def deviation(values: Tensor) -> Tensor:
-    """Standard deviation of a sample; of a single number, which tells nothing of it, 0."""
-    return values.std() if values.numel() > 1 else torch.zeros_like(values).sum()
 
 
 def _batch_first(part_TB: Tensor, sequences: int) -> Tensor:

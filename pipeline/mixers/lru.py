@@ -24,6 +24,9 @@ from pipeline.mixers.base import Mixer
 from pipeline.mixers.diagonal import diagonal, rotated
 from pipeline.mixers.state import State
 
+SQUARED = (1e-12, 1 - 2**-24)
+"""Squared moduli start between these, in float32: at 0 and at 1 nu is infinite and its gradient is not a number."""
+
 
 class LRU(Mixer):
     """The recurrence and its linear read-out; nonlinearity is left to the network's feed-forward layers."""
@@ -48,7 +51,7 @@ class LRU(Mixer):
         out_DS holds Re V and -Im V, whose signs do not matter at the start. Eigenvalues are drawn on the CPU, whatever the device.
         """
         smallest, largest = config.radius
-        squared_N = torch.empty(self.states, device="cpu").uniform_(smallest**2, largest**2)
+        squared_N = torch.empty(self.states, device="cpu").uniform_(smallest**2, largest**2).clamp(*SQUARED)
         self.nu_N.copy_(torch.log(-0.5 * torch.log(squared_N)))
         self.theta_N.copy_(torch.log(torch.empty(self.states, device="cpu").uniform_(1e-6, 1) * config.phase))
         self.gamma_N.copy_(0.5 * torch.log1p(-squared_N))

@@ -96,7 +96,7 @@ def test_every_preset_is_right(path: Path, validator: jsonschema.Draft202012Vali
     component = known[written["name"]]
     validator.evolve(schema={"$ref": f"#/$defs/{component.__name__}", "$defs": json_schema()["$defs"]}).validate(written)
     kind = next(kind.removesuffix("s") for kind, components in KINDS.items() if written["name"] in components)
-    budget = "" if {"rows", "steps", "seconds"} & written.keys() or kind != "learner" else ", steps: 5"
+    budget = "" if {"rows", "steps", "seconds"} & written.keys() or kind != "learner" else ", steps: 1000"
     point = POINTS[getattr(component, "kind", "tokens")] | {kind: f"{{name: {written['name']}, preset: {path.stem}{budget}}}"}
     if kind == "mixer":
         point["network"] = f"{{name: sequence, mixer: {point.pop(kind)}}}"

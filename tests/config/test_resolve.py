@@ -275,7 +275,7 @@ def test_fields_that_contradict_each_other(written: str) -> None:
         ("{name: sequence, mixer: attention, width: 12}", "network.width: got width 12; 4 heads expect one divisible by 8"),
         (
             "{name: sequence, mixer: {name: lru, radius: [0.9, 1.5]}}",
-            "network.mixer.radius: got [0.9, 1.5]; expected 0 < smallest <= largest <= 1",
+            "network.mixer.radius: got [0.9, 1.5]; expected 0 <= smallest <= largest <= 1",
         ),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,8 +14,9 @@ from pipeline.config.learners import Curriculum
 from pipeline.learners.curriculum import Level
 
 
-def level(largest: int = 100, smallest: int = 1, **fields: Any) -> Level:
-    return Level(Curriculum(**{"column": "delay", "start": 4, "memory": 5, **fields}), smallest, largest)
+def level(largest: int = 100, smallest: int = 1, values: list[int] | None = None, **fields: Any) -> Level:
+    config = Curriculum(**{"column": "delay", "start": 4, "memory": 5, **fields})
+    return Level(config, np.arange(smallest, largest + 1) if values is None else np.array(values))
 
 
 def observe(found: Level, delays: list[int], right: list[bool], batches: int = 1) -> None:
@@ -56,12 +58,40 @@ def test_without_hard_rows_the_judgement_waits() -> None:
     assert found.value == 20
 
 
-def test_threshold_must_be_exceeded() -> None:
+def test_threshold_must_be_reached() -> None:
     found = level(threshold=0.5)
-    observe(found, [4, 4], [True, False], batches=5)
+    observe(found, [4, 4, 4], [True, False, False], batches=5)
     assert found.value == 4
-    observe(found, [4, 4, 4], [True, True, False], batches=5)
+    observe(found, [4, 4], [True, False], batches=5)
     assert found.value == 8
+
+
+def test_a_threshold_of_one_is_reached_by_no_mistake_and_by_nothing_less() -> None:
+    found = level(threshold=1.0, largest=20, start=3)
+    observe(found, [3] * 999, [True] * 998 + [False], batches=5)
+    assert found.value == 3
+    seen = []
+    while found.limit is not None:
+        seen.append(found.value)
+        observe(found, [found.value] * 999, [True] * 999, batches=5)
+    assert seen == [3, 6, 12] and found.value == 20
+
+
+@pytest.mark.parametrize("upper", [0.0, 0.7, 1.0])
+def test_sparse_values_are_passed_one_by_one(upper: float) -> None:
+    """Every level is a value that rows have: 8 or 35 would have had no rows to judge by."""
+    found, seen = level(values=[2, 5, 50, 90], upper=upper), []
+    while found.limit is not None:
+        seen.append(found.value)
+        observe(found, [2, found.value], [True, True], batches=5)
+    assert seen == [2, 5, 50] and found.value == 90
+
+
+@pytest.mark.parametrize("factor", [1.0000001, 1e6])
+def test_the_least_and_the_largest_factor(factor: float) -> None:
+    found = level(factor=factor, memory=1)
+    observe(found, [4], [True])
+    assert found.value == (5 if factor < 2 else 100)
 
 
 def test_positions_count_by_their_row() -> None:

@@ -29,12 +29,14 @@ class Gated(Mixer):
     )
     forget_bias: float = Field(
         default=1.0,
+        ge=-100,
+        le=100,
         description="initial bias of the gate that keeps the state, or minus that of the one that writes it, used by init: forget_bias",
     )
-    horizon: int = Field(default=40, ge=3, description="longest time constant in steps, used by init: chrono")
+    horizon: int = Field(default=40, ge=3, le=10_000_000, description="longest time constant in steps, used by init: chrono")
 
 
 class Headed(Mixer):
     """What mixers of several heads have in common."""
 
-    heads: int = Field(default=4, ge=1, description="heads, each with a state of its own; must divide the width into even parts")
+    heads: int = Field(default=4, ge=1, le=1_024, description="heads, each with a state of its own; must divide the width into even parts")

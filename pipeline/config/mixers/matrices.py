@@ -21,7 +21,9 @@ class LinearAttention(Mixer):
     source: ClassVar[str] = "Katharopoulos et al. 2020"
 
     name: Literal["linear_attention"] = "linear_attention"
-    heads: int = Field(default=4, ge=1, description="heads, each with its own matrix state; must divide the width into even parts")
+    heads: int = Field(
+        default=4, ge=1, le=1_024, description="heads, each with its own matrix state; must divide the width into even parts"
+    )
 
 
 class GatedLinearAttention(Headed):
@@ -32,7 +34,7 @@ class GatedLinearAttention(Headed):
     source: ClassVar[str] = "Yang et al. 2024"
 
     name: Literal["gated_linear_attention"] = "gated_linear_attention"
-    gate_rank: int = Field(default=16, ge=1, description="channels that the decays of all heads are computed through")
+    gate_rank: int = Field(default=16, ge=1, le=65_536, description="channels that the decays of all heads are computed through")
 
 
 class DeltaNet(Headed):
@@ -69,7 +71,9 @@ class MatrixLstm(Mixer):
     source: ClassVar[str] = "Beck et al. 2024"
 
     name: Literal["matrix_lstm"] = "matrix_lstm"
-    heads: int = Field(default=4, ge=1, description="heads, each with its own matrix state; must divide the width into even parts")
+    heads: int = Field(
+        default=4, ge=1, le=1_024, description="heads, each with its own matrix state; must divide the width into even parts"
+    )
 
 
 class Rwkv7(Headed):
@@ -80,8 +84,10 @@ class Rwkv7(Headed):
     source: ClassVar[str] = "Peng et al. 2025"
 
     name: Literal["rwkv7"] = "rwkv7"
-    rank: int = Field(default=32, ge=1, description="channels that the decays are computed through, and as many for the learning rates")
-    gate_rank: int = Field(default=64, ge=1, description="channels that the output gate is computed through")
+    rank: int = Field(
+        default=32, ge=1, le=65_536, description="channels that the decays are computed through, and as many for the learning rates"
+    )
+    gate_rank: int = Field(default=64, ge=1, le=65_536, description="channels that the output gate is computed through")
 
 
 class Mamba2(Headed):
@@ -92,9 +98,11 @@ class Mamba2(Headed):
     source: ClassVar[str] = "Dao & Gu 2024"
 
     name: Literal["mamba2"] = "mamba2"
-    states: int = Field(default=64, ge=1, description="states of each inner channel")
-    expand: int = Field(default=2, ge=1, description="inner channels, in multiples of the width")
-    kernel: int = Field(default=4, ge=2, description="positions seen by the convolution before the recurrence, the present one with them")
+    states: int = Field(default=64, ge=1, le=65_536, description="states of each inner channel")
+    expand: int = Field(default=2, ge=1, le=1_024, description="inner channels, in multiples of the width")
+    kernel: int = Field(
+        default=4, ge=2, le=1_024, description="positions seen by the convolution before the recurrence, the present one with them"
+    )
 
 
 class Relit(Headed):
@@ -106,8 +114,10 @@ class Relit(Headed):
     source: ClassVar[str] = "Pramanik et al. 2023; slow gates: Tallec & Ollivier 2018"
 
     name: Literal["relit"] = "relit"
-    channels: int | None = Field(default=None, ge=1, description="channels of a head; default: the width divided by the heads")
-    eta: int = Field(default=2, ge=1, description="features of a key for each of its channels; dpfp has twice as many, relu and elu one")
+    channels: int | None = Field(default=None, ge=1, le=65_536, description="channels of a head; default: the width divided by the heads")
+    eta: int = Field(
+        default=2, ge=1, le=1_024, description="features of a key for each of its channels; dpfp has twice as many, relu and elu one"
+    )
     feature_map: Literal["projected_relu", "projected_elu", "relu", "elu", "dpfp"] = Field(
         default="projected_relu", description="how keys and queries become positive features; projected: outer product of two maps"
     )
@@ -119,9 +129,9 @@ class Relit(Headed):
     init: Literal["zero", "slow"] = Field(
         default="slow", description="gate biases: zero as published, or time constants spread over 2..horizon steps"
     )
-    horizon: int = Field(default=40, ge=3, description="longest time constant in steps, used by init: slow")
+    horizon: int = Field(default=40, ge=3, le=10_000_000, description="longest time constant in steps, used by init: slow")
     epsilon: float = Field(
-        default=0.1, gt=0, description="added to the normaliser, so that a query that meets little reads little; published: 1e-10"
+        default=0.1, gt=0, le=1e9, description="added to the normaliser, so that a query that meets little reads little; published: 1e-10"
     )
 
 
@@ -134,9 +144,9 @@ class Arelit(Headed):
     source: ClassVar[str] = "Pramanik et al. 2023; slow gates: Tallec & Ollivier 2018"
 
     name: Literal["arelit"] = "arelit"
-    channels: int | None = Field(default=None, ge=1, description="channels of a head; default: the width divided by the heads")
-    eta: int = Field(default=4, ge=1, description="features of a key for each of its channels")
-    r: int = Field(default=2, ge=1, description="oscillators, and so sums of keys and of values")
+    channels: int | None = Field(default=None, ge=1, le=65_536, description="channels of a head; default: the width divided by the heads")
+    eta: int = Field(default=4, ge=1, le=1_024, description="features of a key for each of its channels")
+    r: int = Field(default=2, ge=1, le=1_024, description="oscillators, and so sums of keys and of values")
     oscillators: Literal["rotation", "upstream"] = Field(
         default="rotation",
         description="rotation: positions whose distance is no multiple of r are told apart exactly; upstream: the published cosines",
@@ -144,11 +154,11 @@ class Arelit(Headed):
     init: Literal["zero", "slow"] = Field(
         default="slow", description="gate biases: zero as published, or time constants spread over 2..horizon steps"
     )
-    horizon: int = Field(default=40, ge=3, description="longest time constant in steps, used by init: slow")
+    horizon: int = Field(default=40, ge=3, le=10_000_000, description="longest time constant in steps, used by init: slow")
     orthogonal: Literal["separate", "joint"] = Field(
         default="separate",
         description="what starts orthogonal: every head's map of keys, queries, values and gates, or as published all of them as one matrix",
     )
     epsilon: float | None = Field(
-        default=None, gt=0, description="added to the normaliser; default: 0.1 with rotation, 1e-5 as published with upstream"
+        default=None, gt=0, le=1e9, description="added to the normaliser; default: 0.1 with rotation, 1e-5 as published with upstream"
     )

@@ -50,16 +50,18 @@ class Lru(Mixer):
     source: ClassVar[str] = "Orvieto et al. 2023"
 
     name: Literal["lru"] = "lru"
-    states: int | None = Field(default=None, ge=1, description="complex states; default: the network's width")
+    states: int | None = Field(default=None, ge=1, le=65_536, description="complex states; default: the network's width")
     radius: tuple[float, float] = Field(default=(0.9, 0.999), description="ring from which the eigenvalues' moduli are drawn")
-    phase: float = Field(default=6.283185307179586, gt=0, description="largest initial phase of an eigenvalue, radians per step")
+    phase: float = Field(
+        default=6.283185307179586, ge=1e-6, le=6.283185307179586, description="largest initial phase of an eigenvalue, radians per step"
+    )
 
     @field_validator("radius")
     @classmethod
     def _inside_the_unit_circle(cls, radius: tuple[float, float]) -> tuple[float, float]:
         smallest, largest = radius
-        if not (0 < smallest <= largest <= 1 and smallest < 1):
-            raise ValueError(f"got {list(radius)}; expected 0 < smallest <= largest <= 1")
+        if not (0 <= smallest <= largest <= 1 and smallest < 1):
+            raise ValueError(f"got {list(radius)}; expected 0 <= smallest <= largest <= 1")
         return radius
 
 
@@ -71,9 +73,14 @@ class Mamba(Mixer):
     source: ClassVar[str] = "Gu & Dao 2023"
 
     name: Literal["mamba"] = "mamba"
-    states: int = Field(default=16, ge=1, description="states of each inner channel")
-    expand: int = Field(default=2, ge=1, description="inner channels, in multiples of the width")
-    kernel: int = Field(default=4, ge=2, description="positions seen by the convolution before the recurrence, the present one with them")
+    states: int = Field(default=16, ge=1, le=65_536, description="states of each inner channel")
+    expand: int = Field(default=2, ge=1, le=1_024, description="inner channels, in multiples of the width")
+    kernel: int = Field(
+        default=4, ge=2, le=1_024, description="positions seen by the convolution before the recurrence, the present one with them"
+    )
     rank: int | None = Field(
-        default=None, ge=1, description="channels that the step sizes are computed through; default: a 16th of the width, rounded up"
+        default=None,
+        ge=1,
+        le=65_536,
+        description="channels that the step sizes are computed through; default: a 16th of the width, rounded up",
     )

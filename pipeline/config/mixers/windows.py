@@ -21,7 +21,7 @@ class Attention(Headed):
     source: ClassVar[str] = "Vaswani et al. 2017; rotary positions: Su et al. 2021"
 
     name: Literal["attention"] = "attention"
-    rotary_base: float = Field(default=10_000.0, gt=1, description="base of the rotary frequencies")
+    rotary_base: float = Field(default=10_000.0, gt=1, le=1e12, description="base of the rotary frequencies")
 
 
 class Gtrxl(Headed):
@@ -33,8 +33,8 @@ class Gtrxl(Headed):
     source: ClassVar[str] = "Parisotto et al. 2020; relative positions: Dai et al. 2019"
 
     name: Literal["gtrxl"] = "gtrxl"
-    channels: int | None = Field(default=None, ge=1, description="channels of a head; default: the width divided by the heads")
-    memory: int = Field(default=128, ge=1, description="positions that are seen before the present one, in training as in acting")
+    channels: int | None = Field(default=None, ge=1, le=65_536, description="channels of a head; default: the width divided by the heads")
+    memory: int = Field(default=128, ge=1, le=2**24, description="positions that are seen before the present one, in training as in acting")
     cache: bool = Field(
         default=True, description="carry keys and values; without it inputs, of which all is computed again at every step, as published"
     )
@@ -48,7 +48,7 @@ class ShortConvolution(Mixer):
     source: ClassVar[str] = "Fu et al. 2023; Arora et al. 2024"
 
     name: Literal["short_convolution"] = "short_convolution"
-    kernel: int = Field(default=4, ge=2, description="positions that are seen, the present one with them")
+    kernel: int = Field(default=4, ge=2, le=1_024, description="positions that are seen, the present one with them")
 
 
 class NoMixer(Mixer):

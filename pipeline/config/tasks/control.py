@@ -9,7 +9,7 @@ from pydantic import Field
 from pipeline.config.base import Clash, Draw, largest, smallest
 from pipeline.config.tasks.base import EnvironmentTask, Evaluation, Grid, Observation
 
-Size = Annotated[int, Field(ge=1)]
+Size = Annotated[int, Field(ge=1, le=65_536)]
 
 
 class CorridorEvaluation(Evaluation):
@@ -41,7 +41,7 @@ class TMaze(EnvironmentTask):
         default="position", description="what is seen beside the cue: the position in Gray code, or a code of corridor and junction"
     )
     position_bits: int = Field(default=8, ge=1, le=32, description="bits of the position's code, or more where the corridor needs more")
-    limit: int = Field(default=1000, ge=2, description="steps after which an episode is cut off")
+    limit: int = Field(default=1000, ge=2, le=2**24, description="steps after which an episode is cut off")
     allow_leave_junction: bool = Field(default=False, description="left at the junction leads back into the corridor")
 
     def check(self) -> None:
@@ -104,11 +104,15 @@ class MysteryPath(EnvironmentTask):
     show_origin: bool = Field(default=True, description="the path's first tile is seen")
     show_goal: bool = Field(default=True, description="the path's last tile is seen")
     visual_feedback: bool = Field(default=True, description="it is seen that the agent fell")
-    reward_goal: float = Field(default=1.0, description="reward for reaching the goal")
-    reward_path_progress: float = Field(default=0.1, description="reward for every tile of the path, once; not for origin and goal")
-    reward_fall_off: float = Field(default=0.0, description="reward for leaving the path")
-    reward_step: float = Field(default=0.0, description="reward of every step")
-    limit: int | None = Field(default=None, ge=1, description="steps after which an episode is cut off; default: 128, continuous 512")
+    reward_goal: float = Field(default=1.0, ge=-1e6, le=1e6, description="reward for reaching the goal")
+    reward_path_progress: float = Field(
+        default=0.1, ge=-1e6, le=1e6, description="reward for every tile of the path, once; not for origin and goal"
+    )
+    reward_fall_off: float = Field(default=0.0, ge=-1e6, le=1e6, description="reward for leaving the path")
+    reward_step: float = Field(default=0.0, ge=-1e6, le=1e6, description="reward of every step")
+    limit: int | None = Field(
+        default=None, ge=1, le=2**24, description="steps after which an episode is cut off; default: 128, continuous 512"
+    )
 
     @property
     def steps(self) -> int:
@@ -154,10 +158,16 @@ class Gymnasium(EnvironmentTask):
         default=[2], min_length=1, description="values of each part of an action; a real-valued part gets so many, evenly spaced"
     )
     limit: int | None = Field(
-        default=None, ge=1, description="steps after which an episode is cut off; default: the environment's own, if it has a limit"
+        default=None,
+        ge=1,
+        le=2**24,
+        description="steps after which an episode is cut off; default: the environment's own, if it has a limit",
     )
     solved_at: float | None = Field(
-        default=None, description="return from which on an episode is a success; default: what the environment says of `success`"
+        default=None,
+        ge=-1e9,
+        le=1e9,
+        description="return from which on an episode is a success; default: what the environment says of `success`",
     )
     options: dict[str, bool | int | float | str] = Field(default={}, description="keyword arguments that the environment is made with")
 
