@@ -72,7 +72,7 @@ def test_every_allowed_ring_gives_finite_numbers(radius: tuple[float, float]) ->
     assert bool(mixer(sequence(2, 50))[0].isfinite().all())
 
 
-@pytest.mark.parametrize("radius", [(0.9, 1.1), (0.9, 0.8), (0.0, 0.9), (-0.5, 0.5), (1.0, 1.0)])
+@pytest.mark.parametrize("radius", [(0.9, 1.1), (0.9, 0.8), (-0.5, 0.5), (1.0, 1.0)])
 def test_a_ring_outside_the_unit_circle_is_an_error(radius: tuple[float, float]) -> None:
     with pytest.raises(ValidationError, match=r"got \[.*\]; expected 0 <= smallest <= largest <= 1"):
         Lru(radius=radius)
