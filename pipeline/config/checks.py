@@ -44,7 +44,7 @@ def check_point(member: Member, written: Block) -> None:
             raise place_of(written, "task", key).error(f"{message}; expected the same")
     if isinstance(point.task, EnvironmentTask) and point.task.endless:
         message = f"{point.task.title} has no time limit of its own; expected task.limit, steps after which an episode is cut off"
-        raise place_of(written, "task.limit", "task.id").error(message)
+        raise place_of(written, "task.id").error(message)
     _check_sizes(member, written)
     if getattr(point.network, "tied", False) and point.task.tolerance is not None:
         raise place_of(written, "network.tied").error(

@@ -38,13 +38,13 @@ def spoiled(column: str, place: int, value: float = np.nan) -> MemoryRows:
 def test_a_row_with_a_number_that_is_none_is_named(column: str, value: float) -> None:
     rows = spoiled(column, 0, value)
     with pytest.raises(UserError, match=rf"^train: row 0: {column}.* is {value}; expected finite numbers$"):
-        [*sequential_batches(rows, 4)]
+        list(sequential_batches(rows, 4))
 
 
 def test_the_row_of_a_target_is_counted() -> None:
     rows = spoiled("target", 7)
     with pytest.raises(UserError, match=r"^train: row 7: target is nan"):
-        [*sequential_batches(rows, 40)]
+        list(sequential_batches(rows, 40))
     with pytest.raises(UserError, match=r"^rows: row 7: target is nan"):
         collate(rows.gather(np.arange(10)))
 
@@ -105,7 +105,7 @@ def test_weights_that_are_no_numbers_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fields", [{"environments": 4, "rollout": 1}, {"environments": 1, "rollout": 4, "sequence": 1}])
-def test_minibatches_of_one_step_are_refused_where_they_would_be_normalised(fields: dict[str, int]) -> None:
+def test_minibatches_of_one_step_are_refused_where_they_would_be_normalised(fields: dict[str, Any]) -> None:
     with pytest.raises(
         ValidationError, match="4 minibatches of one step each cannot be normalised; expected fewer, or normalise_advantages"
     ):
