@@ -226,5 +226,5 @@ def plot(figure: str, experiment: str) -> None:
     component = revive("figure", described["figures"][figure]["spec"])
     folder = below(RESULTS, "experiments", experiment)
     title = described["question"] if component.title is None else component.title
-    with suite(described["looks"]):
+    with suite(described.get("looks", {})):
         implementation(component)(folder, below(folder, figure), component, title)

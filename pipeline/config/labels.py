@@ -125,7 +125,8 @@ def suite_slots(experiments: list[ResolvedExperiment], labels: dict[str, list[st
     quiet: dict[str, bool] = {}
     for experiment in experiments:
         for member, label in zip(experiment.members, labels[experiment.name], strict=True):
-            memoryless = all(mixer.name == "none" for mixer, _ in getattr(member.point.network, "blocks", []))
+            mixers = [mixer.name for mixer, _ in getattr(member.point.network, "blocks", [])]
+            memoryless = set(mixers) == {"none"}
             for line in lines(label, member.coordinates):
                 quiet[line] = quiet.get(line, True) and memoryless
     return assign_slots(quiet, [line for line, memoryless in quiet.items() if memoryless])

@@ -114,5 +114,6 @@ def _known(points: list[str], shares: dict[Place, float], what: str) -> list[str
         low, high = (100 * end(shares.values()) for end in (min, max))
         return [f"Between {low:.3g} and {high:.3g} % of the test {what}s of a point also occur in training."]
     varying = [index for index in range(len(points)) if len({place[index] for place in shares}) > 1]
-    said = [" ".join([*(f"{points[index]} {place[index]}" for index in varying), f"{100 * share:.3g} %"]) for place, share in some.items()]
-    return [f"Test {what}s that also occur in training: {', '.join(said)}{'; else none' if len(some) < len(shares) else ''}."]
+    names = {place: " ".join(f"{points[index]} {place[index]}" for index in varying) for place in some}
+    said = [": ".join(filter(None, [names[place], f"{100 * share:.3g} %"])) for place, share in some.items()]
+    return [f"Share of test {what}s that also occur in training: {'; '.join(said)}{'; elsewhere none' if len(some) < len(shares) else ''}."]

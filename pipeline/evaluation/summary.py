@@ -70,7 +70,7 @@ def summary(results: pa.Table) -> list[Section]:
     places = sorted({tuple(row[name] for name in points) for row in rows}, key=_missing_last)
     at = {label: {place: _select(rows, points, label, place) for place in places} for label in labels}
     last = {label: found[places[-1]] for label, found in at.items()}
-    where = _where(points, places[-1]) + _outside(points, places[-1], rows)
+    where = _where(points, places[-1], rows)
     free = [_free(last, where)] if _decoded(rows) else []
     hardest = _played_hardest if _played(rows) else _hardest
     each = [_each(at, points, places, rows)] if len({row["seed"] for row in rows}) > 1 else []
@@ -94,8 +94,16 @@ def _played(rows: list[Row]) -> bool:
     return any(row.get("return") is not None for row in rows)
 
 
-def _where(points: list[str], place: tuple[Any, ...]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in zip(points, place, strict=True)) or "the only point"
+def _where(points: list[str], place: tuple[Any, ...], rows: list[Row]) -> str:
+    return ", ".join(_said(name, value, rows) for name, value in zip(points, place, strict=True)) or "the only point"
+
+
+def _said(name: str, value: Any, rows: list[Row]) -> str:
+    """A metadata value with its name, and on which side it lies outside what every run was trained at, where it does."""
+    ends = [(row[f"{name}_least_trained"], row[f"{name}_most_trained"]) for row in rows]
+    known = value is not None and not isinstance(value, Name) and all(least is not None for least, _ in ends)
+    above, below = known and all(value > most for _, most in ends), known and all(value < least for least, _ in ends)
+    return f"{name} {value}{' (beyond training)' if above else ' (below training)' if below else ''}"
 
 
 def _missing_last(place: tuple[Any, ...]) -> list[tuple[bool, Any]]:
@@ -124,8 +132,7 @@ def _values(rows: list[Row], key: str) -> str:
 def _heads(points: list[str], places: list[tuple[Any, ...]], rows: list[Row]) -> tuple[list[str], list[int]]:
     """A heading for every point, of the metadata that varies; and which that is."""
     varying = [index for index in range(len(points)) if len({place[index] for place in places}) > 1]
-    heads = [", ".join(f"{points[index]} {place[index]}" for index in varying) or "accuracy" for place in places]
-    return [head + _outside(points, place, rows) for head, place in zip(heads, places, strict=True)], varying
+    return [", ".join(_said(points[index], place[index], rows) for index in varying) or "accuracy" for place in places], varying
 
 
 def _accuracy_title(rows: list[Row]) -> str:
@@ -138,7 +145,7 @@ def _accuracy(at: dict[str, Any], points: list[str], places: list[tuple[Any, ...
     heads, varying = _heads(points, places, rows)
     body = [[label, *(_percent(found[place], "accuracy") for place in places), _seeds(found.values())] for label, found in at.items()]
     chance = [_span([100 * row["chance"] for found in at.values() for row in found[place]]) for place in places]
-    fixed = [f"{points[index]} {places[0][index]}" for index in range(len(points)) if index not in varying]
+    fixed = [_said(points[index], places[0][index], rows) for index in range(len(points)) if index not in varying]
     examples = _span([row["rows"] for row in rows], "{:,.0f}")
     played = _played(rows)
     note = [OVER_SEEDS, *fixed, f"{examples} test {'episodes' if played else 'rows'} per point and seed"]
@@ -151,17 +158,6 @@ def _one_seed(body: list[list[str]], rows: Iterable[Row]) -> str:
     """What the mark of an interval over rows means, where a cell has it."""
     marked = any(ONE_SEED in cell for cells in body for cell in cells)
     return OVER_ROWS.format("episodes" if _played(list(rows)) else "rows") if marked else ""
-
-
-def _outside(points: list[str], place: tuple[Any, ...], rows: list[Row]) -> str:
-    """Whether a point lies outside what every run was trained at, and on which side."""
-    sides = set()
-    for name, value in zip(points, place, strict=True):
-        ends = [(row[f"{name}_least_trained"], row[f"{name}_most_trained"]) for row in rows]
-        if value is None or isinstance(value, Name) or any(least is None for least, _ in ends):
-            continue
-        sides |= {"beyond"} if all(value > most for _, most in ends) else {"below"} if all(value < least for least, _ in ends) else set()
-    return f" ({' and '.join(sorted(sides))} training)" if sides else ""
 
 
 def _free(chosen: dict[str, list[Row]], where: str) -> Section:

@@ -15,7 +15,7 @@ from pipeline.figures import style
 from pipeline.figures.frames import Frame, Results, read, read_results
 
 CELL = 0.2
-BESIDE = 1.0
+BESIDE = 1.15
 """Room for the colour bar, inches."""
 
 

@@ -151,7 +151,7 @@ def canvas(title: str, width: float, height: float, shape: tuple[int, int] = (1,
     key, note = options.pop("key", []), wrap(options.pop("note", ""), width - 0.16, SMALL)
     spaces = {space: options.pop(space, 0.25) for space in ("wspace", "hspace")}
     lines, rows = wrap(title, width - 0.16, TITLE, bold=True), _rows(key, width - 0.16)
-    foot = 0.06 + LINE * (len(rows) + len(note))
+    foot = 0.06 + LINE * (len(rows) + len(note)) + (0.04 if note else 0)
     top = room["head"] + (0.1 + TITLE_LINE * len(lines) if lines else 0.02)
     total = foot + room["bottom"] + height + top
     figure = Figure(figsize=(width, total))

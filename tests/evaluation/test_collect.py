@@ -104,7 +104,9 @@ def test_timing(out: Path) -> None:
 def test_table_has_means_intervals_seeds_and_chance(tiny: Tiny, out: Path) -> None:
     lines = (out / "table.md").read_text().splitlines()
     header = next(line for line in lines if line.startswith("| network"))
-    assert header == "| network | delay 20, symbols 2 | delay 20, symbols 3 | delay 50, symbols 3 | seeds |"
+    assert (
+        header == "| network | delay 20, symbols 2 (below training) | delay 20, symbols 3 | delay 50 (beyond training), symbols 3 | seeds |"
+    )
     seeds = [at(tiny.rows[f"lstm-s{seed}"], POINTS[2]) for seed in (0, 1)]
     expected = summarise((sum(row["correct"] for row in rows) / sum(row["scored"] for row in rows) for rows in seeds), share=True)
     cells = next(line for line in lines if line.startswith("| lstm")).split(" | ")

@@ -104,8 +104,8 @@ def test_training_rows_that_are_gone_are_named(tmp_path: Path) -> None:
     [
         ({3: 0.0, 9: 0.0}, "No test row occurs in training."),
         ({3: 1.0, 9: 1.0}, "All test rows also occur in training."),
-        ({3: 1.0, 9: 0.0}, "Test rows that also occur in training: delay 3 100 %; else none."),
-        ({3: 1.0, 9: 0.125}, "Test rows that also occur in training: delay 3 100 %, delay 9 12.5 %."),
+        ({3: 1.0, 9: 0.0}, "Share of test rows that also occur in training: delay 3: 100 %; elsewhere none."),
+        ({3: 1.0, 9: 0.125}, "Share of test rows that also occur in training: delay 3: 100 %; delay 9: 12.5 %."),
         ({place: place / 10 for place in range(10)}, "Between 0 and 90 % of the test rows of a point also occur in training."),
     ],
 )
