@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipeline.config.frozen import read_spec, revive
 from pipeline.evaluation.scores import metadata_columns
@@ -80,7 +79,7 @@ def _hash_file(path: Path) -> np.ndarray:
 
 def _hash_lists(lists: Any) -> np.ndarray:
     """The hash of every list, of numbers by their bits."""
-    values, lengths = to_numpy(lists.flatten()), to_numpy(pc.list_value_length(lists)).astype(np.int64)  # pyright: ignore[reportAttributeAccessIssue]
+    values, lengths = to_numpy(lists.flatten()), to_numpy(lists.value_lengths()).astype(np.int64)
     bits = values.view(np.uint32) if values.dtype.kind == "f" else values
     return canonical_hash(bits.astype(np.uint64), lengths, lengths)
 

@@ -31,7 +31,7 @@ def draw(experiment: Path, out: Path, figure: CostQuality, title: str) -> None:
         front = Key("nothing better with as little state", Look(GREY, "-", ""), 0.9)
         key = [*style.keys(_present(results, shown), results.names), front, *chance]
         name = style.wrapped(results.accuracy_at(), HEIGHT)
-        room: dict[str, Any] = {"key": key, "note": results.overlap, "left": 0.38 + 0.13 * (1 + name.count("\n"))}
+        room: dict[str, Any] = {"key": key, "note": results.overlap, "right": 0.22, "left": 0.38 + 0.13 * (1 + name.count("\n"))}
         chart, axes = style.canvas(title, style.width_of(figure.width, key=key), HEIGHT, **room)
         axis = axes[0, 0]
         axis.set_ylim(BELOW, ABOVE)

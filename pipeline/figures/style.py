@@ -136,7 +136,7 @@ def look_of(slot: int) -> Look:
 
 def width_of(wanted: str | None, panels: int = 1, beside: float = 0.0, key: Sequence[Key] = ()) -> float:
     """The width of a figure: as wanted, else a column where one panel, what stands beside it and a short key leave room for the data."""
-    large = panels > 1 or beside > 0.62 * COLUMN or len(_rows(key, COLUMN - 0.16)) > MANY_ROWS
+    large = panels > 1 or beside > 0.62 * COLUMN or len(_rows(key, 0.97 * (COLUMN - 0.16))) > MANY_ROWS
     return {"column": COLUMN, "text": TEXT}.get(wanted or "", TEXT if large else COLUMN)
 
 
@@ -148,9 +148,9 @@ def canvas(title: str, width: float, height: float, shape: tuple[int, int] = (1,
     in matplotlib; what is left goes to `subplots`.
     """
     room = {side: options.pop(side, inches) for side, inches in (("left", 0.5), ("right", 0.1), ("head", 0.08), ("bottom", 0.4))}
-    key, note = options.pop("key", []), wrap(options.pop("note", ""), width - 0.16, SMALL)
+    key, note = options.pop("key", []), wrap(options.pop("note", ""), 0.97 * (width - 0.16), SMALL)
     spaces = {space: options.pop(space, 0.25) for space in ("wspace", "hspace")}
-    lines, rows = wrap(title, width - 0.16, TITLE, bold=True), _rows(key, width - 0.16)
+    lines, rows = wrap(title, 0.97 * (width - 0.16), TITLE, bold=True), _rows(key, 0.97 * (width - 0.16))
     foot = 0.06 + LINE * (len(rows) + len(note)) + (0.04 if note else 0)
     top = room["head"] + (0.1 + TITLE_LINE * len(lines) if lines else 0.02)
     total = foot + room["bottom"] + height + top

@@ -66,7 +66,7 @@ def test_shares_are_those_of_the_rows_themselves(task: Any, rows: int, all_of_it
     if all_of_it is not None:
         assert set(found.values()) == {all_of_it}
     else:
-        assert len(set(found.values())) > 1 or next(iter(found.values())) > 0
+        assert len(set(found.values())) > 1 or next(iter(found.values())) != 0
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_of_streams_it_is_known_only_where_splits_are_apart(task: Any, share: fl
     overlaps = Overlaps(tmp_path)
     table = pa.table({"dataset": [dataset.id] * 3, "row": [0, 1, 2], "place": [1, 1, 2]})
     assert overlaps.shares({"data": {"train": None}}, table) == {(1,): share, (2,): share}
-    assert [said in sentence for sentence in overlaps.sentences] == ([] if said is None else [True])
+    assert [str(said) in sentence for sentence in overlaps.sentences] == ([] if said is None else [True])
     if said:
         note = {"points": ["place"], "overlap": overlaps.sentences}
         assert said in overlap_sentence(note, [{"place": 1, "in_training": None, "return": None}])
