@@ -58,6 +58,7 @@ def draw_state(experiment: Path, out: Path, figure: AccuracyByState, title: str)
         room: dict[str, Any] = {
             "key": key,
             "note": results.overlap,
+            "right": 0.22,
             "left": 0.38 + 0.13 * (1 + name.count("\n")),
             "head": 0.24 if panels[0] else 0.08,
         }
