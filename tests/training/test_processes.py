@@ -94,7 +94,8 @@ def fresh(undisturbed: Path, run: str, results: Path) -> str:
     """The same run described anew, with the same data and nothing trained."""
     shutil.copytree(undisturbed / "datasets", results / "datasets")
     (results / "runs" / run).mkdir(parents=True)
-    shutil.copy(undisturbed / "runs" / run / "run.yaml", results / "runs" / run)
+    for name in ("run.yaml", ".run.yaml.sha256"):
+        shutil.copy(undisturbed / "runs" / run / name, results / "runs" / run)
     return run
 
 

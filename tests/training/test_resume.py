@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.storage.errors import ForeignSpecError, UserError
+from pipeline.storage.seals import write_sealed
 from pipeline.storage.tables import read_table
 from pipeline.training.live import run_state
 from pipeline.training.signals import RESUMABLE
@@ -48,7 +49,8 @@ def fresh(made: Result, results: Path) -> str:
     """The same run described anew, with the same data and nothing trained."""
     shutil.copytree(made[0] / "datasets", results / "datasets")
     (results / "runs" / made[1]).mkdir(parents=True)
-    shutil.copy(made[0] / "runs" / made[1] / "run.yaml", results / "runs" / made[1])
+    for name in ("run.yaml", ".run.yaml.sha256"):
+        shutil.copy(made[0] / "runs" / made[1] / name, results / "runs" / made[1])
     return made[1]
 
 
@@ -142,7 +144,7 @@ def test_a_checkpoint_of_another_specification_is_never_used(undisturbed: Make, 
     run = fresh(made, tmp_path)
     assert train_and_die(tmp_path, run, at=150) == -signal.SIGKILL
     spec = tmp_path / "runs" / run / "run.yaml"
-    spec.write_text(spec.read_text().replace("learning_rate: 0.01", "learning_rate: 0.02"))
+    write_sealed(spec, spec.read_text().replace("learning_rate: 0.01", "learning_rate: 0.02"))
     with pytest.raises(ForeignSpecError, match=rf"checkpoints/{run}/step-\d+: belongs to specification \w+, expected \w+; delete .*{run}"):
         train_tiny(tmp_path, run)
 
@@ -152,7 +154,7 @@ def test_a_result_of_another_specification_is_never_used(undisturbed: Make, tmp_
     run = fresh(made, tmp_path)
     assert train_tiny(tmp_path, run) == 0
     spec = tmp_path / "runs" / run / "run.yaml"
-    spec.write_text(spec.read_text().replace("learning_rate: 0.01", "learning_rate: 0.02"))
+    write_sealed(spec, spec.read_text().replace("learning_rate: 0.01", "learning_rate: 0.02"))
     with pytest.raises(ForeignSpecError, match=f"checkpoints/{run}/finished: belongs to specification"):
         train_tiny(tmp_path, run)
 

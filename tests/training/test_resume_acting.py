@@ -61,7 +61,8 @@ def test_killed_at_any_file_operation(case: str, tmp_path: Path) -> None:
         results = tmp_path / name
         shutil.copytree(tmp_path / "undisturbed" / "datasets", results / "datasets")
         (results / "runs" / run).mkdir(parents=True)
-        shutil.copy(tmp_path / "undisturbed" / "runs" / run / "run.yaml", results / "runs" / run)
+        for name in ("run.yaml", ".run.yaml.sha256"):
+            shutil.copy(tmp_path / "undisturbed" / "runs" / run / name, results / "runs" / run)
         return results
 
     counting = fresh("counting")
