@@ -42,6 +42,9 @@ def check_point(member: Member, written: Block) -> None:
         if part.kind != point.task.kind:
             message = f"{part.name} is made for tasks of kind {part.kind}, {point.task.name} is of kind {point.task.kind}"
             raise place_of(written, "task", key).error(f"{message}; expected the same")
+    if isinstance(point.task, EnvironmentTask) and point.task.endless:
+        message = f"{point.task.title} has no time limit of its own; expected task.limit, steps after which an episode is cut off"
+        raise place_of(written, "task.id").error(message)
     _check_sizes(member, written)
     if getattr(point.network, "tied", False) and point.task.tolerance is not None:
         raise place_of(written, "network.tied").error(

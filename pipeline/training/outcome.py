@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.storage.atomic import fsync, writable
+from pipeline.storage.damage import ASIDE, remove
 from pipeline.storage.errors import CorruptFileError, MissingFileError
 from pipeline.storage.manifest import seal, verify
 from pipeline.storage.seals import SUFFIX, sealed
@@ -74,7 +75,9 @@ class Outcome:
         if self._is_published(run, manifest):
             return
         (run / "manifest.json").unlink(missing_ok=True)
-        shutil.rmtree(run / "model", ignore_errors=True)
+        for stale in (run / "model").glob("*"):
+            if not stale.name.endswith(ASIDE):  # what was set aside is the user's to look at
+                remove(stale)
         for leftover in run.glob(".*.tmp"):
             leftover.unlink()
         for name in names:

@@ -176,3 +176,17 @@ def test_reading_by_hand_refuses_what_was_damaged(whole: Path, call: Call) -> No
         assert answer.code == 2 and f"{spec}: SHA-256 " in answer.err and answer.err.count("\n") == 1
     spec.write_text(text)
     assert load_run(run.name).spec["seed"] == 0
+
+
+def test_damaged_weights_are_put_back_without_training_and_kept_to_look_at(whole: Path, call: Call) -> None:
+    files = [file for files in plan_file(Path("config.yaml")).files().values() for file in files]
+    (run,) = Path("results/runs").iterdir()
+    weights = run / "model" / "model.safetensors"
+    before = file_sha256(weights)
+    flip(weights, random.Random(1))
+    assert len(list(make_room(Path("results"), files))) == 1
+    answer = call("train", run / "run.yaml")
+    assert answer.code == 0 and "finished before" in answer.err
+    assert file_sha256(weights) == before
+    assert file_sha256(weights.with_name("model.safetensors.damaged")) != before
+    assert dict(examine_all(Path("results"))) == {}
