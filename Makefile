@@ -25,8 +25,7 @@ ON_PATH := PATH="$(CURDIR)/$(BIN):$$PATH"
 
 all: $(READY)
 	@if [ -t 1 ]; then LOGGER="--logger rich"; fi; \
-	$(ON_PATH) snakemake --workflow-profile "$(PROFILE)" $(if $(SDM),--sdm $(SDM)) --config "suite=$(SUITE)" --report results/report.html --report-after-run $$LOGGER
-	@echo "Report: $(CURDIR)/results/report.html"
+	$(ON_PATH) snakemake --workflow-profile "$(PROFILE)" $(if $(SDM),--sdm $(SDM)) --config "suite=$(SUITE)" $$LOGGER
 
 setup: $(READY)
 

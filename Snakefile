@@ -1,7 +1,6 @@
 # Recurlab: config.yaml -> datasets -> training -> evaluation -> figures -> report.
 #   snakemake                              the default suite, config.yaml
 #   snakemake --config suite=FILE          another suite instead of it
-#   snakemake --report results/report.html
 #   snakemake --workflow-profile profiles/slurm    on a cluster; add --sdm apptainer for jobs in the image
 
 import sys
@@ -12,7 +11,6 @@ from snakemake.utils import min_version
 ROOT = str(workflow.current_basedir)
 sys.path.insert(0, ROOT)  # the package beside this file comes before any other of its name
 
-from pipeline.config.frozen import dump
 from pipeline.workspace import Workspace
 
 min_version("9.27")
@@ -20,6 +18,7 @@ min_version("9.27")
 SUITE = Path((workflow.overwrite_configfiles or [config.get("suite", "config.yaml")])[0])
 WORKSPACE = Workspace.open(SUITE, Path("results"), workflow)
 PLAN = WORKSPACE.plan
+config["written"] = PLAN.suite  # for the first page of the report
 
 # Jobs call `pipeline`: the package that this file imports, whatever is on the path, or in a container the image's own. A cluster's signals
 # are for the trainer: the shell around it waits until it has saved, and a warning that time is nearly up ends nothing else.
@@ -51,6 +50,10 @@ rule all:
         [f"results/{file}" for files in PLAN.files().values() for file in files],
     message:
         "Everything in {SUITE} is done"
+
+
+onsuccess:
+    WORKSPACE.write_report(workflow)
 
 
 onerror:

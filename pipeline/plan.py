@@ -8,7 +8,6 @@ identifiers it depends on. Equal specs are one thing, in however many experiment
 
 from __future__ import annotations
 
-import functools
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,8 +15,9 @@ from typing import Any
 
 from pipeline.config.base import Component, canonical, filled
 from pipeline.config.code import files_of
+from pipeline.config.document import read_document
 from pipeline.config.labels import all_lines, check_names, part_of_label, suite_slots, text
-from pipeline.config.resolve import Member, Resolved, ResolvedExperiment, find_parent, load
+from pipeline.config.resolve import Member, Resolved, ResolvedExperiment, find_parent, preset_texts, resolve
 from pipeline.config.tasks.base import NATS
 from pipeline.storage.digest import canonical_json, digest
 from pipeline.storage.errors import UserError
@@ -45,6 +45,7 @@ COLLECTED = (
     "costs.parquet",
     "table.md",
     "table.html",
+    "settings.html",
 )
 
 
@@ -89,24 +90,25 @@ class Figure:
 
 @dataclass(frozen=True)
 class Experiment:
-    """Runs shown together. `block` is the part of the config they come from, in canonical form.
+    """Runs shown together.
 
-    overlap: which of its test rows may occur in training, as its tasks say. looks: the slot of each of its labels, see
-    `pipeline.config.labels`; a label has the same one in all experiments of a suite.
+    dropped: by label, what base writes and its runs do not have, since another component took its place. overlap: which of its test rows may
+    occur in training, as its tasks say. looks: the slot of each of its labels, see `pipeline.config.labels`; a label has the same one in all
+    experiments of a suite.
     """
 
     name: str
     question: str
-    block: Spec
     spec: Spec
     figures: dict[str, Figure]
+    dropped: dict[str, Spec]
     overlap: str = ""
     looks: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass
 class Plan:
-    """Everything that a config asks for, by identifier."""
+    """Everything that a config asks for, by identifier. `suite`: the config's file, its text, and the presets it names with theirs."""
 
     datasets: dict[str, Dataset] = field(default_factory=dict)
     networks: dict[str, Spec] = field(default_factory=dict)
@@ -115,6 +117,7 @@ class Plan:
     experiments: dict[str, Experiment] = field(default_factory=dict)
     runtime: Spec = field(default_factory=dict)
     tracking: Spec = field(default_factory=dict)
+    suite: Spec = field(default_factory=dict)
 
     def to_json(self) -> str:
         """The frozen form. Keys keep their order: Snakemake takes a mapping in another order for another value."""
@@ -136,7 +139,14 @@ class Plan:
             experiments={key: _thaw(value) for key, value in block["experiments"].items()},
             runtime=block["runtime"],
             tracking=block["tracking"],
+            suite=block["suite"],
         )
+
+    @property
+    def size(self) -> str:
+        """How many experiments, runs, datasets and networks it has, in words."""
+        kinds = {"experiment": self.experiments, "run": self.runs, "dataset": self.datasets, "network": self.networks}
+        return ", ".join(f"{len(things):,} {kind}{'' if len(things) == 1 else 's'}" for kind, things in kinds.items())
 
     def spec(self, kind: str, name: str) -> Spec:
         """The spec that `describe` writes for one thing of a kind: dataset, network, run or experiment."""
@@ -190,7 +200,8 @@ class Plan:
 
     def code_of(self, stage: str, root: str, experiment: str = "", figure: str = "") -> list[str]:
         """The modules whose content a table (`collect`) or a figure (`plot`) depends on; `root` is the folder of the Snakefile."""
-        modules = [f"pipeline/evaluation/{name}.py" for name in ("collect", "overlap", "progress", "scores", "statistics", "summary")]
+        names = ("collect", "overlap", "progress", "scores", "settings", "statistics", "summary")
+        modules = [f"pipeline/evaluation/{name}.py" for name in names]
         if stage == "plot":
             shared = ("figures/style", "figures/axes", "figures/frames", "evaluation/series")
             modules = [*(f"pipeline/{name}.py" for name in shared), *self.experiments[experiment].figures[figure].modules]
@@ -220,32 +231,12 @@ def _modules(figure: Component) -> list[str]:
     return [str(path) for label, (path, _) in files_of(figure).items() if not label.startswith("pipeline/")]
 
 
-def _block(experiment: ResolvedExperiment) -> Spec:
-    """What all runs share, the swept values and the variants' overrides: the same for every spelling of the same experiment."""
-    members = experiment.members
-    swept = sorted({key for member in members for key in member.coordinates})
-    values = {
-        key: {str(member.coordinates[key]): member.coordinates[key] for member in members if key in member.coordinates} for key in swept
-    }
-    variants = {member.variant: dict(sorted(member.overrides.items())) for member in members if member.variant}
-    block = {
-        "base": functools.reduce(_shared, [member.block for member in members]),
-        "sweep": {key: [found[text] for text in sorted(found)] for key, found in values.items()},
-        "variants": dict(sorted(variants.items())),
-    }
-    return {key: value for key, value in block.items() if value}
-
-
-def _shared(one: Spec, other: Spec) -> Spec:
-    """The entries that two nested mappings have in common."""
-    both = {key: (one[key], other[key]) for key in one if key in other}
-    nested = {key: _shared(a, b) if isinstance(a, dict) and isinstance(b, dict) else a for key, (a, b) in both.items()}
-    return {key: value for key, value in nested.items() if isinstance(value, dict) or value == other[key]}
-
-
 def plan_file(path: Path) -> Plan:
     """The plan of a config file. Raises ConfigError, one line, for any mistake in it."""
-    return make_plan(load(path))
+    document, text = read_document(path), path.read_text(encoding="utf-8-sig")
+    plan = make_plan(resolve(document))
+    plan.suite = {"file": str(path), "text": text, "presets": preset_texts(document)}
+    return plan
 
 
 def make_plan(resolved: Resolved) -> Plan:
@@ -274,9 +265,9 @@ class _Planner:
         self.made.experiments[experiment.name] = Experiment(
             name=experiment.name,
             question=experiment.question,
-            block=_block(experiment),
             spec={"name": experiment.name, "columns": sorted(experiment.columns), "runs": runs},
             figures={figure.name: Figure(filled(figure), _modules(figure), type(figure).reading) for figure in experiment.figures},
+            dropped={label: member.dropped for label, member in zip(labels, experiment.members, strict=True) if member.dropped},
             overlap=" ".join(dict.fromkeys(task.overlap for member in experiment.members for task in member.measured if task.overlap)),
             looks={line: slots[line] for line in sorted(all_lines(experiment, labels))},
         )
@@ -303,6 +294,7 @@ class _Planner:
             "baseline": point.task.baseline,
             **unit,
             "batch": point.learner.rows_per_step,
+            "evaluate": filled(member.evaluation),
         }
 
     def _run(self, member: Member) -> Run:

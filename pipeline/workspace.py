@@ -23,8 +23,8 @@ from pipeline.snakemake_state import mend_state, refuse_broken
 from pipeline.storage.atomic import writable
 from pipeline.storage.damage import find_damaged, forget_verified, make_room, remove
 from pipeline.storage.errors import BusyError, CorruptFileError, MissingFileError, UserError
-from pipeline.storage.names import inside
-from pipeline.storage.seals import read_sealed, write_sealed
+from pipeline.storage.names import below, inside
+from pipeline.storage.seals import read_sealed, seal_of, write_sealed
 
 if TYPE_CHECKING:
     from pipeline.plan import Plan
@@ -52,6 +52,60 @@ def only_looks(words: list[str]) -> bool:
 def frozen_plan(results: Path) -> Path:
     """Where the owner keeps the plan for its jobs."""
     return results / STATE / "plan.json"
+
+
+def suite_name(file: str) -> str:
+    """The name of a suite: that of its file without the ending, in letters that a path can have."""
+    return re.sub(r"[^a-z0-9_]+", "-", Path(file).stem.lower()).strip("-")[:100] or "suite"
+
+
+def report_of(results: Path, suite: str) -> Path:
+    """Where the report of a suite lies."""
+    return results / "reports" / f"{suite}.html"
+
+
+def remembered(results: Path) -> dict[str, Plan]:
+    """The plan of every suite that ran in this folder, as it was when it last started, by the suite's name."""
+    from pipeline.plan import Plan
+
+    found = {}
+    for path in sorted((results / STATE / "suites").glob("*.json")):
+        try:
+            found[path.stem] = Plan.from_json(read_sealed(path).decode())
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            raise CorruptFileError(f"{path}: no plan of a suite; delete it and run that suite again") from None
+    return found
+
+
+def check_suites(results: Path, plan: Plan) -> None:
+    """Refuse a suite that would write over what another one keeps here: its name, or an experiment of the same name with other runs."""
+    name, file = suite_name(plan.suite["file"]), plan.suite["file"]
+    for other, kept in remembered(results).items():
+        theirs = kept.suite["file"]
+        if other == name and Path(theirs).exists() and Path(theirs).resolve() != Path(file).resolve():
+            raise UserError(f"{file}: suite {name} in {results} is {theirs}; expected a file of another name, {_or_forget(other)}")
+        for experiment in plan.experiments.keys() & kept.experiments.keys() if other != name else ():
+            if plan.experiments[experiment].spec != kept.experiments[experiment].spec:
+                raise UserError(
+                    f"{file}: experiments.{experiment}: {results}/experiments/{experiment} belongs to suite {other} ({theirs}), which asks "
+                    f"for other runs; expected another name, {_or_forget(other)}"
+                )
+
+
+def _or_forget(suite: str) -> str:
+    return f"or 'pipeline prune --forget {suite} --yes' first"
+
+
+def remember(results: Path, plan: Plan) -> None:
+    """Keep the plan of a suite, so that `pipeline prune` keeps what it asks for."""
+    write_sealed(below(results / STATE / "suites", f"{suite_name(plan.suite['file'])}.json"), plan.to_json())
+
+
+def forget(results: Path, suite: str) -> None:
+    """Forget a suite that ran here."""
+    path = results / STATE / "suites" / f"{suite}.json"
+    path.unlink()
+    seal_of(path).unlink(missing_ok=True)
 
 
 def hold(results: Path, snakemake: Path = SNAKEMAKE) -> IO[str]:
@@ -148,6 +202,7 @@ class Workspace:
         self.launch = Launch.of(workflow, self.plan.runtime["container"]) if workflow else Launch()
         if not main:
             return
+        check_suites(results, self.plan)
         if only_looks(words):
             refuse_broken(SNAKEMAKE)
             for error in find_damaged(results, self._files()).values():
@@ -162,6 +217,8 @@ class Workspace:
             for line in (*mend_state(SNAKEMAKE), *make_room(results, self._files())):
                 print(line, file=sys.stderr)
             write_sealed(frozen_plan(results), self.plan.to_json())
+            remember(results, self.plan)
+            print(f"{config}: {self.plan.size}", file=sys.stderr)
 
     def _files(self) -> list[str]:
         return [file for files in self.plan.files().values() for file in files]
@@ -174,6 +231,25 @@ class Workspace:
     def shell(self) -> str:
         """What the shell of every job does first."""
         return self.launch.shell
+
+    @property
+    def report(self) -> Path:
+        """Where the report of this suite lies."""
+        return report_of(self.results, suite_name(self.plan.suite["file"]))
+
+    def write_report(self, workflow: Any) -> None:
+        """Write the report of a suite that has just run to its end, unless Snakemake was asked for one."""
+        from snakemake.report import auto_report
+        from snakemake.report.html_reporter import ReportSettings
+        from snakemake.settings.types import GlobalReportSettings
+        from snakemake_interface_report_plugins.registry import ReportPluginRegistry
+
+        if self.lock and not any(word.split("=")[0] == "--report" for word in sys.argv):
+            self.report.parent.mkdir(exist_ok=True)
+            plugin = ReportPluginRegistry().get_plugin("html")
+            settings = ReportSettings(path=self.report)
+            workflow.async_run(auto_report(workflow.dag, plugin, settings, GlobalReportSettings()))
+            print(f"Report: {self.report}", file=sys.stderr)
 
     @classmethod
     def open(cls, config: Path, results: Path, workflow: Any) -> Workspace:

@@ -54,7 +54,7 @@ def things(plan: Plan) -> dict[str, set[str]]:
         "networks": set(plan.networks),
         "runs": set(plan.runs),
         "evaluations": set(plan.evaluations),
-        "experiments": {f"{name} {digest([item.block, item.spec])}" for name, item in plan.experiments.items()},
+        "experiments": {f"{name} {digest(item.spec)}" for name, item in plan.experiments.items()},
         "figures": {
             f"{name}/{key} {digest(figure.spec)}" for name, item in plan.experiments.items() for key, figure in item.figures.items()
         },
@@ -147,7 +147,7 @@ EDITS: list[tuple[str, str, dict[str, tuple[int, int]]]] = [
     ("delays: [10, 20]}\n    sweep", "delays: [10]}\n    sweep", {"evaluations": (3, 4), "experiments": (1, 1)}),
     ("rows: 50, delays: [10, 20]}\n    sweep", "rows: 60}\n    sweep", {"datasets": (0, 1), "evaluations": (3, 4), "experiments": (1, 1)}),
     # Two: the one that is renamed, and the one that names it as its parent.
-    ("third", "fourth", {"experiments": (2, 2)}),
+    ("third", "fourth", {"experiments": (1, 1)}),
 ]
 
 
@@ -384,10 +384,68 @@ def test_an_experiment_describes_its_runs() -> None:
     assert entry["coordinates"] == {"network.mixer": "gru"}
     assert (entry["task"], entry["chance"], entry["batch"], entry["variant"]) == ("copy", 1 / 8, 32, None)
     assert entry["network"] in plan.networks
-    block = plan.experiments["first"].block
-    assert block["sweep"] == {"network.mixer": ["gru", "lstm"], "seed": [0, 1]}
-    assert block["base"]["task"] == {"name": "copy", "version": 1, "symbols": 3, "delay": {"log_uniform": [1, 20]}}
-    assert "mixer" not in block["base"]["network"] or "name" not in block["base"]["network"]["mixer"]
+    assert entry["evaluate"] == {"rows": 50, "delays": [10, 20], "symbols": []} or entry["evaluate"]["delays"] == [10, 20]
+
+
+KEPT = """\
+experiments:
+  only:
+    base:
+      task: {name: copy, symbols: 3, delay: 20}
+      network: {name: sequence, mixer: {name: lstm, init: chrono, horizon: 20}, width: 16}
+      learner: {name: supervised, rows: 640, batch: 32, warmup: 7}
+"""
+SAME = [
+    "sweep: {network.mixer: [lstm, gru]}",
+    "sweep: {network.mixer: [{name: lstm}, gru]}",
+    "sweep: {network: [sequence, {mixer: gru}]}",
+    "sweep: {learner: [supervised, {name: supervised, rows: 640, batch: 32}]}",
+    "sweep: {task: [copy, {name: copy, symbols: 3, delay: 9}]}",
+    "variants: {twin: {network.mixer: lstm}}",
+    "variants: {twin: {network: {mixer: {name: lstm}}}}",
+    "variants: {twin: {network: sequence, learner: supervised, task: {name: copy}}}",
+]
+
+
+@pytest.mark.parametrize("extra", SAME)
+def test_the_bare_name_of_bases_component_keeps_its_fields(extra: str) -> None:
+    """The base's own run is among those of the sweep, by its identifier; the variant is that run."""
+    (base,) = planned(KEPT).runs
+    found = planned(f"{KEPT}    {extra}\n")
+    assert base in found.runs
+    assert len(found.runs) == (1 if "variants" in extra else 2)
+
+
+def test_what_base_says_of_a_replaced_component_is_shown() -> None:
+    variants = "{other: {learner: {name: supervised, rows: 640, batch: 32}}, wide: {network.width: 32}}"
+    extra = f"sweep: {{network.mixer: [lstm, gru]}}\n    variants: {variants}"
+    experiment = planned(f"{KEPT}    {extra}\n").experiments["only"]
+    assert experiment.dropped == {"gru": {"network.mixer.init": "chrono", "network.mixer.horizon": 20}, "other": {"learner.warmup": 7}}
+    coordinates = {run["label"]: run["coordinates"] for run in experiment.spec["runs"]}
+    assert coordinates["lstm"] == {"network.mixer": "lstm (horizon=20, init=chrono)"}
+    assert coordinates["gru"] == {"network.mixer": "gru"}
+
+
+def test_the_readmes_wide_network_differs_in_its_width_only() -> None:
+    page = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
+    plan = planned(page.split("```yaml\n")[1].split("```")[0])
+    lstm, wide = (
+        next(plan.runs[run["run"]].spec for run in plan.experiments["copy"].spec["runs"] if run["label"] == label)
+        for label in ("lstm", "wide")
+    )
+    assert {**wide["network"], "width": 64} == lstm["network"]
+    assert all(wide[key] == lstm[key] for key in ("task", "learner", "seed", "data"))
+
+
+@pytest.mark.parametrize(("most", "right"), [(8, False), (9, True)])
+def test_a_sweep_beyond_max_runs_is_refused_before_it_is_made(most: int, right: bool) -> None:
+    extra = "sweep: {network.width: [8, 16], seed: [0, 1, 2]}\n    variants: {deep: {network.depth: 2}}"
+    text = f"{KEPT}    {extra}\nruntime: {{max_runs: {most}}}\n"
+    if right:
+        assert len(planned(text).runs) == 9
+        return
+    with pytest.raises(UserError, match=r"^c\.yaml:7: experiments\.only\.sweep: makes 9 runs; expected at most runtime\.max_runs = 8$"):
+        planned(text)
 
 
 LABELS = [

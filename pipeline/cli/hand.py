@@ -132,33 +132,44 @@ def export(experiment: str, form: str, out: Path | None) -> None:
 
 
 @click.command()
-@click.option("--config", type=FILE, default="config.yaml", help="What this file asks for is kept.")
-@click.option("--also", type=FILE, multiple=True, help="Further config files whose results are kept.")
+@click.option("--config", type=FILE, default="config.yaml", help="What this file asks for now is kept.")
+@click.option("--also", type=FILE, multiple=True, help="Further config files, of which what they ask for now is kept.")
+@click.option("--forget", multiple=True, metavar="SUITE", help="A suite that ran here whose results and report are not kept any more.")
 @click.option("--yes", is_flag=True, help="Delete. Without it, only say what would be deleted.")
-def prune(config: Path, also: tuple[Path, ...], yes: bool) -> None:
-    """Delete results that no config asks for any more.
+def prune(config: Path, also: tuple[Path, ...], forget: tuple[str, ...], yes: bool) -> None:
+    """Delete results that no suite asks for any more.
 
-    That is runs with their checkpoints, datasets, evaluations, profiles and experiments. Without --yes it only lists them.
+    That is runs with their checkpoints, datasets, evaluations, profiles, experiments and reports. Kept is what every suite that ran in this
+    folder asked for when it last started; of the files named here, what they ask for now. Without --yes it only lists.
     """
+    from pipeline import workspace
     from pipeline.plan import plan_file
-    from pipeline.workspace import hold
 
     results = Path("results")
-    stale = _stale(results, [plan_file(path) for path in (config, *also)])
-    with hold(results) if yes and stale else nullcontext():
+    kept = workspace.remembered(results)
+    unknown = [name for name in forget if name not in kept]
+    if unknown:
+        raise UserError(f"--forget {unknown[0]}: no suite of that name ran here; expected one of {', '.join(kept) or 'none'}")
+    kept = {name: plan for name, plan in kept.items() if name not in forget}
+    kept |= {workspace.suite_name(str(path)): plan_file(path) for path in (config, *also)}
+    stale = _stale(results, kept)
+    with workspace.hold(results) if yes and (stale or forget) else nullcontext():
+        for name in forget if yes else ():
+            workspace.forget(results, name)
         for path in stale:
-            size = sum(item.stat().st_size for item in path.rglob("*") if item.is_file()) if path.is_dir() else path.stat().st_size
+            size = sum(item.stat().st_size for item in path.rglob("*") if item.is_file()) if path.is_dir() else path.lstat().st_size
             if yes:
-                _delete(path)
+                _delete(results, path)
             click.echo(f"{'deleted' if yes else 'would delete'}  {size / 1e6:9.2f} MB  {path}")
     if not stale:
         click.echo("nothing to delete")
     elif not yes:
-        click.echo("run with --yes to delete")
+        click.echo(f"kept is what these suites ask for: {', '.join(sorted(kept))}; run with --yes to delete")
 
 
-def _stale(results: Path, plans: list[Plan]) -> list[Path]:
-    """What lies in the results folder and is in none of the plans."""
+def _stale(results: Path, suites: dict[str, Plan]) -> list[Path]:
+    """What lies in the results folder and is in none of the suites' plans."""
+    plans = list(suites.values())
     runs = {name for plan in plans for name in plan.runs}
     wanted: dict[str, set[str]] = {
         "runs": runs,
@@ -166,6 +177,7 @@ def _stale(results: Path, plans: list[Plan]) -> list[Path]:
         "datasets": {name for plan in plans for name in plan.datasets},
         "experiments": {name for plan in plans for name in plan.experiments},
         "evaluations": runs,
+        "reports": {f"{name}.html" for name in suites},
     }
     stale = [path for kind, names in wanted.items() for path in sorted((results / kind).glob("*")) if path.name not in names]
     networks = {name for plan in plans for name in plan.networks}
@@ -180,12 +192,14 @@ def _listed(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*") if sealed_by(path) is None)
 
 
-def _delete(path: Path) -> None:
+def _delete(results: Path, path: Path) -> None:
+    from pipeline.storage.names import inside
     from pipeline.training.live import run_state
 
     if path.parent.name in ("runs", "checkpoints") and run_state(path.parents[1], path.name).state == "running":
         raise BusyError(f"{path}: being trained right now; stop its job first")
-    if path.is_dir():
+    inside(results, path.parent)
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink()

@@ -40,12 +40,7 @@ def check(config: Path) -> None:
     from pipeline.retrain import code_lines
 
     plan = plan_file(config)
-    click.echo("\n".join([f"{config}: right. {_size(plan)}", *code_lines(Path("results"), plan)]))
-
-
-def _size(plan: Plan) -> str:
-    kinds = {"experiment": plan.experiments, "run": plan.runs, "dataset": plan.datasets, "network": plan.networks}
-    return ", ".join(f"{len(things)} {kind}{'' if len(things) == 1 else 's'}" for kind, things in kinds.items())
+    click.echo("\n".join([f"{config}: right. {plan.size}", *code_lines(Path("results"), plan)]))
 
 
 @click.command()
@@ -62,7 +57,7 @@ def plan(config: Path, as_json: bool) -> None:
     if as_json:
         click.echo(made.to_json())
         return
-    click.echo(f"{config}: {_size(made)}")
+    click.echo(f"{config}: {made.size}")
     for experiment in made.experiments.values():
         click.echo(f"\n{experiment.name}: {experiment.question}")
         rows = [("run", "label", "seed", "width", "budget", "parent")]
@@ -70,6 +65,9 @@ def plan(config: Path, as_json: bool) -> None:
             run = made.runs[entry["run"]]
             rows.append((run.id, entry["label"], entry["seed"], _width(made, run.network), _budget(run.spec["learner"]), run.parent or "-"))
         click.echo(table(rows))
+        for label, fields in experiment.dropped.items():
+            words = ", ".join(f"{key}={value}" for key, value in fields.items())
+            click.echo(f"dropped for {label}: {words}")
     click.echo()
     click.echo(
         table(

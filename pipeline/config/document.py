@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -225,14 +225,49 @@ def merged(beneath: Block, above: Block) -> Block:
 
 
 def put_over(block: Block, key: str, value: Any, place: Place) -> None:
-    """Lay one value over what stands at `key`; a mapping that is not WHOLE merges into the mapping there."""
+    """Lay one value over what stands at `key`; a mapping that is not WHOLE merges into the mapping there.
+
+    The bare name of the component that stands there changes nothing: it keeps its fields.
+    """
     present = block.get(key)
+    if same_component(present, value):
+        block.places[key] = place
+        return
     partial = isinstance(value, Block) and not WHOLE & value.keys()
     if isinstance(present, str) and partial:
         present = named(present, block.places[key])
     if isinstance(present, Block) and partial:
         value = merged(present, value)
     block.put(key, value.copy() if isinstance(value, Block) else value, place)
+
+
+def same_component(present: Any, value: Any) -> bool:
+    """Whether `value` is no more than the name of the component `present`, which then keeps its fields."""
+    bare = value if isinstance(value, str) else value["name"] if isinstance(value, Block) and set(value) == {"name"} else None
+    return isinstance(present, Block) and isinstance(bare, str) and present.get("name") == bare
+
+
+def dropped(present: Any, value: Any, path: str, replaced: bool = False) -> Iterator[tuple[str, Any]]:
+    """The fields, by dotted path, that a component written at `path` loses when `value` is laid over it.
+
+    replaced: an outer component is written anew, so that nothing inside it is kept.
+    """
+    if not isinstance(present, Block) or (same_component(present, value) and not replaced):
+        return
+    replaced = replaced or not isinstance(value, Block) or bool(WHOLE & value.keys())
+    written = value if isinstance(value, Block) else {}
+    for key, item in present.items():
+        if key in written:
+            yield from dropped(item, written[key], f"{path}.{key}", replaced)
+        elif replaced and key != "name" and "name" in present:
+            yield f"{path}.{key}", plain(item)
+
+
+def reached(block: Any, dotted: str) -> Any:
+    """What stands at a dotted path of a block; None where nothing does."""
+    for key in dotted.split("."):
+        block = block.get(key) if isinstance(block, Block) else None
+    return block
 
 
 def put_dotted(block: Block, dotted: str, value: Any, place: Place) -> None:

@@ -11,7 +11,20 @@ from typing import Any
 
 from pipeline.config.base import Component, Section
 from pipeline.config.checks import check_figures, check_members, check_parents, check_point, find_parent, place_of
-from pipeline.config.document import Block, ConfigError, Items, Place, merged, put_dotted, read_document, shown, suggestion
+from pipeline.config.document import (
+    Block,
+    ConfigError,
+    Items,
+    Place,
+    dropped,
+    merged,
+    put_dotted,
+    reached,
+    read_document,
+    same_component,
+    shown,
+    suggestion,
+)
 from pipeline.config.experiment import Point, Runtime, Tracking
 from pipeline.config.figures import AnyFigure, Figure
 from pipeline.config.resolved import Member, Resolved, ResolvedExperiment
@@ -35,11 +48,7 @@ class _Written:
     swept: Block
     overrides: Block
     place: Place
-
-
-def load(path: Path) -> Resolved:
-    """Read and validate a config file. Raises ConfigError: one line with file, line and key."""
-    return resolve(read_document(path))
+    dropped: tuple[tuple[str, Any], ...] = ()
 
 
 def resolve(document: Block) -> Resolved:
@@ -132,7 +141,7 @@ def _points(block: Block) -> Iterator[_Written]:
         if "seed" in seeds and "seed" in _mapping(overrides, place):
             raise overrides.places["seed"].error("seed is swept, and every variant with it; expected it in one place")
         point = _laid(base, _mapping(overrides, place))
-        yield from _product(_Written(point, name, nothing, overrides, place), seeds)
+        yield from _product(_Written(point, name, nothing, overrides, place, _lost(base, overrides)), seeds)
 
 
 def _laid(base: Block, overrides: Block) -> Block:
@@ -144,6 +153,11 @@ def _laid(base: Block, overrides: Block) -> Block:
     for key in sorted(overrides):
         put_dotted(point, key, _with_presets(overrides[key]), overrides.places[key])
     return point
+
+
+def _lost(base: Block, overrides: Block) -> tuple[tuple[str, Any], ...]:
+    """What base writes of a component and overrides, which name another or write the same one anew, leave out."""
+    return tuple(pair for key in overrides for pair in dropped(reached(base, key), _with_presets(overrides[key]), key))
 
 
 def _check_axis(values: Any, place: Place) -> None:
@@ -160,7 +174,8 @@ def _product(start: _Written, axes: Block) -> Iterator[_Written]:
         for (key, values), index in zip(axes.items(), choice, strict=True):
             here = values.places[index]
             swept.put(key, values[index], here)
-        yield _Written(_laid(start.block, swept), start.variant, swept, start.overrides, here)
+        lost = (*start.dropped, *_lost(start.block, swept))
+        yield _Written(_laid(start.block, swept), start.variant, swept, start.overrides, here, lost)
 
 
 def _check_replaced(block: Block) -> None:
@@ -189,15 +204,16 @@ def _coordinate(value: Any, written: Any) -> Any:
     return f"{written['name']} ({rest})" if "name" in written and rest else written.get("name", rest)
 
 
-def _coordinates(keys: Block, point: Point, evaluation: Evaluation) -> dict[str, Any]:
-    """Each dotted key with the validated value it reached."""
+def _coordinates(keys: Block, block: Block, point: Point, evaluation: Evaluation) -> dict[str, Any]:
+    """Each dotted key with the validated value it reached; a bare name with the fields it kept."""
     found = {}
     for dotted, written in keys.items():
         first, *rest = dotted.split(".")
         value = evaluation if first == "evaluate" else getattr(point, first)
         for key in rest:
             value = getattr(value, key)
-        found[dotted] = _coordinate(value, written)
+        there = reached(block, dotted)
+        found[dotted] = _coordinate(value, there if same_component(there, written) else written)
     return found
 
 
@@ -210,9 +226,9 @@ def _validated(block: Block, place: Place) -> tuple[Point, Evaluation]:
 def _member(written: _Written) -> Member:
     block = written.block
     point, evaluation = _validated(block, written.place)
-    coordinates, overrides = (_coordinates(keys, point, evaluation) for keys in (written.swept, written.overrides))
+    coordinates, overrides = (_coordinates(keys, block, point, evaluation) for keys in (written.swept, written.overrides))
     place = place_of(block, "learner.parent") if point.learner.parent else written.place
-    member = Member(point, evaluation, written.variant, coordinates, overrides, place)
+    member = Member(point, evaluation, written.variant, coordinates, overrides, place, dict(written.dropped))
     check_point(member, block)
     return member
 
@@ -220,6 +236,16 @@ def _member(written: _Written) -> Member:
 def read_preset(name: str) -> Block:
     """The fragment of that name in workflow/presets, laid over those that it names. Raises ConfigError where it is broken."""
     return _with_presets(read_document(PRESETS / f"{name}.yaml"))
+
+
+def preset_texts(value: Any) -> dict[str, str]:
+    """The text of every preset that a written value names, and of those that these name."""
+    inner = value.values() if isinstance(value, Block) else value if isinstance(value, Items) else ()
+    found = {name: text for item in inner for name, text in preset_texts(item).items()}
+    if isinstance(value, Block) and isinstance(name := value.get("preset"), str):
+        path = PRESETS / f"{name}.yaml"
+        found |= {name: path.read_text(encoding="utf-8"), **preset_texts(read_document(path))}
+    return dict(sorted(found.items()))
 
 
 def _with_presets(value: Any, depth: int = 0) -> Any:
@@ -254,4 +280,4 @@ def _figures(block: Block) -> list[Figure]:
     return figures
 
 
-__all__ = ["Member", "Resolved", "ResolvedExperiment", "find_parent", "load", "read_preset", "resolve"]
+__all__ = ["Member", "Resolved", "ResolvedExperiment", "find_parent", "preset_texts", "read_preset", "resolve"]

@@ -17,6 +17,7 @@ class Member:
     """One run of an experiment: its validated point and where in the experiment it stands.
 
     coordinates: swept key -> value. overrides: what its variant sets, likewise. Both hold validated values, components as text.
+    dropped: what base writes and this run does not have, because another component, or the same one written anew, took its place.
     """
 
     point: Point
@@ -25,6 +26,7 @@ class Member:
     coordinates: dict[str, Any]
     overrides: dict[str, Any]
     place: Place
+    dropped: dict[str, Any] = field(default_factory=dict)
 
     @property
     def block(self) -> dict[str, Any]:

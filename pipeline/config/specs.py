@@ -92,8 +92,8 @@ class _Entry(_Frozen):
     seed: int = Field(ge=0, lt=2**32)
     coordinates: dict[str, Any]
     task: str = ""
-    chance: float
-    baseline: float
+    chance: float = Field(ge=0, le=1)
+    baseline: float = Field(ge=-1e9, le=1e9)
     unit: str = ""
     batch: int | None = None
 

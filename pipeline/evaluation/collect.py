@@ -5,6 +5,7 @@ experiment.yaml + evaluations, histories, profiles  ->  results.parquet    a row
                                                         positions.parquet  accuracy by position of the answer
                                                         episodes.parquet   pictures of the first episodes that were played
                                                         table.md, .html    means and 95 % intervals over seeds
+                                                        settings.html      every setting of every label, differences first
 timing.parquet of every run                         ->  timing.parquet     seconds; these differ from run to run of the same config
 profiles                                            ->  costs.parquet      what a step costs by context; likewise
 """
@@ -23,6 +24,7 @@ from pipeline.evaluation.overlap import Overlaps
 from pipeline.evaluation.progress import MARKS, milestones
 from pipeline.evaluation.schemas import read_evaluation, read_history, read_profile, read_timing
 from pipeline.evaluation.scores import PLAYED, metadata_columns, score_points, score_positions
+from pipeline.evaluation.settings import settings_page
 from pipeline.evaluation.summary import as_html, as_markdown, summary
 from pipeline.storage.digest import canonical_json
 from pipeline.storage.errors import UserError
@@ -111,6 +113,7 @@ def collect(experiment_yaml: Path, results: Path, out: Path) -> None:
     sections = summary(table)
     write_sealed(out / "table.md", as_markdown(sections))
     write_sealed(out / "table.html", as_html(spec["name"], sections))
+    write_sealed(out / "settings.html", settings_page(spec, [member.spec for member in members]))
 
 
 def _read(entry: Row, results: Path) -> Member:

@@ -30,12 +30,15 @@ SWEEP = TINY.replace("    figures:", "    sweep: {%s}\n    figures:") % ", ".joi
     for key in ("seed", "task.delay", "task.symbols", "network.width", "network.depth", "learner.steps", "learner.batch")
 )
 TEXTS: dict[str, str | bytes] = {
-    "empty": "", "nothing but NUL": b"\0" * 1000, "binary": bytes(range(256)) * 40, "no UTF-8": b"id: \xff\xfe\n", "UTF-16": TINY.encode("utf-16"),
+    "empty": "", "nothing but NUL": b"\0" * 1000,
+    "binary": bytes(range(256)) * 40, "no UTF-8": b"id: \xff\xfe\n", "UTF-16": TINY.encode("utf-16"),
     "a list": "[1, 2]", "a number": "3", "deep list": "id: " + "[" * DEEP + "]" * DEEP, "deep mapping": "{id: " * DEEP + "}" * DEEP,
     "deep block": "".join(" " * level + "k:\n" for level in range(1300)), "dashes": "- " * DEEP, "questions": "? " * DEEP,
-    "alias bomb": BOMB, "alias bomb in a specification": f"id: x\nname: x\n{BOMB}", "endless alias": "id: &a {id: *a}", "python": "id: !!python/object/apply:os.getcwd []",
+    "alias bomb": BOMB, "alias bomb in a specification": f"id: x\nname: x\n{BOMB}", "endless alias": "id: &a {id: *a}",
+    "python": "id: !!python/object/apply:os.getcwd []",
     "sweep of 10^7": SWEEP, "long key": "k" * 900_000 + ": 1", "long text": "id: " + "x" * 900_000, "long number": "id: " + "9" * 900_000,
-    "long list": "id: [" + "1," * 480_000 + "1]", "many keys": "".join(f"k{index}: 1\n" for index in range(80_000)), "no key": ": : :", "NUL in a text": 'id: "\\0"',
+    "long list": "id: [" + "1," * 480_000 + "1]", "many keys": "".join(f"k{index}: 1\n" for index in range(80_000)), "no key": ": : :",
+    "NUL in a text": 'id: "\\0"',
 }  # fmt: skip
 
 
@@ -54,12 +57,15 @@ def place(folder: Path) -> Path:
     return folder
 
 
-FILES = ["/", "/etc/passwd", "/dev/zero", "/dev/random", "bad/fifo", "bad/loop", "bad/folder", "bad/large.yaml", "a\0b", "x" * 5000, "no/such/file",
+FILES = ["/", "/etc/passwd", "/dev/zero", "/dev/random", "bad/fifo", "bad/loop", "bad/folder", "bad/large.yaml", "a\0b", "x" * 5000,
+         "no/such/file",
          *(f"bad/{name}.yaml" for name in TEXTS)]  # fmt: skip
 OUTS = ["/", "/etc/passwd", "/dev/zero", "/dev/null", "bad/fifo", "config.yaml", "config.yaml/x", "bad", "a\0b"]
 WORDS = ["", "../../../../x", "/etc/passwd", "a\0b", "x" * 100_000, "\udcff", "-", "..", "."]
-SETTINGS = ["", "=", "x", "a\0b=1", "task.delay=" + "[" * DEEP, "task=" + "{a: " * DEEP, f"{'k.' * DEEP}k=1", f"{'k' * 100_000}=1", "task.delay=\0", "task.delay=.nan",
-            "task.delay=99999999999999999999999", "task.delay=-1", "task=/etc/passwd", "task.delay=&a [*a]", "network.width=1e400", "seed=\udcff",
+SETTINGS = ["", "=", "x", "a\0b=1", "task.delay=" + "[" * DEEP, "task=" + "{a: " * DEEP, f"{'k.' * DEEP}k=1", f"{'k' * 100_000}=1",
+         "task.delay=\0", "task.delay=.nan",
+            "task.delay=99999999999999999999999", "task.delay=-1", "task=/etc/passwd", "task.delay=&a [*a]", "network.width=1e400",
+            "seed=\udcff",
             "task.delay: 3\nlearner=1", "learner.parent=../../x"]  # fmt: skip
 NUMBERS = ["99999999999999999999", "-1", "nan", "inf", "1e3", "0x10", "", "1.5", "9" * 5000, "\0"]
 
@@ -187,7 +193,8 @@ def test_every_command_is_tried() -> None:
     assert without == {"schema", "doctor"}, "these take no values"
 
 
-HOSTILE: list[Any] = [None, True, -1, 0, 1.5, 10**30, float("nan"), float("inf"), "", "word", "../../../../x", "/etc/passwd", "a/b", "..", "-rf", "x" * 300,
+HOSTILE: list[Any] = [None, True, -1, 0, 1.5, 10**30, float("nan"), float("inf"), "", "word", "../../../../x", "/etc/passwd", "a/b",
+         "..", "-rf", "x" * 300,
                       "A b", "\n", [], {}, ["../x"], {"name": "../x"}, [[[]]], {"a": {"b": {}}}]  # fmt: skip
 
 

@@ -8,10 +8,10 @@ from typing import ClassVar, Literal
 import pytest
 
 from pipeline.config import resolve as resolving
-from pipeline.config.document import read_text
+from pipeline.config.document import read_document, read_text
 from pipeline.config.experiment import Point
 from pipeline.config.mixers import Lstm, Mixer
-from pipeline.config.resolve import Resolved, load, resolve
+from pipeline.config.resolve import Resolved, resolve
 from pipeline.config.resolved import Member
 from pipeline.plan import plan_file
 from pipeline.storage.errors import UserError
@@ -54,7 +54,7 @@ def presets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_sweep_is_the_product_of_its_lists() -> None:
     found = members(HEAD + "    sweep:\n      network.mixer: [lstm, gru]\n      seed: [3, 4, 5]\n")
     assert [(member.coordinates["network.mixer"], member.point.seed) for member in found] == [
-        (mixer, seed) for mixer in ("lstm", "gru") for seed in (3, 4, 5)
+        (mixer, seed) for mixer in ("lstm (horizon=9)", "gru") for seed in (3, 4, 5)
     ]
 
 
@@ -461,7 +461,7 @@ def test_the_first_mistake_of_several_is_named(tmp_path: Path) -> None:
 
 def test_loading_answers_what_resolving_does(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(HEAD)
-    found = load(tmp_path / "c.yaml")
+    found = resolve(read_document(tmp_path / "c.yaml"))
     assert isinstance(found, Resolved)
     assert found.runtime.threads == 1
     assert found.tracking.wandb == "off"

@@ -24,6 +24,12 @@ rule collect:
             category="{experiment}",
             labels={"figure": "table"},
         ),
+        settings=report(
+            "results/experiments/{experiment}/settings.html",
+            caption="../report/settings.rst",
+            category="{experiment}",
+            labels={"figure": "settings"},
+        ),
     log:
         "results/logs/collect/{experiment}.log",
     benchmark:
@@ -33,7 +39,6 @@ rule collect:
         runtime=30,
     params:
         overlap=lambda wc: PLAN.experiments[wc.experiment].overlap,
-        block=lambda wc: dump(PLAN.experiments[wc.experiment].block),
     message:
         "Collect {wildcards.experiment}"
     shell:
@@ -72,7 +77,6 @@ rule plot:
         looks=lambda wc: PLAN.experiments[wc.experiment].looks,
         overlap=lambda wc: PLAN.experiments[wc.experiment].overlap,
         reading=lambda wc: PLAN.experiments[wc.experiment].figures[wc.figure].reading,
-        block=lambda wc: dump(PLAN.experiments[wc.experiment].block),
     message:
         "Plot {wildcards.figure} of {wildcards.experiment}"
     shell:
