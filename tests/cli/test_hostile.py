@@ -287,3 +287,44 @@ def test_a_frozen_file_of_anothers_making_is_refused_or_harmless(command: str, f
     shutil.rmtree(folder.parent / "kept")
     assert not wrong, "\n".join(wrong)
     assert outside(folder) == before
+
+
+@pytest.mark.parametrize("field", ["id", "train", "validation", "parent"])
+def test_a_run_that_names_another_place_writes_nothing(field: str, folder: Path, call: Call) -> None:
+    from pipeline.config.frozen import read_spec
+
+    (file,) = folder.glob("results/runs/*/run.yaml")
+    block = read_spec(file)
+    inner = block["data"] if field in block["data"] else block["learner"] if field == "parent" else block
+    inner[field] = "../../../../x"
+    written(file, block)
+    before = state(folder.parent)
+    answer = call("train", file)
+    check(answer)
+    assert "got the name '../../../../x'; expected letters, digits, - and _" in answer.err
+    assert state(folder.parent) == before
+
+
+def test_a_run_is_trained_at_its_place_only(folder: Path, call: Call) -> None:
+    (file,) = folder.glob("results/runs/*/run.yaml")
+    (folder / "run.yaml").write_bytes(file.read_bytes())
+    (folder / "link").symlink_to(file.parent)
+    before = state(folder.parent)
+    for path in ("run.yaml", "link/run.yaml"):
+        answer = call("train", path)
+        check(answer)
+        assert answer.err.startswith(f"{path}: not at its place; expected runs/{file.parent.name}/run.yaml of a results folder")
+    assert state(folder.parent) == before
+
+
+@pytest.mark.parametrize("linked", ["runs", "checkpoints", ".pipeline"])
+def test_nothing_is_written_through_a_link_out_of_the_results(linked: str, folder: Path, call: Call) -> None:
+    (file,) = folder.glob("results/runs/*/run.yaml")
+    target, place = folder.parent / "elsewhere", folder / "results" / linked
+    place.rename(target)
+    place.symlink_to(target)
+    before = state(target)
+    (folder / "config.yaml").write_text(TINY.replace("width: 8", "width: 12"))
+    words = {"runs": ["describe", "run", file.parent.name], "checkpoints": ["train", file], ".pipeline": ["prune", "--yes"]}
+    check(call(*words[linked]))
+    assert state(target) == before

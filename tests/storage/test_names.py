@@ -1,0 +1,72 @@
+"""Names and paths that files of another's making give: none leads out of its folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.storage.errors import CorruptFileError, UserError
+from pipeline.storage.manifest import read_manifest, seal
+from pipeline.storage.names import below, inside, is_file_name, is_name
+from pipeline.storage.reading import read_bytes
+
+WRONG = ["", ".", "..", "../x", "a/b", "/etc", "a\0b", "-rf", "A", "é", "a b", "a\n", "x" * 201, ".hidden", "~", "$HOME"]
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_no_name_becomes_no_path(name: str, tmp_path: Path) -> None:
+    assert not is_name(name)
+    with pytest.raises(UserError, match="got the name"):
+        below(tmp_path, name, "x.yaml")
+
+
+@given(st.text(max_size=8) | st.text("a./-_\0\n ", max_size=8))
+def test_a_name_is_one_part_of_a_path(name: str) -> None:
+    """The oracle is the operating system's own idea of a path, for all names that are accepted."""
+    if is_name(name):
+        assert os.path.normpath(f"/top/{name}") == f"/top/{name}"
+        assert Path(f"/top/{name}").parent == Path("/top")
+    if is_file_name(name):
+        assert os.path.normpath(f"/top/{name}") == f"/top/{name}"
+
+
+def test_a_symlink_below_the_folder_leads_nowhere_else(tmp_path: Path) -> None:
+    root, elsewhere = tmp_path / "results", tmp_path / "elsewhere"
+    (root / "runs").mkdir(parents=True)
+    elsewhere.mkdir()
+    (root / "runs" / "out").symlink_to(elsewhere)
+    (root / "runs" / "in").symlink_to(root / "runs")
+    assert below(root, "runs", "x", "model/config.json") == root / "runs" / "x" / "model" / "config.json"
+    assert below(root, "runs", "in") == root / "runs" / "in"
+    for parts in (("runs", "out"), ("runs", "out", "x.yaml")):
+        with pytest.raises(UserError, match=r"leads out of .*, to .*elsewhere"):
+            below(root, *parts)
+    with pytest.raises(UserError, match="leads out"):
+        inside(root, root / "runs" / ".." / ".." / "x")
+    (tmp_path / "link").symlink_to(root)
+    assert below(tmp_path / "link", "runs", "x") == tmp_path / "link" / "runs" / "x", "the folder itself may be a link"
+
+
+def test_a_manifest_names_files_inside_its_folder_only(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "outside").write_text("x")
+    seal(tmp_path / "run", ["../outside"], {})
+    with pytest.raises(CorruptFileError, match=r"manifest\.json: got the file name '\.\./outside'; expected one inside the folder"):
+        read_manifest(tmp_path / "run")
+
+
+def test_only_regular_files_of_a_limited_size_are_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for path, message in ((tmp_path / "fifo", "is a FIFO"), (Path("/dev/zero"), "is a device"), (Path("a\0b"), "NUL byte")):
+        with pytest.raises(UserError, match=message):
+            read_bytes(path)
+    with pytest.raises(IsADirectoryError):
+        read_bytes(tmp_path)
+    (tmp_path / "file").write_bytes(b"12345")
+    assert read_bytes(tmp_path / "file", 5) == b"12345"
+    with pytest.raises(UserError, match="more than 4 bytes; expected a smaller file"):
+        read_bytes(tmp_path / "file", 4)
