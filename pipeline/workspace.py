@@ -246,7 +246,7 @@ class Workspace:
 
         if self.lock and not any(word.split("=")[0] == "--report" for word in sys.argv):
             self.report.parent.mkdir(exist_ok=True)
-            plugin = ReportPluginRegistry().get_plugin("html")
+            plugin: Any = ReportPluginRegistry().get_plugin("html")
             settings = ReportSettings(path=self.report)
             workflow.async_run(auto_report(workflow.dag, plugin, settings, GlobalReportSettings()))
             print(f"Report: {self.report}", file=sys.stderr)

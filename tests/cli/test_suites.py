@@ -123,11 +123,13 @@ def rendered(plan: Plan) -> list[str]:
     template = Environment(trim_blocks=True, lstrip_blocks=True).from_string(
         text.replace("categories | dictsort", "categories.items()") + links
     )
-    html = publish_parts(
-        template.render(snakemake=SimpleNamespace(config={"written": plan.suite}), categories=categories, files=[]),
-        writer="html",
-        settings_overrides={"report_level": 2, "halt_level": 2},
-    )["html_body"]
+    html = str(
+        publish_parts(
+            template.render(snakemake=SimpleNamespace(config={"written": plan.suite}), categories=categories, files=[]),
+            writer="html",
+            settings_overrides={"report_level": 2, "halt_level": 2},
+        ).get("html_body")
+    )
     return [unescape(block) for block in re.findall(r'<pre class="literal-block">\n(.*?)</pre>', html, re.DOTALL)]
 
 

@@ -21,7 +21,7 @@ from ruamel.yaml import YAML
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BINARIES = Path(sys.executable).parent
-VARYING = ("logs", "benchmarks", "checkpoints", ".pipeline", "profiles", "wandb")
+VARYING = ("logs", "benchmarks", "checkpoints", ".pipeline", "profiles", "reports", "wandb")
 SIDECARS = ("timing.parquet", "costs.parquet", "environment.json")
 
 TINY: dict[str, Any] = {

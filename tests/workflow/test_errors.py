@@ -155,9 +155,10 @@ def test_an_edit_while_jobs_wait_changes_nothing_of_the_running_invocation(works
 
 def test_the_report_is_made(workspace: Make) -> None:
     suite = workspace()
-    code, output = suite.call("--report", "results/report.html")
+    code, output = suite.call("--report", "asked.html")
     assert code == 0, output
-    text = (suite.results / "report.html").read_text()
+    assert "accuracy_by_delay" in (suite.folder / "asked.html").read_text()
+    text = (suite.results / "reports" / "config.html").read_text()
     assert "accuracy_by_delay" in text
     assert "Does it run?" in text
 
