@@ -20,7 +20,7 @@ def settings_page(spec: Row, specs: list[Row]) -> str:
     found: dict[str, dict[str, str]] = {}
     runs: dict[str, list[str]] = {}
     for entry, run in zip(spec["runs"], specs, strict=True):
-        block = {**{key: run[key] for key in COMPONENTS}, "evaluate": entry.get("evaluate", {})}
+        block = {**{key: run[key] for key in COMPONENTS if key in run}, "evaluate": entry.get("evaluate", {})}
         found.setdefault(entry["label"], dict(_flat(block)))
         runs.setdefault(entry["label"], []).append(entry["run"])
     return as_html(f"{spec['name']}: settings", [*_sections(found), _runs(runs)])
