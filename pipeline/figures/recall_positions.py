@@ -76,7 +76,7 @@ def _panel(axis: Axes, frame: Frame, points: list[str], label: str) -> None:
 def _thin(axis: Axes, grid: Frame) -> None:
     """Tick labels that do not touch: at most ten of either kind, across as many as there is room for."""
     width, height = style.panel_size(axis)
-    room = int(width / (style.text_width(str(grid.columns[-1])) + 0.1))
+    room = max(1, int(width / (style.text_width(str(grid.columns[-1])) + 0.16)))
     for axis_of, names, most in (
         (axis.xaxis, list(grid.columns), min(10, room)),
         (axis.yaxis, list(grid.index), min(10, int(height / 0.13))),
