@@ -11,7 +11,7 @@ from pipeline.config.catalogue import collect, union_of
 
 COLUMN, TEXT = 3.25, 6.75
 """Widths of a figure in inches: one column of a paper in two, and the whole text."""
-INTERVAL = "the 95 % interval of that mean over seeds (one seed: none)"
+INTERVAL = "the 95 % interval of that mean over seeds (one seed: over its rows)"
 BESIDE = "Runs of one point are moved sideways a little so that none hides another. "
 AT = "the hardest measured point that training covered, or the one that the option `at` names; the axis says which"
 
