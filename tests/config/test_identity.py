@@ -19,7 +19,7 @@ from ruamel.yaml import YAML
 
 from pipeline.config.base import Component, Distribution, Section, canonical, filled
 from pipeline.config.document import read_text
-from pipeline.config.frozen import Kind, dump, read_spec, revive, write_spec
+from pipeline.config.frozen import Kind, read_spec, revive, write_spec
 from pipeline.config.learners import Supervised
 from pipeline.config.mixers import Gru, Lstm
 from pipeline.config.networks import SequenceNetwork
@@ -101,7 +101,7 @@ def flat(plan: Plan) -> list[str]:
     for thing in things:
         if "figures" in thing:
             thing["figures"] = sorted(thing["figures"].items())
-    return [json.dumps(thing) for thing in things] + [dump(plan.experiments[name].block) for name in sorted(plan.experiments)]
+    return [json.dumps(thing) for thing in things]
 
 
 WRITTEN = YAML(typ="safe", pure=True).load(RICH.replace("300k", "300000"))
