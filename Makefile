@@ -16,6 +16,15 @@ SOURCES = setting() { $(BIN)/python -m pip config list 2>/dev/null | sed -n "s/^
   UV_FIND_LINKS="$${UV_FIND_LINKS:-$$(setting find-links | tr -s ' ' ,)}" UV_INSECURE_HOST="$${UV_INSECURE_HOST:-$$(setting trusted-host)}" \
   UV_INDEX_STRATEGY="$${UV_INDEX_STRATEGY:-unsafe-best-match}";
 UV = $(SOURCES) $(BIN)/uv pip install --quiet --python .venv --constraint constraints.txt
+# What pipeline/variables.py shuts out; and what would put packages elsewhere than into .venv.
+unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONUSERBASE PYTHONWARNINGS PYTHONIOENCODING BASH_ENV ENV CDPATH MPLBACKEND MATPLOTLIBRC
+unexport PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT PIP_DRY_RUN UV_SYSTEM_PYTHON UV_TARGET UV_PREFIX UV_PYTHON UV_DRY_RUN
+export PYTHONUTF8 := 1
+# Where no home can be written, caches lie beside the packages.
+CACHES := $(shell folder="$${XDG_CACHE_HOME:-$$HOME/.cache}"; mkdir -p "$$folder" 2>/dev/null && test -w "$$folder" && echo usable)
+ifeq ($(CACHES),)
+  export XDG_CACHE_HOME := $(CURDIR)/.venv/cache
+endif
 # A workflow is many short processes: without compiled bytecode each would compile torch's Python anew, five seconds at a time.
 unexport PYTHONDONTWRITEBYTECODE
 ON_PATH := PATH="$(CURDIR)/$(BIN):$$PATH"

@@ -3,7 +3,7 @@
 #   containers/build.sh image     VARIANT=cpu|cuda, BASE_IMAGE, BUILD_IMAGE, IMAGE=name:tag, IMAGE_FLAGS=further options of the build
 #   containers/build.sh sif       IMAGE, SIF=file
 set -euo pipefail
-cd "$(dirname "$0")/.."
+CDPATH= cd "$(dirname "$0")/.."
 
 VARIANT=${VARIANT:-cpu}
 IMAGE=${IMAGE:-recurlab:$VARIANT}

@@ -1,5 +1,17 @@
-"""`python -m pipeline` is `pipeline`."""
+"""The `pipeline` command, also as `python -m pipeline`."""
 
-from pipeline.cli import main
+from __future__ import annotations
 
-main()
+from pipeline.variables import settle
+
+
+def main() -> None:
+    """Settle what the shell brought along, before anything heavy is imported, and run the command line."""
+    settle()
+    from pipeline.cli import main as run
+
+    run()
+
+
+if __name__ == "__main__":
+    main()

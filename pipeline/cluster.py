@@ -104,7 +104,7 @@ class Launch:
 
 def own_command() -> list[str]:
     """What runs the `pipeline` command of the package that this process has loaded, with the same Python; its arguments follow."""
-    code = "import sys; sys.path.insert(0, sys.argv.pop(1)); from pipeline.cli import main; main()"
+    code = "import sys; sys.path.insert(0, sys.argv.pop(1)); from pipeline.__main__ import main; main()"
     return [sys.executable, "-P", "-c", code, str(Path(__file__).resolve().parents[1])]
 
 

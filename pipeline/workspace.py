@@ -25,6 +25,7 @@ from pipeline.storage.damage import find_damaged, forget_verified, make_room, re
 from pipeline.storage.errors import BusyError, CorruptFileError, MissingFileError, UserError
 from pipeline.storage.names import below, inside
 from pipeline.storage.seals import read_sealed, seal_of, write_sealed
+from pipeline.variables import settle
 
 if TYPE_CHECKING:
     from pipeline.plan import Plan
@@ -254,6 +255,7 @@ class Workspace:
     @classmethod
     def open(cls, config: Path, results: Path, workflow: Any) -> Workspace:
         """What the Snakefile calls: a user's error is printed as its one line and ends the process with code 2."""
+        settle()
         hear_apart()
         try:
             return cls(config, results, workflow.is_main_process, workflow=workflow)

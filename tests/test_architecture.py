@@ -11,7 +11,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 FLOORS = [
-    ("storage",),
+    ("storage", "variables"),
     ("config", "cluster", "snakemake_state"),
     ("plan", "tasks", "mixers"),
     ("workspace",),
@@ -31,7 +31,7 @@ TORCHLESS = ("storage", "config", "cluster", "snakemake_state", "plan", "tasks",
 """Parts that never import torch, not even inside a function."""
 LATE = ("cli", "doctor", "chain", "retrain", "__init__", "__main__")
 """Parts that import heavy packages inside functions only."""
-EARLY = ("storage", "config", "cluster", "snakemake_state", "plan", "workspace", "cli")
+EARLY = ("storage", "variables", "config", "cluster", "snakemake_state", "plan", "workspace", "cli")
 """Parts of ours that those import at once."""
 HEAVY = ("torch", "pandas", "matplotlib", "seaborn", "wandb", "scipy")
 FORBIDDEN_MODULES = ("pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "yaml")

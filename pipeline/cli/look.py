@@ -20,6 +20,7 @@ SCHEMA = REPOSITORY / "workflow" / "schemas" / "config.schema.json"
 FILES = ("presets", "suites")
 REFERENCE = REPOSITORY / "docs" / "reference" / "config.md"
 COMMANDS = REPOSITORY / "docs" / "reference" / "cli.md"
+VARIABLES = REPOSITORY / "docs" / "reference" / "variables.md"
 
 
 def table(rows: list[tuple[Any, ...]]) -> str:
@@ -226,20 +227,21 @@ def _show_fields(title: str, section: Any) -> None:
 
 
 @click.command()
-@click.option("--write", is_flag=True, help="Write workflow/schemas/config.schema.json, docs/reference/config.md and cli.md.")
+@click.option("--write", is_flag=True, help="Write workflow/schemas/config.schema.json, docs/reference/config.md, cli.md and variables.md.")
 @click.pass_context
 def schema(context: click.Context, write: bool) -> None:
     """Print the JSON schema of config files."""
     from pipeline.cli.reference import cli_text
     from pipeline.config.schema import reference_text, schema_text
     from pipeline.storage.atomic import write_text
+    from pipeline.variables import variables_text
 
     if not write:
         click.echo(schema_text(), nl=False)
         return
     commands = context.find_root().command
     assert isinstance(commands, click.Group)
-    for path, text in ((SCHEMA, schema_text()), (REFERENCE, reference_text()), (COMMANDS, cli_text(commands))):
+    for path, text in ((SCHEMA, schema_text()), (REFERENCE, reference_text()), (COMMANDS, cli_text(commands)), (VARIABLES, variables_text())):
         write_text(path, text)
         click.echo(path)
 

@@ -131,7 +131,7 @@ def _portable_name(source: Path, definitions: tuple[str, ...]) -> str:
 
 
 def _sources(source: Path) -> list[str]:
-    return [path.read_text() for path in (source, *sorted(HERE.glob("*.h")))]
+    return [path.read_text(encoding="utf-8") for path in (source, *sorted(HERE.glob("*.h")))]
 
 
 def _built(source: Path, definitions: tuple[str, ...], rebuild: bool) -> Path:
@@ -152,16 +152,17 @@ def _compile(compiler: str, source: Path, definitions: tuple[str, ...], target: 
     """Tuned to a processor where the compiler knows how."""
     defined = [f"-D{definition}" for definition in definitions]
     for flags in ((*FLAGS, *tuned), FLAGS):
-        done = _run([compiler, *flags, *defined, "-o", str(target), str(source)])
+        done = _run([compiler, *flags, *defined, "-o", str(target), str(source)], {"TMPDIR": str(target.parent)})
         if done.returncode == 0:
             return
     lines = done.stderr.strip().splitlines() or ["no message"]
     raise NotAvailable(f"{compiler} cannot compile {source.name} ({lines[0]})")
 
 
-def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+def _run(command: list[str], variables: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+        environment = {**os.environ, **(variables or {})}
+        return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False, env=environment)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise NotAvailable(f"{command[0]} does not run ({type(error).__name__})") from None
 

@@ -14,6 +14,7 @@ from pipeline.learners import parallel
 from pipeline.learners.base import Learner
 from pipeline.mixers.backends import used
 from pipeline.training.packages import own_package, plugins, version_of
+from pipeline.variables import recorded
 
 PACKAGES = ("torch", "numpy", "pyarrow", "safetensors", "pydantic", "snakemake", "fla-core", "triton")
 
@@ -35,6 +36,7 @@ def describe_environment(learner: Learner, device: torch.device) -> dict[str, An
         "processes": parallel.size(),
         "nodes": parallel.size() // parallel.on_this_node(),
         "backends": used(),
+        "variables": recorded(),
         "budget": budget,
         "reproducible": learner.reproducible,
         "job": os.environ.get("SLURM_JOB_ID"),

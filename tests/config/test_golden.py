@@ -15,6 +15,7 @@ from pipeline.config.document import read_text
 from pipeline.config.resolve import resolve
 from pipeline.config.schema import KINDS, json_schema, reference_text, schema_text
 from pipeline.plan import plan_file
+from pipeline.variables import variables_text
 from tests.config.rich import RICH, SMALL, block, entries, replaced
 from tests.golden import defaults
 
@@ -63,6 +64,7 @@ def test_schema_and_reference_are_in_step() -> None:
     assert schema.read_text(encoding="utf-8") == schema_text(), "run `pipeline schema --write`"
     reference = REPOSITORY / "docs" / "reference" / "config.md"
     assert reference.read_text(encoding="utf-8") == reference_text(), "run `pipeline schema --write`"
+    assert (reference.parent / "variables.md").read_text(encoding="utf-8") == variables_text(), "run `pipeline schema --write`"
 
 
 def test_the_reference_names_every_field() -> None:
