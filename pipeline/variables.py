@@ -33,7 +33,9 @@ TABLE = (
     Variable("MPLBACKEND MATPLOTLIBRC", "shut out", "figures are drawn without a screen, from matplotlib's own defaults"),
     Variable("MPLCONFIGDIR", "honoured", "where matplotlib keeps its list of fonts"),
     Variable("PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT PIP_DRY_RUN", "shut out", "packages go into .venv"),
-    Variable("PIP_*", "honoured", "and pip's files: index, further indexes, local folders, certificate and trusted hosts; uv is told them too"),
+    Variable(
+        "PIP_*", "honoured", "and pip's files: index, further indexes, local folders, certificate and trusted hosts; uv is told them too"
+    ),
     Variable("UV_SYSTEM_PYTHON UV_TARGET UV_PREFIX UV_PYTHON UV_DRY_RUN", "shut out", "packages go into .venv"),
     Variable("UV_*", "honoured", "they come before what pip is told"),
     Variable("VIRTUAL_ENV CONDA_*", "honoured", "which change nothing: commands name .venv"),
@@ -48,7 +50,9 @@ TABLE = (
         "recorded",
         "they decide how a GPU rounds; `environment.json` names them",
     ),
-    Variable("OMP_* GOMP_* KMP_* MKL_* OPENBLAS_* CUDA_* NCCL_* TORCH* TRITON_*", "honoured", "devices, placement of threads, logs, caches"),
+    Variable(
+        "OMP_* GOMP_* KMP_* MKL_* OPENBLAS_* CUDA_* NCCL_* TORCH* TRITON_*", "honoured", "devices, placement of threads, logs, caches"
+    ),
     Variable("GIT_*", "honoured", "but for the commit of the code, which is asked of the repository it lies in"),
     Variable("WANDB_API_KEY WANDB_BASE_URL WANDB_ENTITY WANDB_IDENTITY_TOKEN_FILE WANDB_*_DIR", "honoured", "who sends where"),
     Variable("WANDB_*", "shut out", "`tracking` says whether, and under which project, name and tags"),
@@ -58,6 +62,7 @@ TABLE = (
     Variable("CC", "honoured", "the compiler of the C functions"),
     Variable("HOME XDG_CACHE_HOME", "honoured", "where none can be written, caches lie in .venv (`make`) or in the temporary folder"),
     Variable("TMPDIR", "honoured", "where it cannot be written, Python takes another"),
+    Variable("RECURLAB_PLUGINS", "honoured", "off: only the components of this repository are there"),
     Variable("RECURLAB_*", "honoured", "the container sets them; see containers/README.md"),
 )
 

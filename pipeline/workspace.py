@@ -14,6 +14,7 @@ import re
 import socket
 import sys
 import time
+import unicodedata
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -57,7 +58,8 @@ def frozen_plan(results: Path) -> Path:
 
 def suite_name(file: str) -> str:
     """The name of a suite: that of its file without the ending, in letters that a path can have."""
-    return re.sub(r"[^a-z0-9_]+", "-", Path(file).stem.lower()).strip("-")[:100] or "suite"
+    plain = unicodedata.normalize("NFKD", Path(file).stem.lower()).encode("ascii", "ignore").decode()
+    return re.sub(r"[^a-z0-9_]+", "-", plain).strip("-")[:100] or "suite"
 
 
 def report_of(results: Path, suite: str) -> Path:

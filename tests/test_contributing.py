@@ -115,6 +115,11 @@ def test_the_documented_mixer_trains(place: str, request: pytest.FixtureRequest,
     assert (tmp_path / "out" / "runs").exists()
 
 
+def test_the_projects_own_tests_hold_beside_a_plug_in(package: Path) -> None:
+    tests = ("tests/config/test_golden.py", "tests/test_architecture.py", "tests/cli/test_look.py", "tests/config/test_identity.py")
+    assert "passed" in run(package, "-m", "pytest", *tests, "-q", "-p", "no:cacheprovider", cwd=REPOSITORY)
+
+
 def commands(path: Path) -> list[str]:
     """Every `pipeline ...` line of a page's bash blocks, without its comment."""
     blocks = re.findall(r"^```bash\n(.*?)^```$", path.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE) if path.exists() else []

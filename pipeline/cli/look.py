@@ -232,16 +232,28 @@ def _show_fields(title: str, section: Any) -> None:
 def schema(context: click.Context, write: bool) -> None:
     """Print the JSON schema of config files."""
     from pipeline.cli.reference import cli_text
-    from pipeline.config.schema import reference_text, schema_text
+    from pipeline.config.schema import KINDS, reference_text, schema_text
     from pipeline.storage.atomic import write_text
     from pipeline.variables import variables_text
 
     if not write:
         click.echo(schema_text(), nl=False)
         return
+    foreign = sorted(
+        name for components in KINDS.values() for name, item in components.items() if not item.__module__.startswith("pipeline.")
+    )
+    if foreign:
+        raise UserError(
+            f"schema --write: {', '.join(foreign)}: of installed plug-ins; expected RECURLAB_PLUGINS=off, which leaves them out"
+        )
     commands = context.find_root().command
     assert isinstance(commands, click.Group)
-    for path, text in ((SCHEMA, schema_text()), (REFERENCE, reference_text()), (COMMANDS, cli_text(commands)), (VARIABLES, variables_text())):
+    for path, text in (
+        (SCHEMA, schema_text()),
+        (REFERENCE, reference_text()),
+        (COMMANDS, cli_text(commands)),
+        (VARIABLES, variables_text()),
+    ):
         write_text(path, text)
         click.echo(path)
 

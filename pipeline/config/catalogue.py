@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import operator
+import os
 from importlib.metadata import entry_points
 from typing import Annotated, Any
 
@@ -14,12 +15,15 @@ from pydantic_core import PydanticKnownError
 from pipeline.config.base import Component
 from pipeline.storage.errors import UserError
 
+PLUGINS = "RECURLAB_PLUGINS"
+"""Set to off, only the components of this repository are there."""
+
 
 def collect(page: dict[str, Any], base: type[Component], group: str) -> dict[str, type[Component]]:
     """Every component of one kind by name: the subclasses of `base` on the page, then those of the entry point group."""
     found = [item for item in page.values() if isinstance(item, type) and issubclass(item, base) and item is not base]
     found = [item for item in found if isinstance(item.model_fields["name"].default, str)]
-    for entry in entry_points(group=group):
+    for entry in () if os.environ.get(PLUGINS) == "off" else entry_points(group=group):
         try:
             item = entry.load()
         except Exception as error:

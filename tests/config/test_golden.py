@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -60,10 +63,13 @@ def test_the_check_of_defaults_sees_what_it_should() -> None:
 
 
 def test_schema_and_reference_are_in_step() -> None:
+    """Of this repository's own components, whatever plug-ins are installed beside it."""
+    code = "import sys; from pipeline.config.schema import reference_text, schema_text; sys.stdout.write(schema_text() + '\\0' + reference_text())"
+    environment = {**os.environ, "RECURLAB_PLUGINS": "off", "PYTHONUTF8": "1"}
+    made = subprocess.run([sys.executable, "-c", code], env=environment, cwd=REPOSITORY, capture_output=True, check=True).stdout.decode()
     schema = REPOSITORY / "workflow" / "schemas" / "config.schema.json"
-    assert schema.read_text(encoding="utf-8") == schema_text(), "run `pipeline schema --write`"
     reference = REPOSITORY / "docs" / "reference" / "config.md"
-    assert reference.read_text(encoding="utf-8") == reference_text(), "run `pipeline schema --write`"
+    assert [path.read_text(encoding="utf-8") for path in (schema, reference)] == made.split("\0"), "run `pipeline schema --write`"
     assert (reference.parent / "variables.md").read_text(encoding="utf-8") == variables_text(), "run `pipeline schema --write`"
 
 

@@ -127,7 +127,7 @@ class Suite:
 def made_once(factory: pytest.TempPathFactory, name: str, config: dict[str, Any]) -> tuple[Suite, Counter[str]]:
     """A suite run to its end in a folder that all workers of a test run share, by the first that asks; and the jobs it took."""
     shared = factory.getbasetemp().parent if "PYTEST_XDIST_WORKER" in os.environ else factory.getbasetemp()
-    folder, done = shared / name, shared / f"{name}.json"
+    folder, done = shared / f"a földer of {name}", shared / f"{name}.json"
     with (shared / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not done.exists():
