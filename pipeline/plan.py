@@ -267,7 +267,9 @@ class _Planner:
             question=experiment.question,
             spec={"name": experiment.name, "columns": sorted(experiment.columns), "runs": runs},
             figures={figure.name: Figure(filled(figure), _modules(figure), type(figure).reading) for figure in experiment.figures},
-            dropped={label: member.dropped for label, member in zip(labels, experiment.members, strict=True) if member.dropped},
+            dropped=dict(
+                sorted((label, member.dropped) for label, member in zip(labels, experiment.members, strict=True) if member.dropped)
+            ),
             overlap=" ".join(dict.fromkeys(task.overlap for member in experiment.members for task in member.measured if task.overlap)),
             looks={line: slots[line] for line in sorted(all_lines(experiment, labels))},
         )

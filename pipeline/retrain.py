@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.config.code import Code, changed, code_of, some
 from pipeline.storage.errors import BusyError, UserError
+from pipeline.storage.seals import seal_of
 
 if TYPE_CHECKING:
     from pipeline.plan import Plan
@@ -130,6 +131,7 @@ class Waste:
         self.check()
         for path in (*self.evaluations, *self.profiles):
             path.unlink(missing_ok=True)
+            seal_of(path).unlink(missing_ok=True)
         for name in self.datasets:
             shutil.rmtree(self.results / "datasets" / name, ignore_errors=True)
         for run in (*self.children, *self.runs):
@@ -142,10 +144,11 @@ class Waste:
         held = lock(kept, fcntl.LOCK_EX) if kept.is_dir() else None
         shutil.rmtree(kept, ignore_errors=True)
         (published / "manifest.json").unlink(missing_ok=True)
+        spec = published / "run.yaml"
         for path in published.glob("*"):
             if path.is_dir():
                 shutil.rmtree(path)
-            elif path.name != "run.yaml":
+            elif path not in (spec, seal_of(spec)):
                 path.unlink()
         (self.results / "logs" / "train" / f"{run}.log").unlink(missing_ok=True)
         if held:
@@ -165,7 +168,7 @@ def waste_of(results: Path, plan: Plan, runs: Iterable[str]) -> Waste:
         results,
         runs,
         children,
-        evaluations=[path for run in sorted(every) for path in sorted((results / "evaluations" / run).glob("*"))],
+        evaluations=[path for run in sorted(every) for path in sorted((results / "evaluations" / run).glob("*.parquet"))],
         datasets=sorted(name for name in changed_datasets(results, plan) if name in used),
         profiles=[path for name, path in profiles.items() if _is_foreign(path, plan.networks[name])],
         experiments=sorted(name for name, found in plan.experiments.items() if every & {item["run"] for item in found.spec["runs"]}),

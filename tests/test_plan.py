@@ -225,6 +225,8 @@ FIELDS: dict[str, tuple[str, set[str]]] = {
     "learner.distinct_rows": ("64", DATA),
     "learner.loader": ("memory", WEIGHTS),
     "learner.stop_at": ("0.5", WEIGHTS),
+    "network.norm_epsilon": ("1e-6", NETWORK),
+    "network.gate_gain": ("1.5", NETWORK),
     "evaluate.rows": ("60", {"datasets", "evaluations", "experiments"}),
     "evaluate.delays": ("[10]", {"datasets", "evaluations", "experiments"}),
     "evaluate.symbols": ("[2]", {"datasets", "evaluations", "experiments"}),

@@ -19,6 +19,7 @@ from pipeline.retrain import changed_runs, code_lines, named, waste_of
 from pipeline.storage.digest import file_sha256
 from pipeline.storage.errors import BusyError, ChangedCodeError, UserError
 from pipeline.storage.manifest import MANIFEST, seal, verify
+from pipeline.storage.seals import write_sealed
 from pipeline.training.lease import Lease
 from pipeline.training.stamp import Stamp
 from tests.training.tiny import describe, tiny_plan, train_tiny
@@ -179,7 +180,7 @@ def test_other_code_is_said_and_refused_until_it_is_trained_with(kind: str, tmp_
         "what follows: tables and figures of first",
         "the next snakemake makes them again",
     ]
-    assert [path.name for path in run.iterdir()] == ["run.yaml"]
+    assert sorted(path.name for path in run.iterdir()) == [".run.yaml.sha256", "run.yaml"]
     desk.chain()
     desk.chain("fresh")
     assert desk.weights() == desk.weights("fresh") != old
@@ -259,7 +260,7 @@ def test_a_child_goes_with_its_parent(tmp_path: Path) -> None:
     assert train_tiny(tmp_path, parent) == 0
     child = describe(tiny_plan(steps=2, seed=3), tmp_path)
     spec = tmp_path / "runs" / child / "run.yaml"
-    spec.write_text(spec.read_text().replace("parent: null", f"parent: {parent}").replace("parent:\n", f"parent: {parent}\n"))
+    write_sealed(spec, spec.read_text().replace("parent: null", f"parent: {parent}").replace("parent:\n", f"parent: {parent}\n"))
     assert train_tiny(tmp_path, child) == 0
     assert waste_of(tmp_path, Plan(), [parent]).children == [child]
     weights = tmp_path / "runs" / parent / "model" / "model.safetensors"

@@ -118,7 +118,7 @@ def seal(folder: Path, allow: bool) -> None:
     """
     from pipeline.tasks.generate import seal_dataset
 
-    seal_dataset(folder, _allowed(allow, settings(folder.resolve().parents[1])[0]))
+    seal_dataset(folder, _allowed(allow, settings(folder.absolute().parent.parent)[0]))
 
 
 @click.command()

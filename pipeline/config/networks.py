@@ -79,7 +79,7 @@ class Stack(Network):
     attention: AttentionBlocks | None = Field(default=None, description="blocks that are a transformer's: a hybrid; null: none")
     norm: Literal["none", "rms", "layer"] = Field(default="none", description="normalisation before every mixer and feed-forward")
     final_norm: Literal["none", "rms", "layer"] = Field(default="layer", description="normalisation before the head")
-    norm_epsilon: float = Field(default=1e-5, gt=0, description="added to the variance by every normalisation")
+    norm_epsilon: float = Field(default=1e-5, ge=1e-30, le=1e9, description="added to the variance by every normalisation")
     convolution: int = Field(
         default=0,
         ge=0,

@@ -74,7 +74,7 @@ def _check_count(experiments: Block, most: int) -> None:
         axes = block.get("sweep") if isinstance(block, Block) else None
         variants = block.get("variants") if isinstance(block, Block) else None
         lengths = {key: len(values) for key, values in axes.items() if isinstance(values, Items)} if isinstance(axes, Block) else {}
-        count = math.prod(lengths.values()) + len(variants or ()) * lengths.get("seed", 1)
+        count = math.prod(lengths.values()) + (len(variants) if isinstance(variants, Block) else 0) * lengths.get("seed", 1)
         total += count
         if total > most:
             place = block.places["sweep"] if "sweep" in block else experiments.places[name]
@@ -228,7 +228,9 @@ def _member(written: _Written) -> Member:
     point, evaluation = _validated(block, written.place)
     coordinates, overrides = (_coordinates(keys, block, point, evaluation) for keys in (written.swept, written.overrides))
     place = place_of(block, "learner.parent") if point.learner.parent else written.place
-    member = Member(point, evaluation, written.variant, coordinates, overrides, place, dict(written.dropped))
+    member = Member(
+        point, evaluation, written.variant, coordinates, overrides, place, dict(sorted(written.dropped, key=lambda pair: pair[0]))
+    )
     check_point(member, block)
     return member
 

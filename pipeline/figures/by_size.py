@@ -61,7 +61,7 @@ def _draw(shown: Frame, value: str, name: str, include: list[float], results: Re
         axis.set_ylabel(name)
         axis.set_xlabel(_size_name(results))
         panels.value_axis(axis, sorted(shown[size].unique()), len(results.looks))
-        panels.cost_axis(axis, [*shown[value].dropna(), *include, *shown["high"].dropna()])
+        panels.cost_axis(axis, [*shown[value].dropna(), *include])
         for label in dict.fromkeys(shown["label"]):
             _line(axis, shown[shown["label"] == label], value, label, results)
         style.save(chart, out, shown)

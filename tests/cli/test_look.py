@@ -153,7 +153,7 @@ def test_status_of_a_finished_suite(folder: Path, call: Call) -> None:
     assert answer.code == 0
     assert re.search(rf"^{run} +done$", answer.out, re.MULTILINE)
     assert re.search(r"^seal +6/6$", answer.out, re.MULTILINE)
-    assert re.search(r"^plot +0/6 +experiments/tiny/\S+ and 5 more$", answer.out, re.MULTILINE)
+    assert re.search(r"^plot +0/8 +experiments/tiny/\S+ and 7 more$", answer.out, re.MULTILINE)
     assert "a pipeline is running here" not in answer.out
 
 

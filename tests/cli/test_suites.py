@@ -103,7 +103,14 @@ def test_two_files_of_one_name_are_not_one_suite(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("file", "name"),
-    [("config.yaml", "config"), ("a/My Suite é.yaml", "my-suite"), ("../../x.yaml", "x"), ("....", "suite"), ("x" * 300, "x" * 100)],
+    [
+        ("config.yaml", "config"),
+        ("a/My Suite é.yaml", "my-suite-e"),
+        ("süß.yaml", "su"),
+        ("../../x.yaml", "x"),
+        ("....", "suite"),
+        ("x" * 300, "x" * 100),
+    ],
 )
 def test_the_name_of_a_suite_is_a_name_for_a_file(file: str, name: str) -> None:
     assert suite_name(file) == name

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
 from pipeline.config.document import Block, Place, merged, put_dotted, read_document, read_text
+from pipeline.plan import Plan
 from pipeline.storage.errors import MissingFileError, UserError
 from tests.config.rich import SMALL, complaint, plan_of
 
@@ -85,11 +87,16 @@ def test_a_file_that_cannot_be_read_is_one_line(name: str, message: str, tmp_pat
     assert isinstance(caught.value, MissingFileError) == name.startswith("none")
 
 
+def meant(plan: Plan) -> str:
+    """A plan without the text that it comes from."""
+    return dataclasses.replace(plan, suite={}).to_json()
+
+
 def test_a_byte_order_mark_and_foreign_line_ends_are_fine(tmp_path: Path) -> None:
-    expected = plan_of(SMALL, tmp_path).to_json()
+    expected = meant(plan_of(SMALL, tmp_path))
     for content in (b"\xef\xbb\xbf" + SMALL.encode(), SMALL.replace("\n", "\r\n").encode(), SMALL.encode() + b"...\n"):
         (tmp_path / "config.yaml").write_bytes(content)
-        assert plan_of(content.decode("utf-8-sig"), tmp_path).to_json() == expected
+        assert meant(plan_of(content.decode("utf-8-sig"), tmp_path)) == expected
 
 
 @pytest.mark.parametrize(
@@ -120,8 +127,8 @@ def test_yaml_is_1_2(written: str, value: object) -> None:
 @pytest.mark.parametrize("rows", ["300k", "300_000", "0.3M", "'300k'", "3e5", "300_000.0", "300K", "0.0003G", "'300_000'"])
 def test_counts_may_be_spelled_in_many_ways(rows: str, tmp_path: Path) -> None:
     budget = "learner: {name: supervised, rows: 300000}"
-    expected = plan_of(SMALL.replace("learner: {name: supervised, steps: 5}", budget), tmp_path).to_json()
-    assert plan_of(SMALL.replace("learner: {name: supervised, steps: 5}", budget.replace("300000", rows)), tmp_path).to_json() == expected
+    expected = meant(plan_of(SMALL.replace("learner: {name: supervised, steps: 5}", budget), tmp_path))
+    assert meant(plan_of(SMALL.replace("learner: {name: supervised, steps: 5}", budget.replace("300000", rows)), tmp_path)) == expected
 
 
 def test_suffixes_are_exact() -> None:

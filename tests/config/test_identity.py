@@ -27,7 +27,10 @@ from pipeline.config.resolve import resolve
 from pipeline.config.schema import KINDS
 from pipeline.config.tasks import Copy
 from pipeline.plan import Plan, make_plan
+from pipeline.storage.atomic import write_text
+from pipeline.storage.digest import file_sha256
 from pipeline.storage.errors import CorruptFileError, ForeignSpecError, MissingFileError, UserError
+from pipeline.storage.seals import seal_of
 from tests.config.rich import RICH, SMALL
 
 QUICK = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -273,6 +276,8 @@ def test_a_frozen_file_that_cannot_be_read_is_named(
 ) -> None:
     path = tmp_path / "run.yaml"
     write(path)
+    if path.exists():
+        write_text(seal_of(path), f"{file_sha256(path)}  {path.name}\n")
     with pytest.raises(error) as caught:
         read_spec(path)
     assert str(caught.value).startswith(f"{path}: {message}")

@@ -69,7 +69,14 @@ def make_dataset(folder: Path, delay: int = 5, rows: int = 50, **fields: Any) ->
 def make_run(results: Path, network: SequenceNetwork = NETWORK) -> Path:
     """A run that was never trained: the folder of one, with seeded weights; `other` is a second kept checkpoint."""
     task, run = Copy(symbols=3, delay=5, alphabet=ALPHABET), results / "runs" / "copy-lstm-s0"
-    spec = {"id": run.name, "task": filled(task), "network": filled(network), "learner": {}, "seed": 0, "data": {}}
+    spec = {
+        "id": run.name,
+        "task": filled(task),
+        "network": filled(network),
+        "learner": {"name": "supervised", "version": 1},
+        "seed": 0,
+        "data": {"train": None, "validation": "none"},
+    }
     write_spec(run / "run.yaml", spec)
     for seed, name in enumerate(("model", "other")):
         write_tensors(run / "model" / f"{name}.safetensors", build(network, task.vocabulary, task.classes, seed).state_dict())

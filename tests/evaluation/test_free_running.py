@@ -215,8 +215,10 @@ def test_tables_show_free_runs_beside_teacher_forcing(free: Tiny, tmp_path: Path
     text = (tmp_path / "out" / "table.md").read_text()
     sections = {part.splitlines()[0]: part for part in text.split("## ")[1:]}
     title = "inal answers that are right, running freely (%)"
-    assert list(sections)[:3] == [f"F{title}", f"Every seed: f{title}", "Running freely: delay 50, symbols 3"]
-    cells = next(line for line in sections["Running freely: delay 50, symbols 3"].splitlines() if line.startswith("| lstm")).split(" | ")
+    assert list(sections)[:3] == [f"F{title}", f"Every seed: f{title}", "Running freely: delay 50 (beyond training), symbols 3"]
+    cells = next(
+        line for line in sections["Running freely: delay 50 (beyond training), symbols 3"].splitlines() if line.startswith("| lstm")
+    ).split(" | ")
     half, quarter, third = (summarise([share, share], share=True) for share in (0.5, 0.25, 0.3))
     expected = [f"{100 * found.mean:.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}]" for found in (half, quarter, quarter, third)]
     assert cells[1:6] == [*expected[:3], "3 [3, 3]", expected[3]]
@@ -225,9 +227,9 @@ def test_tables_show_free_runs_beside_teacher_forcing(free: Tiny, tmp_path: Path
         for rows in ([row for row in free.rows[f"lstm-s{seed}"] if row["delay"] == 50] for seed in (0, 1))
     )
     assert cells[6].startswith(f"{100 * forced.mean:.1f} [")
-    assert "tokens, teacher-forced (%)" in sections["At the hardest point: delay 50, symbols 3"]
+    assert "tokens, teacher-forced (%)" in sections["At the hardest point: delay 50 (beyond training), symbols 3"]
     page = (tmp_path / "out" / "table.html").read_text()
-    assert "<h2>Running freely: delay 50, symbols 3</h2>" in page
+    assert "<h2>Running freely: delay 50 (beyond training), symbols 3</h2>" in page
 
 
 class Titled(Copy):
@@ -244,7 +246,9 @@ def test_values_that_are_names_are_written_as_names(free: Tiny, tmp_path: Path, 
         write_spec(path, {**spec, "task": {**spec["task"], "symbols": "a pair" if run.startswith("lstm") else ["one", "a pair"]}})
     collect(free.experiment, free.results, tmp_path / "out")
     header = next(line for line in (tmp_path / "out" / "table.md").read_text().splitlines() if line.startswith("| network"))
-    assert header == "| network | delay 20, symbols a pair | delay 20, symbols a trio | delay 50, symbols a trio | seeds |"
+    assert (
+        header == "| network | delay 20, symbols a pair | delay 20, symbols a trio | delay 50 (beyond training), symbols a trio | seeds |"
+    )
     for row in read_table(tmp_path / "out" / "results.parquet").to_pylist():
         assert row["symbols_most_trained"] == row["symbols_least_trained"] == (2 if row["label"] == "lstm" else None)
 

@@ -16,7 +16,7 @@ experiments:
     base:
       task: {name: copy, symbols: 3, delay: 20}
       network: {name: sequence, mixer: {name: lstm, init: chrono, horizon: 20}, width: 16}
-      learner: {preset: copy_curriculum, rows: 640}
+      learner: {preset: copy_curriculum, rows: 64k}
       evaluate: {rows: 50, delays: [10, 20]}
     sweep: {network.mixer: [lstm, gru], seed: [0, 1]}
     variants: {slow: {learner.learning_rate: 1e-4}}
@@ -46,7 +46,7 @@ def test_differences_come_first_and_nothing_is_left_out() -> None:
     assert differing["learner.learning_rate"] == ["0.007", "0.007", "0.0001"]
     assert {key for key in differing if not key.startswith("network.mixer.")} == {"learner.learning_rate"}
     shared = dict(found["What all share"][1:])
-    assert shared["learner.rows"] == "640"
+    assert shared["learner.rows"] == "64000"
     assert shared["learner.curriculum.factor"] == "3.0", "from the preset"
     assert shared["network.depth"] == "1", "a default"
     assert shared["evaluate.delays"] == "[10, 20]"

@@ -107,7 +107,8 @@ def test_weights_that_are_no_numbers_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("fields", [{"environments": 4, "rollout": 1}, {"environments": 1, "rollout": 4, "sequence": 1}])
 def test_minibatches_of_one_step_are_refused_where_they_would_be_normalised(fields: dict[str, Any]) -> None:
     with pytest.raises(
-        ValidationError, match="4 minibatches of one step each cannot be normalised; expected fewer, or normalise_advantages"
+        ValidationError,
+        match="got minibatches of one step, whose advantages have no deviation; expected more steps, or normalise_advantages",
     ):
         Ppo(steps=1, minibatches=4, **fields)
     Ppo(steps=1, minibatches=4, normalise_advantages=False, **fields)
@@ -116,7 +117,7 @@ def test_minibatches_of_one_step_are_refused_where_they_would_be_normalised(fiel
 
 
 def test_a_rollout_of_one_step_is_refused_where_it_would_be_normalised() -> None:
-    with pytest.raises(ValidationError, match="a rollout of one step cannot be normalised"):
+    with pytest.raises(ValidationError, match="got rollouts of one step, whose advantage has no deviation"):
         A2c(steps=1, environments=1, rollout=1, normalise_advantages=True)
     assert "cannot be normalised" in str(A2c(steps=1, environments=2, rollout=1, normalise_advantages=True).undivided(2))
     assert A2c(steps=1, environments=4, rollout=1, normalise_advantages=True).undivided(2) is None

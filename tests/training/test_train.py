@@ -106,7 +106,7 @@ def test_stops_when_good_enough(tmp_path: Path) -> None:
 
 
 def test_a_diverging_training_stops_in_one_line(tmp_path: Path) -> None:
-    run = tiny_run(tmp_path, learning_rate=1e30, clip=None, average=0.0, warmup=0, network={"norm": "none"})
+    run = tiny_run(tmp_path, learning_rate=100.0, clip=None, average=0.0, warmup=0, network={"norm": "none", "depth": 6, "feedforward": 1})
     with pytest.raises(
         UserError, match=rf"^{run}: step \d+: .+ is (nan|inf).*: training has diverged; lower learner.learning_rate, or set"
     ):

@@ -131,7 +131,10 @@ class Relit(Headed):
     )
     horizon: int = Field(default=40, ge=3, le=10_000_000, description="longest time constant in steps, used by init: slow")
     epsilon: float = Field(
-        default=0.1, gt=0, le=1e9, description="added to the normaliser, so that a query that meets little reads little; published: 1e-10"
+        default=0.1,
+        ge=1e-30,
+        le=1e9,
+        description="added to the normaliser, so that a query that meets little reads little; published: 1e-10",
     )
 
 
@@ -160,5 +163,5 @@ class Arelit(Headed):
         description="what starts orthogonal: every head's map of keys, queries, values and gates, or as published all of them as one matrix",
     )
     epsilon: float | None = Field(
-        default=None, gt=0, le=1e9, description="added to the normaliser; default: 0.1 with rotation, 1e-5 as published with upstream"
+        default=None, ge=1e-30, le=1e9, description="added to the normaliser; default: 0.1 with rotation, 1e-5 as published with upstream"
     )
