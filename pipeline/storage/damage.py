@@ -23,7 +23,7 @@ KINDS = ("datasets", "runs", "evaluations", "profiles", "experiments")
 """Folders below results/ that numbers come from: every file in them has a seal."""
 STATES = ("checkpoints/*/step-*", "checkpoints/*/finished")
 """Folders that are verified as a whole, by their manifests."""
-UNSEALED = ("report.html", "*.damaged", "logs/", "benchmarks/", "wandb/", "checkpoints/*/lease.json", "checkpoints/*/progress.json")
+UNSEALED = ("reports/", "*.damaged", "logs/", "benchmarks/", "wandb/", "checkpoints/*/lease.json", "checkpoints/*/progress.json")
 """What nothing verifies, since no number comes from it."""
 ASIDE = ".damaged"
 PLAN, KNOWN = Path(".pipeline", "plan.json"), Path(".pipeline", "verified.json")

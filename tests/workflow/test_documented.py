@@ -1,0 +1,94 @@
+"""Every command and snippet that README and docs show runs as shown, budgets made smaller; those that cannot run here are named, with why."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline.plan import plan_file
+from tests.workflow.suite import BINARIES, REPOSITORY, Suite
+
+pytestmark = pytest.mark.workflow
+
+PAGES = [
+    REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "docs/index.md", "docs/how-it-works.md", "docs/extending.md")
+] + sorted((REPOSITORY / "docs" / "families").glob("*.md"))
+"""docs/containers.md and docs/cluster.md need an image and a cluster: tests/containers and tests/slurm run what they show."""
+ELSEWHERE = {
+    "pipeline schema --write": "it would write into this checkout; tests/config/test_golden.py compares what it writes",
+    "pipeline retrain 'copy-lstm-*' --yes": "it needs trained runs; tests/test_retrain.py has them",
+    "pipeline export copy_sizes --format copy-study": "it needs the memory suite; tests/evaluation/test_export.py has such results",
+}
+SMALLER = ("--set", "evaluate.rows=20", "--set", "learner.validation_rows=20", "--set")
+"""What `pipeline try` is called with besides."""
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+def lines(*starts: str) -> list[str]:
+    """The lines of bash blocks that start so, without their comments."""
+    found = {
+        shlex.join(shlex.split(line, comments=True)) for page in PAGES for block in blocks(page, "bash") for line in block.splitlines()
+    }
+    return sorted(line for line in found if line.startswith(starts))
+
+
+def smaller(words: list[str]) -> list[str]:
+    """The words of `pipeline try` with a budget of seconds: later settings count."""
+    acts = words[2] in ("gymnasium", "t_maze", "mystery_path")
+    return [*words, *SMALLER, "learner.rows=2048", *(() if acts else ("--set", "learner.warmup=0"))]
+
+
+def call(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PATH": f"{BINARIES}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+    return subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=600, check=False)
+
+
+@pytest.mark.parametrize("line", [line for line in lines("pipeline ") if line not in ELSEWHERE])
+def test_the_command_runs(line: str, tmp_path: Path) -> None:
+    shutil.copy(REPOSITORY / "config.yaml", tmp_path)
+    words = shlex.split(line)
+    done = call(tmp_path, *(smaller(words) if words[1] == "try" else words))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.strip()
+
+
+def test_what_runs_elsewhere_is_still_shown() -> None:
+    assert set(ELSEWHERE) <= set(lines("pipeline "))
+
+
+def test_rows_that_were_generated_are_read_as_shown(tmp_path: Path) -> None:
+    page = (REPOSITORY / "docs" / "families" / "memory.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```bash\n(pipeline generate.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    done = call(tmp_path, "bash", "-ec", block)
+    assert done.returncode == 0 and "'tokens'" in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("line", lines("make", "snakemake"))
+def test_what_make_and_snakemake_are_called_with_is_understood(line: str, finished: Suite, workspace: Callable[..., Suite]) -> None:
+    words = shlex.split(line)
+    if words[0] == "make":
+        assert call(REPOSITORY, "make", "-n", *words[1:]).returncode == 0
+    else:
+        code, output = workspace().call(*words[1:])
+        assert code == 0, output
+
+
+@pytest.mark.parametrize(("page", "number"), [("README.md", 0), ("docs/how-it-works.md", 0)])
+def test_the_snippet_runs_on_finished_results(page: str, number: int, finished: Suite) -> None:
+    snippet = blocks(REPOSITORY / page, "python")[number]
+    named = re.findall(r'load_run\("([^"]+)"\)', snippet)
+    assert set(named) <= set(plan_file(REPOSITORY / "config.yaml").runs), "a run of the default suite"
+    run = next(path.name for path in sorted((finished.results / "runs").iterdir()))
+    done = call(finished.folder, sys.executable, "-c", re.sub(r'load_run\("[^"]+"\)', f'load_run("{run}")', snippet))
+    assert done.returncode == 0, done.stderr
