@@ -44,7 +44,7 @@ def test_old_weights_are_not_measured_by_new_code_unless_the_config_says_so(work
     assert code == 1
     assert f"runs/{run.name}: trained by other code, changed since: mixer gru (pipeline/mixers/" in output
     assert f"'pipeline retrain {run.name}' throws it away" in output
-    assert len(list(suite.results.glob("evaluations/copy-none-*/*"))) == 2, "what is not concerned is measured"
+    assert len(list(suite.results.glob("evaluations/copy-none-*/*.parquet"))) == 2, "what is not concerned is measured"
     suite.write(allowing(config))
     assert suite.run() == Counter(evaluate=1, collect=1, plot=1)
 
