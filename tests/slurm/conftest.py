@@ -87,7 +87,7 @@ def untrained_copy(finished: Suite, folder: Path, config: dict[str, Any], cluste
     for name in ("checkpoints", "evaluations", "logs"):
         shutil.rmtree(folder / "results" / name)
     for path in [*folder.glob("results/runs/*/*"), *folder.glob("results/experiments/*/*")]:
-        if path.name not in ("run.yaml", "experiment.yaml"):
+        if path.name.removeprefix(".").removesuffix(".sha256") not in ("run.yaml", "experiment.yaml"):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     return SlurmSuite(folder, config, cluster)
 
