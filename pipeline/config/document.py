@@ -174,11 +174,18 @@ def read_text(text: str, name: str) -> Block:
     return document
 
 
+LONGEST_NUMBER = 400
+"""Digits of the longest number that is read."""
+
+
 def check_text(text: str, name: str, most: int = LARGEST_DOCUMENT) -> None:
     """Refuse at once what the parser would take minutes over: `most` values at most, and not deeply nested."""
     values = len(re.findall(r",|:\s|\n *[^\s#]", text))
     if values > most:
         raise ConfigError(f"{name}: {values:,} values; expected at most {most:,}")
+    if found := re.search(rf"(?<![\w.])[+-]?(?:0[xob])?[0-9a-fA-F_]{{{LONGEST_NUMBER + 1},}}(?![\w.])", text):
+        line = text.count("\n", 0, found.start()) + 1
+        raise ConfigError(f"{name}:{line}: a number of {len(found[0]):,} digits; expected at most {LONGEST_NUMBER}")
     depth = 0
     for match in re.finditer(r"[\[{\]}]|(?:- ){50}", text):
         depth += 1 if match[0] in "[{" else -1 if match[0] in "]}" else DEEPEST_DOCUMENT

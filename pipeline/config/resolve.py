@@ -96,6 +96,8 @@ def _experiment(name: str, block: Any, place: Place) -> ResolvedExperiment:
     if "base" not in block:
         raise place.error("missing key 'base'")
     question = validate(str, block.get("question", ""), block.places.get("question", place))
+    if "</" in question:
+        raise block.places["question"].error("got '</'; expected text without it: a report is HTML")
     members = [_member(written) for written in _points(block)]
     check_members(members)
     _check_replaced(block)

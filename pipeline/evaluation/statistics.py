@@ -20,6 +20,8 @@ ROW_SHARES = ("sequence_accuracy", "exact", "no_answer", "right")
 """Scores that are shares of the rows."""
 SHARES = ("accuracy", "forced_accuracy", "valid_queries", *ROW_SHARES)
 """Scores that lie between 0 and 1."""
+POSITIVE = ("loss", "loss_over_baseline", "bits", "episode_length", "cpu_seconds", "first_error")
+"""Scores without an upper bound that are never negative."""
 Interval = tuple[float, float]
 NOWHERE: Interval = (math.nan, math.nan)
 
@@ -52,6 +54,8 @@ def summarise_scores(rows: Iterable[Mapping[str, Any]], score: str) -> Summary:
     """`summarise` of one score of some rows of results.parquet, one per seed; a single seed has the interval over its own examples."""
     known = [row for row in rows if row.get(score) is not None and not math.isnan(row[score])]
     found = summarise((row[score] for row in known), share=is_share(score))
+    if score in POSITIVE:
+        found = found._replace(low=max(0.0, found.low) if found.low < 0 else found.low)
     if found.n != 1:
         return found
     low, high = over_examples(known[0], score)
@@ -148,4 +152,8 @@ def rows_interval(correct_R: np.ndarray, scored_R: np.ndarray, level: float = LE
     share = int(correct_R.sum(dtype=np.int64)) / scored
     variance = float(np.square(correct_R - share * scored_R).sum()) / scored**2
     independent = min(share * (1 - share) / variance, scored) if variance > 0 else rows
+    if scored > rows > 1:
+        from scipy.special import stdtrit
+
+        independent *= (NormalDist().inv_cdf(0.5 + level / 2) / float(stdtrit(rows - 1, 0.5 + level / 2))) ** 2
     return wilson_interval(share * independent, independent, level)

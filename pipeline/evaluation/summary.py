@@ -222,7 +222,10 @@ def _played_hardest(chosen: dict[str, list[Row]], where: str) -> Section:
         for label, rows in chosen.items()
     ]
     best = _span([row["best_return"] for rows in chosen.values() for row in rows], "{:.2f}")
-    note = f"Return: the sum of an episode's rewards. {OVER_SEEDS}." + _one_seed(body, itertools.chain(*chosen.values()))
+    note = (
+        f"Return: the sum of an episode's rewards. {OVER_SEEDS}; where some seeds solve the task and some do not, read the share that is "
+        "solved: no interval of a mean without bounds holds then."
+    ) + _one_seed(body, itertools.chain(*chosen.values()))
     header = ["network", "solved (%)", "return", "steps per episode", "state (bytes)"]
     return Section(f"At the hardest point: {where}", note, header, body, ["best possible", NOTHING, best, NOTHING, NOTHING])
 

@@ -1,10 +1,11 @@
 """Seals: beside every result a hidden file with its SHA-256, so that a changed byte is noticed before a number comes from it.
 
-    results.parquet
-    .results.parquet.sha256      f3927b9a...  results.parquet
+    copy/results.parquet
+    copy/.results.parquet.sha256      f3927b9a...  copy/results.parquet
 
-A seal has the form that `sha256sum -c` reads. `sealed` writes both, `read_sealed` reads and verifies. A file without a seal, or with one
-that does not fit, is damaged: nothing is read from it.
+A seal names the folder too, so that a file that was moved with its seal to another run is noticed, and has the form that `sha256sum -c` reads
+in the folder above. `sealed` writes both, `read_sealed` reads and verifies. A file without a seal, or with one that does not fit, is
+damaged: nothing is read from it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from pipeline.storage.errors import CorruptFileError, MissingFileError, UserErro
 from pipeline.storage.reading import check_regular
 
 SUFFIX = ".sha256"
+TEMPORARY = r"^\.(.+)\.\d+\.tmp$"
+"""A folder that is being written, see `pipeline.storage.atomic`."""
 MEND = "delete it and run again"
 MOVE = "expected a file that the pipeline wrote; move it away and run again"
 
@@ -28,6 +31,12 @@ MOVE = "expected a file that the pipeline wrote; move it away and run again"
 def seal_of(path: Path) -> Path:
     """Where the seal of a file lies."""
     return path.with_name(f".{path.name}{SUFFIX}")
+
+
+def name_of(path: Path) -> str:
+    """What a seal calls its file: its name behind that of its folder, which may be under a temporary name still."""
+    folder = re.sub(TEMPORARY, r"\1", path.absolute().parent.name)
+    return f"{folder}/{path.name}"
 
 
 def sealed_by(seal: Path) -> Path | None:
@@ -43,7 +52,7 @@ def sealed(path: Path) -> Iterator[Path]:
     """Like `atomic`, and writes the seal: yields a temporary path that becomes `path` when the block ends well."""
     with atomic(path) as temporary:
         yield temporary
-        write_text(seal_of(path), f"{file_sha256(temporary)}  {path.name}\n")
+        write_text(seal_of(path), f"{file_sha256(temporary)}  {name_of(path)}\n")
 
 
 def write_sealed(path: Path, text: str) -> None:
@@ -95,7 +104,7 @@ def _advice(expected: str, usual: str) -> str:
 def _compare(path: Path, found: str, expected: str) -> None:
     seal = seal_of(path)
     try:
-        written = re.fullmatch(rf"([0-9a-f]{{64}})  {re.escape(path.name)}\n", seal.read_bytes().decode("ascii"))
+        written = re.fullmatch(r"([0-9a-f]{64})  ([^\n]+)\n", seal.read_bytes().decode())
     except FileNotFoundError:
         raise CorruptFileError(f"{path}: no seal ({seal.name}) covers it; {_advice(expected, MOVE)}") from None
     except PermissionError:
@@ -104,5 +113,7 @@ def _compare(path: Path, found: str, expected: str) -> None:
         written = None
     if written is None:
         raise CorruptFileError(f"{path}: its seal {seal.name} is damaged; delete both and run again")
+    if written[2] != name_of(path):
+        raise CorruptFileError(f"{path}: its seal is that of {written[2]}; {_advice(expected, MEND)}")
     if found != written[1]:
         raise CorruptFileError(f"{path}: SHA-256 {found[:12]}…, expected {written[1][:12]}…; {MEND}")

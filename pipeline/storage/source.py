@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
+import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,12 +37,17 @@ class Source:
             yield ".".join([*base, *(part for part in (module, name) if part)])
 
     def files(self, folder: Path, patterns: bool) -> Iterator[Path]:
-        """C and CUDA sources below the module's folder that its strings name, such as "scan.c" and "csrc/scan.cu".
+        """Files below the module's folder that its strings name: C and CUDA sources such as "csrc/scan.cu", data such as "gain.json".
 
         patterns: so do "*.cu", and ".cu" alone, which names every file of this suffix.
         """
-        names = [text for text in sorted(self.texts) if text.endswith(NATIVE) and len(text) < LONGEST_NAME and text.isprintable()]
-        for name in names:
+        names = [text for text in sorted(self.texts) if "." in text and len(text) < LONGEST_NAME and text.isprintable()]
+        yield from (
+            folder / name
+            for name in names
+            if not name.endswith(NATIVE) and re.fullmatch(r"\w[\w./-]*", name) and ".." not in name and (folder / name).is_file()
+        )
+        for name in (name for name in names if name.endswith(NATIVE)):
             if not name.startswith("/") and ".." not in name and (patterns or not ("*" in name or name in NATIVE)):
                 yield from (path for path in sorted(folder.glob(f"*{name}" if name in NATIVE else name)) if path.is_file())
 

@@ -161,9 +161,13 @@ class BatchedEnvironment(VectorEnv):
 
     def _refuse_not_finite(self, values: np.ndarray, field: str, copies: Copies) -> None:
         """Raise UserError that names the first copy, step and place of a value of these copies that is no finite number."""
-        if values.dtype.kind != "f" or np.isfinite(values).all():
+        if values.dtype.kind != "f":
             return
-        row, *place = np.argwhere(~np.isfinite(values))[0].tolist()
+        with np.errstate(over="ignore"):
+            finite = np.isfinite(values.astype(np.float32))  # what networks compute in
+        if finite.all():
+            return
+        row, *place = np.argwhere(~finite)[0].tolist()
         copy = int(np.arange(self.num_envs)[copies][row])
         found = f"{field}{place or ''} is {values[(row, *place)]}"
         raise UserError(f"{self._who(copy)}, step {self.length_B[copy]}: {found}; expected a finite number")

@@ -10,7 +10,7 @@ import pytest
 from pipeline.config.document import Block, Place, merged, put_dotted, read_document, read_text
 from pipeline.plan import Plan
 from pipeline.storage.errors import MissingFileError, UserError
-from tests.config.rich import SMALL, complaint, plan_of
+from tests.config.rich import RICH, SMALL, complaint, plan_of
 
 LINES = SMALL.count("\n")
 EMPTY = "expected a mapping of keys to values"
@@ -199,3 +199,13 @@ def test_a_dotted_path_opens_bare_names_and_missing_mappings() -> None:
     }
     with pytest.raises(UserError, match=r"^file:2: task\.delay: got 5; expected a mapping, since 'task\.delay\.uniform' is set in it$"):
         put_dotted(block, "task.delay.uniform", [1, 2], here)
+
+
+@pytest.mark.parametrize("number", ["0x" + "f" * 9000, "0o" + "7" * 6000, "1" * 5000, "1_" * 300])
+def test_a_number_of_thousands_of_digits_is_one_line(number: str) -> None:
+    with pytest.raises(UserError, match=r"^c.yaml:2: a number of [\d,]+ digits; expected at most 400$"):
+        read_text(f"a: 1\nb: {number}\n", "c.yaml")
+
+
+def test_text_that_ends_a_reports_page_is_refused(tmp_path: Path) -> None:
+    assert "got '</'" in str(complaint(RICH.replace("Which networks remember?", "Which </script> remember?"), tmp_path))

@@ -180,4 +180,20 @@ def test_the_interval_over_rows_covers_where_the_answers_of_a_row_stand_and_fall
         low, high = rows_interval(rng.binomial(scored, rng.beta(0.8 * together, 0.2 * together, 200)), scored)
         inside.append(low <= 0.8 <= high)
     assert np.mean(inside) >= 0.93
-    assert low > 0.6, "and it is no wider than it must be"
+
+
+@pytest.mark.parametrize("rows", [10, 20, 50])
+def test_the_interval_over_few_rows_covers_too(rows: int) -> None:
+    rng = np.random.default_rng(2)
+    inside = []
+    for _ in range(2000):
+        scored = rng.integers(1, 11, rows)
+        low, high = rows_interval(rng.binomial(scored, rng.beta(2, 0.3, rows)), scored)
+        inside.append(low <= 2 / 2.3 <= high)
+    assert np.mean(inside) >= 0.92
+
+
+def test_the_interval_over_rows_is_no_wider_than_it_must_be() -> None:
+    scored = np.full(200, 10)
+    low, _ = rows_interval(np.random.default_rng(3).binomial(scored, 0.8), scored)
+    assert low > 0.75

@@ -108,12 +108,12 @@ def late():
     assert sorted(read_source(code).modules("own.inner")) == sorted(expected)
 
 
-def test_c_sources_are_those_that_strings_name(tmp_path: Path) -> None:
+def test_files_are_those_that_strings_name(tmp_path: Path) -> None:
     (tmp_path / "csrc").mkdir()
     for name in ("scan.c", "other.c", "csrc/fast.cu", "scan.txt"):
         (tmp_path / name).touch()
     source = read_source(b'A = "scan.c"; B = "csrc/fast.cu"; C = "scan.txt"; D = "../scan.c"; E = "missing.c"; F = "/scan.c"')
-    assert list(source.files(tmp_path, patterns=True)) == [tmp_path / "csrc/fast.cu", tmp_path / "scan.c"]
+    assert list(source.files(tmp_path, patterns=True)) == [tmp_path / "scan.txt", tmp_path / "csrc/fast.cu", tmp_path / "scan.c"]
     every = read_source(b'A = Path(__file__).with_suffix(".c")')
     assert list(every.files(tmp_path, patterns=True)) == [tmp_path / "other.c", tmp_path / "scan.c"]
     assert list(every.files(tmp_path, patterns=False)) == []
