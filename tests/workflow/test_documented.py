@@ -29,6 +29,7 @@ ELSEWHERE = {
 }
 SMALLER = ("--set", "evaluate.rows=20", "--set", "learner.validation_rows=20", "--set")
 """What `pipeline try` is called with besides."""
+# Commands with the mixer of docs/extending.md run in tests/test_contributing.py, which installs it.
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -54,13 +55,13 @@ def call(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=600, check=False)
 
 
-@pytest.mark.parametrize("line", [line for line in lines("pipeline ") if line not in ELSEWHERE])
+@pytest.mark.parametrize("line", [line for line in lines("pipeline ") if line not in ELSEWHERE and "leaky" not in line])
 def test_the_command_runs(line: str, tmp_path: Path) -> None:
     shutil.copy(REPOSITORY / "config.yaml", tmp_path)
     words = shlex.split(line)
     done = call(tmp_path, *(smaller(words) if words[1] == "try" else words))
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.strip()
+    assert done.stdout.strip() or list((tmp_path / words[words.index("--out") + 1]).glob("*.parquet"))
 
 
 def test_what_runs_elsewhere_is_still_shown() -> None:
