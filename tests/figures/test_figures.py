@@ -109,7 +109,7 @@ def test_learning_curves_show_seeds_and_medians(experiments: Folder, tmp_path: P
 
 
 def test_a_median_ends_where_the_first_seed_stopped(experiments: Folder, tmp_path: Path, drawn: Any) -> None:
-    folder = shutil.copytree(experiments("usual"), tmp_path / "experiment")
+    folder = shutil.copytree(experiments("usual"), tmp_path / experiments("usual").name)
     curves = frame(folder / "curves.parquet")
     kept = curves[(curves.run != "copy-0-s1") | (curves.step <= 3000)]
     write_table(folder / "curves.parquet", pa.Table.from_pandas(kept, preserve_index=False))

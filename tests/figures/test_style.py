@@ -99,7 +99,7 @@ def test_a_loss_of_zero_is_drawn_at_zero(experiments: Folder, tmp_path: Path, dr
 
     from pipeline.storage.tables import write_table
 
-    folder = Path(copytree(experiments("usual"), tmp_path / "experiment"))
+    folder = Path(copytree(experiments("usual"), tmp_path / experiments("usual").name))
     curves = frame(folder / "curves.parquet")
     curves.loc[curves["label"] == "lstm", "validation_loss"] = 0.0
     write_table(folder / "curves.parquet", pa.Table.from_pandas(curves, preserve_index=False))

@@ -44,7 +44,7 @@ def generate(folder: Path, **changes: Any) -> Path:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    return {path.name: file_sha256(path) for path in sorted(folder.iterdir())}
+    return {path.name: file_sha256(path) for path in sorted(folder.iterdir()) if not path.name.startswith(".")}
 
 
 def test_a_dataset_has_its_rows_manifest_and_card(tmp_path: Path) -> None:
