@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.storage.columns import MEND, Column, Schema, check_table
+from pipeline.storage.columns import Column, Schema, check_table
 from pipeline.storage.errors import CorruptFileError
+from pipeline.storage.seals import MEND
 from pipeline.storage.tables import read_table
 
 COUNT = Column("whole", least=0)

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.storage.errors import CorruptFileError
+from pipeline.storage.seals import MEND
 
 Kind = Literal["text", "whole", "number", "flag", "list", "bytes"]
 TYPES: dict[Kind, tuple[str, ...]] = {
@@ -24,7 +25,6 @@ TYPES: dict[Kind, tuple[str, ...]] = {
     "bytes": ("binary", "large_binary"),
 }
 """Arrow types, as they are written without their parameters, of each kind of column."""
-MEND = "delete it and run again"
 
 
 class Column(NamedTuple):

@@ -67,18 +67,18 @@ def read_sealed(path: Path, expected: str = "") -> bytes:
     Raises MissingFileError or CorruptFileError, naming the file and what to do about it, and UserError where it cannot be read.
     """
     with regular(path, expected):
-        if not seal_of(path).exists():
-            raise CorruptFileError(f"{path}: no seal ({seal_of(path).name}) covers it; {_advice(expected, MOVE)}")
+        written = _written(path, expected)
         data = path.read_bytes()
-    _compare(path, hashlib.sha256(data).hexdigest(), expected)
+    _compare(path, hashlib.sha256(data).hexdigest(), written)
     return data
 
 
 def check_seal(path: Path) -> None:
     """Verify a file of any size. Raises as `read_sealed` does."""
     with regular(path):
+        written = _written(path, "")
         found = file_sha256(path)
-    _compare(path, found, "")
+    _compare(path, found, written)
 
 
 @contextmanager
@@ -101,7 +101,8 @@ def _advice(expected: str, usual: str) -> str:
     return f"expected {expected}" if expected else usual
 
 
-def _compare(path: Path, found: str, expected: str) -> None:
+def _written(path: Path, expected: str) -> str:
+    """The digest that a file's seal holds, known before a byte of the file is read."""
     seal = seal_of(path)
     try:
         written = re.fullmatch(r"([0-9a-f]{64})  ([^\n]+)\n", seal.read_bytes().decode())
@@ -115,5 +116,9 @@ def _compare(path: Path, found: str, expected: str) -> None:
         raise CorruptFileError(f"{path}: its seal {seal.name} is damaged; delete both and run again")
     if written[2] != name_of(path):
         raise CorruptFileError(f"{path}: its seal is that of {written[2]}; {_advice(expected, MEND)}")
-    if found != written[1]:
-        raise CorruptFileError(f"{path}: SHA-256 {found[:12]}…, expected {written[1][:12]}…; {MEND}")
+    return written[1]
+
+
+def _compare(path: Path, found: str, written: str) -> None:
+    if found != written:
+        raise CorruptFileError(f"{path}: SHA-256 {found[:12]}…, expected {written[:12]}…; {MEND}")
