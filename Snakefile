@@ -47,7 +47,7 @@ localrules:
 
 rule all:
     input:
-        [f"results/{file}" for files in PLAN.files().values() for file in files],
+        [f"results/{file}" for file in PLAN.declared],
     message:
         "Everything in {SUITE} is done"
 

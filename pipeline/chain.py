@@ -20,15 +20,15 @@ def run_chain(plan: Plan, results: Path) -> tuple[int, str]:
     from pipeline.evaluation.collect import collect
     from pipeline.evaluation.evaluate import evaluate
     from pipeline.evaluation.profile import profile
-    from pipeline.training.notice import notice
+    from pipeline.storage.progress import say
     from pipeline.training.spec import read_run
     from pipeline.training.stamp import check_run
     from pipeline.training.train import train
 
     runtime, tracking = Runtime(**plan.runtime), Tracking(**plan.tracking)
     allow = runtime.changed_code == "allow"
-    for line in make_room(results, [file for files in plan.files().values() for file in files]):
-        notice(line)
+    for line in make_room(results, plan.declared):
+        say(line)
     _describe(plan, results)
     _make_data(plan, results)
     for run in plan.runs:

@@ -143,6 +143,11 @@ class Plan:
         )
 
     @property
+    def declared(self) -> list[str]:
+        """Every declared file below the results folder."""
+        return [file for files in self.files().values() for file in files]
+
+    @property
     def size(self) -> str:
         """How many experiments, runs, datasets and networks it has, in words."""
         kinds = {"experiment": self.experiments, "run": self.runs, "dataset": self.datasets, "network": self.networks}

@@ -208,7 +208,7 @@ class Workspace:
         check_suites(results, self.plan)
         if only_looks(words):
             refuse_broken(SNAKEMAKE)
-            for error in find_damaged(results, self._files()).values():
+            for error in find_damaged(results, self.plan.declared).values():
                 print(f"{error.rpartition('; ')[0]}; the next run makes it again", file=sys.stderr)
         else:
             self.launch.check()
@@ -217,14 +217,11 @@ class Workspace:
             cancel_left(results, before)
             self.launch.name_image(results)
             self.launch.keep_mounted()
-            for line in (*mend_state(SNAKEMAKE), *make_room(results, self._files())):
+            for line in (*mend_state(SNAKEMAKE), *make_room(results, self.plan.declared)):
                 print(line, file=sys.stderr)
             write_sealed(frozen_plan(results), self.plan.to_json())
             remember(results, self.plan)
             print(f"{config}: {self.plan.size}", file=sys.stderr)
-
-    def _files(self) -> list[str]:
-        return [file for files in self.plan.files().values() for file in files]
 
     def failed(self) -> None:
         """What the Snakefile calls when a job has failed, perhaps over damage that no time of a file told: the next start reads every byte."""

@@ -116,7 +116,7 @@ def status(config: Path) -> None:
         rows.append((run.id, state.state, state.detail if state.state != "to do" else _why(results, made, run.id, state.detail)))
     click.echo(table(rows))
     click.echo()
-    damaged = find_damaged(results, [file for files in made.files().values() for file in files])
+    damaged = find_damaged(results, made.declared)
     missing = {stage: [file for file in files if not (results / file).exists()] for stage, files in made.files().items()}
     totals = {stage: len(files) for stage, files in made.files().items()}
     lines = [(stage, f"{totals[stage] - len(files)}/{totals[stage]}", _example(files)) for stage, files in missing.items()]
