@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config.code import Code, changed, code_of, some
+from pipeline.storage.damage import remove
 from pipeline.storage.errors import BusyError, UserError
 from pipeline.storage.seals import seal_of
 
@@ -130,8 +131,8 @@ class Waste:
         """Delete it; a run's specification stays. Raises BusyError, before anything is deleted, where a run is being trained."""
         self.check()
         for path in (*self.evaluations, *self.profiles):
-            path.unlink(missing_ok=True)
-            seal_of(path).unlink(missing_ok=True)
+            remove(path)
+            remove(seal_of(path))
         for name in self.datasets:
             shutil.rmtree(self.results / "datasets" / name, ignore_errors=True)
         for run in (*self.children, *self.runs):
@@ -146,10 +147,8 @@ class Waste:
         (published / "manifest.json").unlink(missing_ok=True)
         spec = published / "run.yaml"
         for path in published.glob("*"):
-            if path.is_dir():
-                shutil.rmtree(path)
-            elif path not in (spec, seal_of(spec)):
-                path.unlink()
+            if path not in (spec, seal_of(spec)):
+                remove(path)
         (self.results / "logs" / "train" / f"{run}.log").unlink(missing_ok=True)
         if held:
             held.close()

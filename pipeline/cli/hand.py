@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -193,14 +192,12 @@ def _listed(folder: Path) -> list[Path]:
 
 
 def _delete(results: Path, path: Path) -> None:
+    from pipeline.storage.damage import remove
     from pipeline.storage.names import inside
     from pipeline.training.live import run_state
 
     if path.parent.name in ("runs", "checkpoints") and run_state(path.parents[1], path.name).state == "running":
         raise BusyError(f"{path}: being trained right now; stop its job first")
     inside(results, path.parent)
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
-        seal_of(path).unlink(missing_ok=True)
+    remove(path)
+    remove(seal_of(path))
