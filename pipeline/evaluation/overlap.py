@@ -25,13 +25,14 @@ MOST = 4
 
 
 class Overlaps:
-    """The datasets below a results folder, each read once."""
+    """The datasets below a results folder, each read once and each pair compared once, however many runs and seeds share them."""
 
     def __init__(self, results: Path) -> None:
         self.datasets = results / "datasets"
         self.sentences: list[str] = []
         """What tasks say of those rows of which it is not known, the sentences of their datasets' cards."""
         self._hashes: dict[str, np.ndarray] = {}
+        self._pairs: dict[tuple[str, str], np.ndarray] = {}
 
     def shares(self, run: Row, evaluation: pa.Table) -> dict[Place, float | None]:
         """The share of the rows of every point of an evaluation that also occur in the run's training; None where that is not known.
@@ -53,7 +54,9 @@ class Overlaps:
     def _in_training(self, test: str, train: str | None) -> np.ndarray:
         """1 for every row of the dataset that is in the other too, else 0; NaN where nobody knows."""
         if train is not None:
-            return np.isin(self._hash(test), self._hash(train)).astype(float)
+            if (test, train) not in self._pairs:
+                self._pairs[test, train] = np.isin(self._hash(test), self._hash(train)).astype(float)
+            return self._pairs[test, train]
         spec = read_spec(self.datasets / test / "dataset.yaml", "dataset")
         sentence = revive("task", spec["task"]).overlap
         self.sentences += [sentence] if sentence and sentence not in self.sentences else []

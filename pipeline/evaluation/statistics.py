@@ -54,8 +54,8 @@ def summarise_scores(rows: Iterable[Mapping[str, Any]], score: str) -> Summary:
     """`summarise` of one score of some rows of results.parquet, one per seed; a single seed has the interval over its own examples."""
     known = [row for row in rows if row.get(score) is not None and not math.isnan(row[score])]
     found = summarise((row[score] for row in known), share=is_share(score))
-    if score in POSITIVE:
-        found = found._replace(low=max(0.0, found.low) if found.low < 0 else found.low)
+    if score in POSITIVE and found.low < 0:
+        found = found._replace(low=0.0)
     if found.n != 1:
         return found
     low, high = over_examples(known[0], score)
