@@ -10,7 +10,8 @@ SDM ?=
 BIN := .venv/bin
 READY := .venv/.ready
 # What pip is told by its variables and files, uv is told as well, under what its own variables say; versions are chosen over all indexes, as pip does.
-SOURCES = setting() { $(BIN)/python -m pip config list 2>/dev/null | sed -n "s/^[a-z:]*\.$$1='\(.*\)'\$$/\1/p" | head -n 1; }; \
+SOURCES = settings="$$($(BIN)/python -m pip config list 2>/dev/null)"; \
+  setting() { printf '%s\n' "$$settings" | sed -n "s/^[a-z:]*\.$$1='\(.*\)'\$$/\1/p" | head -n 1; }; \
   cert="$${SSL_CERT_FILE:-$$(setting cert)}"; if [ -n "$$cert" ]; then export SSL_CERT_FILE="$$cert"; fi; \
   export UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$$(setting index-url)}" UV_INDEX="$${UV_INDEX:-$$(setting extra-index-url)}" \
   UV_FIND_LINKS="$${UV_FIND_LINKS:-$$(setting find-links | tr -s ' ' ,)}" UV_INSECURE_HOST="$${UV_INSECURE_HOST:-$$(setting trusted-host)}" \
