@@ -21,8 +21,8 @@ from pipeline.storage.atomic import fsync, writable, write_text
 from pipeline.storage.errors import CorruptFileError, MissingFileError
 from pipeline.storage.manifest import seal, verify
 from pipeline.storage.names import below
+from pipeline.storage.progress import say
 from pipeline.training.lease import Lease
-from pipeline.training.notice import notice
 from pipeline.training.stamp import Stamp
 from pipeline.training.state import pack, read_tensors, unpack, write_tensors
 
@@ -79,9 +79,9 @@ class Checkpoints:
             try:
                 return self._read(folder)
             except (CorruptFileError, MissingFileError) as error:
-                notice(f"{error}; trying the checkpoint before it")
+                say(f"{error}; trying the checkpoint before it")
         if folders:
-            notice(f"{self.folder}: no undamaged checkpoint is left; starting from the beginning")
+            say(f"{self.folder}: no undamaged checkpoint is left; starting from the beginning")
         return None
 
     def remove(self) -> None:

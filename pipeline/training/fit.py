@@ -21,11 +21,11 @@ import torch
 from pipeline.learners import parallel
 from pipeline.learners.base import Learner, NotFiniteError
 from pipeline.storage.errors import UserError
+from pipeline.storage.progress import say
 from pipeline.training.checkpoint import Checkpoints, Labelled
 from pipeline.training.clock import Clock
 from pipeline.training.device import generator_state, restore_generators
 from pipeline.training.means import Means
-from pipeline.training.notice import notice
 from pipeline.training.processes import agreed, gathered, wait_for_all
 from pipeline.training.progress import Reporter, Standing
 from pipeline.training.signals import Stopped, StopRequest
@@ -98,7 +98,7 @@ class Fit:
             if self._signal:
                 self._save()
                 wait_for_all()
-                notice(f"{signal.Signals(self._signal).name}: saved step {self.learner.steps}; the same command goes on from there")
+                say(f"{signal.Signals(self._signal).name}: saved step {self.learner.steps}; the same command goes on from there")
                 return False
             if self._save_is_due:
                 self._save()
@@ -138,7 +138,7 @@ class Fit:
         self.reproducible = not parallel.largest([float(not self.learner.reproducible)])[0]
         self._saved = self.learner.steps
         self._seconds = self._clock.read()[1]
-        notice(f"going on from step {self.learner.steps}")
+        say(f"going on from step {self.learner.steps}")
 
     def _load(self) -> dict[str, Any] | None:
         saved = self.checkpoints.load()

@@ -24,7 +24,7 @@ import psutil
 from pipeline.cluster import own_command
 from pipeline.config.experiment import Runtime
 from pipeline.storage.errors import UserError
-from pipeline.training.notice import notice
+from pipeline.storage.progress import say
 from pipeline.training.processes import LOST, check_division
 from pipeline.training.signals import NOTED, RESUMABLE
 from pipeline.training.spec import RunSpec, read_run
@@ -121,10 +121,10 @@ def verdict(run: RunSpec, ends: Iterable[tuple[int, int]]) -> int:
     codes = {place: code for place, code in ends if code not in (LOST, -signal.SIGTERM)}
     for place, code in codes.items():
         if code < 0:
-            notice(
+            say(
                 f"{run.id}: process {place} was killed by {signal.Signals(-code).name}; the same command goes on from the newest checkpoint"
             )
     if not codes:
-        notice(f"{run.id}: the processes of another node have ended; the same command goes on from the newest checkpoint")
+        say(f"{run.id}: the processes of another node have ended; the same command goes on from the newest checkpoint")
     found = set(codes.values())
     return 2 if 2 in found else RESUMABLE if found == {RESUMABLE} else 1

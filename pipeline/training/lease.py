@@ -25,7 +25,7 @@ from typing import IO, Any
 
 from pipeline.storage.atomic import writable, write_json
 from pipeline.storage.errors import BusyError
-from pipeline.training.notice import notice
+from pipeline.storage.progress import say
 
 STALE = 120.0
 """Seconds without a heartbeat after which a trainer on another machine is taken for dead."""
@@ -150,7 +150,7 @@ class Lease:
                 if give_up():
                     return False
                 if not announced and time.monotonic() - begun > PATIENCE:
-                    notice(f"{self.folder}: being trained by {read_owner(self.folder) or 'another process'}; {self._awaited()}")
+                    say(f"{self.folder}: being trained by {read_owner(self.folder) or 'another process'}; {self._awaited()}")
                     announced = True
                 time.sleep(poll if announced else PATIENCE / 10)
         self._sweep()

@@ -21,8 +21,8 @@ from pipeline.storage.atomic import fsync, writable
 from pipeline.storage.damage import ASIDE, remove
 from pipeline.storage.errors import CorruptFileError, MissingFileError
 from pipeline.storage.manifest import seal, verify
+from pipeline.storage.progress import say
 from pipeline.storage.seals import SUFFIX, sealed
-from pipeline.training.notice import notice
 from pipeline.training.stamp import Stamp
 
 SIDECARS = ("timing.parquet", "environment.json")
@@ -46,7 +46,7 @@ class Outcome:
         try:
             manifest = verify(self.folder)
         except (CorruptFileError, MissingFileError) as error:
-            notice(f"{error}; training goes on from the newest checkpoint, or anew")
+            say(f"{error}; training goes on from the newest checkpoint, or anew")
             return False
         self.stamp.check(self.folder, manifest)
         return True

@@ -14,7 +14,7 @@ from pipeline.config.networks import Network
 from pipeline.config.tasks import Task
 from pipeline.storage.errors import ForeignSpecError
 from pipeline.storage.manifest import read_manifest
-from pipeline.training.notice import notice
+from pipeline.storage.progress import say
 from pipeline.training.spec import RunSpec
 
 WEIGHTS = "model/model.safetensors"
@@ -82,7 +82,7 @@ def _check(what: str, recorded: Code | None, present: Code, remedy: str, allow: 
     """Whether other code made something, which is said where it is allowed; raises ChangedCodeError where it is not."""
     line = check_code(what, recorded, present, remedy, allow)
     if line:
-        notice(line)
+        say(line)
     return line is not None
 
 

@@ -18,7 +18,7 @@ from urllib.parse import urlparse
 
 from pipeline.config.experiment import Tracking
 from pipeline.storage.names import inside
-from pipeline.training.notice import notice
+from pipeline.storage.progress import say
 
 Spec = dict[str, Any]
 Row = dict[str, Any]
@@ -68,7 +68,7 @@ class Tracker:
         try:
             return action()
         except Exception as error:  # whatever a third party's network code raises
-            notice(f"wandb: {type(error).__name__}: {' '.join(str(error).split())[:200]}; tracking is off for the rest of this run")
+            say(f"wandb: {type(error).__name__}: {' '.join(str(error).split())[:200]}; tracking is off for the rest of this run")
             self._run = None
             return None
 
@@ -78,7 +78,7 @@ def _begin(tracking: Tracking, run: str, spec: Spec, results: Path) -> Any:
 
     online = tracking.wandb == "online"
     if online and not has_key():
-        notice("wandb: online asked for, but there is no API key; offline instead: 'wandb sync' can send it after 'wandb login'")
+        say("wandb: online asked for, but there is no API key; offline instead: 'wandb sync' can send it after 'wandb login'")
         online = False
     inside(results, results / "wandb").mkdir(parents=True, exist_ok=True)  # else wandb falls back to a temporary folder
     return wandb.init(

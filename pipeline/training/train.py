@@ -10,8 +10,8 @@ from pipeline.config.experiment import Runtime, Tracking
 from pipeline.learners import parallel
 from pipeline.storage.errors import UserError
 from pipeline.storage.names import below
+from pipeline.storage.progress import say
 from pipeline.training.lease import Lease
-from pipeline.training.notice import notice
 from pipeline.training.outcome import Outcome
 from pipeline.training.processes import agreed, check_division, together, wait_for_all
 from pipeline.training.signals import RESUMABLE, Stopped, StopRequest
@@ -38,7 +38,7 @@ def train(spec_path: Path, results: Path, runtime: Runtime, tracking: Tracking) 
         with StopRequest() as stop, together(stop):
             return _attempt(read_run(spec_path), spec_path, results, runtime, tracking, stop)
     except Stopped as signal:
-        notice(f"{signal}: stopped; the same command goes on from the newest checkpoint")
+        say(f"{signal}: stopped; the same command goes on from the newest checkpoint")
         return RESUMABLE
 
 
@@ -62,7 +62,7 @@ def _course(run: RunSpec, outcome: Outcome, lease: Lease, stop: StopRequest) -> 
     if not lease.acquire(give_up=lambda: stop.received is not None):
         return "stopped"
     if outcome.exists():
-        notice(f"{run.id}: finished before; 'pipeline retrain {run.id}' throws the result away")
+        say(f"{run.id}: finished before; 'pipeline retrain {run.id}' throws the result away")
         return "finished"
     return "train"
 
