@@ -9,6 +9,7 @@ import errno
 import json
 import os
 import pwd
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,13 +53,23 @@ def not_ours(path: Path) -> str:
     return f"permission denied, it belongs to {name}; expected a folder this user can write to: to share it, {SHARE.format(name=name)}"
 
 
+def temporary_of(path: Path) -> Path:
+    """Where this process writes a file or a folder before it is renamed to `path`."""
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+def final_name(name: str) -> str:
+    """What a file or folder is called in the end that may be under its temporary name now."""
+    return re.sub(r"^\.(.+)\.\d+\.tmp$", r"\1", name)
+
+
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; when the block ends well the file is fsynced and renamed to `path`.
 
     Raises UserError, with the path, on a full disk or a folder that cannot be written. The temporary file never stays.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_of(path)
     with writable(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -16,14 +16,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.storage.atomic import atomic, write_text
+from pipeline.storage.atomic import atomic, final_name, write_text
 from pipeline.storage.digest import file_sha256
 from pipeline.storage.errors import CorruptFileError, MissingFileError, UserError
 from pipeline.storage.reading import check_regular
 
 SUFFIX = ".sha256"
-TEMPORARY = r"^\.(.+)\.\d+\.tmp$"
-"""A folder that is being written, see `pipeline.storage.atomic`."""
 MEND = "delete it and run again"
 MOVE = "expected a file that the pipeline wrote; move it away and run again"
 
@@ -35,8 +33,7 @@ def seal_of(path: Path) -> Path:
 
 def name_of(path: Path) -> str:
     """What a seal calls its file: its name behind that of its folder, which may be under a temporary name still."""
-    folder = re.sub(TEMPORARY, r"\1", path.absolute().parent.name)
-    return f"{folder}/{path.name}"
+    return f"{final_name(path.absolute().parent.name)}/{path.name}"
 
 
 def sealed_by(seal: Path) -> Path | None:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from pipeline.storage.atomic import fsync, writable, write_text
+from pipeline.storage.atomic import fsync, temporary_of, writable, write_text
 from pipeline.storage.errors import CorruptFileError, MissingFileError
 from pipeline.storage.manifest import seal, verify
 from pipeline.storage.names import below
@@ -56,7 +56,7 @@ class Checkpoints:
         """
         self.lease.check()
         target = self._path(step)
-        temporary = self.folder / f".{target.name}.{os.getpid()}.tmp"
+        temporary = temporary_of(target)
         with writable(target):
             try:
                 self._write(temporary, step, state, weights)

@@ -10,14 +10,13 @@ declares it, and publishing it again costs a copy and no training.
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.storage.atomic import fsync, writable
+from pipeline.storage.atomic import fsync, temporary_of, writable
 from pipeline.storage.damage import ASIDE, remove
 from pipeline.storage.errors import CorruptFileError, MissingFileError
 from pipeline.storage.manifest import seal, verify
@@ -54,7 +53,7 @@ class Outcome:
     @contextmanager
     def draft(self) -> Iterator[Path]:
         """A folder to write the result's files into; when the block ends well they are sealed and put where `exists` looks."""
-        draft = self.folder.parent / f".finished.{os.getpid()}.tmp"
+        draft = temporary_of(self.folder)
         with writable(self.folder):
             try:
                 yield draft
