@@ -209,7 +209,8 @@ class MeanReturn(PointFigure):
     reading: ClassVar[str] = (
         f"Mean return, the sum of an episode's rewards, over test episodes at {AT}. The bar is the mean over seeds, each dot a seed, the "
         f"black line {INTERVAL}, which the numbers on the right repeat. The dashed line, where it is known, is what the best policy comes "
-        "to on the same episodes. Networks act by their own probabilities, as they did in training."
+        "to on the same episodes. Networks act by their own probabilities, as they did in training. Where some seeds solve the task and some "
+        "do not, no interval of a mean return holds: read the share that is solved."
     )
     played: ClassVar[bool] = True
 
