@@ -27,8 +27,8 @@ from benchmarks.common import Row, compare, cpu_seconds, report
 from pipeline.config.catalogue import implementation
 from pipeline.config.networks import SequenceNetwork
 from pipeline.config.tasks import TASKS
-from pipeline.evaluation.decoding import decode
 from pipeline.networks.build import build
+from pipeline.networks.decoding import AfterToken, decode
 from pipeline.storage.keys import derive_key
 from pipeline.storage.loader import MemoryRows
 from pipeline.tasks.base import PROMPT
@@ -80,7 +80,7 @@ def carried(network: Any, task: Any, rows: list[Traced]) -> float:
     prompts = [row.prompt for row in rows]
     led = [Led(task.retriever(row.prompt), row.after) for row in rows]
     budgets = [len(row.after) for row in rows]
-    return BATCH / cpu_seconds(lambda: decode(network, prompts, led, True, budgets, CPU, BATCH, eos=-1))
+    return BATCH / cpu_seconds(lambda: decode(network, prompts, budgets, AfterToken(-1), CPU, BATCH, led))
 
 
 @torch.inference_mode()
@@ -98,7 +98,8 @@ def read_again(network: Any, rows: list[Traced], prefixes: int) -> float:
 def check(network: Any, task: Any, rows: list[Traced], budget: int) -> None:
     """Rows decoded freely side by side have the tokens that each has alone, all read again for every one; in float64."""
     prompts = [row.prompt for row in rows]
-    together = decode(network, prompts, [task.retriever(prompt) for prompt in prompts], True, [budget] * len(rows), CPU, BATCH)
+    retrievers = [task.retriever(prompt) for prompt in prompts]
+    together = decode(network, prompts, [budget] * len(rows), AfterToken(task.eos, further=1), CPU, BATCH, retrievers)
     for prompt, found in zip(prompts[:4], together, strict=False):
         searches, tokens, force = task.retriever(prompt), prompt.tolist(), None
         for token in found.tokens:

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from pipeline.evaluation.decoding import Continuation, decode
+from pipeline.networks.decoding import AfterToken, Continuation, after_first, decode
 from pipeline.storage.loader import Rows
 from pipeline.tasks.base import INJECTED, PROMPT
 from pipeline.tasks.vocabulary import NODES
@@ -54,14 +54,14 @@ def run_freely(network: Any, task: TokenTask, rows: Rows, device: torch.device) 
     state = network.state_bytes(int(rows.lengths.max()) - longest + budget)
     batch = max(1, min(MOST_ROWS, STATE_BYTES // max(1, state)))
     forms = {form for row in _true_rows(rows) for form in _queries(row.prompt, row.after, row.forced, task.search)}
+    stop = AfterToken(task.eos, further=1) if task.traced else after_first
     found: list[dict[str, Any]] = []
     for start in range(0, len(rows), CHUNK):
         chunk = list(_true_rows(rows, start, start + CHUNK))
         prompts = [row.prompt for row in chunk]
         retrievers = [task.retriever(prompt) for prompt in prompts]
-        written = decode(
-            network, prompts, retrievers, task.traced, [min(budget, most - len(prompt)) for prompt in prompts], device, batch, task.eos
-        )
+        budgets = [min(budget, most - len(prompt)) for prompt in prompts]
+        written = decode(network, prompts, budgets, stop, device, batch, retrievers)
         found += [_judged(one, other, forms, task.search) for one, other in zip(written, chunk, strict=True)]
     return {name: pa.array([row[name] for row in found], kind) for name, kind in COLUMNS.items()}
 
@@ -88,9 +88,9 @@ def _true_rows(rows: Rows, start: int = 0, stop: int | None = None) -> Iterator[
 def _judged(found: Continuation, true: TrueRow, forms: set[Form], search: int) -> dict[str, Any]:
     differing = (place for place, (one, other) in enumerate(zip(found.tokens, true.after, strict=False)) if one != other)
     exact = found.tokens == true.after
-    queries = _queries(true.prompt, found.tokens, found.forced, search)
+    queries = _queries(true.prompt, found.tokens, found.injected, search)
     return {
-        "outcome": NO_ANSWER if found.answer is None else CORRECT if found.answer == true.after[-1] else WRONG,
+        "outcome": NO_ANSWER if not found.stopped else CORRECT if found.tokens[-1] == true.after[-1] else WRONG,
         "exact": exact,
         "first_error": None if exact else next(differing, min(len(found.tokens), len(true.after))),
         "continuation": len(true.after),

@@ -22,8 +22,9 @@ from pipeline.learners.advantages import deviation, explained_variance
 from pipeline.learners.base import Learner, Problem
 from pipeline.learners.optimization import clip_gradients, entropy_weight, learning_rate, make_optimizer
 from pipeline.learners.playing import play, refuse_beyond
-from pipeline.learners.policy import entropy, gumbel, log_probability
+from pipeline.learners.policy import entropy, log_probability
 from pipeline.learners.rollout import Actor, Rollout, Sequences
+from pipeline.networks.sampling import gumbel
 from pipeline.storage.keys import derive_key, generator
 from pipeline.storage.loader import Episodes
 

@@ -16,7 +16,7 @@ import torch
 from gymnasium.vector import VectorEnv
 from torch import Tensor
 
-from pipeline.learners.policy import draw, gumbel
+from pipeline.networks.sampling import gumbel, sample
 from pipeline.storage.errors import UserError
 from pipeline.storage.keys import derive_key, generator
 from pipeline.storage.loader import Episodes
@@ -71,7 +71,7 @@ def _play(
         if watch:
             watch(environment, playing_B)
         acted, state = network.step(torch.from_numpy(observed).to(device), state)
-        action_BA = draw(acted.logits, noise.next().to(device), network.actions)
+        action_BA = sample(acted.logits, noise.next().to(device), network.actions)
         action = (action_BA.squeeze(-1) if action_BA.shape[-1] == 1 else action_BA).cpu().numpy()
         observed, _, ended_B, cut_off_B, infos = environment.step(action)
         now_B = (ended_B | cut_off_B) & playing_B

@@ -7,25 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
-
-
-def draw(logits: Tensor, noise: Tensor, parts: Sequence[int]) -> Tensor:
-    """Actions (..., A), int64, each with the probability that its logits (..., C) give it.
-
-    noise: numbers (..., C) of Gumbel's distribution; the value with the largest sum of logit and noise is such a draw (Gumbel 1954).
-    """
-    race = logits + noise
-    if len(parts) == 1:
-        return race.argmax(-1, keepdim=True)
-    return torch.stack([part.argmax(-1) for part in race.split(list(parts), -1)], -1)
-
-
-def gumbel(chance: np.random.Generator, shape: tuple[int, ...]) -> Tensor:
-    """Numbers of Gumbel's distribution, on the CPU; all finite: in single precision an exponential number may be zero."""
-    return torch.from_numpy(-np.log(np.maximum(chance.standard_exponential(shape, np.float32), np.finfo(np.float32).tiny)))
 
 
 def log_probability(logits: Tensor, action: Tensor, parts: Sequence[int]) -> Tensor:

@@ -18,8 +18,9 @@ from torch import Tensor
 from pipeline.config import learners
 from pipeline.learners.advantages import advantages, deviation
 from pipeline.learners.playing import refuse_beyond
-from pipeline.learners.policy import draw, log_probability
+from pipeline.learners.policy import log_probability
 from pipeline.mixers.state import State, concatenate, cut, select, transform, where
+from pipeline.networks.sampling import sample
 from pipeline.storage.progress import say
 
 EPISODE = ("success", "return", "length")
@@ -90,7 +91,7 @@ class Actor:
 
     @torch.no_grad()
     def rollout(self, noise_TBC: Tensor) -> Rollout:
-        """Act for as many steps as there is noise for, by which actions are drawn; see `policy.draw`."""
+        """Act for as many steps as there is noise for, by which actions are drawn; see `pipeline.networks.sampling.sample`."""
         steps, empty = len(noise_TBC), self.network.initial_state(self.config.environments)
         taken, states, episodes = [], [], []
         reward, ended, cut_off = (np.zeros((steps, self.config.environments), kind) for kind in (np.float32, bool, bool))
@@ -119,7 +120,7 @@ class Actor:
         """Read what is seen and draw an action; the state goes on, from the `empty` one where an episode begins."""
         state = where(self.reset_B, empty, self.state) if bool(self.reset_B.any()) else self.state
         acted, self.state = self.network.step(self.observed_B, state)
-        action_BA = draw(acted.logits, noise_BC, self.network.actions)
+        action_BA = sample(acted.logits, noise_BC, self.network.actions)
         return _Taken(self.observed_B, self.reset_B, acted.logits, acted.value, action_BA)
 
     def _for_environment(self, action_BA: Tensor) -> np.ndarray:

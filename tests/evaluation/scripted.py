@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.config.tasks.retrieval import RetrievalTask
-from pipeline.evaluation.decoding import Continuation
+from pipeline.networks.decoding import Continuation
 from pipeline.storage.keys import Key, generator
 from pipeline.tasks.base import ANSWER, INJECTED, PROMPT, TARGET, Ragged, Split, TokenTask, rows_of
 from pipeline.tasks.retriever import Query, Retriever, Searches
@@ -138,11 +138,11 @@ def decode_slowly(network: Any, prompt: np.ndarray, retriever: Retriever | None,
     while len(found.tokens) < budget:
         logits_BTC, _ = network(torch.tensor([tokens]))
         token = int(logits_BTC[0, -1].argmax()) if force is None else force
-        found.forced += [] if force is None else [len(found.tokens)]
+        found.injected += [] if force is None else [len(found.tokens)]
         tokens.append(token)
         found.tokens.append(token)
         if not traced or found.tokens[-2:-1] == [EOS]:
-            found.answer = token
+            found.stopped = True
             break
         force = retriever.feed(token) if retriever else None
     return found

@@ -78,8 +78,8 @@ def test_columns_equal_a_plain_recomputation(policy: Policy) -> None:
         pairs = list(zip(found.tokens, after, strict=False))
         expected = None if found.tokens == after else min(place for place, (one, other) in enumerate(pairs) if one != other)
         assert (row["continuation"], row["first_error"], row["exact"]) == (len(after), expected, expected is None)
-        assert row["outcome"] == ("correct" if found.answer == after[-1] else "wrong" if found.answer else "no answer")
-        known = [found.tokens[place - 2] in prompt for place in found.forced]
+        assert row["outcome"] == ("no answer" if not found.stopped else "correct" if found.tokens[-1] == after[-1] else "wrong")
+        known = [found.tokens[place - 2] in prompt for place in found.injected]
         assert (row["queries"], row["valid_queries"]) == (len(known), sum(known))
 
 

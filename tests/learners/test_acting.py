@@ -19,11 +19,11 @@ from pipeline.config.networks import ActorCritic
 from pipeline.config.tasks import TMaze
 from pipeline.learners.a2c import A2C
 from pipeline.learners.acting import Acting, Losses
-from pipeline.learners.policy import gumbel
 from pipeline.learners.ppo import PPO, approximate_kl
 from pipeline.learners.rollout import Actor, Rollout
 from pipeline.networks.actor_critic import Acted
 from pipeline.networks.build import build
+from pipeline.networks.sampling import gumbel
 from pipeline.storage.errors import UserError
 from pipeline.training.state import pack, unpack
 from tests.learners.small import small_learner, small_problem
