@@ -286,7 +286,10 @@ class _Planner:
         datasets = sorted(self._dataset(task, "test", member.evaluation.rows) for task in member.measured)
         evaluation = Evaluation(run.id, f"test-{digest(datasets)}", datasets)
         self.made.evaluations[f"{run.id}/{evaluation.id}"] = evaluation
-        unit = {} if point.task.unit == NATS else {"unit": point.task.unit}
+        further = {} if point.task.unit == NATS else {"unit": point.task.unit}
+        if point.task.kind == "environment":
+            returns = member.evaluation.returns(point.task)
+            further |= {"limit": point.task.longest} | ({"returns": list(returns)} if returns else {})
         return {
             "run": run.id,
             "label": label,
@@ -299,7 +302,7 @@ class _Planner:
             "task": point.task.name,
             "chance": point.task.chance,
             "baseline": point.task.baseline,
-            **unit,
+            **further,
             "batch": point.learner.rows_per_step,
             "evaluate": filled(member.evaluation),
         }

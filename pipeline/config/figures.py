@@ -209,8 +209,8 @@ class MeanReturn(PointFigure):
     reading: ClassVar[str] = (
         f"Mean return, the sum of an episode's rewards, over test episodes at {AT}. The bar is the mean over seeds, each dot a seed, the "
         f"black line {INTERVAL}, which the numbers on the right repeat. The dashed line, where it is known, is what the best policy comes "
-        "to on the same episodes. Networks act by their own probabilities, as they did in training. Where some seeds solve the task and some "
-        "do not, no interval of a mean return holds: read the share that is solved."
+        "to on the same episodes. Networks act by their own probabilities, as they did in training. Where the lowest and the highest "
+        "possible return are unknown (evaluate.return_range gives them), the interval does not hold if only some seeds solve the task."
     )
     played: ClassVar[bool] = True
 

@@ -95,6 +95,8 @@ class _Entry(_Frozen):
     chance: float = Field(ge=0, le=1)
     baseline: float = Field(ge=-1e9, le=1e9)
     unit: str = ""
+    returns: Annotated[list[float | None], Field(min_length=2, max_length=2)] | None = None
+    limit: int | None = None
     batch: int | None = None
 
 

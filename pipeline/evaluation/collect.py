@@ -60,8 +60,11 @@ OPTIONAL = (
     ("return", pa.float64()),
     ("return_low", pa.float64()),
     ("return_high", pa.float64()),
+    ("return_lowest", pa.float64()),
+    ("return_highest", pa.float64()),
     ("best_return", pa.float64()),
     ("episode_length", pa.float64()),
+    ("episode_limit", pa.int64()),
     ("forced_accuracy", pa.float64()),
     ("forced_accuracy_low", pa.float64()),
     ("forced_accuracy_high", pa.float64()),
@@ -73,6 +76,10 @@ OPTIONAL = (
     ("valid_queries", pa.float64()),
 )
 """Scores that only some tasks have, and only their experiments' tables."""
+
+
+TOLERANCE = 1e-6
+"""By how much a mean return may leave its range: rewards are summed in floating point."""
 
 
 class Member(NamedTuple):
@@ -142,7 +149,7 @@ def _results(spec: Row, members: list[Member], overlaps: Overlaps) -> pa.Table:
         shared |= {"baseline": member.entry["baseline"], "unit": unit, "chance": member.entry["chance"]}
         shared |= milestones(member.history) | _trained(member.spec["task"], points, _named(member))
         shared["parameters"] = member.profile.column("parameters")[0].as_py()
-        found = score_points(member.evaluation, member.entry["baseline"], unit == NATS)
+        found = [point | _ranges(member, point) for point in score_points(member.evaluation, member.entry["baseline"], unit == NATS)]
         rows += [shared | point | shared_rows for point, shared_rows in zip(found, _overlap(member, found, overlaps), strict=True)]
     fields = [*IDENTITY, *((key, values.type) for key, values in coordinates.items())]
     known = {name for row in rows for name in row}
@@ -151,6 +158,23 @@ def _results(spec: Row, members: list[Member], overlaps: Overlaps) -> pa.Table:
     further = {**({"named": named} if named else {}), **({"overlap": overlaps.sentences} if "in_training" in known else {})}
     note = canonical_json({"coordinates": spec["columns"], "points": points, **further})
     return pa.Table.from_pylist(rows, pa.schema(fields)).replace_schema_metadata({"recurlab": note})
+
+
+def _ranges(member: Member, point: Row) -> Row:
+    """Between which ends the scores of a point of episodes can lie; nothing where that is unknown.
+
+    Raises UserError for a return outside of the range that the config gives.
+    """
+    limit = member.entry.get("limit")
+    found: Row = {"episode_limit": limit} if limit and limit >= point["episode_length"] else {}
+    if member.entry.get("returns") is None:
+        return found
+    lowest, highest = member.entry["returns"]
+    highest = point["best_return"] if highest is None else highest
+    if not lowest - TOLERANCE <= point["return"] <= highest + TOLERANCE:
+        told = f"mean return {point['return']:.6g}; expected one from {lowest:g} to {highest:g}, as evaluate.return_range or the task says"
+        raise UserError(f"evaluation of {member.entry['run']}: {told}")
+    return found | {"return_lowest": lowest, "return_highest": highest}
 
 
 def _overlap(member: Member, points: list[Row], overlaps: Overlaps) -> list[Row]:

@@ -45,13 +45,15 @@ PROFILE = Schema(
     },
     ("context",),
 )
+RETURNS = ("return", "return_low", "return_high", "return_lowest", "return_highest", "best_return")
 SCORES = {
     **dict.fromkeys(("accuracy", "sequence_accuracy", "chance"), SHARE._replace(optional=False)),
     **{f"{name}_{end}": SHARE for name in ("accuracy", "forced_accuracy") for end in ("low", "high")},
     **dict.fromkeys(("forced_accuracy", "no_answer", "exact", "valid_queries"), SHARE),
     **dict.fromkeys(("loss", "baseline", "loss_over_baseline", "bits", "tokens"), NUMBER._replace(optional=False)),
-    **dict.fromkeys(("return", "return_low", "return_high", "best_return", "episode_length", "memory_bits", "first_error"), NUMBER),
+    **dict.fromkeys((*RETURNS, "episode_length", "memory_bits", "first_error"), NUMBER),
     **dict.fromkeys(("scored", "parameters", "state_bytes"), Column("whole", null=True, least=0)),
+    "episode_limit": Column("whole", null=True, optional=True, least=0),
 }
 RESULTS = Schema({**IDENTITY, "rows": COUNT, "unit": TEXT, "solved": Column("flag", null=True), **SCORES})
 TABLES = {

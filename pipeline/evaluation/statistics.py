@@ -7,7 +7,7 @@ of a run say how well that one run is measured, nothing about the next seed; the
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import NormalDist
 from typing import Any, NamedTuple
 
@@ -20,10 +20,11 @@ ROW_SHARES = ("sequence_accuracy", "exact", "no_answer", "right")
 """Scores that are shares of the rows."""
 SHARES = ("accuracy", "forced_accuracy", "valid_queries", *ROW_SHARES)
 """Scores that lie between 0 and 1."""
-POSITIVE = ("loss", "loss_over_baseline", "bits", "episode_length", "cpu_seconds", "first_error")
+POSITIVE = ("loss", "loss_over_baseline", "cpu_seconds", "first_error")
 """Scores without an upper bound that are never negative."""
 Interval = tuple[float, float]
 NOWHERE: Interval = (math.nan, math.nan)
+UNIT: Interval = (0.0, 1.0)
 
 
 class Summary(NamedTuple):
@@ -37,23 +38,23 @@ class Summary(NamedTuple):
     high: float
 
 
-def summarise(values: Iterable[float | None], share: bool = False) -> Summary:
+def summarise(values: Iterable[float | None], bounds: Interval | None = None) -> Summary:
     """Mean, spread and 95 % interval of one value per seed; missing values are left out.
 
-    `share`: the values cannot leave 0 to 1. One seed has a mean and no interval: nothing is known of its spread.
+    bounds: lowest and highest possible value; None: unbounded. One seed has a mean and no interval: nothing is known of its spread.
     """
     known = np.array([value for value in values if value is not None and not math.isnan(value)], dtype=np.float64)
     n = len(known)
     mean = float(known.mean()) if n else math.nan
     sd = float(known.std(ddof=1)) if n > 1 else math.nan
-    low, high = share_interval(known) if share else student_interval(known)
+    low, high = bounded_interval(known, *bounds) if bounds else student_interval(known)
     return Summary(n, mean, sd, sd / math.sqrt(n) if n > 1 else math.nan, low, high)
 
 
 def summarise_scores(rows: Iterable[Mapping[str, Any]], score: str) -> Summary:
     """`summarise` of one score of some rows of results.parquet, one per seed; a single seed has the interval over its own examples."""
     known = [row for row in rows if row.get(score) is not None and not math.isnan(row[score])]
-    found = summarise((row[score] for row in known), share=is_share(score))
+    found = summarise((row[score] for row in known), bounds_of(known, score))
     if score in POSITIVE and found.low < 0:
         found = found._replace(low=0.0)
     if found.n != 1:
@@ -67,6 +68,28 @@ def is_share(score: str) -> bool:
     return score in SHARES or score.endswith("_accuracy")
 
 
+def bounds_of(rows: Sequence[Mapping[str, Any]], score: str) -> Interval | None:
+    """Lowest and highest value that a score can have in any of some rows; None where one of them is unknown."""
+    if is_share(score):
+        return UNIT
+    ends = [_row_bounds(row, score) for row in rows]
+    if not ends or any(low is None or high is None or math.isnan(low) or math.isnan(high) for low, high in ends):
+        return None
+    return min(low for low, _ in ends), max(high for _, high in ends)
+
+
+def _row_bounds(row: Mapping[str, Any], score: str) -> tuple[Any, Any]:
+    match score:
+        case "return":
+            return row.get("return_lowest"), row.get("return_highest")
+        case "episode_length":
+            return 1, row.get("episode_limit")
+        case "bits" if row.get("baseline") is not None and row.get("scored"):
+            return 0, row["scored"] * row["baseline"] / math.log(2) / row["rows"]
+        case _:
+            return None, None
+
+
 def over_examples(row: Mapping[str, Any], score: str) -> Interval:
     """The 95 % interval of one run's score over its examples; NaN where it is not known."""
     if f"{score}_low" in row:
@@ -75,19 +98,24 @@ def over_examples(row: Mapping[str, Any], score: str) -> Interval:
     return wilson_interval(row[score] * row["rows"], row["rows"]) if score in ROW_SHARES else NOWHERE
 
 
-def share_interval(values: np.ndarray, level: float = LEVEL) -> Interval:
-    """Interval of the mean of values between 0 and 1, whatever their distribution (Gaffke 2005; Learned-Miller and Thomas 2020, eq. 2).
+def bounded_interval(values: np.ndarray, lowest: float = 0.0, highest: float = 1.0, level: float = LEVEL) -> Interval:
+    """Interval of the mean of bounded values, whatever their distribution (Gaffke 2005; Learned-Miller and Thomas 2020, eq. 2).
 
-    Weigh the sorted values by random weights that sum to one, 0 being one more value below them: the lower end is the quantile of that sum
-    at half of what the level leaves, and the upper end likewise with 1 above them. For values that are 0 or 1 these are the ends of Clopper
-    and Pearson. Where all seeds agree it stays wide: n seeds alike are no surprise while the share of such seeds is above 0.025^(1/n),
-    which is 29 % for three. Fewer than two values give NaN.
+    Weigh the sorted values by random weights that sum to one, `lowest` being one more value below them: the lower end is the quantile of
+    that sum at half of what the level leaves, and the upper end likewise with `highest` above them. For values that are 0 or 1 these are
+    the ends of Clopper and Pearson. Where all seeds agree it stays wide: n seeds alike are no surprise while the share of such seeds is
+    above 0.025^(1/n), which is 29 % for three. Fewer than two values give NaN.
     """
     if len(values) < 2:
         return NOWHERE
-    assert values.min() >= 0 and values.max() <= 1, "shares lie between 0 and 1; percentages are scaled afterwards"
-    inside, tail = sorted(map(float, values)), (1 - level) / 2
-    return _weighted_quantile([0.0, *inside], tail), 1 - _weighted_quantile([0.0, *(1 - value for value in reversed(inside))], tail)
+    width = highest - lowest
+    assert values.min() >= lowest - 1e-6 * width and values.max() <= highest + 1e-6 * width, "values lie within their bounds"
+    if width == 0:
+        return lowest, highest
+    inside, tail = sorted(np.clip((values - lowest) / width, 0, 1).tolist()), (1 - level) / 2
+    low = _weighted_quantile([0.0, *inside], tail)
+    high = 1 - _weighted_quantile([0.0, *(1 - value for value in reversed(inside))], tail)
+    return lowest + width * low, lowest + width * high
 
 
 def _weighted_quantile(values: list[float], tail: float) -> float:

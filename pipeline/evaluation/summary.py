@@ -19,6 +19,7 @@ Row = dict[str, Any]
 NOTHING = "–"
 ONE_SEED = "¹"
 OVER_SEEDS = "Mean over seeds [95 % interval over seeds]"
+UNBOUNDED = "The interval of {} assumes that seeds do not fall into some that solve the task and some that do not: nothing bounds its mean."
 OVER_ROWS = " ¹ One seed: the interval is over its {}, and says nothing of other seeds."
 STYLE = """
 body { font: 15px/1.5 ui-sans-serif, system-ui, sans-serif; color: #1f2937; background: #fff; }
@@ -204,7 +205,8 @@ def _hardest(chosen: dict[str, list[Row]], where: str) -> Section:
     bits = "0.0" if any(row["bits"] is not None for row in every) else NOTHING
     baseline = ["memoryless baseline", chance, _span(whole, "{:.2g}"), loss, "1.00", bits, "0"]
     note = (
-        f"{OVER_SEEDS}. The memoryless baseline is the best that is possible without memory; a network that remembers has a lower loss."
+        f"{OVER_SEEDS}. The memoryless baseline is the best that is possible without memory; a network that remembers has a lower loss. "
+        + UNBOUNDED.format("the loss")
         + _one_seed(body, every)
     )
     return Section(f"At the hardest point: {where}", note, ["network", *scores, "state (bytes)"], body, baseline)
@@ -222,10 +224,9 @@ def _played_hardest(chosen: dict[str, list[Row]], where: str) -> Section:
         for label, rows in chosen.items()
     ]
     best = _span([row["best_return"] for rows in chosen.values() for row in rows], "{:.2f}")
-    note = (
-        f"Return: the sum of an episode's rewards. {OVER_SEEDS}; where some seeds solve the task and some do not, read the share that is "
-        "solved: no interval of a mean without bounds holds then."
-    ) + _one_seed(body, itertools.chain(*chosen.values()))
+    known = all(row.get("return_highest") is not None for rows in chosen.values() for row in rows)
+    holds = "" if known else f" {UNBOUNDED.format('the return')} With evaluate.return_range it has one that holds."
+    note = f"Return: the sum of an episode's rewards. {OVER_SEEDS}.{holds}" + _one_seed(body, itertools.chain(*chosen.values()))
     header = ["network", "solved (%)", "return", "steps per episode", "state (bytes)"]
     return Section(f"At the hardest point: {where}", note, header, body, ["best possible", NOTHING, best, NOTHING, NOTHING])
 

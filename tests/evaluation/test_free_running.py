@@ -219,7 +219,7 @@ def test_tables_show_free_runs_beside_teacher_forcing(free: Tiny, tmp_path: Path
     cells = next(
         line for line in sections["Running freely: delay 50 (beyond training), symbols 3"].splitlines() if line.startswith("| lstm")
     ).split(" | ")
-    half, quarter, third = (summarise([share, share], share=True) for share in (0.5, 0.25, 0.3))
+    half, quarter, third = (summarise([share, share], bounds=(0, 1)) for share in (0.5, 0.25, 0.3))
     expected = [f"{100 * found.mean:.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}]" for found in (half, quarter, quarter, third)]
     assert cells[1:6] == [*expected[:3], "3 [3, 3]", expected[3]]
     forced = summarise(

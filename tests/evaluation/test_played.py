@@ -15,7 +15,7 @@ from scipy import stats
 from pipeline.chain import run_chain
 from pipeline.cli.hand import document_with
 from pipeline.config.catalogue import implementation
-from pipeline.config.frozen import read_spec, revive
+from pipeline.config.frozen import read_spec, revive, write_spec
 from pipeline.config.resolve import resolve
 from pipeline.config.tasks import Gymnasium
 from pipeline.evaluation.collect import collect
@@ -130,6 +130,35 @@ def test_tables_speak_of_episodes(chain: Chain) -> None:
     assert {"validation_return", "validation_accuracy", "train_return"} <= set(curves)
 
 
+def test_the_table_has_the_range_of_the_return(chain: Chain) -> None:
+    _, results, table = chain
+    for row in read_table(results / "experiments" / "try" / "results.parquet").to_pylist():
+        assert row["return_lowest"] == pytest.approx(-0.1 * 11 - 1)
+        assert row["return_highest"] == row["best_return"] == pytest.approx(4 - 0.1 * (row["corridor"] - 1))
+        assert row["episode_limit"] == 12
+    assert "return_range" not in table
+
+
+def test_a_range_of_the_return_that_is_wrong_is_refused_in_one_line(chain: Chain, tmp_path: Path) -> None:
+    _, results, _ = chain
+    spec = read_spec(results / "experiments" / "try" / "experiment.yaml")
+    (entry,) = spec["runs"]
+    write_spec(tmp_path / "experiment.yaml", spec | {"runs": [entry | {"returns": [5.0, 6.0]}]})
+    expected = rf"^evaluation of {entry['run']}: mean return \S+; expected one from 5 to 6, as evaluate\.return_range or the task says$"
+    with pytest.raises(UserError, match=expected):
+        collect(tmp_path / "experiment.yaml", results, tmp_path / "out")
+
+
+def test_without_a_range_the_table_says_when_its_interval_holds(chain: Chain, tmp_path: Path) -> None:
+    _, results, _ = chain
+    spec = read_spec(results / "experiments" / "try" / "experiment.yaml")
+    (entry,) = spec["runs"]
+    write_spec(tmp_path / "experiment.yaml", spec | {"runs": [{key: value for key, value in entry.items() if key != "returns"}]})
+    collect(tmp_path / "experiment.yaml", results, tmp_path / "out")
+    assert "return_highest" not in read_table(tmp_path / "out" / "results.parquet").column_names
+    assert "With evaluate.return_range it has one that holds" in (tmp_path / "out" / "table.md").read_text(encoding="utf-8")
+
+
 def test_what_a_step_costs_is_collected(chain: Chain) -> None:
     plan, results, _ = chain
     (name,) = plan.networks
@@ -161,7 +190,6 @@ def test_evaluating_again_gives_the_same_bytes(chain: Chain, tmp_path: Path) -> 
 
 
 def test_a_maze_of_another_size_is_refused_in_one_line(chain: Chain, tmp_path: Path) -> None:
-    from pipeline.config.frozen import write_spec
     from pipeline.tasks.generate import generate_shard, seal_dataset
 
     plan, results, _ = chain

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from pipeline.evaluation.statistics import (
+    bounded_interval,
+    bounds_of,
     rows_interval,
-    share_interval,
     student_interval,
     summarise,
     summarise_scores,
@@ -49,22 +50,66 @@ UNBOUNDED: dict[str, tuple[Draw, float]] = {
 }
 
 
-def coverage(draw: Draw, mean: float, n: int, share: bool, trials: int) -> float:
+def coverage(draw: Draw, mean: float, n: int, bounds: tuple[float, float] | None, trials: int) -> float:
     rng = np.random.default_rng(n)
-    found = [summarise(draw(rng, n), share=share) for _ in range(trials)]
+    found = [summarise(draw(rng, n), bounds) for _ in range(trials)]
     return float(np.mean([summary.low <= mean <= summary.high for summary in found]))
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 10])
 @pytest.mark.parametrize("kind", ACCURACIES)
 def test_the_interval_of_an_accuracy_covers_its_mean(kind: str, n: int) -> None:
-    assert coverage(*ACCURACIES[kind], n, share=True, trials=2000 if n == 3 else 400) >= 0.94
+    assert coverage(*ACCURACIES[kind], n, (0, 1), trials=2000 if n == 3 else 400) >= 0.94
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 10])
 @pytest.mark.parametrize("kind", UNBOUNDED)
 def test_the_interval_of_a_value_without_bounds_covers_its_mean(kind: str, n: int) -> None:
-    assert coverage(*UNBOUNDED[kind], n, share=False, trials=4000) >= 0.94
+    assert coverage(*UNBOUNDED[kind], n, None, trials=4000) >= 0.94
+
+
+RETURNS: dict[str, tuple[float, float, float, tuple[float, float]]] = {
+    "CartPole, 80 % of seeds at 500": (0.8, 500, 20, (0, 500)),
+    "CartPole, 30 % of seeds at 500": (0.3, 500, 20, (0, 500)),
+    "T-Maze of 30 steps, 90 % at 1.1": (0.9, 1.1, -1.4, (-4.0, 1.1)),
+    "Mystery Path, half at 1.6": (0.5, 1.6, 0.7, (0, 1.81)),
+}
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 10])
+@pytest.mark.parametrize("kind", RETURNS)
+def test_the_interval_of_a_return_of_known_range_covers_its_mean_where_only_some_seeds_solve_the_task(kind: str, n: int) -> None:
+    likely, solved, failed, (lowest, highest) = RETURNS[kind]
+
+    def draw(rng: np.random.Generator, n: int) -> np.ndarray:
+        return np.where(rng.random(n) < likely, solved, failed)
+
+    mean = likely * solved + (1 - likely) * failed
+    assert coverage(draw, mean, n, (lowest, highest), 400) >= 0.94
+    if n < 5:
+        assert coverage(draw, mean, n, None, 1000) < 0.9  # Student's does not: the check can fail
+
+
+def test_the_bounds_of_scores_come_from_their_rows() -> None:
+    row = {"rows": 100, "scored": 1000, "baseline": math.log(8), "return_lowest": -4.0, "return_highest": 1.5, "episode_limit": 30}
+    assert bounds_of([row], "accuracy") == (0, 1)
+    assert bounds_of([row], "bits") == pytest.approx((0, 30))  # ten symbols of three bits each
+    assert bounds_of([row, row | {"return_highest": 2.0}], "return") == (-4.0, 2.0)
+    assert bounds_of([row], "episode_length") == (1, 30)
+    for score in ("return", "episode_length", "bits", "loss"):
+        assert bounds_of([row, {"rows": 100}], score) is None
+    assert bounds_of([row | {"return_lowest": math.nan}], "return") is None
+
+
+@given(shares, st.floats(-100, 100), st.floats(0.1, 1000))
+def test_bounds_scale_the_interval(values: list[float], lowest: float, width: float) -> None:
+    low, high = bounded_interval(np.array(values))
+    scaled = bounded_interval(lowest + width * np.array(values), lowest, lowest + width)
+    assert scaled == pytest.approx((lowest + width * low, lowest + width * high), abs=1e-6 * width + 1e-9)
+
+
+def test_bounds_that_meet_are_the_interval() -> None:
+    assert bounded_interval(np.array([3.0, 3.0]), 3, 3) == (3, 3)
 
 
 def test_these_checks_of_coverage_can_fail() -> None:
@@ -84,7 +129,7 @@ def test_these_checks_of_coverage_can_fail() -> None:
 @pytest.mark.parametrize(("right", "n"), [(0, 2), (2, 2), (0, 3), (1, 3), (3, 3), (4, 5), (7, 10), (10, 10)])
 def test_of_values_0_and_1_the_interval_is_that_of_clopper_and_pearson(right: int, n: int) -> None:
     expected = stats.binomtest(right, n).proportion_ci(confidence_level=0.95, method="exact")
-    assert share_interval(np.array([1.0] * right + [0.0] * (n - right))) == pytest.approx((expected.low, expected.high), abs=1e-9)
+    assert bounded_interval(np.array([1.0] * right + [0.0] * (n - right))) == pytest.approx((expected.low, expected.high), abs=1e-9)
 
 
 @pytest.mark.parametrize("values", [[0.2, 0.5, 0.9], [0.99, 0.99, 0.31], SEEDS, [0.7, 0.7]])
@@ -92,7 +137,7 @@ def test_the_interval_of_shares_equals_its_definition_by_sampling(values: list[f
     weights = np.random.default_rng(3).dirichlet(np.ones(len(values) + 1), size=400_000)
     low = np.quantile(weights @ np.sort([0, *values]), 0.025)
     high = np.quantile(weights @ np.sort([*values, 1]), 0.975)
-    assert share_interval(np.array(values)) == pytest.approx((low, high), abs=2e-3)
+    assert bounded_interval(np.array(values)) == pytest.approx((low, high), abs=2e-3)
 
 
 def test_the_interval_without_bounds_is_scipys() -> None:
@@ -110,8 +155,8 @@ def test_moments_equal_scipy() -> None:
 
 @given(shares)
 def test_the_interval_of_shares_holds_the_mean_and_stays_between_0_and_1(values: list[float]) -> None:
-    summary = summarise(values, share=True)
-    assert summary == summarise(reversed(values), share=True)._replace(mean=summary.mean, sd=summary.sd, se=summary.se)
+    summary = summarise(values, (0, 1))
+    assert summary == summarise(reversed(values), (0, 1))._replace(mean=summary.mean, sd=summary.sd, se=summary.se)
     assert 0 <= summary.low <= summary.mean + 1e-12
     assert summary.mean - 1e-12 <= summary.high <= 1
 
@@ -120,15 +165,15 @@ def test_the_interval_of_shares_holds_the_mean_and_stays_between_0_and_1(values:
 def test_a_better_seed_never_lowers_the_interval(values: list[float], place: int, gain: float) -> None:
     better = list(values)
     better[place % len(values)] += gain * (1 - better[place % len(values)])
-    below, above = summarise(values, share=True), summarise(better, share=True)
+    below, above = summarise(values, (0, 1)), summarise(better, (0, 1))
     assert above.low >= below.low - 1e-9
     assert above.high >= below.high - 1e-9
 
 
 @pytest.mark.parametrize("values", [[0.5], [0.5, None], [math.nan, 0.5]])
-@pytest.mark.parametrize("share", [True, False])
-def test_one_seed_has_no_interval_over_seeds(values: list[float | None], share: bool) -> None:
-    summary = summarise(values, share)
+@pytest.mark.parametrize("bounds", [(0, 1), None])
+def test_one_seed_has_no_interval_over_seeds(values: list[float | None], bounds: tuple[float, float] | None) -> None:
+    summary = summarise(values, bounds)
     assert (summary.n, summary.mean) == (1, 0.5)
     assert all(math.isnan(value) for value in (summary.sd, summary.se, summary.low, summary.high))
 
@@ -150,7 +195,7 @@ def test_seeds_are_the_unit_whatever_the_number_of_their_examples() -> None:
     """Three seeds at 50, 75 and 100 % of 500 episodes: their 1,125 of 1,500 episodes say nothing of a fourth seed."""
     rows = [{"rows": 500, "accuracy": share, "accuracy_low": share - 0.04, "accuracy_high": share + 0.04} for share in (0.5, 0.75, 1.0)]
     found = summarise_scores(rows, "accuracy")
-    assert (found.low, found.high) == share_interval(np.array([0.5, 0.75, 1.0]))
+    assert (found.low, found.high) == bounded_interval(np.array([0.5, 0.75, 1.0]))
     assert found.low < 0.5 < 0.95 < found.high
 
 

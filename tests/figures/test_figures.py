@@ -80,7 +80,7 @@ def test_accuracy_by_delay_shows_means_and_intervals_over_seeds(experiments: Fol
     assert len(table) == results.groupby(["label", "delay"]).ngroups
     for row in table.to_dict("records"):
         seeds = results[(results.label == row["label"]) & (results.delay == row["delay"])]
-        expected = summarise(seeds["accuracy"], share=True)
+        expected = summarise(seeds["accuracy"], bounds=(0, 1))
         assert [row["mean"], row["low"], row["high"]] == pytest.approx([100 * expected.mean, 100 * expected.low, 100 * expected.high])
         assert (row["seeds"], row["chance"]) == (3, 12.5)
     lines = [line.get_ydata() for line in drawn[0].axes[0].lines if len(line.get_xdata()) == 5 and line.get_linestyle() != "None"]

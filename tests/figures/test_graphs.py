@@ -18,7 +18,7 @@ from tests.figures.graphs import LAYOUTS, SKILL
 
 def expected(rows: Any, value: str = "accuracy") -> list[float]:
     """Mean and interval over seeds, in %."""
-    found = summarise(rows[value], share=True)
+    found = summarise(rows[value], bounds=(0, 1))
     return [100 * found.mean, 100 * found.low, 100 * found.high]
 
 

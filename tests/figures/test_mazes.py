@@ -25,7 +25,7 @@ def test_success_by_corridor_shows_means_over_seeds_and_what_needs_no_memory(exp
     assert len(table) == 4 * 4
     for row in table.to_dict("records"):
         seeds = results[(results.label == row["label"]) & (results.corridor == row["corridor"])]
-        expected = summarise(seeds["accuracy"], share=True)
+        expected = summarise(seeds["accuracy"], bounds=(0, 1))
         assert [row["mean"], row["low"], row["high"]] == pytest.approx([100 * expected.mean, 100 * expected.low, 100 * expected.high])
     said = texts(drawn[0])
     assert (

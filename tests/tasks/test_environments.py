@@ -20,6 +20,7 @@ from gymnasium.wrappers.vector import RecordEpisodeStatistics
 
 from pipeline.config.base import filled
 from pipeline.config.frozen import write_spec
+from pipeline.config.tasks import MysteryPath, TMaze
 from pipeline.storage.keys import derive_key
 from pipeline.storage.loader import read_dataset
 from pipeline.tasks import environment as module
@@ -224,6 +225,49 @@ def test_held_out_episodes_are_the_same_for_every_player(name: str) -> None:
     trace(other, some_actions(other, 7, seed=5))
     again = [other.play(episodes.take(order))[0], *(other.step(action[order])[0] for action in actions)]
     assert all(np.array_equal(one[order], two) for one, two in zip(told, again, strict=True))
+
+
+REWARDED: dict[str, Any] = {
+    "every step rewarded": MysteryPath(reward_step=0.5, limit=15),
+    "steps and falls cost": MysteryPath(reward_step=-0.1, reward_fall_off=-1, limit=15),
+    "falls rewarded": MysteryPath(reward_fall_off=0.5, limit=15),
+    "goal to be avoided": MysteryPath(reward_goal=-1, reward_path_progress=-0.1, limit=15),
+}
+
+
+@pytest.mark.parametrize("name", [*SMALL, *REWARDED])
+def test_no_return_leaves_the_range_that_the_config_gives(name: str) -> None:
+    config = (SMALL | REWARDED)[name]
+    if config.returns is None:
+        pytest.skip("no range is known")
+    lowest, highest = config.returns
+    batch = 60
+    env = made(config, batch)
+    episodes = task_of(config).episodes(batch, KEY, "test")
+    highest_B = np.full(batch, highest) if highest is not None else episodes.column("best").to_numpy()
+    constant = [[np.full_like(action, value) for action in some_actions(env, STEPS)] for value in range(min(config.actions))]
+    for actions in (some_actions(env, STEPS), *constant):
+        env.play(episodes)
+        playing_B = np.ones(batch, bool)
+        for action in actions:
+            infos = env.step(action)[4]
+            if infos:
+                now_B = infos["_return"] & playing_B
+                assert (infos["return"][now_B] >= lowest - 1e-9).all()
+                assert (infos["return"][now_B] <= highest_B[now_B] + 1e-9).all()
+                playing_B &= ~now_B
+
+
+def test_the_lowest_return_of_the_t_maze_is_reached() -> None:
+    """Waiting at the start, and the wrong turn in the last step."""
+    config = TMaze(corridor=3, distractors=0, limit=7)
+    env = made(config, 8)
+    episodes = task_of(config).episodes(8, KEY, "test")
+    env.play(episodes)
+    for direction in (2, 2, 2, 2, 3, 3):
+        env.step(np.full(8, direction))
+    infos = env.step(1 - episodes.column("cue").to_numpy())[4]
+    assert infos["return"] == pytest.approx(config.returns.lowest)
 
 
 @each

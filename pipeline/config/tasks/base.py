@@ -44,6 +44,10 @@ class Evaluation(Section):
         """The variants of the task that are measured, one dataset each."""
         return [task]
 
+    def returns(self, task: Any) -> ReturnRange | None:
+        """Range of an episode's return; None where it is unknown, or the task has no episodes."""
+        return task.returns if isinstance(task, EnvironmentTask) else None
+
 
 Kind = Literal["tokens", "environment"]
 """What a task is made of: rows of tokens, or episodes of an environment that answers actions."""
@@ -177,6 +181,13 @@ class Observation(NamedTuple):
     kind: Literal["vector", "pixels"]
 
 
+class ReturnRange(NamedTuple):
+    """Lowest and highest return that an episode can have; `highest` None: the `best` of the episode."""
+
+    lowest: float
+    highest: float | None = None
+
+
 class EnvironmentTask(Task):
     """A problem of acting: it says what an agent sees and what it can do. Its rows are episodes, one each."""
 
@@ -207,6 +218,11 @@ class EnvironmentTask(Task):
     def title(self) -> str:
         """What lines to a user call it."""
         return self.name
+
+    @property
+    def returns(self) -> ReturnRange | None:
+        """Range of an episode's return, None where it is unknown: intervals over seeds need it where only some seeds solve the task."""
+        return None
 
     @property
     def endless(self) -> bool:

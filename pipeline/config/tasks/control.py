@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.config.base import Clash, Draw, largest, smallest
-from pipeline.config.tasks.base import EnvironmentTask, Evaluation, Grid, Observation
+from pipeline.config.tasks.base import EnvironmentTask, Evaluation, Grid, Observation, ReturnRange
 
 Size = Annotated[int, Field(ge=1, le=65_536)]
 
@@ -73,6 +73,11 @@ class TMaze(EnvironmentTask):
         return self.limit
 
     @property
+    def returns(self) -> ReturnRange:
+        """At worst every step but the last costs 0.1, and the last is the wrong turn."""
+        return ReturnRange(-0.1 * (self.limit - 1) - 1)
+
+    @property
     def chance(self) -> float:
         """Success of an agent that has forgotten the cue."""
         return 0.5
@@ -84,6 +89,10 @@ class TMaze(EnvironmentTask):
         return (
             f"{same}; only the seeds of the distractors are kept apart." if self.distractors else f"{same}: every episode is in training."
         )
+
+
+BOARD = 49
+"""Tiles of Mystery Path's board: a path has no more."""
 
 
 class MysteryPath(EnvironmentTask):
@@ -138,6 +147,36 @@ class MysteryPath(EnvironmentTask):
         """The time limit, in steps."""
         return self.steps
 
+    @property
+    def returns(self) -> ReturnRange:
+        """From every reward at its worst to the path's `best`, unless steps or falls are rewarded: then to every reward at its best."""
+        once = [self.reward_goal, *[self.reward_path_progress] * (BOARD - 2)]
+        ends = [
+            sum(end(0.0, reward) for reward in once) + self.steps * (end(0.0, self.reward_step) + end(0.0, self.reward_fall_off))
+            for end in (min, max)
+        ]
+        return ReturnRange(ends[0], ends[1] if max(self.reward_step, self.reward_fall_off) > 0 or min(once) < 0 else None)
+
+
+class GymnasiumEvaluation(Evaluation):
+    """What is measured on test episodes."""
+
+    return_range: tuple[float, float] | None = Field(
+        default=None,
+        description="lowest and highest return that an episode can have; given, intervals of the return also hold where only some seeds "
+        "solve the environment",
+    )
+
+    @model_validator(mode="after")
+    def _ascending(self) -> GymnasiumEvaluation:
+        if self.return_range and not -1e9 <= self.return_range[0] < self.return_range[1] <= 1e9:
+            raise Clash(f"got {list(self.return_range)}; expected [lowest, highest], lowest below highest, within 1e9", "return_range")
+        return self
+
+    def returns(self, task: Any) -> ReturnRange | None:
+        """What `return_range` says."""
+        return ReturnRange(*self.return_range) if self.return_range else None
+
 
 class Gymnasium(EnvironmentTask):
     """Any environment of gymnasium or of a package that registers its own there, by its id; one copy after the other, in Python.
@@ -148,6 +187,7 @@ class Gymnasium(EnvironmentTask):
 
     implementation: ClassVar[str] = "pipeline.tasks.gymnasium:Gymnasium"
     source: ClassVar[str] = "Towers et al. 2024"
+    evaluation: ClassVar[type[Evaluation]] = GymnasiumEvaluation
 
     name: Literal["gymnasium"] = "gymnasium"
     id: str = Field(default="CartPole-v1", min_length=1, description="the environment's id; `module:id` imports a module first")
