@@ -19,7 +19,7 @@ from torch import nn
 from benchmarks.common import compare, cpu_seconds, report
 from pipeline.config.catalogue import implementation
 from pipeline.config.mixers import MIXERS
-from pipeline.mixers import backends
+from pipeline.ops import backends
 from pipeline.training.device import prepare
 
 CELLS = ("lstm", "lru", "gru", "min_gru", "multiplicative_lstm", "multiplicative_gru")

@@ -25,8 +25,8 @@ from torch.nn import functional
 
 from benchmarks.common import Row, compare, cpu_seconds, report
 from pipeline.config.networks import SequenceNetwork
-from pipeline.mixers import backends
 from pipeline.networks.build import build, count_parameters
+from pipeline.ops import backends
 from pipeline.training.device import prepare
 
 ROWS, WIDTH, VOCABULARY, HEADS, STATES = 4, 256, 256, 8, 64

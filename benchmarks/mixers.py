@@ -19,8 +19,8 @@ from torch.nn import functional
 from benchmarks.common import compare, cpu_seconds, report
 from pipeline.config.mixers import MIXERS
 from pipeline.config.networks import SequenceNetwork
-from pipeline.mixers import backends
 from pipeline.networks.build import build
+from pipeline.ops import backends
 from pipeline.training.device import prepare
 
 MATRICES = ("linear_attention", "gated_linear_attention", "delta_net", "gated_delta_net", "matrix_lstm", "rwkv7")

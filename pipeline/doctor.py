@@ -53,7 +53,7 @@ def _compiler() -> Finding:
 def _backends() -> Iterator[Finding]:
     import torch
 
-    from pipeline.mixers.selftest import try_backends
+    from pipeline.ops.selftest import try_backends
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     yield from ((f"backend {name}", well, found) for name, well, found in try_backends(device))

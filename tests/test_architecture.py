@@ -9,12 +9,14 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from pipeline.config.mixers import MIXERS
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 FLOORS = [
     ("storage", "variables"),
     ("config", "cluster", "snakemake_state"),
-    ("plan", "tasks", "mixers"),
-    ("workspace",),
+    ("plan", "tasks", "ops"),
+    ("workspace", "mixers"),
     ("networks",),
     ("learners",),
     ("training",),
@@ -25,7 +27,7 @@ FLOORS = [
 ]
 """Bottom up. A part imports from floors below its own; parts of one floor know nothing of each other."""
 FLOOR = {part: number for number, floor in enumerate(FLOORS) for part in floor}
-APART = {"mixers": {"tasks"}, "networks": {"tasks", "plan"}, "learners": {"tasks", "plan"}, "training": {"tasks", "plan"}}
+APART = {"ops": {"tasks"}, "mixers": {"tasks"}, "networks": {"tasks", "plan"}, "learners": {"tasks", "plan"}, "training": {"tasks", "plan"}}
 """What lies between the rows of data and the loss never knows which task they came from."""
 TORCHLESS = ("storage", "config", "cluster", "snakemake_state", "plan", "tasks", "workspace", "figures")
 """Parts that never import torch, not even inside a function."""
@@ -99,6 +101,12 @@ def test_imports_go_downward() -> None:
         upward = {other for other in found if FLOOR[other] >= FLOOR[part]} | found & APART.get(part, set())
         wrong += [f"{name_of(path)} imports {other}" for other in sorted(upward)]
     assert wrong == []
+
+
+def test_every_file_of_mixers_is_an_architecture_of_the_catalogue() -> None:
+    implementations = {entry.implementation.partition(":")[0] for entry in MIXERS.values()}
+    modules = {f"pipeline.mixers.{path.stem}" for path in (REPOSITORY / "pipeline" / "mixers").iterdir() if path.is_file()}
+    assert modules - implementations == {"pipeline.mixers.__init__", "pipeline.mixers.base"}
 
 
 def test_heavy_packages_are_imported_where_they_are_needed() -> None:

@@ -3,7 +3,7 @@
 A component's files are the module of its implementation and everything that this imports, in a function or not, from
 
     its own package        and others of the same distribution
-    this package           learners, mixers, networks, tasks
+    this package           learners, mixers, networks, ops, tasks
     packages in the open   any that is no installed library: on PYTHONPATH, beside the code, or installed with `pip install -e`
 
 with the C and CUDA sources that these name, in this package each by its own name. Of a plug-in, the module of its entry belongs to it too.
@@ -29,7 +29,7 @@ from pipeline.storage.source import headers, raw_digest, read_source
 Code = dict[str, dict[str, str]]
 """A component such as `mixer lstm` -> its files -> their digests."""
 OURS = "pipeline"
-FLOORS = ("learners", "mixers", "networks", "tasks")
+FLOORS = ("learners", "mixers", "networks", "ops", "tasks")
 """The parts of this package that components are made of."""
 GROUPS = ("recurlab.mixers", "recurlab.tasks", "recurlab.networks", "recurlab.learners", "recurlab.figures")
 """The entry points of plug-ins."""

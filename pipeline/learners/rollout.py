@@ -19,8 +19,8 @@ from pipeline.config import learners
 from pipeline.learners.advantages import advantages, deviation
 from pipeline.learners.playing import refuse_beyond
 from pipeline.learners.policy import log_probability
-from pipeline.mixers.state import State, concatenate, cut, select, transform, where
 from pipeline.networks.sampling import sample
+from pipeline.ops.state import State, concatenate, cut, select, transform, where
 from pipeline.storage.progress import say
 
 EPISODE = ("success", "return", "length")

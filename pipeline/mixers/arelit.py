@@ -37,11 +37,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.config import mixers as config
-from pipeline.mixers.base import Mixer, at_end
-from pipeline.mixers.features import outer, outer_gate
-from pipeline.mixers.gated_scan import gated_scan
-from pipeline.mixers.gates import OPEN, slow_biases
-from pipeline.mixers.state import State, where
+from pipeline.mixers.base import Mixer
+from pipeline.ops.feature_maps import outer, outer_gate
+from pipeline.ops.gate_init import OPEN, slow_biases
+from pipeline.ops.gated_scan import gated_scan
+from pipeline.ops.padding import at_end
+from pipeline.ops.state import State, where
 
 EPSILON = {"rotation": 0.1, "upstream": 1e-5}
 """Added to the normaliser where the config says nothing: for the reasons that ReLiT's is, and as published."""

@@ -25,8 +25,8 @@ from torch.nn import functional
 
 from pipeline.config import mixers as config
 from pipeline.mixers.base import Mixer
-from pipeline.mixers.rotary import angles, rotate
-from pipeline.mixers.state import State
+from pipeline.ops.rotary import angles, rotate
+from pipeline.ops.state import State
 
 ROOM = 64
 """Slots by which a cache grows."""

@@ -23,8 +23,8 @@ from torch.nn import functional
 
 from pipeline.config import mixers as config
 from pipeline.mixers.base import Mixer
-from pipeline.mixers.delta_rule import delta_rule, delta_step, unit
-from pipeline.mixers.state import State, where
+from pipeline.ops.delta_rule import delta_rule, delta_step, unit
+from pipeline.ops.state import State, where
 
 EPSILON = 1e-5
 """Added to variances by the norm."""

@@ -19,8 +19,8 @@ from torch.nn import functional
 
 from pipeline.config import mixers as config
 from pipeline.mixers.base import Mixer
-from pipeline.mixers.linear_scan import linear_scan, linear_step
-from pipeline.mixers.state import State, where
+from pipeline.ops.linear_scan import linear_scan, linear_step
+from pipeline.ops.state import State, where
 
 EPSILON = 1e-5
 """Added to variances by the norm."""

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.config import mixers as config
-from pipeline.mixers.gates import start_gates, start_recurrence, weights_of
-from pipeline.mixers.hidden import HiddenMixer
+from pipeline.mixers.base import HiddenMixer
+from pipeline.ops.gate_init import start_gates, start_recurrence, weights_of
 
 
 class GRU(HiddenMixer):

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.config import mixers as config
-from pipeline.mixers.gates import start_gates, start_recurrence
-from pipeline.mixers.hidden import HiddenMixer
+from pipeline.mixers.base import HiddenMixer
+from pipeline.ops.gate_init import start_gates, start_recurrence
 
 
 class GRUv1(HiddenMixer):

@@ -28,8 +28,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.config import mixers as config
-from pipeline.mixers.base import Mixer, at_end
-from pipeline.mixers.state import State, where
+from pipeline.mixers.base import Mixer
+from pipeline.ops.padding import at_end
+from pipeline.ops.state import State, where
 
 SIZE = 64
 """Positions in a block."""

@@ -9,7 +9,7 @@ Recurrent form, * elementwise, W and U of shape (3 D, D) in the order z, r, n:
     h_t = (1 - z) * h_{t-1} + z * n               y_t = h_t
 
 z lets the new in, as in the first version of Cho et al. (2014). Every number starts uniform within 1 / sqrt(D), as in the study: m then
-is small, so the cell starts nearly blind to its input. There is no parallel form; `pipeline.mixers.input_multiplicative` runs a whole
+is small, so the cell starts nearly blind to its input. There is no parallel form; `pipeline.ops.input_multiplicative` runs a whole
 sequence.
 """
 
@@ -20,11 +20,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.config import mixers as config
-from pipeline.mixers.base import Mixer, at_end
-from pipeline.mixers.gates import start_gates, start_recurrence
-from pipeline.mixers.input_multiplicative import Layers, input_multiplicative
-from pipeline.mixers.loop import States
-from pipeline.mixers.state import State, where
+from pipeline.mixers.base import Mixer
+from pipeline.ops.gate_init import start_gates, start_recurrence
+from pipeline.ops.input_multiplicative import Layers, input_multiplicative
+from pipeline.ops.loop import States
+from pipeline.ops.padding import at_end
+from pipeline.ops.state import State, where
 
 
 class InputMultiplicativeGRU(Mixer):

@@ -10,7 +10,7 @@ Recurrent form, * elementwise, W and U of shape (4 D, D) in the order i, f, g, o
 
 Every number starts uniform within 1 / sqrt(D), as in the study: m then is small, so the cell starts nearly blind to its input.
 It is not the cell of Krause et al. (2016), which is `multiplicative_lstm`. There is no parallel form; a whole sequence is run by
-`pipeline.mixers.input_multiplicative`.
+`pipeline.ops.input_multiplicative`.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.config import mixers as config
-from pipeline.mixers.base import Mixer, at_end
-from pipeline.mixers.gates import start_gates, start_recurrence
-from pipeline.mixers.input_multiplicative import Layers, input_multiplicative
-from pipeline.mixers.loop import States
-from pipeline.mixers.state import State, where
+from pipeline.mixers.base import Mixer
+from pipeline.ops.gate_init import start_gates, start_recurrence
+from pipeline.ops.input_multiplicative import Layers, input_multiplicative
+from pipeline.ops.loop import States
+from pipeline.ops.padding import at_end
+from pipeline.ops.state import State, where
 
 
 class InputMultiplicativeLSTM(Mixer):

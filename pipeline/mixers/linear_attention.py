@@ -20,9 +20,9 @@ from torch.nn import functional
 
 from pipeline.config import mixers as config
 from pipeline.mixers.base import Mixer
-from pipeline.mixers.features import elu_plus_one
-from pipeline.mixers.linear_scan import linear_scan, linear_step
-from pipeline.mixers.state import State, where
+from pipeline.ops.feature_maps import elu_plus_one
+from pipeline.ops.linear_scan import linear_scan, linear_step
+from pipeline.ops.state import State, where
 
 EPSILON = 1e-6
 """Added to the normaliser: where nothing has been written yet, an output is zero."""

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from pipeline.config import mixers as config
 from pipeline.mixers.base import Mixer
-from pipeline.mixers.diagonal import diagonal, rotated
-from pipeline.mixers.state import State
+from pipeline.ops.diagonal_scan import diagonal, rotated
+from pipeline.ops.state import State
 
 SQUARED = (1e-12, 1 - 2**-24)
 """Squared moduli start between these, in float32: at 0 and at 1 nu is infinite and its gradient is not a number."""

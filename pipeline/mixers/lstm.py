@@ -19,9 +19,10 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from pipeline.config import mixers as config
-from pipeline.mixers.base import Mixer, at_end, is_ragged
-from pipeline.mixers.gates import start_gates, start_recurrence, weights_of
-from pipeline.mixers.state import State, where
+from pipeline.mixers.base import Mixer
+from pipeline.ops.gate_init import start_gates, start_recurrence, weights_of
+from pipeline.ops.padding import at_end, is_ragged
+from pipeline.ops.state import State, where
 
 SATURATED = 1e4
 """Large enough that a sigmoid is exactly 0 or 1 in any number type."""

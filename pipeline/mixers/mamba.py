@@ -27,9 +27,9 @@ from torch.nn import functional
 
 from pipeline.config import mixers
 from pipeline.mixers.base import Mixer
-from pipeline.mixers.selective_scan import Operands, selective_scan, selective_step
 from pipeline.mixers.short_convolution import ShortConvolution
-from pipeline.mixers.state import State, where
+from pipeline.ops.selective_scan import Operands, selective_scan, selective_step
+from pipeline.ops.state import State, where
 
 STEP_SIZES = (0.001, 0.1)
 """softplus(d) starts between these, evenly in its logarithm."""

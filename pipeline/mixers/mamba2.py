@@ -26,10 +26,10 @@ from torch.nn import functional
 
 from pipeline.config import mixers
 from pipeline.mixers.base import Mixer
-from pipeline.mixers.linear_scan import linear_scan, linear_step
 from pipeline.mixers.mamba import step_biases
 from pipeline.mixers.short_convolution import ShortConvolution
-from pipeline.mixers.state import State, where
+from pipeline.ops.linear_scan import linear_scan, linear_step
+from pipeline.ops.state import State, where
 
 EPSILON = 1e-5
 """Added to variances by the norm."""

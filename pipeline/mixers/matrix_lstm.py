@@ -30,9 +30,9 @@ from torch.nn import functional
 
 from pipeline.config import mixers as config
 from pipeline.mixers.base import Mixer
-from pipeline.mixers.chunks import beyond
-from pipeline.mixers.linear_scan import linear_scan, linear_step
-from pipeline.mixers.state import State, where
+from pipeline.ops.linear_scan import linear_scan, linear_step
+from pipeline.ops.padding import beyond
+from pipeline.ops.state import State, where
 
 EPSILON = 1e-5
 """Added to variances by the norm."""

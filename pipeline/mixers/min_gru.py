@@ -22,12 +22,13 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.config import mixers as config
-from pipeline.mixers import backends, min_gru_kernel, native
-from pipeline.mixers.gates import start_gates
-from pipeline.mixers.scanned import ScannedMixer, candidate, separately
+from pipeline.mixers.base import HiddenMixer
+from pipeline.ops import backends, min_gru_c, native
+from pipeline.ops.gate_init import start_gates
+from pipeline.ops.minimal_cells import candidate, scan_by_rows, separately
 
 
-class MinGRU(ScannedMixer):
+class MinGRU(HiddenMixer):
     """One layer of cells as wide as the network."""
 
     def __init__(self, config: config.MinGru, width: int) -> None:
@@ -44,7 +45,12 @@ class MinGRU(ScannedMixer):
 
     def sequence(self, x_BTD: Tensor, h_BD: Tensor, reset_BT: Tensor | None) -> Tensor:
         """The state after every position, by the backend chosen."""
-        candidates: dict[str, backends.Refusal] = {"c": partial(native.refusal, min_gru_kernel.SOURCE, x_BTD), "torch": lambda: None}
+        candidates: dict[str, backends.Refusal] = {"c": partial(native.refusal, min_gru_c.SOURCE, x_BTD), "torch": lambda: None}
         if backends.choose("min_gru", candidates) == "torch":
-            return super().sequence(x_BTD, h_BD, reset_BT)
-        return min_gru_kernel.run(x_BTD, self.input.weight, self.input.bias, h_BD, reset_BT, self.positive)
+            return scan_by_rows(self.gates, x_BTD, h_BD, reset_BT)
+        return min_gru_c.run(x_BTD, self.input.weight, self.input.bias, h_BD, reset_BT, self.positive)
+
+    def advance(self, projected_BP: Tensor, h_BD: Tensor) -> Tensor:
+        """One step of the recurrence."""
+        a_BD, u_BD = self.gates(projected_BP)
+        return torch.addcmul(u_BD, a_BD, h_BD)

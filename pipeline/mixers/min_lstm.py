@@ -19,11 +19,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.config import mixers as config
-from pipeline.mixers.gates import start_gates
-from pipeline.mixers.scanned import ScannedMixer, candidate, separately
+from pipeline.mixers.base import HiddenMixer
+from pipeline.ops.gate_init import start_gates
+from pipeline.ops.minimal_cells import candidate, scan_by_rows, separately
 
 
-class MinLSTM(ScannedMixer):
+class MinLSTM(HiddenMixer):
     """One layer of cells as wide as the network."""
 
     def __init__(self, config: config.MinLstm, width: int) -> None:
@@ -40,3 +41,12 @@ class MinLSTM(ScannedMixer):
         i, f, c = separately(self.input, x)
         ratio = functional.softplus(-i) - functional.softplus(-f)
         return torch.sigmoid(ratio), torch.sigmoid(-ratio) * candidate(c, self.positive)
+
+    def advance(self, projected_BP: Tensor, h_BD: Tensor) -> Tensor:
+        """One step of the recurrence."""
+        a_BD, u_BD = self.gates(projected_BP)
+        return torch.addcmul(u_BD, a_BD, h_BD)
+
+    def sequence(self, x_BTD: Tensor, h_BD: Tensor, reset_BT: Tensor | None) -> Tensor:
+        """The state after every position."""
+        return scan_by_rows(self.gates, x_BTD, h_BD, reset_BT)

@@ -9,7 +9,7 @@ Recurrent form, * elementwise, W and U of shape (3 D, D) in the order z, r, n:
     h_t = (1 - z) * h_{t-1} + z * n               y_t = h_t
 
 z lets the new in, as in the paper's first version; what is carried on is h, never m. No paper has this cell: it is made by analogy.
-There is no parallel form; `pipeline.mixers.multiplicative` runs a whole sequence. With W_m x = 1 and U_m the identity it is Cho's GRU.
+There is no parallel form; `pipeline.ops.multiplicative` runs a whole sequence. With W_m x = 1 and U_m the identity it is Cho's GRU.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from pipeline.config import mixers as config
-from pipeline.mixers.base import Mixer, at_end
-from pipeline.mixers.gates import start_gates, start_recurrence
-from pipeline.mixers.multiplicative import Weights, gru_step, multiplicative
-from pipeline.mixers.state import State, where
+from pipeline.mixers.base import Mixer
+from pipeline.ops.gate_init import start_gates, start_recurrence
+from pipeline.ops.multiplicative import Weights, gru_step, multiplicative
+from pipeline.ops.padding import at_end
+from pipeline.ops.state import State, where
 
 
 class MultiplicativeGRU(Mixer):

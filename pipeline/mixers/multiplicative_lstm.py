@@ -8,7 +8,7 @@ Recurrent form, * elementwise, W and U of shape (4 D, D) in the order i, f, g, o
     i, f, o = sigmoid(W x_t + U m + b)            g = tanh(W x_t + U m + b)
     c_t = f * c_{t-1} + i * g                     h_t = o * tanh(c_t)          y_t = h_t
 
-There is no parallel form; `pipeline.mixers.multiplicative` runs a whole sequence. With W_m x = 1 and U_m the identity it is the LSTM.
+There is no parallel form; `pipeline.ops.multiplicative` runs a whole sequence. With W_m x = 1 and U_m the identity it is the LSTM.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from pipeline.config import mixers as config
-from pipeline.mixers.base import Mixer, at_end
-from pipeline.mixers.gates import start_gates, start_recurrence
-from pipeline.mixers.multiplicative import Weights, lstm_step, multiplicative
-from pipeline.mixers.state import State, where
+from pipeline.mixers.base import Mixer
+from pipeline.ops.gate_init import start_gates, start_recurrence
+from pipeline.ops.multiplicative import Weights, lstm_step, multiplicative
+from pipeline.ops.padding import at_end
+from pipeline.ops.state import State, where
 
 
 class MultiplicativeLSTM(Mixer):

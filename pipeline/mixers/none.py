@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pipeline.config import mixers as config
 from pipeline.mixers.base import Mixer
-from pipeline.mixers.state import State
+from pipeline.ops.state import State
 
 
 class NoMixer(Mixer):

@@ -36,11 +36,11 @@ from torch.nn import functional
 
 from pipeline.config import mixers as config
 from pipeline.mixers.base import Mixer
-from pipeline.mixers.delta_rule import delta_rule, delta_step, unit
-from pipeline.mixers.features import features, is_projected, multiples, outer_gate, product_gate
-from pipeline.mixers.gates import OPEN, slow_biases
-from pipeline.mixers.outer_scan import Terms, outer_scan, outer_step
-from pipeline.mixers.state import State, where
+from pipeline.ops.delta_rule import delta_rule, delta_step, unit
+from pipeline.ops.feature_maps import features, is_projected, multiples, outer_gate, product_gate
+from pipeline.ops.gate_init import OPEN, slow_biases
+from pipeline.ops.outer_scan import Terms, outer_scan, outer_step
+from pipeline.ops.state import State, where
 
 SLOW = {"outer": 1, "dense": 1, "scalar": 0, "constant": 0}
 """By update, the gate that spreads the time constants over 2..horizon with init: slow; the others start open."""

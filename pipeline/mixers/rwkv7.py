@@ -28,10 +28,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.config import mixers as config
-from pipeline.mixers.base import Mixer, at_end
-from pipeline.mixers.delta_rule import unit
-from pipeline.mixers.dplr import dplr, dplr_step
-from pipeline.mixers.state import State, where
+from pipeline.mixers.base import Mixer
+from pipeline.ops.delta_rule import unit
+from pipeline.ops.dplr import dplr, dplr_step
+from pipeline.ops.padding import at_end
+from pipeline.ops.state import State, where
 
 EPSILON = 64e-5
 """Added to variances by the norm."""

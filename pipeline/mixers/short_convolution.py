@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from pipeline.config import mixers as config
 from pipeline.mixers.base import Mixer
-from pipeline.mixers.state import State
+from pipeline.ops.state import State
 
 
 class ShortConvolution(Mixer):

@@ -22,8 +22,8 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from pipeline.config import networks as config
-from pipeline.mixers.state import State
 from pipeline.networks.stack import Stack, make_blocks, make_norm
+from pipeline.ops.state import State
 
 CONVOLUTIONS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
 """Channels, kernel and stride of the encoder of Mnih et al. (2015)."""

@@ -7,7 +7,7 @@ A row ends where its stop rule says so, or when it has written its budget of tok
 step is proportional to the rows that are left.
 
 What a network knows after some tokens is a `Prefix`, whose rows can be selected, forked and concatenated like those of any state
-(`pipeline.mixers.state`): several continuations of one prompt are `extend(network, fork(read(network, [prompt], device), copies), ...)`.
+(`pipeline.ops.state`): several continuations of one prompt are `extend(network, fork(read(network, [prompt], device), copies), ...)`.
 
 Notation: B = rows of the batch, T = tokens of the longest prompt, C = classes.
 """
@@ -22,8 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.mixers.state import State, select
 from pipeline.networks.sampling import gumbel
+from pipeline.ops.state import State, select
 from pipeline.storage.keys import Key, derive_key, generator
 from pipeline.storage.progress import ProgressLine
 

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.config import networks as config
-from pipeline.mixers.state import State
 from pipeline.networks.stack import Stack, make_blocks, make_norm
+from pipeline.ops.state import State
 
 
 class SequenceNetwork(Stack):

@@ -23,10 +23,10 @@ from pipeline.config import mixers
 from pipeline.config import networks as config
 from pipeline.config.catalogue import implementation
 from pipeline.mixers.base import Mixer
-from pipeline.mixers.chain import Chain
 from pipeline.mixers.short_convolution import ShortConvolution
-from pipeline.mixers.state import State
 from pipeline.networks.joining import make_join
+from pipeline.networks.sequential import Chain
+from pipeline.ops.state import State
 from pipeline.storage.errors import UserError
 
 

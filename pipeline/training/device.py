@@ -8,7 +8,7 @@ import socket
 import torch
 
 from pipeline.learners.parallel import ordinal
-from pipeline.mixers.products import use_faster_products
+from pipeline.ops.onednn_matmul import use_faster_products
 from pipeline.storage.allocator import keep_freed_memory
 from pipeline.storage.errors import UserError
 from pipeline.storage.keys import derive_key

@@ -12,7 +12,7 @@ import torch
 
 from pipeline.learners import parallel
 from pipeline.learners.base import Learner
-from pipeline.mixers.backends import used
+from pipeline.ops.backends import used
 from pipeline.training.packages import own_package, plugins, version_of
 from pipeline.variables import recorded
 

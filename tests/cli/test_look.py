@@ -14,7 +14,7 @@ import pytest
 from pipeline.cli import SECTIONS, cli
 from pipeline.config.networks import SequenceNetwork
 from pipeline.config.schema import KINDS, schema_text
-from pipeline.mixers.backends import KNOWN
+from pipeline.ops.backends import KNOWN
 from pipeline.plan import Plan, plan_file
 from pipeline.workspace import hold
 from tests.cli.conftest import TINY, Call

@@ -72,7 +72,11 @@ def test_a_plugin_is_what_it_imports_and_nothing_of_any_library(plugin: Path) ->
     name = plugin.name
     own = [f"{name}/leaky.py", f"{name}/maths.py", f"{name}/page.py", f"{name}/scan.cu", f"{name}_helpers.py"]
     assert list(code(plugin)) == ["mixer leaky"]
-    assert list(code(plugin)["mixer leaky"]) == ["pipeline/mixers/base.py", "pipeline/mixers/state.py", *own]
+    assert list(code(plugin)["mixer leaky"]) == [
+        "pipeline/mixers/base.py",
+        *(f"pipeline/ops/{file}.py" for file in ("loop", "padding", "state")),
+        *own,
+    ]
     assert f"{name}.leaky" not in sys.modules, "nothing is imported for it"
 
 
@@ -134,7 +138,7 @@ def test_the_files_of_a_plugged_in_figure_redraw_it(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.parametrize("kind", [MIXERS, NETWORKS, TASKS, LEARNERS], ids=["mixers", "networks", "tasks", "learners"])
-def test_own_components_are_made_of_files_of_the_four_floors(kind: dict[str, Any]) -> None:
+def test_own_components_are_made_of_files_of_five_floors(kind: dict[str, Any]) -> None:
     needed = {"learner": {"steps": 1}, "task": {"id": "CartPole-v1", "shape": [4], "choices": [2]}}
     for name, component in kind.items():
         given = needed["task"] if name == "gymnasium" else needed["learner"] if kind is LEARNERS else {}
@@ -142,7 +146,7 @@ def test_own_components_are_made_of_files_of_the_four_floors(kind: dict[str, Any
         (own,) = [files for part, files in found.items() if part.endswith(f" {name}")]
         module = component.implementation.partition(":")[0]
         assert f"{module.replace('.', '/')}.py" in own
-        assert {file.split("/")[1] for file in own} <= {"mixers", "networks", "tasks", "learners"}
+        assert {file.split("/")[1] for file in own} <= {"ops", "mixers", "networks", "tasks", "learners"}
         assert all((PACKAGE.parent / file).is_file() for file in own)
 
 
@@ -150,7 +154,7 @@ def test_every_c_source_belongs_to_a_mixer() -> None:
     found = {
         file for name, mixer in MIXERS.items() for files in code_of(mixer(name=name)).values() for file in files if not file.endswith(".py")
     }
-    assert found == {f"pipeline/mixers/{path.name}" for path in (PACKAGE / "mixers").glob("*.[ch]")}
+    assert found == {f"pipeline/ops/{path.name}" for path in (PACKAGE / "ops").glob("*.[ch]")}
 
 
 def test_a_network_brings_its_mixers_and_those_of_its_blocks() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from pipeline.mixers import backends, diagonal, native
+from pipeline.ops import backends, diagonal_scan, native
 
 
 @pytest.fixture(autouse=True)
@@ -24,6 +24,6 @@ def _quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def _compiler(request: pytest.FixtureRequest) -> None:
     """Tests of the compiled backend need a compiler."""
     parameters = request.node.callspec.params if hasattr(request.node, "callspec") else {}
-    reason = native.refusal(diagonal.SOURCE, torch.zeros(1)) if "c" in parameters.values() else None
+    reason = native.refusal(diagonal_scan.SOURCE, torch.zeros(1)) if "c" in parameters.values() else None
     if reason:
         pytest.skip(reason)

@@ -14,7 +14,7 @@ from torch import Tensor
 from pipeline.config import mixers
 from pipeline.config.catalogue import implementation
 from pipeline.mixers.base import Mixer
-from pipeline.mixers.state import State, leaves
+from pipeline.ops.state import State, leaves
 
 MIXERS: dict[str, Any] = dict(mixers.MIXERS)
 WIDTH = 16

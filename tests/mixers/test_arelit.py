@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from pipeline.mixers.arelit import AReLiT
-from pipeline.mixers.features import outer
+from pipeline.ops.feature_maps import outer
 from tests.mixers.making import close, make, sequence
 
 

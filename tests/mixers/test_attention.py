@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.mixers import state
 from pipeline.mixers.attention import ROOM, Attention, capacity
-from pipeline.mixers.rotary import angles, rotate
+from pipeline.ops import state
+from pipeline.ops.rotary import angles, rotate
 from tests.mixers.making import WIDTH, close, make, sequence, steps_of
 
 

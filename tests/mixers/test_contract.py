@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from pipeline.mixers import backends, state
 from pipeline.mixers.base import Mixer
+from pipeline.ops import backends, state
 from pipeline.storage.errors import UserError
 from tests.mixers.making import EXACT, MIXERS, WIDTH, close, make, resets, rows_alone, same_future, sequence, steps_of
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipeline.mixers import state
 from pipeline.mixers.base import Mixer
+from pipeline.ops import state
 from tests.mixers.making import close, make, same_future, sequence, steps_of
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pipeline.mixers.gtrxl import SIZE, GTrXL, _by_distance, _hidden, _shifted
-from pipeline.mixers.state import leaves, nbytes
+from pipeline.ops.state import leaves, nbytes
 from tests.mixers.making import WIDTH, close, make, sequence, steps_of
 
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.mixers.gates import weights_of
 from pipeline.mixers.lstm import LSTM
+from pipeline.ops.gate_init import weights_of
 from tests.mixers.making import WIDTH, close, make, resets, same_future, sequence, steps_of
 
 

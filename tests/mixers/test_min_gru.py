@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.mixers import backends, min_gru_kernel, native, scanned
 from pipeline.mixers.min_gru import MinGRU
+from pipeline.ops import backends, min_gru_c, minimal_cells, native
 from tests.mixers.making import WIDTH, close, make, resets, sequence
 
 
@@ -36,7 +36,7 @@ def test_equals_the_formula(candidate: str) -> None:
 
 
 compiled = pytest.mark.skipif(
-    native.refusal(min_gru_kernel.SOURCE, torch.zeros(1)) is not None, reason="there is no compiler to build the kernel with"
+    native.refusal(min_gru_c.SOURCE, torch.zeros(1)) is not None, reason="there is no compiler to build the kernel with"
 )
 
 
@@ -55,7 +55,7 @@ def results(mixer: MinGRU, x_BTD: Tensor, start_BD: Tensor, reset_BT: Tensor | N
 def test_compiled_equals_torch(
     candidate: str, positions: int, dtype: torch.dtype, tolerance: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(min_gru_kernel, "POSITIONS", positions)
+    monkeypatch.setattr(min_gru_c, "POSITIONS", positions)
     mixer, x_BTD = make("min_gru", dtype, 19, candidate=candidate), sequence(5, 11, dtype, 19)
     for reset_BT in (None, resets(5, 11)):
         found = []
@@ -70,12 +70,12 @@ def test_compiled_equals_torch(
 @pytest.mark.parametrize("candidate", ["linear", "positive"])
 def test_gradcheck(candidate: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(backends.VARIABLE, "c")
-    monkeypatch.setattr(min_gru_kernel, "POSITIONS", 4)
+    monkeypatch.setattr(min_gru_c, "POSITIONS", 4)
     mixer, reset_BT = make("min_gru", width=3, candidate=candidate), torch.tensor([[False, False, True, False, True], [True] + 4 * [False]])
     inputs = [sequence(2, 5, width=3).requires_grad_(), sequence(2, 1, width=3)[:, 0].requires_grad_(), *mixer.parameters()]
 
     def run(x_BTD: Tensor, start_BD: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return min_gru_kernel.run(x_BTD, weight, bias, start_BD, reset_BT, candidate == "positive")
+        return min_gru_c.run(x_BTD, weight, bias, start_BD, reset_BT, candidate == "positive")
 
     assert torch.autograd.gradcheck(run, inputs)
 
@@ -83,7 +83,7 @@ def test_gradcheck(candidate: str, monkeypatch: pytest.MonkeyPatch) -> None:
 @compiled
 def test_without_gradients_little_is_kept_and_the_values_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(backends.VARIABLE, "c")
-    monkeypatch.setattr(min_gru_kernel, "POSITIONS", 7)
+    monkeypatch.setattr(min_gru_c, "POSITIONS", 7)
     mixer, x_BTD = make("min_gru", torch.float32), sequence(5, 10, torch.float32)
     y_BTD, _ = mixer(x_BTD)
     with torch.no_grad():
@@ -109,7 +109,7 @@ def test_rows_in_parts_equal_rows_at_once(positions: int, monkeypatch: pytest.Mo
     mixer, x_BTD, reset_BT, start_BD = make("min_gru"), sequence(5, 10).requires_grad_(), resets(5, 10), torch.randn(5, WIDTH).double()
     found = []
     for size in (10_000, positions):
-        monkeypatch.setattr(scanned, "POSITIONS", size)
+        monkeypatch.setattr(minimal_cells, "POSITIONS", size)
         y_BTD, after = mixer(x_BTD, start_BD, reset_BT)
         found.append([y_BTD, after, *torch.autograd.grad(y_BTD.square().sum(), [x_BTD, *mixer.parameters()])])
     for one, other in zip(*found, strict=True):

@@ -13,10 +13,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.mixers import multiplicative_kernel, native
-from pipeline.mixers.loop import States
-from pipeline.mixers.multiplicative import Weights, multiplicative
-from pipeline.mixers.state import leaves
+from pipeline.ops import multiplicative_c, native
+from pipeline.ops.loop import States
+from pipeline.ops.multiplicative import Weights, multiplicative
+from pipeline.ops.state import leaves
 from pipeline.storage.errors import UserError
 from tests.mixers.making import WIDTH, close, make, sequence, steps_of
 from tests.mixers.test_lstm import sigmoid
@@ -32,7 +32,7 @@ same: Any = partial(torch.testing.assert_close, check_stride=False)
 @pytest.fixture(autouse=True)
 def _compiler(request: pytest.FixtureRequest) -> None:
     """Tests of the compiled backend need a compiler."""
-    reason = native.refusal(multiplicative_kernel.SOURCE, torch.zeros(1))
+    reason = native.refusal(multiplicative_c.SOURCE, torch.zeros(1))
     if reason and getattr(getattr(request.node, "callspec", None), "params", {}).get("backend", "c") == "c":
         pytest.skip(reason)
 
@@ -88,7 +88,7 @@ def test_equals_the_recurrence(cell: str, backend: str, with_resets: bool) -> No
 def test_compiled_equals_torch(
     cell: str, dtype: torch.dtype, tolerance: float, positions: int, with_resets: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(multiplicative_kernel, "POSITIONS", positions)
+    monkeypatch.setattr(multiplicative_c, "POSITIONS", positions)
     inputs, reset = arguments(cell, width=19, dtype=dtype), torch.rand(B, T) < 0.3 if with_resets else None
     found, expected = (call(cell, backend, reset, *inputs) for backend in ("c", "torch"))
     weights = [torch.randn_like(tensor) for tensor in expected]
@@ -110,7 +110,7 @@ def test_one_of_the_two_states_may_go_unused(backend: str, which: int) -> None:
 @every_backend
 @pytest.mark.parametrize("with_resets", [False, True])
 def test_gradcheck(cell: str, backend: str, with_resets: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(multiplicative_kernel, "POSITIONS", 4)
+    monkeypatch.setattr(multiplicative_c, "POSITIONS", 4)
     reset = torch.rand(2, 5) < 0.3 if with_resets else None
     assert torch.autograd.gradcheck(partial(call, cell, backend, reset), arguments(cell, 2, 5, 3))
 
@@ -134,7 +134,7 @@ def test_inputs_are_not_changed(cell: str, backend: str) -> None:
 
 @every_cell
 def test_without_gradients_little_is_kept_and_the_values_are_the_same(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(multiplicative_kernel, "POSITIONS", 2 * B)
+    monkeypatch.setattr(multiplicative_c, "POSITIONS", 2 * B)
     inputs, reset = arguments(cell), torch.rand(B, T) < 0.3
     with torch.no_grad():
         found = call(cell, "c", reset, *inputs)

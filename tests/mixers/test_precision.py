@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.mixers.features import elu_plus_one, product_gate
+from pipeline.ops.feature_maps import elu_plus_one, product_gate
 from tests.mixers.making import MIXERS, make, sequence
 
 SCALES = [1, 30, 300]

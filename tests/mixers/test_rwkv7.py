@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.mixers.delta_rule import delta_rule, unit
-from pipeline.mixers.dplr import LOWEST, dplr, dplr_step
-from pipeline.mixers.state import leaves
+from pipeline.ops.delta_rule import delta_rule, unit
+from pipeline.ops.dplr import LOWEST, dplr, dplr_step
+from pipeline.ops.state import leaves
 from tests.mixers.making import WIDTH, close, make, resets, sequence
 from tests.mixers.test_lstm import sigmoid
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pipeline.mixers.chain import Chain
+from pipeline.networks.sequential import Chain
 from tests.mixers.making import WIDTH, close, make, resets, same_future, sequence, steps_of
 
 

@@ -10,9 +10,9 @@ import torch
 
 from pipeline.config.mixers import MIXERS
 from pipeline.config.networks import ActorCritic as Config
-from pipeline.mixers.state import leaves, nbytes, where
 from pipeline.networks.actor_critic import CONVOLUTIONS, ActorCritic
 from pipeline.networks.build import build, count_parameters, resolve_width
+from pipeline.ops.state import leaves, nbytes, where
 
 
 def network(

@@ -14,10 +14,10 @@ from pydantic import ValidationError
 
 from pipeline.config import networks
 from pipeline.config.mixers import MIXERS
-from pipeline.mixers import state
 from pipeline.networks import stack
 from pipeline.networks.build import build, count_parameters, resolve_width
 from pipeline.networks.sequence import SequenceNetwork
+from pipeline.ops import state
 from pipeline.storage.errors import UserError
 
 Config: Any = networks.SequenceNetwork

@@ -1,0 +1,73 @@
+"""Backend `mamba_ssm` of the selective scan: the CUDA kernel of its authors' package (Gu & Dao 2023).
+
+Letters: B batch, T time, E channels, N states of a channel.
+
+The kernel starts from zeros, knows no episodes, and gives no gradient of the last state: it refuses what it cannot compute, and a
+gradient that reaches that state is an error, not zero.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline.storage.errors import UserError
+
+STATES = 256
+"""The most states of a channel that the kernel is made for."""
+
+
+def refusal(x_BTE: Tensor, states: int, state_BEN: Tensor | None, reset_BT: Tensor | None) -> str | None:
+    """Why the kernel cannot work on this; None where it can."""
+    if x_BTE.device.type != "cuda":
+        return f"it runs on CUDA and got a tensor on {x_BTE.device.type}"
+    if x_BTE.dtype != torch.float32:
+        return f"it computes in float32 and got {x_BTE.dtype}"
+    if states > STATES:
+        return f"it takes up to {STATES} states of a channel and got {states}"
+    if state_BEN is not None:
+        return "it starts from zeros and got a state"
+    if reset_BT is not None and bool(reset_BT.any()):
+        return "it knows no episodes and got resets"
+    return missing()
+
+
+@functools.cache
+def missing() -> str | None:
+    """Why the kernel cannot be imported; None where it can."""
+    try:
+        importlib.import_module("selective_scan_cuda")
+        _interface()
+    except Exception as error:  # whatever an installation that does not fit raises
+        return f"mamba-ssm with its CUDA extension cannot be imported ({type(error).__name__}: {error})"
+    return None
+
+
+def _interface() -> Any:
+    return importlib.import_module("mamba_ssm.ops.selective_scan_interface")
+
+
+def selective_scan(
+    x_BTE: Tensor, step_BTE: Tensor, rate_EN: Tensor, write_BTN: Tensor, read_BTN: Tensor, skip_E: Tensor
+) -> tuple[Tensor, Tensor]:
+    """As `pipeline.ops.selective_scan.selective_scan` from zeros; the kernel has time last."""
+    sequences = (tensor.mT.contiguous() for tensor in (x_BTE, step_BTE))
+    maps = (tensor.mT.contiguous() for tensor in (write_BTN, read_BTN))
+    y_BET, state_BEN = _interface().selective_scan_fn(*sequences, rate_EN.contiguous(), *maps, skip_E, return_last_state=True)
+    return y_BET.mT, _WithoutGradient.apply(state_BEN.contiguous(), y_BET)  # pyright: ignore[reportReturnType]
+
+
+class _WithoutGradient(torch.autograd.Function):
+    """The state as it is; asked for its gradient, an error in place of the zero that the kernel would give."""
+
+    @staticmethod
+    def forward(ctx: Any, *arguments: Any) -> Tensor:
+        return arguments[0].view_as(arguments[0])
+
+    @staticmethod
+    def backward(ctx: Any, *d_outputs: Tensor) -> tuple[None, None]:
+        raise UserError("selective_scan: backend mamba_ssm gives no gradient of the last state; expected RECURLAB_BACKEND=torch for that")

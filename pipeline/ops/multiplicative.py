@@ -1,0 +1,96 @@
+"""The multiplicative LSTM and GRU over whole sequences, as operations with backends.
+
+    m_t = (W_m x_t) * (U_m h_{t-1})        h_{t-1} counts as zero where t starts a new episode
+
+    LSTM   i, f, o = sigmoid(W x_t + b + U m_t)      g = tanh(W x_t + b + U m_t)
+           c_t = f * c_{t-1} + i * g                 h_t = o * tanh(c_t)
+    GRU    z, r = sigmoid(W x_t + b + U m_t)         n = tanh(W x_t + b + U (r * m_t))
+           h_t = (1 - z) * h_{t-1} + z * n
+
+Letters: B batch, T time, D width, G the gates' rows (4 D in the order i, f, g, o; 3 D in the order z, r, n), E = D + G, S = T + 1.
+In the code u is W_m x and q is U_m h.
+
+Backends. `torch`: a loop under autograd, for any device and number type. `c`: on the CPU, a gradient of our own, and `multiplicative.c` for
+the whole sequence. In the loop it does the recurrent products only: input projections come before it and all gradients of weights after
+it, as larger products over a block of positions that is still in cache. `triton`: the same on CUDA, where the whole loop
+is one kernel.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from pipeline.ops import backends, multiplicative_c, multiplicative_triton, native
+from pipeline.ops.loop import States, loop
+
+
+class Weights(NamedTuple):
+    """W_m above W, U_m, U and b of one cell."""
+
+    into_ED: Tensor
+    factor_DD: Tensor
+    recurrent_GD: Tensor
+    bias_G: Tensor
+
+    def project(self, x: Tensor) -> Tensor:
+        """W_m x, then W x + b, along the last dimension."""
+        return functional.linear(x, self.into_ED, self.bias_E)
+
+    @property
+    def bias_E(self) -> Tensor:
+        """Zeros for m, which has no bias, and b."""
+        return functional.pad(self.bias_G, (len(self.factor_DD), 0))
+
+
+def lstm_step(weights: Weights, projected_BE: Tensor, states: States) -> States:
+    """h and c after one position, from `Weights.project` and h and c before it."""
+    h_BD, c_BD = states
+    m_BD, gates_BG = _factor(weights, projected_BE, h_BD)
+    i, f, g, o = torch.addmm(gates_BG, m_BD, weights.recurrent_GD.t()).chunk(4, 1)
+    c_BD = torch.sigmoid(f) * c_BD + torch.sigmoid(i) * torch.tanh(g)
+    return torch.sigmoid(o) * torch.tanh(c_BD), c_BD
+
+
+def gru_step(weights: Weights, projected_BE: Tensor, states: States) -> States:
+    """h after one position, from `Weights.project` and h before it."""
+    (h_BD,) = states
+    m_BD, gates_BG = _factor(weights, projected_BE, h_BD)
+    width = h_BD.shape[1]
+    (of_gates, of_n), (x_gates, x_n) = weights.recurrent_GD.split([2 * width, width]), gates_BG.split([2 * width, width], 1)
+    z, r = torch.sigmoid(torch.addmm(x_gates, m_BD, of_gates.t())).chunk(2, 1)
+    return (torch.lerp(h_BD, torch.tanh(torch.addmm(x_n, r * m_BD, of_n.t())), z),)
+
+
+def _factor(weights: Weights, projected_BE: Tensor, h_BD: Tensor) -> tuple[Tensor, Tensor]:
+    u_BD, gates_BG = projected_BE.split([h_BD.shape[1], len(weights.recurrent_GD)], 1)
+    return u_BD * functional.linear(h_BD, weights.factor_DD), gates_BG
+
+
+STEPS = {"lstm": lstm_step, "gru": gru_step}
+
+
+def multiplicative(
+    cell: str, x_BTD: Tensor, weights: Weights, states: States, reset_BT: Tensor | None = None, backend: str | None = None
+) -> States:
+    """States after every position, (B, T, D) each, from those before the first: h and c for cell `lstm`, h for `gru`.
+
+    Differentiable in every float input, but for backend `torch` once. Raises UserError where an explicit backend cannot serve.
+    """
+    candidates: dict[str, backends.Refusal] = {
+        "c": partial(native.refusal, multiplicative_c.SOURCE, x_BTD),
+        "triton": partial(multiplicative_triton.refusal, x_BTD),
+        "torch": lambda: None,
+    }
+    chosen = backends.choose(f"multiplicative_{cell}", candidates, backend)
+    if chosen == "torch":
+        return loop(partial(STEPS[cell], weights), weights.project(x_BTD), states, reset_BT)
+    if chosen == "triton":
+        recurrent_ED = torch.cat([weights.factor_DD, weights.recurrent_GD])
+        return multiplicative_triton.run(cell, weights.project(x_BTD), recurrent_ED, states, reset_BT)
+    tensors = (x_BTD, weights.into_ED, weights.bias_E, weights.factor_DD, weights.recurrent_GD)
+    return multiplicative_c.run(cell, tensors, states, reset_BT)
