@@ -38,7 +38,7 @@ def network_of(preset: str, **mixer: Any) -> Any:
     """A network with random weights; `mixer` changes fields of the preset's."""
     block = read_preset(preset)
     fields = {"name": "actor_critic", "encoder": "mlp", **block, "mixer": {**block["mixer"], **mixer}}
-    return build(ActorCritic.model_validate(fields), seed=0, observation=[OBSERVATION], actions=[ACTIONS]).eval()
+    return build(ActorCritic.model_validate(fields), {"observation": [OBSERVATION], "actions": [ACTIONS]}).eval()
 
 
 @torch.inference_mode()

@@ -80,7 +80,7 @@ def learner_of(preset: str, seed: int) -> Any:
     """The learner of a preset at its start."""
     task = Gymnasium()
     rows = pa.Table.from_batches([implementation(task)(task).episodes(1, derive_key("benchmark", "cartpole"), "validation")])
-    network = build(ActorCritic.model_validate(read_preset("mlp_policy")), seed=seed, **task.sizes)
+    network = build(ActorCritic.model_validate(read_preset("mlp_policy")), task.sizes, seed)
     config = Ppo.model_validate({**read_preset(preset), "rows": BUDGET})
     return implementation(config)(config, network, Problem(task, None, Episodes("benchmark", rows)), seed, torch.device("cpu"))
 

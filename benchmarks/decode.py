@@ -62,7 +62,7 @@ class Led:
 def network_of(mixer: str, width: int, depth: int, tokens: int = 80) -> Any:
     """A network with random weights."""
     fields = {"mixer": mixer, "width": width, "depth": depth, "norm": "rms", "final_norm": "rms", "residual": True, "context": 2 * CONTEXT}
-    return build(SequenceNetwork.model_validate(fields), tokens, tokens, 0).eval()
+    return build(SequenceNetwork.model_validate(fields), {"vocabulary": tokens, "classes": tokens}).eval()
 
 
 def rows_of(task: Any) -> list[Traced]:

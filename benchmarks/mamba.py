@@ -64,7 +64,7 @@ def ours(mixer: str, depth: int) -> nn.Module:
     """Blocks of a mixer alone, as the papers have them."""
     fields = {"name": mixer, "heads": HEADS, "states": STATES} if mixer == "mamba2" else {"name": mixer}
     config = {"mixer": fields, "width": WIDTH, "depth": depth, "norm": "rms", "final_norm": "rms", "residual": True}
-    return build(SequenceNetwork.model_validate(config), VOCABULARY, VOCABULARY, 0)
+    return build(SequenceNetwork.model_validate(config), {"vocabulary": VOCABULARY, "classes": VOCABULARY})
 
 
 def library(mixer: str, depth: int) -> nn.Module:

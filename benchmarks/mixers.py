@@ -34,7 +34,7 @@ def training_step(mixer: str, depth: int) -> Step:
     config = SequenceNetwork.model_validate(
         {"mixer": mixer, "width": WIDTH, "depth": depth, "feedforward": 2, "norm": "rms", "residual": True}
     )
-    network = build(config, VOCABULARY, VOCABULARY, 0)
+    network = build(config, {"vocabulary": VOCABULARY, "classes": VOCABULARY})
     optimizer = torch.optim.AdamW(network.parameters())
     tokens_BT, targets_BT = torch.randint(VOCABULARY, (2, ROWS, TOKENS))
 

@@ -59,7 +59,7 @@ def learner_of(mixer: str) -> Any:
     """A learner at its start."""
     task = TMaze(corridor=10)
     rows = pa.Table.from_batches([implementation(task)(task).episodes(8, derive_key("benchmark", "ppo"), "validation")])
-    network = build(ActorCritic.model_validate({"mixer": mixer, "width": 32, "head_width": 64}), seed=0, **task.sizes)
+    network = build(ActorCritic.model_validate({"mixer": mixer, "width": 32, "head_width": 64}), task.sizes)
     config = Ppo(steps=10**6)
     return implementation(config)(config, network, Problem(task, None, Episodes("benchmark", rows)), 0, torch.device("cpu"))
 

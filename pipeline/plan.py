@@ -337,9 +337,9 @@ class _Planner:
         self._register(dataset.id, {key: value for key, value in dataset.spec.items() if key != "id"})
         return self.made.datasets.setdefault(dataset.id, dataset).id
 
-    def _network(self, network: Any, sizes: dict[str, int]) -> str:
-        identifier = self._identifier(network.label, {"network": canonical(network), **sizes})
-        spec = {"id": identifier, "network": filled(network), **sizes}
+    def _network(self, network: Any, sizes: dict[str, Any]) -> str:
+        identifier = self._identifier(network.label, {"network": canonical(network), "sizes": sizes})
+        spec = {"id": identifier, "network": filled(network), "sizes": sizes}
         self.made.networks.setdefault(identifier, spec)
         return identifier
 

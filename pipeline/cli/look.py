@@ -86,9 +86,9 @@ def _width(plan: Plan, network: str) -> str:
     if spec["network"].get("width") != "auto":
         return str(spec["network"].get("width", "-"))
     from pipeline.config.frozen import revive
-    from pipeline.networks.build import resolve_width, sizes_of
+    from pipeline.networks.build import resolve_width
 
-    return f"auto = {resolve_width(revive('network', spec['network']), **sizes_of(spec)).width}"
+    return f"auto = {resolve_width(revive('network', spec['network']), spec['sizes']).width}"
 
 
 def _budget(learner: dict[str, Any]) -> str:

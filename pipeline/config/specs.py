@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.config.document import shown
 from pipeline.config.validation import EXPECTED
@@ -63,24 +63,15 @@ class DatasetSpec(_Frozen):
     shards: int = Field(ge=1, le=10**5)
 
 
+_Size = Annotated[int, Field(ge=1, le=10**6)]
+
+
 class NetworkSpec(_Frozen):
-    """`profiles/{network}.yaml`: made for tokens (vocabulary, classes) or for observations (observation, actions)."""
+    """`profiles/{network}.yaml`: a network, and the sizes of the task it is made for."""
 
     id: Name
     network: _Component
-    vocabulary: int = Field(default=0, ge=0, le=10**6)
-    classes: int = Field(default=0, ge=0, le=10**6)
-    features: int = Field(default=0, ge=0, le=10**6)
-    first_class: int = Field(default=0, ge=0, le=10**6)
-    observation: list[Annotated[int, Field(ge=1, le=10**5)]] | None = Field(default=None, max_length=4)
-    actions: list[Annotated[int, Field(ge=1, le=10**6)]] = []
-    pixels: bool = False
-
-    @model_validator(mode="after")
-    def _sizes(self) -> NetworkSpec:
-        if not (self.vocabulary and self.classes) and not (self.observation and self.actions):
-            raise ValueError("missing key 'vocabulary'")
-        return self
+    sizes: dict[str, bool | _Size | Annotated[list[_Size], Field(min_length=1, max_length=1000)]] = Field(min_length=1)
 
 
 class _Entry(_Frozen):

@@ -22,7 +22,6 @@ from pipeline.evaluation.model import load_model
 from pipeline.evaluation.scores import FIRST, LAST, OPTIONAL
 from pipeline.learners.answers import Answers, answers
 from pipeline.learners.sampler import Batch, sequential_batches
-from pipeline.networks.build import SIZES
 from pipeline.storage.digest import canonical_json, digest
 from pipeline.storage.errors import UserError
 from pipeline.storage.loader import Episodes, Rows, open_episodes, open_rows
@@ -79,8 +78,9 @@ def _measure(network: nn.Module, config: dict[str, Any], folder: Path, device: t
 
 def _check(config: dict[str, Any], task: Any, name: str, longest: int) -> None:
     """Refuse a dataset that the network cannot read."""
-    for kind in SIZES:
-        found, expected = task.sizes.get(kind, 0), config.get(kind, 0)
+    made_for = config["sizes"]
+    for kind in sorted(task.sizes.keys() | made_for.keys()):
+        found, expected = task.sizes.get(kind, 0), made_for.get(kind, 0)
         if found != expected:
             raise UserError(f"{name}: {kind} of {found}, but the network of {config['run']} was made for {expected}")
     context = config["network"]["context"]

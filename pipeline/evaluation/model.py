@@ -10,7 +10,7 @@ from torch import nn
 
 from pipeline.config.frozen import revive
 from pipeline.config.tasks import Task
-from pipeline.networks.build import build, sizes_of
+from pipeline.networks.build import build
 from pipeline.storage.errors import ForeignSpecError, UserError
 from pipeline.storage.manifest import verify
 from pipeline.storage.names import below
@@ -32,7 +32,7 @@ def load_model(
     file = below(run, "model", _file(run, config, checkpoint))
     described = revive("network", config["network"])
     check_weights(run, manifest, allow_changed_code, described, task)
-    network = build(described, seed=0, **sizes_of(config))
+    network = build(described, config["sizes"])
     try:
         network.load_state_dict(read_tensors(file))
     except RuntimeError:

@@ -35,7 +35,7 @@ from torch.nn.functional import cross_entropy
 
 from pipeline.config.code import code_of
 from pipeline.config.frozen import read_spec, revive
-from pipeline.networks.build import build, count_parameters, sizes_of
+from pipeline.networks.build import build, count_parameters
 from pipeline.networks.mode import training
 from pipeline.storage.digest import canonical_json
 from pipeline.storage.progress import ProgressLine
@@ -52,9 +52,6 @@ STEPS = 31
 """Single tokens timed at each context."""
 PART = 1024
 """Tokens read at once on the way to a context."""
-Sizes = dict[str, Any]
-"""What the network was made for, as its specification says."""
-
 SCHEMA = pa.schema(
     {
         "network": pa.string(),
@@ -80,8 +77,8 @@ def profile(spec_path: Path, out: Path, threads: int, device: str) -> None:
     """
     spec = read_spec(spec_path, "network")
     there = prepare(threads, device)
-    config, sizes = revive("network", spec["network"]), sizes_of(spec)
-    network: Any = build(config, seed=0, **sizes).to(there)
+    config = revive("network", spec["network"])
+    network: Any = build(config, spec["sizes"]).to(there)
     shared = {"network": spec["id"], "parameters": count_parameters(network), "threads": threads, "device": there.type}
     speeds: dict[int, float] = {}
     rows, measured = [], contexts(config.context)
@@ -90,9 +87,9 @@ def profile(spec_path: Path, out: Path, threads: int, device: str) -> None:
         progress(len(rows))
         length = min(context, TRAINING_LENGTH)
         if length not in speeds:
-            speeds[length] = training_speed(network, sizes, _rows(length), length, there)
+            speeds[length] = training_speed(network, _rows(length), length, there)
         training = {"training_tokens_per_second": speeds[length], "training_batch": _rows(length), "training_length": length}
-        seconds, macs = step_cost(network, sizes, context, there)
+        seconds, macs = step_cost(network, context, there)
         state = {"state_bytes": network.state_bytes(context), "peak_bytes": peak_bytes()}
         rows.append(shared | {"context": context, "step_seconds": seconds, "step_macs": macs} | training | state)
     write_table(out, pa.Table.from_pylist(rows, SCHEMA).replace_schema_metadata({"code": canonical_json(code_of(config))}))
@@ -103,9 +100,9 @@ def contexts(longest: int) -> list[int]:
     return [context for context in CONTEXTS if context <= longest] or [longest]
 
 
-def training_speed(network: Any, sizes: Sizes, batch: int, length: int, device: torch.device) -> float:
+def training_speed(network: Any, batch: int, length: int, device: torch.device) -> float:
     """Tokens per second of forward and backward passes, without the optimizer."""
-    inputs = _inputs(sizes, batch, length, device)
+    inputs = _inputs(network, batch, length, device)
 
     def update() -> None:
         network.zero_grad()
@@ -121,13 +118,13 @@ def training_speed(network: Any, sizes: Sizes, batch: int, length: int, device: 
 
 
 @torch.inference_mode()
-def step_cost(network: Any, sizes: Sizes, context: int, device: torch.device) -> tuple[float, int]:
+def step_cost(network: Any, context: int, device: torch.device) -> tuple[float, int]:
     """Seconds and multiplications of one step, batch of one; the last of the steps timed brings the state to `context` tokens."""
     warm_up, steps = (WARM_UP, STEPS) if context > WARM_UP + STEPS else (0, 1)
     carried: Any = network.initial_state(1)
     for start in range(0, before := context - warm_up - steps, PART):
-        _, carried = network(**_inputs(sizes, 1, min(PART, before - start), device), state=carried)
-    read = _inputs(sizes, 1, warm_up + steps, device)
+        _, carried = network(**_inputs(network, 1, min(PART, before - start), device), state=carried)
+    read = _inputs(network, 1, warm_up + steps, device)
     last: Any = carried
 
     def step(at: int) -> None:
@@ -153,14 +150,8 @@ def _multiplications(work: Callable[[], Any]) -> int:
     return counter.get_total_flops() // 2
 
 
-def _inputs(sizes: Sizes, batch: int, length: int, device: torch.device) -> dict[str, Tensor]:
-    """Random rows of what the network reads, by the names of its arguments."""
-    if "observation" in sizes:
-        shape = (batch, length, *sizes["observation"])
-        pixels = sizes.get("pixels", False)
-        return {"observed_BT": torch.randint(256, shape, dtype=torch.uint8, device=device) if pixels else torch.rand(shape, device=device)}
-    tokens_BT, features = torch.randint(sizes["vocabulary"], (batch, length), device=device), sizes.get("features", 0)
-    return {"tokens_BT": tokens_BT, **({"values_BTF": torch.rand(batch, length, features, device=device)} if features else {})}
+def _inputs(network: Any, batch: int, length: int, device: torch.device) -> dict[str, Tensor]:
+    return {name: values.to(device) for name, values in network.random_inputs(batch, length).items()}
 
 
 def peak_bytes() -> int:

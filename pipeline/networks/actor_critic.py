@@ -19,6 +19,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from pipeline.config import networks as config
@@ -69,7 +70,7 @@ class ActorCritic(Trunk):
     def __init__(self, config: config.ActorCritic, observation: Sequence[int], actions: Sequence[int], pixels: bool = False) -> None:
         super().__init__(config, observation, pixels)
         assert isinstance(config.width, int), "resolve_width comes first"
-        self.actions, self.context = tuple(actions), config.context
+        self.observation, self.actions, self.context = tuple(observation), tuple(actions), config.context
         self.policy = _head(config.width, config.head_width, sum(actions), config.policy_gain)
         self.critic = _head(config.width, config.head_width, 1, config.critic_gain)
         self.critic_trunk = None if config.shared else Trunk(config, observation, pixels)
@@ -105,6 +106,11 @@ class ActorCritic(Trunk):
         """Bytes carried per row after `context` observations."""
         own = 0 if self.critic_trunk is None else self.critic_trunk.state_bytes(context)
         return super().state_bytes(context) + own
+
+    def random_inputs(self, batch: int, length: int) -> dict[str, Tensor]:
+        """Random arguments of `forward`, of shapes (B, T, ...): for measuring its cost."""
+        shape = (batch, length, *self.observation)
+        return {"observed_BT": torch.randint(256, shape, dtype=torch.uint8) if self.encoder.scale else torch.rand(shape)}
 
     def _split(self, state: State | None) -> tuple[State | None, State | None]:
         """The states of the policy's blocks and of the critic's own."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -17,37 +18,33 @@ from pipeline.storage.keys import derive_key
 
 AnyConfig = TypeVar("AnyConfig", bound=Network)
 
-SIZES = ("vocabulary", "classes", "features", "first_class", "observation", "pixels", "actions")
-"""What a task asks of a network, in specifications; those left out are zero."""
+Sizes = Mapping[str, Any]
+"""What a task asks of a network (`Task.sizes`): arguments of the network's constructor besides its config, by name."""
 
 TOLERANCE = 0.03
 """How far from the budget a solved width may land, as a share of it."""
 
 
-def build(
-    config: Network, vocabulary: int = 0, classes: int = 0, seed: int = 0, features: int = 0, first_class: int = 0, **observed: Any
-) -> nn.Module:
+def build(config: Network, sizes: Sizes, seed: int = 0) -> nn.Module:
     """The network on the CPU, in evaluation mode; see `pipeline.networks.mode`.
 
-    One that reads tokens is for so many different tokens and labels, and real numbers per token; label 0 is token `first_class`. One that
-    acts is for what is `observed`: the shape of an `observation`, whether it is `pixels`, and the numbers of its `actions`.
-    The same seed gives the same weights; torch's global generators stay as they were.
+    The same seed gives the same weights; torch's global generators stay as they were. Raises UserError for sizes that the network does not
+    know, or is not given.
     """
     high, low, *_ = derive_key("weights", seed)
-    sizes = _given(vocabulary=vocabulary, classes=classes, features=features, first_class=first_class, **observed)
-    resolved = resolve_width(config, **sizes)
+    resolved = resolve_width(config, sizes)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(high << 31 | low >> 1)
-        return implementation(resolved)(resolved, **sizes).eval()
+        return _make(resolved, sizes).eval()
 
 
-def _given(**sizes: Any) -> dict[str, Any]:
-    return {name: size for name, size in sizes.items() if size}
-
-
-def sizes_of(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """The sizes among the entries of a frozen specification."""
-    return {key: spec[key] for key in SIZES if key in spec}
+def _make(config: Network, sizes: Sizes) -> nn.Module:
+    kind = implementation(config)
+    try:
+        inspect.signature(kind).bind(config, **sizes)
+    except TypeError as error:
+        raise UserError(f"network: {config.name} is not made for a task of sizes {', '.join(sizes)}: {error}") from None
+    return kind(config, **sizes)
 
 
 def count_parameters(module: nn.Module) -> int:
@@ -55,10 +52,8 @@ def count_parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
 
 
-def resolve_width(
-    config: AnyConfig, vocabulary: int = 0, classes: int = 0, features: int = 0, first_class: int = 0, **observed: Any
-) -> AnyConfig:
-    """The config with its width known: where it says auto, the one that comes nearest to `parameters`. Sizes are those of `build`.
+def resolve_width(config: AnyConfig, sizes: Sizes) -> AnyConfig:
+    """The config with its width known: where it says auto, the one that comes nearest to `parameters`.
 
     Weights are only counted, on torch's meta device. Raises UserError, naming what is reachable, where nothing is within 3 %.
     """
@@ -66,7 +61,6 @@ def resolve_width(
         return config
     target = getattr(config, "parameters", None)
     assert isinstance(target, int), "the config model asks for parameters with width: auto"
-    sizes = _given(vocabulary=vocabulary, classes=classes, features=features, first_class=first_class, **observed)
     below, above = _around(config, target, sizes)
     count, width = min((below, above), key=lambda found: abs(found[0] - target))
     if abs(count - target) > TOLERANCE * target:
@@ -75,7 +69,7 @@ def resolve_width(
     return config.model_copy(update={"width": width, "parameters": None})
 
 
-def _around(config: Network, target: int, sizes: dict[str, Any]) -> tuple[tuple[int, int], tuple[int, int]]:
+def _around(config: Network, target: int, sizes: Sizes) -> tuple[tuple[int, int], tuple[int, int]]:
     """Parameters and width just below the target and just above it; equal where even the smallest width is above."""
     stride = getattr(config, "stride", 1)
     counts: dict[int, int] = {}
@@ -104,6 +98,6 @@ class _Unfilled(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _count(config: Network, sizes: dict[str, Any]) -> int:
+def _count(config: Network, sizes: Sizes) -> int:
     with torch.device("meta"), _Unfilled(), torch.random.fork_rng(devices=[]):
-        return count_parameters(implementation(config)(config, **sizes))
+        return count_parameters(_make(config, sizes))

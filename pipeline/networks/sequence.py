@@ -65,6 +65,11 @@ class SequenceNetwork(Stack):
         x_BD, state = self.mix_step(self._read(tokens_B, values_BF), state, active_B)
         return self._logits(x_BD), state
 
+    def random_inputs(self, batch: int, length: int) -> dict[str, Tensor]:
+        """Random arguments of `forward`, of shapes (B, T, ...): for measuring its cost."""
+        tokens = {"tokens_BT": torch.randint(self.embedding.num_embeddings, (batch, length))}
+        return tokens if self.values is None else {**tokens, "values_BTF": torch.rand(batch, length, self.values.in_features)}
+
     def _read(self, tokens: Tensor, values: Tensor | None) -> Tensor:
         if self.values is None:
             return self.embedding(tokens)

@@ -39,7 +39,7 @@ def write_result(folder: Path, run: RunSpec, network: Network, fit: Fit, device:
         "format": 1,
         "run": run.id,
         "network": filled(network),
-        **run.task.sizes,
+        "sizes": run.task.sizes,
         "checkpoints": {label: {"file": f"{stem}.safetensors", "step": steps[label]} for label, stem in files.items()},
     }
     write_json(folder / "model" / "config.json", config)

@@ -113,8 +113,8 @@ def _make_learner(run: RunSpec, results: Path, device: torch.device, allow: bool
     held_out = below(results, "datasets", run.validation)
     played = run.task.kind == "environment"
     problem = Problem(run.task, train_rows, open_episodes(held_out) if played else open_rows(held_out, mode))
-    config = resolve_width(run.network, **run.task.sizes)
-    network = build(config, seed=run.seed, **run.task.sizes).to(device)
+    config = resolve_width(run.network, run.task.sizes)
+    network = build(config, run.task.sizes, run.seed).to(device)
     if run.learner.parent:
         _start_from(network, below(results, "runs", run.learner.parent), run.network, allow)
     return implementation(run.learner)(run.learner, network, problem, run.seed, device), config

@@ -76,8 +76,8 @@ def test_plan_names_every_run_and_dataset(folder: Path, call: Call) -> None:
 
 
 def test_plan_shows_a_width_that_is_solved(empty: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    def solved(config: SequenceNetwork, vocabulary: int, classes: int) -> SequenceNetwork:
-        assert (config.width, config.parameters, vocabulary, classes) == ("auto", 5000, 7, 4)
+    def solved(config: SequenceNetwork, sizes: dict[str, int]) -> SequenceNetwork:
+        assert (config.width, config.parameters, sizes) == ("auto", 5000, {"vocabulary": 7, "classes": 4})
         return config.model_copy(update={"width": 27})
 
     monkeypatch.setattr("pipeline.networks.build.resolve_width", solved)

@@ -79,9 +79,12 @@ def make_run(results: Path, network: SequenceNetwork = NETWORK) -> Path:
     }
     write_spec(run / "run.yaml", spec)
     for seed, name in enumerate(("model", "other")):
-        write_tensors(run / "model" / f"{name}.safetensors", build(network, task.vocabulary, task.classes, seed).state_dict())
+        write_tensors(
+            run / "model" / f"{name}.safetensors",
+            build(network, task.sizes, seed).state_dict(),
+        )
     kept = {"last": {"file": "model.safetensors", "step": 2}, "other": {"file": "other.safetensors", "step": 1}}
-    facts = {"format": 1, "run": run.name, "network": filled(network), "vocabulary": task.vocabulary, "classes": task.classes}
+    facts = {"format": 1, "run": run.name, "network": filled(network), "sizes": task.sizes}
     write_json(run / "model" / "config.json", {**facts, "checkpoints": kept})
     history = [{"step": 0, "rows": 0, "validation_accuracy": 0.2}, {"step": 2, "rows": 64, "train_loss": 1.0, "validation_accuracy": 0.25}]
     write_table(run / "history.parquet", table_of(history))
@@ -134,7 +137,7 @@ def test_rows_equal_a_plain_recomputation(run: Path, data: Path, tmp_path: Path)
     evaluate(run / "run.yaml", [data], out, device="cpu")
     found = read_table(out)
     task = Copy(symbols=3, delay=5, alphabet=ALPHABET)
-    network, rows = build(NETWORK, task.vocabulary, task.classes, 0), open_rows(data)
+    network, rows = build(NETWORK, {"vocabulary": task.vocabulary, "classes": task.classes}), open_rows(data)
     for index, row in enumerate(found.to_pylist()):
         block = rows.gather(np.array([index]))
         logits = network(torch.from_numpy(block.tokens.astype(np.int64)))[0][0, -3:].detach().numpy().astype(np.float64)
@@ -220,7 +223,7 @@ def test_load_run(run: Path, data: Path, tmp_path: Path) -> None:
     assert found.evaluations["test-1"]["scored"].tolist() == [3] * 50
     assert repr(found) == "Run copy-lstm-s0: copy by lstm, seed 0; 2 steps, validation accuracy 0.250; evaluations: test-1"
     tokens = torch.tensor([[0, 1, 2, 6, 7]])
-    expected = build(NETWORK, ALPHABET + 3, ALPHABET, 0)(tokens)[0]
+    expected = build(NETWORK, {"vocabulary": ALPHABET + 3, "classes": ALPHABET})(tokens)[0]
     assert torch.equal(found.network()(tokens)[0], expected)
     assert not torch.equal(found.network("other")(tokens)[0], expected)
     assert load_run(run).id == run.name

@@ -60,7 +60,7 @@ def test_an_environment_has_no_training_data(chain: Chain) -> None:
     assert run.spec["data"]["train"] is None and run.data == [run.spec["data"]["validation"]]
     assert sorted(dataset.spec["split"] for dataset in plan.datasets.values()) == ["test", "test", "validation"]
     (network,) = plan.networks.values()
-    assert (network["observation"], network["actions"]) == ([16], [4]) and "vocabulary" not in network
+    assert network["sizes"] == {"observation": [16], "actions": [4]}
     config = json.loads((results / "runs" / run.id / "model" / "config.json").read_text())
     assert (config["observation"], config["actions"], set(config["checkpoints"])) == ([16], [4], {"last", "best"})
     environment = json.loads((results / "runs" / run.id / "environment.json").read_text())

@@ -31,7 +31,7 @@ def _as_before() -> object:
 def specified(folder: Path, config: networks.SequenceNetwork) -> Path:
     """The specification of a network."""
     path = folder / "profiles" / "net.yaml"
-    write_spec(path, {"id": "net-1", "network": filled(config), "vocabulary": 11, "classes": 8})
+    write_spec(path, {"id": "net-1", "network": filled(config), "sizes": {"vocabulary": 11, "classes": 8}})
     return path
 
 
@@ -41,7 +41,7 @@ def test_a_profile(mixer: str, tmp_path: Path) -> None:
     path = specified(tmp_path, config)
     profile(path, path.with_suffix(".parquet"), 1, "cpu")
     table = read_table(path.with_suffix(".parquet"))
-    network = build(config, 11, 8, 0)
+    network = build(config, {"sizes": {"vocabulary": 11, "classes": 8}})
     assert table.schema.equals(SCHEMA)
     found = table.to_pydict()
     assert found["context"] == [128, 512] and set(found["network"]) == {"net-1"} and set(found["device"]) == {"cpu"}
@@ -60,18 +60,18 @@ def test_contexts_are_those_the_network_accepts(longest: int, expected: list[int
 
 @pytest.mark.parametrize("context", [1, 2, 33, 34, 128])
 def test_steps_end_at_the_context(context: int) -> None:
-    network = build(SequenceNetwork(mixer="attention", width=16), 11, 8, 0)
+    network = build(SequenceNetwork(mixer="attention", width=16), {"sizes": {"vocabulary": 11, "classes": 8}})
     lengths: list[int] = []
     for block in network.blocks:  # pyright: ignore[reportGeneralTypeIssues]
         original = block.mixer.step
         block.mixer.step = lambda *given, original=original: lengths.append(int(given[1].length_B[0])) or original(*given)
-    assert step_cost(network, {"vocabulary": 11}, context, CPU)[0] > 0
+    assert step_cost(network, context, CPU)[0] > 0
     assert lengths[-2:] == [context - 1] * 2, "the last step timed, and the one counted"
 
 
 def test_training_reaches_every_weight() -> None:
-    network = build(SequenceNetwork(mixer="gru", width=16), 11, 8, 0)
-    assert training_speed(network, {"vocabulary": 11}, 2, 6, CPU) > 0
+    network = build(SequenceNetwork(mixer="gru", width=16), {"sizes": {"vocabulary": 11, "classes": 8}})
+    assert training_speed(network, 2, 6, CPU) > 0
     assert all(parameter.grad is not None for parameter in network.parameters())
 
 

@@ -60,9 +60,9 @@ def test_an_evaluation_equals_a_plain_recomputation(chain: tuple[Plan, Path, str
 def test_what_is_frozen_says_what_is_real(chain: tuple[Plan, Path, str]) -> None:
     plan, results, table = chain
     (network,), (run,) = plan.networks.values(), plan.runs
-    assert (network["vocabulary"], network["classes"], network["features"]) == (3, 1, 1)
+    assert network["sizes"] == {"vocabulary": 3, "classes": 1, "features": 1}
     config = json.loads((results / "runs" / run / "model" / "config.json").read_text())
-    assert {key: config[key] for key in ("vocabulary", "classes", "features")} == {"vocabulary": 3, "classes": 1, "features": 1}
+    assert config["sizes"] == {"vocabulary": 3, "classes": 1, "features": 1}
     (entry,) = read_spec(results / "experiments" / "try" / "experiment.yaml")["runs"]
     assert (entry["unit"], entry["baseline"], entry["chance"]) == ("squared error", 1 / 6, pytest.approx(0.0784))
     assert "loss (squared error)" in table
@@ -84,5 +84,5 @@ def test_tasks_of_words_are_frozen_as_before() -> None:
     plan = make_plan(resolve(document_with("copy", Path("none.yaml"), ())))
     (network,) = plan.networks.values()
     (entry,) = plan.experiments["try"].spec["runs"]
-    assert set(network) == {"id", "network", "vocabulary", "classes"}
+    assert set(network) == {"id", "network", "sizes"}
     assert "unit" not in entry

@@ -57,7 +57,7 @@ def small_learner(
     problem = small_problem(small_task(task) if isinstance(task, str) else task)
     parts = {"width": 16, "depth": 2, "feedforward": 1.0, "norm": "rms", "residual": True, **(network or {})}
     network_kind: Any = SequenceNetwork if kind.kind == "tokens" else ActorCritic
-    module = build(network_kind.model_validate({"mixer": mixer, **parts}), seed=0, **problem.task.sizes)
+    module = build(network_kind.model_validate({"mixer": mixer, **parts}), problem.task.sizes)
     size = {"batch": 4} if kind.kind == "tokens" else {"environments": 4, "rollout": 8}
     budget = kind(**{"steps": 10, **size, **fields})
     return implementation(budget)(budget, module, problem, 0, torch.device("cpu"))

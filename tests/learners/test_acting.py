@@ -305,7 +305,7 @@ def trained(mixer: str, rows: int) -> tuple[dict[str, float], float]:
     """Validation after so many steps of a T-Maze of ten positions, or when it is solved, and the CPU seconds that took."""
     task = TMaze(corridor=10)
     config = Ppo(rows=rows, environments=64, rollout=32, stop_at=0.97)
-    network = build(ActorCritic.model_validate({"mixer": mixer, "width": 32, "head_width": 64}), seed=0, **task.sizes)
+    network = build(ActorCritic.model_validate({"mixer": mixer, "width": 32, "head_width": 64}), task.sizes)
     learner = PPO(config, network, small_problem(task, validation=200), 0, CPU)
     begun, found = time.process_time(), {"accuracy": 0.0}
     while learner.progress(0.0) < 1 and not learner.reached(found):
@@ -332,7 +332,7 @@ def test_a2c_learns_too() -> None:
     """A corridor of three positions, by one step per rollout."""
     task = TMaze(corridor=3)
     config = A2c(steps=600, environments=32, rollout=8, learning_rate=3e-3)
-    network = build(ActorCritic.model_validate({"mixer": "gru", "width": 32, "head_width": 64}), seed=0, **task.sizes)
+    network = build(ActorCritic.model_validate({"mixer": "gru", "width": 32, "head_width": 64}), task.sizes)
     learner = A2C(config, network, small_problem(task, validation=200), 0, CPU)
     found = {"accuracy": 0.0}
     while learner.progress(0.0) < 1 and found["accuracy"] < 0.9:

@@ -64,7 +64,7 @@ class Taken(NamedTuple):
 
 def learner_of(name: str) -> Any:
     """The learner of a preset on CartPole, in float64."""
-    network = build(ActorCritic.model_validate(read_preset("mlp_policy")), seed=0, **CARTPOLE.sizes).double()
+    network = build(ActorCritic.model_validate(read_preset("mlp_policy")), CARTPOLE.sizes).double()
     config = Ppo.model_validate({**read_preset(name), **SETTINGS[name].fields})
     return implementation(config)(config, network, small_problem(CARTPOLE, validation=1), 0, torch.device("cpu"))
 
@@ -220,7 +220,7 @@ def test_a_wrong_setting_is_seen(field: str, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_the_networks_are_those_of_both_libraries() -> None:
     """4-64-64-2 and 4-64-64-1, orthogonal with gains sqrt 2, sqrt 2, and 0.01 or 1; biases zero."""
-    network: Any = build(ActorCritic.model_validate(read_preset("mlp_policy")), seed=0, **CARTPOLE.sizes)
+    network: Any = build(ActorCritic.model_validate(read_preset("mlp_policy")), CARTPOLE.sizes)
     assert count_parameters(network) == 2 * (4 * 64 + 64 + 64 * 64 + 64) + 64 * 2 + 2 + 64 + 1
     gains = {"encoder.layers.0": math.sqrt(2), "policy.0": math.sqrt(2), "policy.2": 0.01, "critic.2": 1.0}
     for name, gain in {**gains, "critic_trunk.encoder.layers.0": math.sqrt(2), "critic.0": math.sqrt(2)}.items():

@@ -112,7 +112,7 @@ def test_parts_of_a_batch_add_up_to_the_whole(micro_batch: int) -> None:
 
 def test_classes_may_depend_on_real_numbers() -> None:
     task = Mqar(continuous=3, pairs=2, length=10, words=12)
-    network = build(SequenceNetwork(width=8), seed=0, **task.sizes)
+    network = build(SequenceNetwork(width=8), task.sizes)
     learner = Supervised(Config(steps=2, batch=4), network, small_problem(task), 0, torch.device("cpu"))
     assert 1 < float(learner.update()["train_loss"]) < 4
     weight = network.get_parameter("values.weight")
@@ -192,7 +192,7 @@ def test_the_smoke_problem_is_learned_in_seconds() -> None:
     torch.set_num_threads(1)
     task = Copy(symbols=1, delay=10)
     config = Config(steps=400, batch=32, learning_rate=0.01)
-    network = build(SequenceNetwork(width=32, mixer=Lstm(init="chrono", horizon=12)), task.vocabulary, task.classes, seed=0)
+    network = build(SequenceNetwork(width=32, mixer=Lstm(init="chrono", horizon=12)), task.sizes)
     learner = Supervised(config, network, small_problem(task, rows=2000, validation=200), 0, torch.device("cpu"))
     begun = time.process_time()
     while learner.progress(0.0) < 1:

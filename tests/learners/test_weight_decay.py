@@ -59,7 +59,7 @@ def test_every_network_of_the_catalogue_is_tested() -> None:
 def test_matrices_shrink_and_nothing_else_changes(network: str, mixer: str) -> None:
     kind: Any = NETWORKS[network]
     parts = {"width": 16, "depth": 2, "feedforward": 1.0, "norm": "layer", "residual": "gru", "convolution": 2, "activation": "relu"}
-    module = build(kind.model_validate({"mixer": mixer, "attention": {"at": [2]}, **parts}), seed=0, **SIZES[network])
+    module = build(kind.model_validate({"mixer": mixer, "attention": {"at": [2]}, **parts}), SIZES[network])
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.add_(0.5)  # zeros would stay zeros
@@ -96,7 +96,7 @@ def test_the_longest_time_constant_of_lru_stays(optimizer: Any) -> None:
 
 def test_tied_and_frozen_embeddings() -> None:
     tied, frozen = (
-        build(SequenceNetwork.model_validate({"width": 16, **fields}), vocabulary=8, classes=8, seed=0)
+        build(SequenceNetwork.model_validate({"width": 16, **fields}), {"vocabulary": 8, "classes": 8})
         for fields in ({"tied": True}, {"embedding": "orthogonal"})
     )
     for network, factor in ((tied, 0.9), (frozen, 1.0)):

@@ -19,7 +19,7 @@ def network(
     seed: int = 0, observation: tuple[int, ...] = (5,), actions: tuple[int, ...] = (4,), pixels: bool = False, **fields: Any
 ) -> Any:
     config = Config.model_validate({"width": 16, "head_width": 8, "mixer": "gru", **fields})
-    made = build(config, seed=seed, observation=observation, actions=actions, pixels=pixels)
+    made = build(config, {"observation": observation, "actions": actions, "pixels": pixels}, seed)
     assert isinstance(made, ActorCritic)
     return made
 
@@ -152,8 +152,8 @@ def test_a_solved_width_meets_the_budget() -> None:
     widths = []
     for shared in (True, False):
         config = Config(mixer="gru", width="auto", parameters=40_000, shared=shared)  # pyright: ignore[reportArgumentType]
-        solved = resolve_width(config, observation=[16], actions=[4])
+        solved = resolve_width(config, {"observation": [16], "actions": [4]})
         assert isinstance(solved.width, int)
         widths.append(solved.width)
-        assert abs(count_parameters(build(config, seed=0, observation=[16], actions=[4])) - 40_000) <= 1200
+        assert abs(count_parameters(build(config, {"observation": [16], "actions": [4]})) - 40_000) <= 1200
     assert widths[0] > widths[1]

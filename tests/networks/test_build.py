@@ -24,7 +24,7 @@ every_mixer = pytest.mark.parametrize("mixer", sorted(MIXERS))
 @every_mixer
 def test_a_seed_makes_the_weights(mixer: str) -> None:
     config = SequenceNetwork(mixer=mixer, width=16, depth=2, feedforward=1.0)
-    first, again, other = (build(config, 11, 8, seed).state_dict() for seed in (3, 3, 4))
+    first, again, other = (build(config, {"vocabulary": 11, "classes": 8}, seed).state_dict() for seed in (3, 3, 4))
     assert all(torch.equal(first[key], again[key]) for key in first)
     assert any(not torch.equal(first[key], other[key]) for key in first)
 
@@ -33,15 +33,15 @@ def test_a_seed_makes_the_weights(mixer: str) -> None:
 def test_global_generators_stay_as_they_were(mixer: str) -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    build(SequenceNetwork(mixer=mixer, width="auto", parameters=1_000_000), 11, 8, 0)
+    build(SequenceNetwork(mixer=mixer, width="auto", parameters=1_000_000), {"vocabulary": 11, "classes": 8})
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_weights_do_not_depend_on_what_was_drawn_before() -> None:
     config = SequenceNetwork(width=8)
-    first = build(config, 11, 8, 0).state_dict()
+    first = build(config, {"vocabulary": 11, "classes": 8}).state_dict()
     torch.rand(100)
-    assert all(torch.equal(value, first[key]) for key, value in build(config, 11, 8, 0).state_dict().items())
+    assert all(torch.equal(value, first[key]) for key, value in build(config, {"vocabulary": 11, "classes": 8}).state_dict().items())
 
 
 @every_mixer
@@ -50,7 +50,7 @@ def test_weights_do_not_depend_on_what_was_drawn_before() -> None:
 def test_a_solved_width_meets_the_budget(mixer: str, parameters: int, depth: int, feedforward: float) -> None:
     config = SequenceNetwork(mixer=mixer, width="auto", parameters=parameters, depth=depth, feedforward=feedforward)
     try:
-        solved = resolve_width(config, 64, 32)
+        solved = resolve_width(config, {"vocabulary": 64, "classes": 32})
     except UserError as error:
         assert MIXERS[mixer].model_fields.get("heads") and "cannot be met within 3 %" in str(error)
         return
@@ -68,23 +68,24 @@ def _count(config: networks.SequenceNetwork, width: int) -> int:
 
 
 def test_the_solved_config_is_one_that_a_user_could_write() -> None:
-    solved = resolve_width(SequenceNetwork(mixer="attention", width="auto", parameters="484k", depth=2), 64, 32)
+    solved = resolve_width(SequenceNetwork(mixer="attention", width="auto", parameters="484k", depth=2), {"vocabulary": 64, "classes": 32})
     assert SequenceNetwork.model_validate(solved.model_dump()) == solved
     assert solved.width % 8 == 0  # pyright: ignore[reportOperatorIssue]
 
 
 def test_weights_of_real_numbers_count_in_the_budget() -> None:
     config = SequenceNetwork(mixer="none", final_norm="none", width="auto", parameters=1000)
-    assert (resolve_width(config, 4, 5).width, resolve_width(config, 4, 5, 11).width) == (111, 50)  # (4 + 5) d + 5, (4 + 5 + 11) d + 5
+    widths = [resolve_width(config, {"vocabulary": 4, "classes": 5, **more}).width for more in ({}, {"features": 11})]
+    assert widths == [111, 50]  # (4 + 5) d + 5, (4 + 5 + 11) d + 5
 
 
 def test_a_given_width_stays() -> None:
     config = SequenceNetwork(width=24)
-    assert resolve_width(config, 11, 8) is config
+    assert resolve_width(config, {"vocabulary": 11, "classes": 8}) is config
 
 
 def test_nothing_is_allocated_while_solving() -> None:
-    solved = resolve_width(SequenceNetwork(mixer="lstm", width="auto", parameters="50G"), 11, 8)
+    solved = resolve_width(SequenceNetwork(mixer="lstm", width="auto", parameters="50G"), {"vocabulary": 11, "classes": 8})
     assert isinstance(solved.width, int) and solved.width > 50_000
 
 
@@ -97,11 +98,11 @@ def test_nothing_is_allocated_while_solving() -> None:
 )
 def test_a_budget_out_of_reach_names_what_is_near(parameters: int, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        resolve_width(SequenceNetwork(mixer="attention", width="auto", parameters=parameters), 11, 8)
+        resolve_width(SequenceNetwork(mixer="attention", width="auto", parameters=parameters), {"vocabulary": 11, "classes": 8})
 
 
 def test_shared_and_frozen_weights_are_counted_right() -> None:
-    network = build(SequenceNetwork(width=8), 11, 11, 0)
+    network = build(SequenceNetwork(width=8), {"vocabulary": 11, "classes": 11})
     whole = count_parameters(network)
     network.get_submodule("embedding").requires_grad_(False)
     assert count_parameters(network) == whole - 88
@@ -115,7 +116,14 @@ import sys
 from pipeline.config.networks import SequenceNetwork
 from pipeline.networks.build import resolve_width
 for mixer in ("lstm", "gru", "lru", "attention", "none"):
-    resolve_width(SequenceNetwork(mixer=mixer, width="auto", parameters=105_000, norm="rms"), 11, 8)
+    resolve_width(SequenceNetwork(mixer=mixer, width="auto", parameters=105_000, norm="rms"), {"vocabulary": 11, "classes": 8})
 print("torch._dynamo" in sys.modules)
 """
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+def test_sizes_are_those_that_the_network_knows() -> None:
+    sizes = {"vocabulary": 11, "classes": 8}
+    for wrong in ({**sizes, "identifiers": 5}, {"vocabulary": 11}):
+        with pytest.raises(UserError, match=r"^network: sequence is not made for a task of sizes vocabulary"):
+            build(SequenceNetwork(width=8), wrong)

@@ -45,7 +45,8 @@ class Meddler:
 def random_network(mixer: str, **fields: Any) -> Any:
     """A network in float64 whose choices change from token to token."""
     config: Any = networks.SequenceNetwork
-    made: Any = build(config(mixer=mixer, width=16, norm="rms", residual=True, **fields), VOCABULARY, VOCABULARY, 3).double().eval()
+    sizes = {"vocabulary": VOCABULARY, "classes": VOCABULARY}
+    made: Any = build(config(mixer=mixer, width=16, norm="rms", residual=True, **fields), sizes, 3).double().eval()
     with torch.no_grad():
         made.head.weight *= 8
         made.head.bias[EOS] -= 2

@@ -24,7 +24,7 @@ GATED = {"depth": 2, "feedforward": 1.5, "activation": "relu", "norm": "layer", 
 def network(**fields: Any) -> SequenceNetwork:
     """A small network in float64, every parameter away from its start."""
     config: Any = networks.SequenceNetwork
-    made = build(config(**{"width": WIDTH, **GATED, **fields}), 11, 8, 0).double()
+    made = build(config(**{"width": WIDTH, **GATED, **fields}), {"vocabulary": 11, "classes": 8}).double()
     assert isinstance(made, SequenceNetwork)
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():

@@ -160,7 +160,7 @@ def parts_of(name: str, block: Any, e: int = 64) -> list[torch.Tensor]:
 def test_control_networks_start_as_published(name: str) -> None:
     """Every matrix is orthogonal of gain sqrt 2, biases but those of gates zero. So AReLiT's 1280 maps of 128 inputs have a norm of
     sqrt(2 x 128 / 1280) = 0.447 each, where separate ones would have 1.414."""
-    acting: Any = build(networks.ActorCritic.model_validate(read_preset(name)), observation=[16], actions=[4])
+    acting: Any = build(networks.ActorCritic.model_validate(read_preset(name)), {"observation": [16], "actions": [4]})
     matrices = [
         acting.encoder.layers[0].weight,
         *(acting.get_submodule(f"{head}.{at}").weight for head in ("policy", "critic") for at in (0, 2)),

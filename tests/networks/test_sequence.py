@@ -29,7 +29,7 @@ every_mixer = pytest.mark.parametrize("mixer", sorted(MIXERS))
 
 def network(seed: int = 0, **fields: Any) -> SequenceNetwork:
     """A small network in float64."""
-    made = build(Config(**{"width": WIDTH, **fields}), VOCABULARY, CLASSES, seed).double()
+    made = build(Config(**{"width": WIDTH, **fields}), {"vocabulary": VOCABULARY, "classes": CLASSES}, seed).double()
     assert isinstance(made, SequenceNetwork)
     return made
 
@@ -67,8 +67,8 @@ def test_logits_at_chosen_positions_are_those_of_the_whole() -> None:
 
 @torch.no_grad()
 def test_real_numbers_are_added_to_the_embedding_of_their_token() -> None:
-    model = build(Config(width=WIDTH, **RICH), VOCABULARY, 1, 0, features=2).double()
-    plain = build(Config(width=WIDTH, **RICH), VOCABULARY, 1, 0).double()
+    model = build(Config(width=WIDTH, **RICH), {"vocabulary": VOCABULARY, "classes": 1, "features": 2}).double()
+    plain = build(Config(width=WIDTH, **RICH), {"vocabulary": VOCABULARY, "classes": 1}).double()
     assert isinstance(model, SequenceNetwork) and model.values is not None
     tokens_BT, values_BTF = tokens(3, 7), torch.randn(3, 7, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     expected_BTD = model.embedding(tokens_BT) + values_BTF @ model.values.weight.T
@@ -107,7 +107,7 @@ def test_lengths_resets_and_inactive_rows_reach_every_block(mixer: str) -> None:
 @every_mixer
 @torch.no_grad()
 def test_state_bytes_are_what_is_carried(mixer: str) -> None:
-    model = build(Config(width=WIDTH, mixer=mixer, depth=3, convolution=2), VOCABULARY, CLASSES, 0)
+    model = build(Config(width=WIDTH, mixer=mixer, depth=3, convolution=2), {"vocabulary": VOCABULARY, "classes": CLASSES})
     assert isinstance(model, SequenceNetwork)
     for context in (1, 64, 100):
         assert model.state_bytes(context) * 2 == state.nbytes(model(tokens(2, context))[1])
@@ -160,7 +160,7 @@ def test_parameters_follow_the_formula(mixer: str, fields: dict[str, Any]) -> No
     convolution = (config.convolution + 1) * d if config.convolution else 0
     block = per_mixer[mixer] + convolution + norms[config.norm] * (2 if inner else 1) + 3 * d * inner
     expected = VOCABULARY * d + config.depth * block + norms[config.final_norm] + d * CLASSES + CLASSES
-    assert count_parameters(build(config, VOCABULARY, CLASSES, 0)) == expected
+    assert count_parameters(build(config, {"vocabulary": VOCABULARY, "classes": CLASSES})) == expected
 
 
 def test_dropout_is_for_training_only() -> None:
@@ -214,7 +214,7 @@ def test_more_tokens_than_the_context_is_an_error() -> None:
 def test_attention_never_reads_beyond_the_context_whatever_is_carried() -> None:
     """By steps, by parts of a sequence, behind a convolution and in a hybrid; a state of constant size has no end."""
     for fields in ({"mixer": "attention"}, {"mixer": "attention", "convolution": 3}, {"mixer": "gru", "attention": {"at": [1]}}):
-        model: Any = build(Config(width=8, context=5, **fields), VOCABULARY, CLASSES, 0)
+        model: Any = build(Config(width=8, context=5, **fields), {"vocabulary": VOCABULARY, "classes": CLASSES})
         _, four = model(tokens(2, 4))
         _, five = model.step(tokens(2, 1)[:, 0], four)
         model(tokens(2, 1), state=four)
@@ -223,14 +223,14 @@ def test_attention_never_reads_beyond_the_context_whatever_is_carried() -> None:
             model.step(tokens(2, 1)[:, 0], five)
         with pytest.raises(UserError, match=refusal):
             model(tokens(2, 2), state=four)
-    model = build(Config(width=8, context=5, mixer="gru"), VOCABULARY, CLASSES, 0)
+    model = build(Config(width=8, context=5, mixer="gru"), {"vocabulary": VOCABULARY, "classes": CLASSES})
     _, state = model(tokens(2, 5))
     model.step(tokens(2, 1)[:, 0], state)
 
 
 @torch.no_grad()
 def test_a_tied_head_reads_with_the_vectors_of_the_tokens_that_are_classes() -> None:
-    model = build(Config(width=WIDTH, tied=True, **RICH), VOCABULARY, CLASSES, 0, first_class=2).double()
+    model = build(Config(width=WIDTH, tied=True, **RICH), {"vocabulary": VOCABULARY, "classes": CLASSES, "first_class": 2}).double()
     assert isinstance(model, SequenceNetwork)
     tokens_BT = tokens(2, 6)
     x_BTD = model.embedding(tokens_BT)
@@ -240,15 +240,15 @@ def test_a_tied_head_reads_with_the_vectors_of_the_tokens_that_are_classes() -> 
     torch.testing.assert_close(model(tokens_BT)[0], expected_BTC)
     stepped_BC, _ = model.step(tokens_BT[:, 0], model.initial_state(2))
     torch.testing.assert_close(stepped_BC, expected_BTC[:, 0])
-    untied = build(Config(width=WIDTH, **RICH), VOCABULARY, CLASSES, 0)
+    untied = build(Config(width=WIDTH, **RICH), {"vocabulary": VOCABULARY, "classes": CLASSES})
     assert count_parameters(untied) - count_parameters(model) == WIDTH * CLASSES + CLASSES
 
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_frozen_embeddings_take_no_gradient_and_count_for_nothing(tied: bool) -> None:
     for kind in ("sinusoid", "orthogonal"):
-        model = build(Config(width=WIDTH, embedding=kind, tied=tied), VOCABULARY, CLASSES, 0)
-        learned = build(Config(width=WIDTH, tied=tied), VOCABULARY, CLASSES, 0)
+        model = build(Config(width=WIDTH, embedding=kind, tied=tied), {"vocabulary": VOCABULARY, "classes": CLASSES})
+        learned = build(Config(width=WIDTH, tied=tied), {"vocabulary": VOCABULARY, "classes": CLASSES})
         assert isinstance(model, SequenceNetwork)
         model(tokens(2, 5))[0].sum().backward()
         assert model.embedding.weight.grad is None
@@ -258,7 +258,7 @@ def test_frozen_embeddings_take_no_gradient_and_count_for_nothing(tied: bool) ->
 
 @torch.no_grad()
 def test_frozen_waves_are_the_formula() -> None:
-    model = build(Config(width=6, embedding="sinusoid", tied=True), VOCABULARY, CLASSES, 0)
+    model = build(Config(width=6, embedding="sinusoid", tied=True), {"vocabulary": VOCABULARY, "classes": CLASSES})
     assert isinstance(model, SequenceNetwork)
     for i in range(VOCABULARY):
         for j in range(6):
@@ -269,7 +269,7 @@ def test_frozen_waves_are_the_formula() -> None:
 @torch.no_grad()
 @pytest.mark.parametrize(("tied", "length"), [(True, 1.0), (False, WIDTH**0.5)])
 def test_frozen_codes_are_orthogonal_and_of_one_length(tied: bool, length: float) -> None:
-    model = build(Config(width=WIDTH, embedding="orthogonal", tied=tied), VOCABULARY, CLASSES, 0)
+    model = build(Config(width=WIDTH, embedding="orthogonal", tied=tied), {"vocabulary": VOCABULARY, "classes": CLASSES})
     assert isinstance(model, SequenceNetwork)
     products_VV = model.embedding.weight @ model.embedding.weight.T
     torch.testing.assert_close(products_VV, torch.eye(VOCABULARY) * length**2, rtol=1e-5, atol=1e-4)
@@ -300,7 +300,7 @@ def test_a_hybrid_is_its_blocks_one_after_the_other(attention: dict[str, Any]) -
 def test_a_hybrids_weights_are_those_of_its_blocks() -> None:
     shared = {"width": WIDTH, "norm": "rms", "final_norm": "rms", "residual": True}
     count = {
-        name: count_parameters(build(Config(**shared, **fields), VOCABULARY, CLASSES, 0))
+        name: count_parameters(build(Config(**shared, **fields), {"vocabulary": VOCABULARY, "classes": CLASSES}))
         for name, fields in {
             "none": {"mixer": "none"},
             "mamba": {"mixer": "mamba"},
@@ -328,4 +328,4 @@ def test_attention_where_it_cannot_be_is_refused(fields: dict[str, Any], message
 def test_a_hybrids_solved_width_suits_the_heads_of_both() -> None:
     config = Config(mixer="mamba2", attention={"heads": 3}, depth=4, width="auto", parameters=358_796)
     assert config.label == "mamba2_attention" and config.stride == 24
-    assert resolve_width(config, VOCABULARY, CLASSES).width == 96
+    assert resolve_width(config, {"vocabulary": VOCABULARY, "classes": CLASSES}).width == 96

@@ -48,7 +48,7 @@ def test_published_files(tmp_path: Path) -> None:
         "best": {"file": "best.safetensors", "step": config["checkpoints"]["best"]["step"]},
         **{f"step-{step}": {"file": f"step-{step}.safetensors", "step": step} for step in (7, 14, 21)},
     }
-    assert config["network"]["width"] == 8 and config["vocabulary"] == 7 and config["classes"] == 4
+    assert config["network"]["width"] == 8 and config["sizes"] == {"vocabulary": 7, "classes": 4}
     weights = [load_file(folder / "model" / item["file"]) for item in config["checkpoints"].values()]
     assert all(found.keys() == weights[0].keys() for found in weights)
     environment = json.loads((folder / "environment.json").read_text())
