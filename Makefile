@@ -17,7 +17,7 @@ SOURCES = settings="$$($(BIN)/python -m pip config list 2>/dev/null)"; \
   UV_FIND_LINKS="$${UV_FIND_LINKS:-$$(setting find-links | tr -s ' ' ,)}" UV_INSECURE_HOST="$${UV_INSECURE_HOST:-$$(setting trusted-host)}" \
   UV_INDEX_STRATEGY="$${UV_INDEX_STRATEGY:-unsafe-best-match}";
 UV = $(SOURCES) $(BIN)/uv pip install --quiet --python .venv --constraint constraints.txt
-# What pipeline/variables.py shuts out; and what would put packages elsewhere than into .venv.
+# What pipeline/environment_variables.py shuts out; and what would put packages elsewhere than into .venv.
 unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONUSERBASE PYTHONWARNINGS PYTHONIOENCODING BASH_ENV ENV CDPATH MPLBACKEND MATPLOTLIBRC
 unexport PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT PIP_DRY_RUN UV_SYSTEM_PYTHON UV_TARGET UV_PREFIX UV_PYTHON UV_DRY_RUN
 export PYTHONUTF8 := 1

@@ -1,6 +1,6 @@
 # Recurlab: config.yaml -> datasets -> training -> evaluation -> figures -> report.
 #   snakemake                              the default suite, config.yaml
-#   snakemake --config suite=FILE          another suite instead of it
+#   snakemake --config suite=FILE          another suite
 #   snakemake --workflow-profile profiles/slurm    on a cluster; add --sdm apptainer for jobs in the image
 
 import sys
@@ -9,7 +9,7 @@ from pathlib import Path
 from snakemake.utils import min_version
 
 ROOT = str(workflow.current_basedir)
-sys.path.insert(0, ROOT)  # the package beside this file comes before any other of its name
+sys.path.insert(0, ROOT)  # import the package beside this file, whatever else is installed
 
 from pipeline.workspace import Workspace
 
@@ -18,11 +18,11 @@ min_version("9.27")
 SUITE = Path((workflow.overwrite_configfiles or [config.get("suite", "config.yaml")])[0])
 WORKSPACE = Workspace.open(SUITE, Path("results"), workflow)
 PLAN = WORKSPACE.plan
-config["written"] = PLAN.suite  # for the first page of the report
+config["written"] = PLAN.suite  # shown on the first page of the report
 
-# Jobs call `pipeline`: the package that this file imports, whatever is on the path, or in a container the image's own. A cluster's signals
-# are for the trainer: the shell around it waits until it has saved, and a warning that time is nearly up ends nothing else.
-shell.prefix(f"set -euo pipefail; trap : TERM; trap '' USR1; {WORKSPACE.shell}; ")
+# Jobs call the `pipeline` package that this file imports, whatever is on PATH, or in a container the image's own. On a cluster only the
+# trainer reacts to SIGUSR1 and SIGTERM: the shell around it ignores them and waits until the trainer has saved.
+shell.prefix(f"set -euo pipefail; trap : TERM; trap '' USR1; {WORKSPACE.shell_prefix}; ")
 
 
 report: "workflow/report/workflow.rst"
@@ -57,7 +57,7 @@ onsuccess:
 
 
 onerror:
-    WORKSPACE.failed()
+    WORKSPACE.on_error()
 
 
 include: "workflow/rules/describe.smk"

@@ -32,8 +32,8 @@ from pipeline.config.resolve import read_preset
 from pipeline.config.tasks import Gymnasium
 from pipeline.learners.base import Problem
 from pipeline.networks.build import build
-from pipeline.storage.keys import derive_key
 from pipeline.storage.loader import Episodes
+from pipeline.storage.rng import derive_key
 from pipeline.training.device import prepare
 
 GOAL, FEW, MANY, BUDGET = 475.0, 20, 100, 500_000

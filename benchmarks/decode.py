@@ -29,8 +29,8 @@ from pipeline.config.networks import SequenceNetwork
 from pipeline.config.tasks import TASKS
 from pipeline.networks.build import build
 from pipeline.networks.decoding import AfterToken, decode
-from pipeline.storage.keys import derive_key
 from pipeline.storage.loader import MemoryRows
+from pipeline.storage.rng import derive_key
 from pipeline.tasks.base import PROMPT
 from pipeline.tasks.retriever import Retriever
 from pipeline.training.device import prepare

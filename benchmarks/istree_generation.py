@@ -26,7 +26,7 @@ import numpy as np
 from benchmarks.common import Row, compare, cpu_seconds, report
 from pipeline.config.tasks import IsTree as Config
 from pipeline.storage.allocator import keep_freed_memory
-from pipeline.storage.keys import derive_key
+from pipeline.storage.rng import derive_key
 from pipeline.storage.shards import write_shard
 from pipeline.tasks.is_tree import IsTree
 

@@ -22,9 +22,9 @@ import numpy as np
 
 from benchmarks.common import compare, cpu_seconds, report
 from pipeline.storage.allocator import keep_freed_memory
-from pipeline.storage.keys import derive_key, generator
 from pipeline.storage.loader import OPEN_GROUPS, Mode, open_rows
 from pipeline.storage.manifest import seal
+from pipeline.storage.rng import derive_key, generator
 from pipeline.storage.shards import ROWS_PER_GROUP, shard_name, write_shard
 from pipeline.tasks.base import Ragged, rows_of
 

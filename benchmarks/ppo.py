@@ -27,8 +27,8 @@ from pipeline.config.networks import ActorCritic
 from pipeline.config.tasks import TMaze
 from pipeline.learners.base import Problem
 from pipeline.networks.build import build
-from pipeline.storage.keys import derive_key
 from pipeline.storage.loader import Episodes
+from pipeline.storage.rng import derive_key
 from pipeline.training.device import prepare
 from pipeline.training.means import Means
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pipeline.variables import settle
+from pipeline.environment_variables import clean_environment
 
 
 def main() -> None:
     """Settle what the shell brought along, before anything heavy is imported, and run the command line."""
-    settle()
+    clean_environment()
     from pipeline.cli import main as run
 
     run()

@@ -1,4 +1,4 @@
-"""What can be wrong with a machine or a results folder, looked at one by one."""
+"""Checks of the installation, the machine and the results folder, for `pipeline doctor`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-Finding = tuple[str, bool, str]
-LOW_DISK = 1e9
+Check = tuple[str, bool, str]
+"""Name, whether it passed, details."""
+MIN_FREE_DISK = 1e9
+"""Bytes."""
 PACKAGES = ("snakemake", "torch", "pyarrow", "pydantic", "safetensors")
 OPTIONAL = ("mamba-ssm", "fla-core", "wandb")
 
 
-def examine(results: Path) -> Iterator[Finding]:
-    """Yield (what was looked at, whether it is well, what was found)."""
+def run_checks(results: Path) -> Iterator[Check]:
+    """Run all checks."""
     yield "python", (3, 11) <= sys.version_info[:2] < (3, 14), sys.version.split()[0]
     for name in PACKAGES:
         found = _version(name)
@@ -27,7 +29,7 @@ def examine(results: Path) -> Iterator[Finding]:
     yield from _backends()
     yield from _cluster()
     yield from _folder(results)
-    yield from _sealed(results)
+    yield from _seals(results)
 
 
 def _version(name: str) -> str | None:
@@ -37,55 +39,59 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _device() -> Finding:
+def _device() -> Check:
     import torch
 
     name = torch.cuda.get_device_name() if torch.cuda.is_available() else "none; runs use the CPU"
     return "gpu", True, f"{name} ({os.cpu_count()} CPUs)"
 
 
-def _compiler() -> Finding:
+def _compiler() -> Check:
     found = shutil.which("cc")
     prebuilt = os.environ.get("RECURLAB_NATIVE")
-    return "compiler", True, found or (f"none; libraries of {prebuilt} are used" if prebuilt else "none; the torch backends are used")
+    return (
+        "compiler",
+        True,
+        found or (f"none; using the compiled libraries in {prebuilt}" if prebuilt else "none; using the torch backends"),
+    )
 
 
-def _backends() -> Iterator[Finding]:
+def _backends() -> Iterator[Check]:
     import torch
 
     from pipeline.ops.selftest import try_backends
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    yield from ((f"backend {name}", well, found) for name, well, found in try_backends(device))
+    yield from ((f"backend {name}", ok, detail) for name, ok, detail in try_backends(device))
 
 
-def _cluster() -> Iterator[Finding]:
-    """What lies outside Python: the image this runs in, and the programs that profiles/slurm and --sdm apptainer call."""
-    yield "image", True, os.environ.get("RECURLAB_IMAGE") or os.environ.get("RECURLAB_COMMIT") or "none; this is no container"
+def _cluster() -> Iterator[Check]:
+    """The image this runs in, and the programs that profiles/slurm and --sdm apptainer call."""
+    yield "image", True, os.environ.get("RECURLAB_IMAGE") or os.environ.get("RECURLAB_COMMIT") or "none; not in a container"
     for name in ("sbatch", "apptainer"):
-        yield name, True, shutil.which(name) or "not on the path"
+        yield name, True, shutil.which(name) or "not on PATH"
 
 
-def _folder(results: Path) -> Iterator[Finding]:
-    from pipeline.workspace import owner
+def _folder(results: Path) -> Iterator[Check]:
+    from pipeline.results_lock import owner
 
     existing = next(path for path in (results, *results.resolve().parents) if path.exists())
     yield "writable", os.access(existing, os.W_OK), str(existing)
     free = shutil.disk_usage(existing).free
-    yield "free disk", free > LOW_DISK, f"{free / 1e9:.1f} GB"
+    yield "free disk", free > MIN_FREE_DISK, f"{free / 1e9:.1f} GB"
     live = owner(results)
     yield "owner", True, f"pid {live.get('pid')} on {live.get('host')}" if live else "no pipeline is running here"
 
 
-def _sealed(results: Path) -> Iterator[Finding]:
-    """Every file that numbers come from, verified; what is damaged or has no seal; and what nothing looks at."""
-    from pipeline.storage.damage import UNSEALED, count_seals, examine_all, forget_verified
+def _seals(results: Path) -> Iterator[Check]:
+    """Verify every file that a number comes from, and list the folders that are not verified."""
+    from pipeline.storage.integrity import UNSEALED, count_seals, forget_verified, verify_all
 
     for folder in (results, *results.glob("try")):
-        problems = dict(examine_all(folder))
+        problems = dict(verify_all(folder))
         if problems:
             forget_verified(folder)
-        found = f"; {len(problems)} damaged, lost or without a seal" if problems else ", all intact"
+        found = f"; {len(problems)} damaged, missing or not sealed" if problems else ", all intact"
         yield "seals", not problems, f"{count_seals(folder)} sealed files below {folder}{found}"
         yield from (("seals", False, line) for line in problems.values())
-    yield "without seals", True, f"{', '.join(UNSEALED)}: no number comes from them"
+    yield "not sealed", True, f"{', '.join(UNSEALED)}: no number comes from them"

@@ -126,10 +126,10 @@ class Plan:
     @classmethod
     def from_json(cls, text: str) -> Plan:
         """The plan as it was frozen."""
-        return cls.of_frozen(json.loads(text))
+        return cls.from_dict(json.loads(text))
 
     @classmethod
-    def of_frozen(cls, block: Spec) -> Plan:
+    def from_dict(cls, block: Spec) -> Plan:
         """The plan as it was frozen, read from its JSON."""
         return cls(
             datasets={key: Dataset(**value) for key, value in block["datasets"].items()},

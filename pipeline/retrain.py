@@ -1,8 +1,4 @@
-"""Which results were made by other code than the present one, and throwing results away so that they are made again.
-
-A result is thrown away whole: its files, its checkpoints (from which it would otherwise be put back), its evaluations, the runs that start
-from its weights, and the rows and profiles that other code made for it. Never imports torch.
-"""
+"""Which results were made by other code than the present one, and what to delete so that they are recomputed. Never imports torch."""
 
 from __future__ import annotations
 
@@ -16,23 +12,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config.code import Code, changed, code_of, some
-from pipeline.storage.damage import remove
 from pipeline.storage.errors import BusyError, UserError
-from pipeline.storage.seals import seal_of
+from pipeline.storage.files import delete
+from pipeline.storage.seals import seal_path
 
 if TYPE_CHECKING:
     from pipeline.plan import Plan
 
 Changes = dict[str, dict[str, list[str]]]
-"""A run or dataset -> its components whose code changed -> their files that differ."""
+"""Run or dataset -> its components whose code changed -> the files that differ."""
 
 
-def code_lines(results: Path, plan: Plan) -> list[str]:
-    """What `pipeline status` and `check` say of results that other code made: a line for all that the same files concern."""
-    found = [("run", "trained", changed_runs(results, plan)), ("dataset", "made", changed_datasets(results, plan))]
-    lines = [line for kind, verb, changes in found for line in _grouped(kind, verb, changes)]
-    if found[0][2]:
-        lines.append("'pipeline retrain --changed' throws these results away; runtime.changed_code: allow goes on with them")
+def changed_code_report(results: Path, plan: Plan) -> list[str]:
+    """Lines about results that other code made, for `pipeline status` and `check`: one per set of changed files."""
+    runs = changed_runs(results, plan)
+    lines = [*_grouped("run", "trained", runs), *_grouped("dataset", "generated", changed_datasets(results, plan))]
+    if runs:
+        lines.append("'pipeline retrain --changed' deletes these results; runtime.changed_code: allow uses them as they are")
     return lines
 
 
@@ -79,7 +75,7 @@ def _present(results: Path, spec: dict[str, Any], known: Code) -> Code:
 
 
 def _code(known: Code, **blocks: dict[str, Any]) -> Code:
-    """The present code of components out of a frozen specification; nothing of a component that is gone, or has another version."""
+    """The present code of the components in a frozen spec; empty if a component no longer exists or has another version."""
     from pipeline.config.frozen import revive
 
     try:
@@ -89,7 +85,7 @@ def _code(known: Code, **blocks: dict[str, Any]) -> Code:
 
 
 def _manifest_of_run(results: Path, run: str) -> dict[str, Any]:
-    """The manifest of a run's result, or else of its newest checkpoint."""
+    """The manifest of a run's result, else of its newest checkpoint."""
     kept = results / "checkpoints" / run
     steps = sorted(kept.glob("step-*"), reverse=True)
     folders = (results / "runs" / run, kept / "finished", *steps)
@@ -97,7 +93,7 @@ def _manifest_of_run(results: Path, run: str) -> dict[str, Any]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """A manifest as it is; nothing where it is missing or damaged, which whoever uses its folder says."""
+    """A manifest, not verified; empty if it is missing or damaged, which the readers of its folder report."""
     try:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -106,8 +102,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 @dataclass
-class Waste:
-    """What is to be thrown away of a results folder, and the experiments whose tables and figures are made again."""
+class Deletion:
+    """What is to be deleted from a results folder, and the experiments whose tables and figures must then be updated."""
 
     results: Path
     runs: list[str]
@@ -118,7 +114,7 @@ class Waste:
     experiments: list[str] = field(default_factory=list)
 
     def check(self) -> None:
-        """Raise BusyError where one of the runs is being trained."""
+        """Raise BusyError if one of the runs is being trained."""
         from pipeline.training.lease import read_owner
         from pipeline.training.live import is_running
 
@@ -127,18 +123,18 @@ class Waste:
             if is_running(folder):
                 raise BusyError(f"{folder}: being trained by {read_owner(folder) or 'another process'}; stop it first")
 
-    def throw_away(self) -> None:
-        """Delete it; a run's specification stays. Raises BusyError, before anything is deleted, where a run is being trained."""
+    def delete(self) -> None:
+        """Delete everything but the runs' specs. Raises BusyError, before anything is deleted, if a run is being trained."""
         self.check()
         for path in (*self.evaluations, *self.profiles):
-            remove(path)
-            remove(seal_of(path))
+            delete(path)
+            delete(seal_path(path))
         for name in self.datasets:
             shutil.rmtree(self.results / "datasets" / name, ignore_errors=True)
         for run in (*self.children, *self.runs):
-            self._throw_away(run)
+            self._delete_run(run)
 
-    def _throw_away(self, run: str) -> None:
+    def _delete_run(self, run: str) -> None:
         from pipeline.training.lease import lock
 
         kept, published = self.results / "checkpoints" / run, self.results / "runs" / run
@@ -147,15 +143,15 @@ class Waste:
         (published / "manifest.json").unlink(missing_ok=True)
         spec = published / "run.yaml"
         for path in published.glob("*"):
-            if path not in (spec, seal_of(spec)):
-                remove(path)
+            if path not in (spec, seal_path(spec)):
+                delete(path)
         (self.results / "logs" / "train" / f"{run}.log").unlink(missing_ok=True)
         if held:
             held.close()
 
 
-def waste_of(results: Path, plan: Plan, runs: Iterable[str]) -> Waste:
-    """What goes with the results of some runs. plan: the one that was last carried out in this folder."""
+def plan_deletion(results: Path, plan: Plan, runs: Iterable[str]) -> Deletion:
+    """What has to be deleted with these runs. plan: the last plan of this folder."""
     runs = list(dict.fromkeys(runs))
     children = _children(results, runs)
     every = {*runs, *children}
@@ -163,28 +159,28 @@ def waste_of(results: Path, plan: Plan, runs: Iterable[str]) -> Waste:
     measured = {name for item in plan.evaluations.values() if item.run in every for name in item.datasets}
     used = {name for run in planned for name in run.data} | measured
     profiles = {name: results / "profiles" / f"{name}.parquet" for name in sorted({run.network for run in planned})}
-    return Waste(
+    return Deletion(
         results,
         runs,
         children,
         evaluations=[path for run in sorted(every) for path in sorted((results / "evaluations" / run).glob("*.parquet"))],
         datasets=sorted(name for name in changed_datasets(results, plan) if name in used),
-        profiles=[path for name, path in profiles.items() if _is_foreign(path, plan.networks[name])],
+        profiles=[path for name, path in profiles.items() if _is_outdated(path, plan.networks[name])],
         experiments=sorted(name for name, found in plan.experiments.items() if every & {item["run"] for item in found.spec["runs"]}),
     )
 
 
 def _children(results: Path, runs: list[str]) -> list[str]:
-    """The runs that were trained from the weights of these, and those from theirs."""
-    known = {name: _manifest_of_run(results, name).get("code") or {} for name in trained(results)}
+    """The runs that started from the weights of these, and their descendants."""
+    known = {name: _manifest_of_run(results, name).get("code") or {} for name in trained_runs(results)}
     found = set(runs)
     while more := {name for name, code in known.items() if name not in found and any(f"parent {run}" in code for run in found)}:
         found |= more
     return sorted(found - set(runs))
 
 
-def _is_foreign(profile: Path, network: dict[str, Any]) -> bool:
-    """Whether a profile measured other code."""
+def _is_outdated(profile: Path, network: dict[str, Any]) -> bool:
+    """Whether a profile was measured with other code."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -195,17 +191,17 @@ def _is_foreign(profile: Path, network: dict[str, Any]) -> bool:
         return False
 
 
-def trained(results: Path) -> list[str]:
-    """The runs of which there is a result or a checkpoint."""
+def trained_runs(results: Path) -> list[str]:
+    """The runs that have a result or a checkpoint."""
     names = {path.name for folder in ("runs", "checkpoints") for path in (results / folder).glob("*")}
     return sorted(name for name in names if _manifest_of_run(results, name))
 
 
-def named(results: Path, plan: Plan, words: Iterable[str]) -> list[str]:
-    """The trained runs that words name: identifiers, patterns of them, and experiments. Raises UserError for a word that names none."""
+def select_runs(results: Path, plan: Plan, words: Iterable[str]) -> list[str]:
+    """The trained runs that `words` name: identifiers, patterns, experiments. Raises UserError for a word that matches none."""
     from pipeline.config.document import suggestion
 
-    known, found = trained(results), []
+    known, found = trained_runs(results), []
     for word in words:
         experiment = plan.experiments.get(word)
         of_it = {item["run"] for item in experiment.spec["runs"]} if experiment else set()

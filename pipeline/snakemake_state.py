@@ -14,34 +14,34 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline.storage.atomic import not_ours, writable
-from pipeline.storage.damage import remove
+from pipeline.storage.atomic import explain_write_errors, permission_hint
 from pipeline.storage.errors import UserError
+from pipeline.storage.files import delete
 
 FOLDERS = ("metadata", "incomplete", "auxiliary", "conda", "conda-archive", "iocache", "locks", "log", "shadow", "singularity")
 REMADE = "results/experiments/"
 """Files whose parameters are told by their record alone: everything else has them in its name."""
 
 
-def mend_state(folder: Path) -> Iterator[str]:
+def repair_state(folder: Path) -> Iterator[str]:
     """Delete what Snakemake could not read; yields one line for each.
 
     A table or figure whose record is deleted goes too, and is made again: nothing else tells what it was made with. Raises UserError, one
     line, where this user may not write.
     """
     check_access(folder)
-    for path, reason in broken(folder):
-        with writable(path):
-            remove(path)
+    for path, reason in invalid_records(folder):
+        with explain_write_errors(path):
+            delete(path)
         made = _output(path, folder)
         yield f"{path}: {reason}; deleted{f'; {made} is made again' if made else ''}"
         if made:
             Path(made).unlink(missing_ok=True)
 
 
-def refuse_broken(folder: Path) -> None:
+def check_records(folder: Path) -> None:
     """For a dry run, which deletes nothing: raises UserError for the first thing that Snakemake could not read."""
-    for path, reason in broken(folder, written_now=True):
+    for path, reason in invalid_records(folder, written_now=True):
         raise UserError(f"{path}: {reason}; delete it, or run snakemake, which does")
 
 
@@ -53,10 +53,10 @@ def check_access(folder: Path) -> None:
         raise UserError(f"{folder}: a file stands where Snakemake keeps a folder; move it away")
     for path in (folder, *(folder / name for name in FOLDERS)):
         if path.is_dir() and not os.access(path, os.R_OK | os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
-            raise UserError(f"{path}: {not_ours(path)}")
+            raise UserError(f"{path}: {permission_hint(path)}")
 
 
-def broken(folder: Path, written_now: bool = False) -> Iterator[tuple[Path, str]]:
+def invalid_records(folder: Path, written_now: bool = False) -> Iterator[tuple[Path, str]]:
     """What Snakemake could not read, with what is wrong with it; `written_now`: a record may be half written by a live Snakemake."""
     for name in FOLDERS:
         path = folder / name
@@ -77,7 +77,7 @@ def _reason(path: Path, kind: str, written_now: bool) -> str | None:
     try:
         record = json.loads(path.read_bytes().decode())
     except PermissionError:
-        raise UserError(f"{path}: {not_ours(path)}") from None
+        raise UserError(f"{path}: {permission_hint(path)}") from None
     except json.JSONDecodeError:
         return None if written_now else "not readable as JSON"
     except (ValueError, RecursionError):

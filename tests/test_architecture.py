@@ -13,27 +13,33 @@ from pipeline.config.mixers import MIXERS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 FLOORS = [
-    ("storage", "variables"),
-    ("config", "cluster", "snakemake_state"),
-    ("plan", "tasks", "ops"),
-    ("workspace", "mixers"),
+    ("storage", "environment_variables"),
+    ("config", "slurm", "apptainer", "snakemake_patches", "snakemake_state", "results_lock", "frozen_plan"),
+    ("plan", "tasks", "ops", "job_settings"),
+    ("suites", "mixers"),
+    ("workspace",),
     ("networks",),
     ("learners",),
     ("training",),
     ("evaluation",),
     ("figures",),
-    ("chain", "doctor", "retrain"),
+    ("in_process", "doctor", "retrain"),
     ("cli",),
 ]
 """Bottom up. A part imports from floors below its own; parts of one floor know nothing of each other."""
 FLOOR = {part: number for number, floor in enumerate(FLOORS) for part in floor}
 APART = {"ops": {"tasks"}, "mixers": {"tasks"}, "networks": {"tasks", "plan"}, "learners": {"tasks", "plan"}, "training": {"tasks", "plan"}}
 """What lies between the rows of data and the loss never knows which task they came from."""
-TORCHLESS = ("storage", "config", "cluster", "snakemake_state", "plan", "tasks", "workspace", "figures")
+WORKFLOW = (
+    "apptainer", "environment_variables", "frozen_plan", "job_settings", "plan", "results_lock", "slurm", "snakemake_patches",
+    "snakemake_state", "suites", "workspace",
+)  # fmt: skip
+"""What the Snakefile imports beside config and storage."""
+TORCHLESS = ("storage", "config", "tasks", "figures", *WORKFLOW)
 """Parts that never import torch, not even inside a function."""
-LATE = ("cli", "doctor", "chain", "retrain", "__init__", "__main__")
+LATE = ("cli", "doctor", "in_process", "retrain", "__init__", "__main__")
 """Parts that import heavy packages inside functions only."""
-EARLY = ("storage", "variables", "config", "cluster", "snakemake_state", "plan", "workspace", "cli")
+EARLY = ("storage", "config", "cli", *WORKFLOW)
 """Parts of ours that those import at once."""
 HEAVY = ("torch", "pandas", "matplotlib", "seaborn", "wandb", "scipy")
 FORBIDDEN_MODULES = ("pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "yaml")

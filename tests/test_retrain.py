@@ -1,4 +1,4 @@
-"""Code that changed after a training: said, never mixed, and trained anew on purpose."""
+"""Code that changed after a training: reported, refused, and retrained on request."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from pipeline.config.code import changed, code_of
 from pipeline.config.mixers import MIXERS
 from pipeline.plan import Plan
-from pipeline.retrain import changed_runs, code_lines, named, waste_of
+from pipeline.retrain import changed_code_report, changed_runs, plan_deletion, select_runs
 from pipeline.storage.digest import file_sha256
 from pipeline.storage.errors import BusyError, ChangedCodeError, UserError
 from pipeline.storage.manifest import MANIFEST, seal, verify
@@ -76,9 +76,9 @@ print(json.dumps(answers))
 CHAIN = """\
 import sys
 from pathlib import Path
-from pipeline.chain import run_chain
+from pipeline.in_process import run_plan
 from pipeline.plan import plan_file
-print(run_chain(plan_file(Path("config.yaml")), Path(sys.argv[1])))
+print(run_plan(plan_file(Path("config.yaml")), Path(sys.argv[1])))
 """
 
 
@@ -142,7 +142,7 @@ def write_plugin(site: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["plug-in", "own"])
-def test_other_code_is_said_and_refused_until_it_is_trained_with(kind: str, tmp_path: Path) -> None:
+def test_changed_code_is_reported_and_refused_until_retrained(kind: str, tmp_path: Path) -> None:
     desk = Desk(tmp_path, kind)
     desk.chain()
     run, old = desk.run(), desk.weights()
@@ -169,16 +169,16 @@ def test_other_code_is_said_and_refused_until_it_is_trained_with(kind: str, tmp_
     assert all("trained by other code" in line for _, line in allowed[:2])
     note = json.loads(pq.read_schema(table).metadata[b"code"])
     assert set(note) == {f"mixer {desk.mixer}", "network sequence", "task copy"}
-    assert f"would throw away  {run.name}\n" in allowed[2][1]
+    assert f"would delete  {run.name}\n" in allowed[2][1]
     assert desk.weights() == old, "put back because it was asked for, and without --yes nothing is deleted"
     loaded = desk.python("-c", "import sys; from pipeline import load_run; load_run(sys.argv[1]).network()", run.name)
     assert f"ChangedCodeError: {run}: trained {refused}" in loaded.stderr
 
     assert desk.pipeline(("retrain", "--changed", "--yes"))[0][1].splitlines() == [
-        f"threw away  {run.name}",
-        "threw away  with them 1 evaluation, 1 profile",
-        "what follows: tables and figures of first",
-        "the next snakemake makes them again",
+        f"deleted  {run.name}",
+        "deleted  with them 1 evaluation, 1 profile",
+        "to be updated: tables and figures of first",
+        "the next snakemake trains them again",
     ]
     assert sorted(path.name for path in run.iterdir()) == [".run.yaml.sha256", "run.yaml"]
     desk.chain()
@@ -250,19 +250,19 @@ def test_data_of_other_code_is_not_trained_on(tmp_path: Path) -> None:
         ChangedCodeError, match=rf"{data.name}: made by other code, changed since: task copy .*; delete it to have it made again"
     ):
         train_tiny(tmp_path, run)
-    assert "code changed since 1 dataset was made: task copy" in "\n".join(code_lines(tmp_path, plan))
-    assert waste_of(tmp_path, plan, [run]).datasets == [data.name]
+    assert "code changed since 1 dataset was generated: task copy" in "\n".join(changed_code_report(tmp_path, plan))
+    assert plan_deletion(tmp_path, plan, [run]).datasets == [data.name]
     assert train_tiny(tmp_path, run, changed_code="allow") == 0
 
 
-def test_a_child_goes_with_its_parent(tmp_path: Path) -> None:
+def test_a_child_is_deleted_with_its_parent(tmp_path: Path) -> None:
     parent = describe(tiny_plan(steps=2), tmp_path)
     assert train_tiny(tmp_path, parent) == 0
     child = describe(tiny_plan(steps=2, seed=3), tmp_path)
     spec = tmp_path / "runs" / child / "run.yaml"
     write_sealed(spec, spec.read_text().replace("parent: null", f"parent: {parent}").replace("parent:\n", f"parent: {parent}\n"))
     assert train_tiny(tmp_path, child) == 0
-    assert waste_of(tmp_path, Plan(), [parent]).children == [child]
+    assert plan_deletion(tmp_path, Plan(), [parent]).children == [child]
     weights = tmp_path / "runs" / parent / "model" / "model.safetensors"
     manifest = json.loads((weights.parents[1] / MANIFEST).read_text())
     weights.write_bytes(weights.read_bytes() + b" ")
@@ -271,13 +271,7 @@ def test_a_child_goes_with_its_parent(tmp_path: Path) -> None:
         train_tiny(tmp_path, child)
 
 
-def _nothing():
-    from pipeline.config.resolved import Resolved
-
-    return Resolved([])
-
-
-def test_what_is_being_trained_is_not_thrown_away(tmp_path: Path) -> None:
+def test_a_run_that_is_being_trained_is_not_deleted(tmp_path: Path) -> None:
     plan = tiny_plan(steps=2)
     run = describe(plan, tmp_path)
     assert train_tiny(tmp_path, run) == 0
@@ -285,20 +279,20 @@ def test_what_is_being_trained_is_not_thrown_away(tmp_path: Path) -> None:
     assert lease.acquire()
     try:
         with pytest.raises(BusyError, match=f"{run}: being trained by pid {os.getpid()}"):
-            waste_of(tmp_path, plan, [run]).throw_away()
+            plan_deletion(tmp_path, plan, [run]).delete()
     finally:
         lease.release()
     verify(tmp_path / "runs" / run)
 
 
-def test_words_name_runs(tmp_path: Path) -> None:
+def test_runs_are_selected_by_identifier_pattern_or_experiment(tmp_path: Path) -> None:
     plan = tiny_plan(steps=2)
     run = describe(plan, tmp_path)
     assert train_tiny(tmp_path, run) == 0
     for word in (run, "copy-lru-*", "tiny"):
-        assert named(tmp_path, plan, [word]) == [run]
+        assert select_runs(tmp_path, plan, [word]) == [run]
     with pytest.raises(UserError, match=f"retrain {run[:-1]}x: no trained run or experiment of .*; did you mean '{run}'"):
-        named(tmp_path, plan, [f"{run[:-1]}x"])
+        select_runs(tmp_path, plan, [f"{run[:-1]}x"])
 
 
 def test_a_stamp_of_another_specification_is_refused_first(tmp_path: Path) -> None:

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from snakemake.persistence.file import FilePersistence
 
-from pipeline.snakemake_state import FOLDERS, broken, mend_state, refuse_broken
+from pipeline.results_lock import acquire_lock
+from pipeline.snakemake_state import FOLDERS, check_records, invalid_records, repair_state
 from pipeline.storage.atomic import write_text
 from pipeline.storage.errors import UserError
-from pipeline.workspace import hold
 
 OUTPUTS = ["results/experiments/tiny/results.parquet", "results/runs/copy/manifest.json", "results/datasets/" + "long" * 80 + "/card.md"]
 RECORD: dict[str, Any] = {
@@ -75,20 +75,20 @@ def records(state: Path) -> list[Path]:
 
 def test_what_snakemake_wrote_is_left_alone(state: Path) -> None:
     before = {path: path.read_bytes() for path in records(state)}
-    assert list(mend_state(state)) == []
+    assert list(repair_state(state)) == []
     assert {path: path.read_bytes() for path in records(state)} == before and len(before) == 6
     assert read_everything() == ["7"]
-    refuse_broken(state)
-    assert list(mend_state(state / "nothing")) == []
+    check_records(state)
+    assert list(repair_state(state / "nothing")) == []
 
 
 @pytest.mark.parametrize("content", CONTENTS, ids=range(len(CONTENTS)))
 def test_records_that_snakemake_cannot_read_are_deleted(state: Path, content: bytes) -> None:
     for path in records(state):
         path.write_bytes(content)
-    lines = list(mend_state(state))
+    lines = list(repair_state(state))
     assert all("\n" not in line and "; deleted" in line for line in lines) and len(lines) >= 3
-    assert list(broken(state)) == []
+    assert list(invalid_records(state)) == []
     assert read_everything() == []
     assert not Path(OUTPUTS[0]).exists()  # a table that nothing tells what it was made with is made again
 
@@ -98,7 +98,7 @@ def test_a_field_of_another_type_is_noticed(state: Path, field: str, value: Any)
     for path in (state / "metadata").rglob("*"):
         if path.is_file():
             path.write_text(json.dumps({**RECORD, field: value}))
-    assert len(list(mend_state(state))) == 3
+    assert len(list(repair_state(state))) == 3
     assert read_everything() == ["7"]
 
 
@@ -113,7 +113,7 @@ def test_200_seeded_mutations_leave_nothing_that_ends_in_a_trace(state: Path) ->
         for _ in range(draw.randrange(1, 4)):
             content[draw.randrange(len(content))] = draw.randrange(256)
         path.write_bytes(content[: draw.randrange(1, len(content) + 1)])
-        list(mend_state(state))
+        list(repair_state(state))
         read_everything()
 
 
@@ -126,10 +126,10 @@ def test_folders_and_files_in_the_wrong_place_go(state: Path) -> None:
         for path in [state / name] if (state / name).is_dir() else []:
             path.rmdir()
         (state / name).write_bytes(b"\xff")
-    assert len(list(mend_state(state))) == 6 + len(FOLDERS) - 2
+    assert len(list(repair_state(state))) == 6 + len(FOLDERS) - 2
     (state / "locks").mkdir()
     (state / "locks" / "0.input.lock").mkdir()
-    hold(Path("results")).close()
+    acquire_lock(Path("results")).close()
     assert read_everything() == []
 
 
@@ -137,16 +137,16 @@ def test_a_dry_run_says_what_to_delete_and_deletes_nothing(state: Path) -> None:
     path = records(state)[0]
     path.write_bytes(b"\xff")
     with pytest.raises(UserError, match=r"^.+: not readable as JSON in UTF-8; delete it, or run snakemake, which does$"):
-        refuse_broken(state)
+        check_records(state)
     assert path.read_bytes() == b"\xff"
     path.write_text('{"rule": ')  # as a live Snakemake leaves it for a moment: Snakemake passes it over itself
-    refuse_broken(state)
+    check_records(state)
 
 
 def test_a_file_in_place_of_the_folder_is_one_line(tmp_path: Path) -> None:
     (tmp_path / ".snakemake").write_text("x")
     with pytest.raises(UserError, match=r"\.snakemake: a file stands where Snakemake keeps a folder; move it away$"):
-        list(mend_state(tmp_path / ".snakemake"))
+        list(repair_state(tmp_path / ".snakemake"))
 
 
 @contextmanager
@@ -166,22 +166,22 @@ def test_a_folder_of_another_user_is_one_line(state: Path, name: str) -> None:
     (state / name).chmod(0o755)  # below, a relative path: the folders of this test belong to root
     advice = r"root runs 'chmod -R g\+rwX \.snakemake results' and both run 'umask 002' before snakemake"
     with another_user(), pytest.raises(UserError, match=rf": permission denied, it belongs to root; expected .*: to share it, {advice}$"):
-        list(mend_state(Path(".snakemake")))
+        list(repair_state(Path(".snakemake")))
     (state / name).chmod(0o777)
     with another_user():
-        assert list(mend_state(Path(".snakemake"))) == []
+        assert list(repair_state(Path(".snakemake"))) == []
     records(state)[0].chmod(0o600)
     with another_user(), pytest.raises(UserError, match="permission denied, it belongs to root"):
-        list(mend_state(Path(".snakemake")))
+        list(repair_state(Path(".snakemake")))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_results_of_another_user_are_one_line_and_shared_ones_work(state: Path) -> None:
-    hold(Path("results")).close()
+    acquire_lock(Path("results")).close()
     state.parent.chmod(0o755)
     with another_user(), pytest.raises(UserError, match=r"results/\.pipeline/owner: permission denied, it belongs to root; .* 'umask 002'"):
-        hold(Path("results"))
+        acquire_lock(Path("results"))
     for path in [state.parent, Path("results"), *Path("results").rglob("*"), state, *state.rglob("*")]:
         path.chmod(0o777)
     with another_user():
-        hold(Path("results")).close()
+        acquire_lock(Path("results")).close()

@@ -19,16 +19,18 @@ from types import SimpleNamespace
 import pytest
 
 from pipeline import workspace
+from pipeline.frozen_plan import frozen_plan_path, frozen_spec
 from pipeline.plan import Plan
+from pipeline.results_lock import acquire_lock, owner
 from pipeline.storage.errors import BusyError, MissingFileError, UserError
-from pipeline.workspace import Workspace, frozen_plan, frozen_spec, hold, only_looks, owner
+from pipeline.workspace import Workspace, is_read_only
 from tests.config.rich import SMALL
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from pipeline.workspace import hold
-held = hold(Path("results"))
+from pipeline.results_lock import acquire_lock
+held = acquire_lock(Path("results"))
 print("held", flush=True)
 time.sleep(60)
 """
@@ -65,7 +67,7 @@ def opened(*words: str, main: bool = True) -> Workspace:
 def test_a_second_owner_is_refused_and_told_who_the_first_is(folder: Path) -> None:
     with another_owner(folder) as process:
         with pytest.raises(BusyError) as caught:
-            hold(Path("results"))
+            acquire_lock(Path("results"))
         said = str(caught.value)
         assert said.startswith(f"results: another pipeline is running here (pid {process.pid} on {socket.gethostname()} since 20")
         assert "\n" not in said
@@ -80,7 +82,7 @@ def test_the_folder_is_free_the_moment_its_owner_dies(folder: Path, number: sign
         process.send_signal(number)
         process.wait()
         assert owner(Path("results")) is None
-        with hold(Path("results")):
+        with acquire_lock(Path("results")):
             live = owner(Path("results"))
             assert live is not None
             assert live["pid"] == os.getpid()
@@ -88,23 +90,23 @@ def test_the_folder_is_free_the_moment_its_owner_dies(folder: Path, number: sign
 
 
 def test_children_of_the_owner_do_not_hold_the_folder(folder: Path) -> None:
-    with hold(Path("results")):
+    with acquire_lock(Path("results")):
         child = subprocess.Popen(["sleep", "30"])
     try:
         assert owner(Path("results")) is None
-        hold(Path("results")).close()
+        acquire_lock(Path("results")).close()
     finally:
         child.kill()
         child.wait()
 
 
 def test_looking_at_the_owner_never_keeps_one_out(folder: Path) -> None:
-    hold(Path("results")).close()
+    acquire_lock(Path("results")).close()
     with Path("results/.pipeline/owner").open("r") as looker:
         fcntl.flock(looker, fcntl.LOCK_SH)
         release = threading.Timer(0.1, lambda: fcntl.flock(looker, fcntl.LOCK_UN))
         release.start()
-        hold(Path("results")).close()
+        acquire_lock(Path("results")).close()
         release.join()
 
 
@@ -141,7 +143,7 @@ def test_a_look_neither_owns_nor_writes(words: list[str], folder: Path) -> None:
     "words", [[], ["--cores", "2"], ["--config", "suite=-n"], ["--report", "r.html"], ["--no-lock", "all"], ["--nolock"], ["-j4"]]
 )
 def test_everything_else_owns(words: list[str]) -> None:
-    assert not only_looks(words)
+    assert not is_read_only(words)
 
 
 def test_every_word_that_only_looks_is_one_that_snakemake_knows() -> None:
@@ -153,7 +155,7 @@ def test_every_word_that_only_looks_is_one_that_snakemake_knows() -> None:
 
 def test_the_owner_freezes_its_plan_and_jobs_read_it(folder: Path) -> None:
     main = opened()
-    assert frozen_plan(Path("results")).read_text() == main.plan.to_json()
+    assert frozen_plan_path(Path("results")).read_text() == main.plan.to_json()
     (folder / "config.yaml").write_text(SMALL.replace("steps: 5", "steps: 6"))
     job = opened("--target-jobs", "x", main=False)
     assert job.plan == main.plan
@@ -170,7 +172,7 @@ def test_a_look_beside_a_live_owner_sees_the_edited_config_and_leaves_the_frozen
     main = opened()
     (folder / "config.yaml").write_text(SMALL.replace("steps: 5", "steps: 6"))
     assert set(opened("-n").plan.runs) != set(main.plan.runs)
-    assert Plan.from_json(frozen_plan(Path("results")).read_text()) == main.plan
+    assert Plan.from_json(frozen_plan_path(Path("results")).read_text()) == main.plan
     assert main.lock is not None
     main.lock.close()
 
@@ -197,7 +199,7 @@ def test_the_specs_of_the_frozen_plan(folder: Path) -> None:
     ):
         for name in things:
             assert frozen_spec(Path("results"), kind, name) == main.plan.spec(kind, name)
-    with pytest.raises(UserError, match=r"^run copy-x: not in the frozen plan results/\.pipeline/plan\.json; expected an identifier"):
+    with pytest.raises(UserError, match=r"^run copy-x: not in the frozen plan results/\.pipeline/plan\.json; 'pipeline plan' shows"):
         frozen_spec(Path("results"), "run", "copy-x")
     assert main.lock is not None
     main.lock.close()
@@ -214,11 +216,11 @@ def test_opening_ends_the_process_with_one_line(folder: Path, capsys: pytest.Cap
 def test_a_file_in_place_of_the_folder_is_one_line(folder: Path) -> None:
     (folder / "results").write_text("")
     with pytest.raises(UserError, match=r"^results/\.pipeline/owner: a file stands where a folder is expected; move it away$"):
-        hold(Path("results"))
+        acquire_lock(Path("results"))
     (folder / "results").unlink()
     (folder / "results" / ".pipeline" / "owner").mkdir(parents=True)
     with pytest.raises(UserError, match=r"^results/\.pipeline/owner: a folder stands where a file is expected; move it away$"):
-        hold(Path("results"))
+        acquire_lock(Path("results"))
 
 
 @pytest.mark.parametrize(
@@ -237,7 +239,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(number: int, message: str, 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "mkdir", refuse)
         with pytest.raises(UserError) as caught:
-            hold(Path("results"))
+            acquire_lock(Path("results"))
     assert str(caught.value) == f"results/.pipeline/owner: {message}"
 
 
@@ -249,7 +251,7 @@ def test_a_file_system_without_locks_is_one_line(folder: Path, monkeypatch: pyte
     with pytest.raises(
         UserError, match=r"^results/\.pipeline/owner: cannot be locked \(No locks available\); expected a file system with flock$"
     ):
-        hold(Path("results"))
+        acquire_lock(Path("results"))
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or sys.platform != "linux", reason="mounting a read-only file system needs root on Linux")
@@ -260,13 +262,13 @@ def test_a_read_only_file_system_is_one_line(folder: Path) -> None:
         pytest.skip(f"cannot mount: {mounted.stderr.decode().strip()}")
     try:
         with pytest.raises(UserError, match="the file system is read-only"):
-            hold(Path("results"))
+            acquire_lock(Path("results"))
     finally:
         subprocess.run(["umount", str(folder / "results")], check=True)
 
 
 def test_the_owner_writes_who_it_is(folder: Path) -> None:
-    with hold(Path("results")):
+    with acquire_lock(Path("results")):
         written = json.loads((folder / "results" / ".pipeline" / "owner").read_text())
     assert written["pid"] == os.getpid()
     assert written["host"] == socket.gethostname()

@@ -1,4 +1,4 @@
-"""The `pipeline` command. Nothing heavy is imported until a command needs it: `pipeline --help` never loads torch."""
+"""The `pipeline` command. Heavy packages are imported inside the commands that need them: `pipeline --help` never loads torch."""
 
 from __future__ import annotations
 
@@ -8,34 +8,34 @@ import sys
 
 import click
 
-from pipeline.cli import hand, look, retrain, stages
+from pipeline.cli import catalogue, cleanup, export, stages, status, try_
 from pipeline.storage.errors import UserError
 
-LONGEST_LINE = 1000
-"""Characters of an error at most: a value of the user's may be of any length."""
+MAX_LINE = 1000
+"""Longest error message, in characters: it may quote a value of any length."""
 EPILOG = """
 \b
-Exit codes: 0 done, 1 our fault (with a trace), 2 yours (one line says what to mend),
-75 stopped by a signal: run the same command again.
+Exit codes: 0 success, 1 internal error (with traceback), 2 invalid input (one line says what to fix),
+75 stopped by a signal with a checkpoint saved (the same command resumes).
 
 \b
 Examples:
-  pipeline check                                 is config.yaml right?
-  pipeline plan                                  what would run, under which names
-  pipeline try copy --set task.delay=160         one run by hand, in this process
+  pipeline check                                 validate config.yaml
+  pipeline plan                                  list its runs and datasets
+  pipeline try copy --set task.delay=160         train and evaluate one run in this process
   pipeline status                                what is done, running, to do, and why
 """
 
 
 class Sections(click.Group):
-    """A group that lists its commands as `SECTIONS` does, in that order."""
+    """A group whose help lists the commands by section, as in `SECTIONS`."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names in the order they were added."""
         return list(self.commands)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """One list per section, each command with its first sentence."""
+        """One list per section: each command with the first sentence of its help."""
         for title, commands in SECTIONS.items():
             with formatter.section(title):
                 formatter.write_dl([(str(command.name), command.get_short_help_str(100)) for command in commands])
@@ -46,13 +46,13 @@ class Sections(click.Group):
 )
 @click.version_option(package_name="recurlab")
 def cli() -> None:
-    """Recurlab: any recurrent network on any task, from config.yaml to a report."""
+    """Recurlab: train any recurrent network on any task, from config.yaml to a report."""
 
 
 SECTIONS: dict[str, list[click.Command]] = {
-    "Look": [look.check, look.plan, look.status, look.list_, look.show, look.schema, look.doctor],
-    "By hand": [hand.try_, hand.export, retrain.retrain, hand.prune],
-    "Stages of the workflow": [
+    "Inspect": [status.check, status.plan, status.status, catalogue.list_, catalogue.show, catalogue.schema, status.doctor],
+    "Run and manage": [try_.try_, export.export, cleanup.retrain, cleanup.prune],
+    "Workflow stages": [
         stages.describe, stages.generate, stages.seal, stages.train, stages.evaluate, stages.profile, stages.collect, stages.plot,
     ],
 }  # fmt: skip
@@ -65,16 +65,16 @@ def _one_line(error: click.ClickException) -> str:
     return text[:1].lower() + text[1:]
 
 
-def _say(message: str) -> None:
-    """Print an error as one line that a terminal can show, whatever the user's words in it."""
+def _print_error(message: str) -> None:
+    """Print an error as one line that any terminal can show, whatever values it quotes."""
     line = " ".join(message.splitlines()).encode("utf-8", "backslashreplace").decode()
-    click.echo(line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE // 2]} ... {line[-LONGEST_LINE // 2 :]}", err=True)
+    click.echo(line if len(line) <= MAX_LINE else f"{line[: MAX_LINE // 2]} ... {line[-MAX_LINE // 2 :]}", err=True)
 
 
 def main() -> None:
-    """Run the command line. A user's error is one line and exit code 2."""
-    # What torch makes while it is imported stays to the end: looking through it for garbage, while it comes and again at exit, is a
-    # quarter of a job's start-up.
+    """Run the command line. Invalid input is reported in one line, with exit code 2."""
+    # The objects that importing torch creates live until exit: collecting garbage among them, during the import and again at exit, would
+    # take a quarter of a job's start-up time.
     gc.set_threshold(100_000, 50, 100)
     try:
         code = _run()
@@ -90,7 +90,7 @@ def _run() -> int:
         with stoppable():
             code = cli(prog_name="pipeline", standalone_mode=False)
     except Stopped as signal:
-        click.echo(f"{signal}: stopped; run the same command again", err=True)
+        click.echo(f"{signal}: stopped; the same command resumes", err=True)
         return RESUMABLE
     except click.exceptions.Abort:
         return 130
@@ -99,12 +99,12 @@ def _run() -> int:
         return 2
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx else "pipeline"
-        _say(f"{where}: {_one_line(error)}; see '{where} --help'")
+        _print_error(f"{where}: {_one_line(error)}; see '{where} --help'")
         return 2
     except click.ClickException as error:
-        _say(f"pipeline: {_one_line(error)}")
+        _print_error(f"pipeline: {_one_line(error)}")
         return 2
     except UserError as error:
-        _say(str(error))
+        _print_error(str(error))
         return 2
     return code if isinstance(code, int) else 0

@@ -1,22 +1,23 @@
-"""The command-line page of the docs: the help of every command, as `--help` prints it."""
+"""docs/reference/cli.md: the help of every command."""
 
 from __future__ import annotations
 
 import click
 
 WIDTH = 110
-"""Characters per line: the terminal of whoever generates the page must not matter."""
+"""Characters per line, whatever terminal generates the page."""
 
 INTRODUCTION = """# Command line
 
 Generated from `--help` by `pipeline schema --write`; do not edit.
 
-The first group of commands only looks, the second works by hand, the third are the stages that the workflow's rules call.
+Commands in the first group read and report; those in the second run one point, export or delete results; those in the third are the
+workflow's stages, which its rules call.
 """
 
 
 def cli_text(root: click.Group) -> str:
-    """The page as it stands in `docs/reference/cli.md`. `root` is the group of all commands, in the order they were added."""
+    """The text of `docs/reference/cli.md`. `root` is the group of all commands."""
     top = click.Context(root, info_name="pipeline", terminal_width=WIDTH, **root.context_settings)
     parts = [INTRODUCTION, _help(root, top)]
     for name, command in root.commands.items():

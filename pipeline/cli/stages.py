@@ -1,4 +1,4 @@
-"""The stages of the workflow, one thin command each: what the rules call, and what a user can call by hand on the same files."""
+"""The workflow's stages, one thin command each. The rules call them; a user can call them on the same files."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Any
 
 import click
 
-from pipeline.cli.inputs import FILE, ROWS, SHARD, THREADS, OutFile, OutFolder, results_of
+from pipeline.cli.param_types import FILE, ROWS, SHARD, THREADS, OutFile, OutFolder, results_folder
 
 RESULTS = Path("results")
 TABLE = OutFile(".parquet")
 
 
 def settings(results: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Runtime and tracking of the plan that was last frozen in this folder; empty where there is none."""
-    from pipeline.workspace import frozen_plan, read_frozen
+    """`runtime` and `tracking` of the frozen plan of this folder; empty if there is none."""
+    from pipeline.frozen_plan import frozen_plan_path, read_frozen_plan
 
-    if not frozen_plan(results).exists():
+    if not frozen_plan_path(results).exists():
         return {}, {}
-    plan = read_frozen(results)
+    plan = read_frozen_plan(results)
     return plan["runtime"], plan["tracking"]
 
 
@@ -29,13 +29,13 @@ def _allowed(flag: bool, runtime: dict[str, Any]) -> bool:
 
 
 def changed_code(command: Any) -> Any:
-    """The option of every command that uses what other code may have made."""
-    text = "Use what other code made as it is. Default: runtime.changed_code of the plan."
+    """Add the option of every command that reads results which other code may have made."""
+    text = "Use inputs that were made by other code. Default: runtime.changed_code of the plan."
     return click.option("--allow-changed-code", "allow", is_flag=True, help=text)(command)
 
 
 def execution(command: Any) -> Any:
-    """The two options of every command that computes with torch."""
+    """Add the two options of every command that computes with torch."""
     command = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Default: runtime.device of the plan.")(command)
     return click.option("--threads", type=THREADS, help="CPU threads. Default: runtime.threads of the plan.")(command)
 
@@ -44,51 +44,56 @@ def execution(command: Any) -> Any:
 @click.argument("kind", type=click.Choice(["dataset", "network", "run", "experiment"]))
 @click.argument("name")
 def describe(kind: str, name: str) -> None:
-    """Write one thing's frozen specification out of the current plan."""
+    """Write one spec of the frozen plan to its file.
+
+    NAME is an identifier that `pipeline plan` shows, or the name of an experiment.
+    """
     from pipeline.config.frozen import write_spec
-    from pipeline.storage.names import below
-    from pipeline.workspace import frozen_spec
+    from pipeline.frozen_plan import frozen_spec
+    from pipeline.storage.paths import safe_join
 
     spec = frozen_spec(RESULTS, kind, name)
     place = ("profiles", f"{name}.yaml") if kind == "network" else (f"{kind}s", name, f"{kind}.yaml")
-    write_spec(below(RESULTS, *place), spec)
+    write_spec(safe_join(RESULTS, *place), spec)
 
 
 @click.command()
 @click.argument("folder", type=FILE, required=False)
-@click.option("--shard", type=SHARD, help="Only this shard, counted from 0. Default: all, then seal.")
-@click.option("--task", help="Without FOLDER: the task to generate, with its defaults.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="With --task: set a field, for example delay=200.")
+@click.option("--shard", type=SHARD, help="Write only this shard, counted from 0. Default: write all, then seal.")
+@click.option("--task", help="Instead of FOLDER: a task, with its defaults.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="With --task: set a field, for example delay=200. Repeatable.")
 @click.option("--rows", type=ROWS, default=10_000, help="With --task: number of rows.")
-@click.option("--split", type=click.Choice(["train", "validation", "test"]), default="train", help="With --task: which split.")
-@click.option("--out", type=OutFolder("dataset.yaml"), help="With --task: the folder to write.")
+@click.option("--split", type=click.Choice(["train", "validation", "test"]), default="train", help="With --task: the split.")
+@click.option("--out", type=OutFolder("dataset.yaml"), help="With --task: output folder.")
 def generate(
     folder: Path | None, shard: int | None, task: str | None, overrides: tuple[str, ...], rows: int, split: str, out: Path | None
 ) -> None:
-    """Make the rows of a described dataset, or of a task by hand.
+    """Generate the rows of a dataset.
+
+    Either of FOLDER, which holds a dataset.yaml, or of a task given with --task and --out.
 
     \b
       pipeline generate results/datasets/copy-train-60c593fb --shard 0
       pipeline generate --task copy --set delay=200 --rows 100000 --out data/copy200
     """
-    from pipeline.storage.progress import ProgressLine
+    from pipeline.storage.console import ProgressLine
     from pipeline.tasks.generate import generate_shard, seal_dataset
 
     if (folder is None) == (task is None):
         raise click.UsageError("expected either a dataset FOLDER or --task with --out")
     if folder and (overrides or out):
-        raise click.UsageError("--set and --out belong to --task; the specification of FOLDER is in its dataset.yaml")
+        raise click.UsageError("--set and --out need --task; the spec of FOLDER is in its dataset.yaml")
     if folder is None:
         if out is None:
-            raise click.UsageError("--task needs --out, the folder to write")
+            raise click.UsageError("--task needs --out")
         folder = out
-        shards = _describe_by_hand(str(task), overrides, rows, split, out)
+        shards = _write_dataset_spec(str(task), overrides, rows, split, out)
     else:
         from pipeline.config.frozen import read_spec
 
         shards = int(read_spec(folder / "dataset.yaml", "dataset")["shards"])
     wanted = range(shards) if shard is None else [shard]
-    progress = ProgressLine(str(folder), len(wanted), "shards made")
+    progress = ProgressLine(str(folder), len(wanted), "shards written")
     for done, index in enumerate(wanted):
         progress(done)
         generate_shard(folder, index)
@@ -96,13 +101,13 @@ def generate(
         seal_dataset(folder)
 
 
-def _describe_by_hand(task: str, overrides: tuple[str, ...], rows: int, split: str, out: Path) -> int:
-    from pipeline.cli.hand import document_with
+def _write_dataset_spec(task: str, overrides: tuple[str, ...], rows: int, split: str, out: Path) -> int:
+    from pipeline.cli.try_ import document_of_point
     from pipeline.config.frozen import write_spec
     from pipeline.config.resolve import resolve
     from pipeline.plan import dataset_of
 
-    document = document_with(task, Path("config.yaml"), tuple(f"task.{item}" for item in overrides), ignore_config=True)
+    document = document_of_point(task, Path("config.yaml"), tuple(f"task.{item}" for item in overrides), ignore_config=True)
     dataset = dataset_of(resolve(document).experiments[0].members[0].point.task, split, rows)
     write_spec(out / "dataset.yaml", dataset.spec)
     return len(dataset.shards)
@@ -112,9 +117,9 @@ def _describe_by_hand(task: str, overrides: tuple[str, ...], rows: int, split: s
 @click.argument("folder", type=FILE)
 @changed_code
 def seal(folder: Path, allow: bool) -> None:
-    """Seal a dataset FOLDER: card and manifest of digests.
+    """Write a dataset's manifest (SHA-256 per shard) and card.
 
-    Every shard must be there.
+    FOLDER must hold every shard.
     """
     from pipeline.tasks.generate import seal_dataset
 
@@ -124,14 +129,14 @@ def seal(folder: Path, allow: bool) -> None:
 @click.command()
 @click.argument("spec", type=FILE)
 @execution
-@click.option("--processes", type=THREADS, help="Processes that share it on each node. Default: runtime.processes of the plan.")
-@click.option("--nodes", type=THREADS, help="Nodes of this SLURM job that share it. Default: runtime.nodes of the plan.")
+@click.option("--processes", type=THREADS, help="Data-parallel processes per node. Default: runtime.processes of the plan.")
+@click.option("--nodes", type=THREADS, help="Nodes of this SLURM job to train on. Default: runtime.nodes of the plan.")
 @changed_code
 def train(spec: Path, allow: bool, **options: Any) -> int:
-    """Train a run, from its newest checkpoint if it has one.
+    """Train a run, resuming from its newest checkpoint.
 
-    SPEC is results/runs/X/run.yaml. SIGTERM and SIGUSR1 save a checkpoint after the current step and leave with code 75; the same
-    command then goes on.
+    SPEC is results/runs/X/run.yaml. On SIGTERM or SIGUSR1, training saves a checkpoint after the current step and exits with code 75; the
+    same command resumes.
     """
     from pipeline.config.experiment import Runtime, Tracking
     from pipeline.config.frozen import read_spec
@@ -139,7 +144,7 @@ def train(spec: Path, allow: bool, **options: Any) -> int:
     from pipeline.training.launch import is_member, launch
     from pipeline.training.train import train as run_training
 
-    results = results_of(spec, "runs", read_spec(spec, "run")["id"])
+    results = results_folder(spec, "runs", read_spec(spec, "run")["id"])
     written, tracking = settings(results)
     given = {key: value for key, value in options.items() if value is not None}
     runtime = Runtime(**{**written, **given, **({"changed_code": "allow"} if allow else {})})
@@ -155,19 +160,19 @@ def train(spec: Path, allow: bool, **options: Any) -> int:
 
 @click.command()
 @click.argument("spec", type=FILE)
-@click.option("--data", type=FILE, multiple=True, required=True, help="A sealed dataset folder; may be given several times.")
-@click.option("--checkpoint", default="model", help="Which weights: model, or a label that learner.keep kept, for example best.")
-@click.option("--out", type=TABLE, required=True, help="The Parquet table to write, a row per example.")
+@click.option("--data", type=FILE, multiple=True, required=True, help="A sealed dataset folder. Repeatable.")
+@click.option("--checkpoint", default="model", help="Weights to evaluate: model, or a label of learner.keep, for example best.")
+@click.option("--out", type=TABLE, required=True, help="Parquet table to write, one row per example.")
 @execution
 @changed_code
 def evaluate(spec: Path, data: tuple[Path, ...], checkpoint: str, out: Path, threads: int | None, device: str | None, allow: bool) -> None:
-    """Measure a run on held-out datasets.
+    """Evaluate a run on test datasets.
 
     SPEC is results/runs/X/run.yaml.
     """
     from pipeline.config.frozen import read_spec
 
-    results = results_of(spec, "runs", read_spec(spec, "run")["id"])
+    results = results_folder(spec, "runs", read_spec(spec, "run")["id"])
     from pipeline.evaluation.evaluate import evaluate as measure
 
     runtime, _ = settings(results)
@@ -177,10 +182,10 @@ def evaluate(spec: Path, data: tuple[Path, ...], checkpoint: str, out: Path, thr
 
 @click.command()
 @click.argument("spec", type=FILE)
-@click.option("--out", type=TABLE, required=True, help="The Parquet table to write, a row per context length.")
+@click.option("--out", type=TABLE, required=True, help="Parquet table to write, one row per context length.")
 @execution
 def profile(spec: Path, out: Path, threads: int | None, device: str | None) -> None:
-    """Measure what a network costs: weights, state, speed, latency.
+    """Measure a network's size, throughput and latency.
 
     SPEC is results/profiles/X.yaml.
     """
@@ -196,35 +201,38 @@ def profile(spec: Path, out: Path, threads: int | None, device: str | None) -> N
 @click.command()
 @click.argument("spec", type=FILE)
 def collect(spec: Path) -> None:
-    """Bring the runs of an experiment together into tables.
+    """Collect the results of an experiment's runs into tables.
 
     SPEC is results/experiments/X/experiment.yaml.
     """
     from pipeline.evaluation.collect import collect as gather
 
-    gather(spec, results_of(spec, "experiments", spec.absolute().parent.name), spec.parent)
+    gather(spec, results_folder(spec, "experiments", spec.absolute().parent.name), spec.parent)
 
 
 @click.command()
 @click.argument("figure")
 @click.argument("experiment")
 def plot(figure: str, experiment: str) -> None:
-    """Draw one figure of a collected experiment, as SVG, PDF, PNG and CSV."""
+    """Draw one figure as SVG, PDF, PNG and CSV.
+
+    FIGURE and EXPERIMENT are names in the frozen plan.
+    """
     from pipeline.config.catalogue import implementation
     from pipeline.config.frozen import revive
     from pipeline.figures.style import suite
+    from pipeline.frozen_plan import read_frozen_plan
     from pipeline.storage.errors import UserError
-    from pipeline.storage.names import below
-    from pipeline.workspace import read_frozen
+    from pipeline.storage.paths import safe_join
 
-    plan = read_frozen(RESULTS)
-    described = plan["experiments"].get(experiment)
-    if described is None:
+    plan = read_frozen_plan(RESULTS)
+    spec = plan["experiments"].get(experiment)
+    if spec is None:
         raise UserError(f"experiment {experiment}: not in the plan; expected one of {', '.join(plan['experiments'])}")
-    if figure not in described["figures"]:
-        raise UserError(f"figure {figure} of {experiment}: not in the plan; expected one of {', '.join(described['figures']) or 'none'}")
-    component = revive("figure", described["figures"][figure]["spec"])
-    folder = below(RESULTS, "experiments", experiment)
-    title = described["question"] if component.title is None else component.title
-    with suite(described.get("looks", {})):
-        implementation(component)(folder, below(folder, figure), component, title)
+    if figure not in spec["figures"]:
+        raise UserError(f"figure {figure} of {experiment}: not in the plan; expected one of {', '.join(spec['figures']) or 'none'}")
+    component = revive("figure", spec["figures"][figure]["spec"])
+    folder = safe_join(RESULTS, "experiments", experiment)
+    title = spec["question"] if component.title is None else component.title
+    with suite(spec.get("looks", {})):
+        implementation(component)(folder, safe_join(folder, figure), component, title)

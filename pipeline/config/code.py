@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 from pipeline.config.base import Component, Section
 from pipeline.storage.errors import ChangedCodeError
-from pipeline.storage.source import headers, raw_digest, read_source
+from pipeline.storage.source_code import headers, raw_digest, read_source
 
 Code = dict[str, dict[str, str]]
 """A component such as `mixer lstm` -> its files -> their digests."""

@@ -20,7 +20,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.reader import ReaderError
 
 from pipeline.storage.errors import MissingFileError, UserError
-from pipeline.storage.reading import read_bytes
+from pipeline.storage.files import read_bytes
 
 LARGEST_TEXT = 1_000_000
 LARGEST_DOCUMENT = 30_000

@@ -30,7 +30,7 @@ from pipeline.config.figures import AnyFigure, Figure
 from pipeline.config.resolved import Member, Resolved, ResolvedExperiment
 from pipeline.config.tasks import Evaluation
 from pipeline.config.validation import validate
-from pipeline.storage.names import is_name
+from pipeline.storage.paths import is_name
 
 PRESETS = Path(__file__).resolve().parents[2] / "workflow" / "presets"
 DEEPEST = 5

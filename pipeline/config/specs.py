@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from pipeline.config.document import shown
 from pipeline.config.validation import EXPECTED
-from pipeline.storage.names import is_name
+from pipeline.storage.paths import is_name
 
 
 def _name(value: str) -> str:

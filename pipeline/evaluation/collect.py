@@ -26,10 +26,10 @@ from pipeline.evaluation.schemas import read_evaluation, read_history, read_prof
 from pipeline.evaluation.scores import PLAYED, metadata_columns, score_points, score_positions
 from pipeline.evaluation.settings import settings_page
 from pipeline.evaluation.summary import as_html, as_markdown, summary
+from pipeline.storage.console import ProgressLine
 from pipeline.storage.digest import canonical_json
 from pipeline.storage.errors import UserError
-from pipeline.storage.names import below
-from pipeline.storage.progress import ProgressLine
+from pipeline.storage.paths import safe_join
 from pipeline.storage.seals import write_sealed
 from pipeline.storage.tables import write_table
 
@@ -124,16 +124,16 @@ def collect(experiment_yaml: Path, results: Path, out: Path) -> None:
 
 
 def _read(entry: Row, results: Path) -> Member:
-    run = below(results, "runs", entry["run"])
+    run = safe_join(results, "runs", entry["run"])
     history = read_history(run / "history.parquet")
-    evaluation = below(results, "evaluations", entry["run"], f"{entry['evaluation']}.parquet")
+    evaluation = safe_join(results, "evaluations", entry["run"], f"{entry['evaluation']}.parquet")
     return Member(
         entry=entry,
         spec=read_spec(run / "run.yaml"),
         evaluation=read_evaluation(evaluation, entry.get("rows")),
         history=history,
         timing=read_timing(run / "timing.parquet", history),
-        profile=read_profile(below(results, "profiles", f"{entry['network']}.parquet")),
+        profile=read_profile(safe_join(results, "profiles", f"{entry['network']}.parquet")),
     )
 
 

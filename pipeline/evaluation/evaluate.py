@@ -22,11 +22,11 @@ from pipeline.evaluation.model import load_model
 from pipeline.evaluation.scores import FIRST, LAST, OPTIONAL
 from pipeline.learners.answers import Answers, answers
 from pipeline.learners.sampler import Batch, sequential_batches
+from pipeline.storage.console import ProgressLine
 from pipeline.storage.digest import canonical_json, digest
 from pipeline.storage.errors import UserError
 from pipeline.storage.loader import Episodes, Rows, open_episodes, open_rows
-from pipeline.storage.progress import ProgressLine
-from pipeline.storage.source import LENGTH
+from pipeline.storage.source_code import LENGTH
 from pipeline.storage.tables import write_table
 from pipeline.training.device import prepare
 from pipeline.training.stamp import check_data

@@ -22,7 +22,7 @@ from pipeline.config.document import suggestion
 from pipeline.evaluation.schemas import read_collected, read_results
 from pipeline.evaluation.series import line_labels, trained_sizes
 from pipeline.storage.errors import MissingFileError, UserError
-from pipeline.storage.names import below
+from pipeline.storage.paths import safe_join
 
 Row = dict[str, Any]
 NAMES = {
@@ -58,7 +58,7 @@ def copy_study(experiment: str, results: Path) -> str:
 
 
 def _folder(experiment: str, results: Path) -> Path:
-    folder = below(results, "experiments", experiment)
+    folder = safe_join(results, "experiments", experiment)
     if not (folder / "experiment.yaml").exists():
         known = [path.parent.name for path in (results / "experiments").glob("*/experiment.yaml")]
         where = suggestion(experiment, known) or "; run the workflow first"

@@ -13,7 +13,7 @@ from pipeline.config.tasks import Task
 from pipeline.networks.build import build
 from pipeline.storage.errors import ForeignSpecError, UserError
 from pipeline.storage.manifest import verify
-from pipeline.storage.names import below
+from pipeline.storage.paths import safe_join
 from pipeline.training.stamp import check_weights
 from pipeline.training.state import read_tensors, refuse_not_finite
 
@@ -29,7 +29,7 @@ def load_model(
     """
     manifest = verify(run)
     config = json.loads((run / "model" / "config.json").read_text(encoding="utf-8"))
-    file = below(run, "model", _file(run, config, checkpoint))
+    file = safe_join(run, "model", _file(run, config, checkpoint))
     described = revive("network", config["network"])
     check_weights(run, manifest, allow_changed_code, described, task)
     network = build(described, config["sizes"])

@@ -12,7 +12,7 @@ from pipeline.config.frozen import read_spec, revive
 from pipeline.evaluation.scores import metadata_columns
 from pipeline.storage.arrow import to_numpy
 from pipeline.storage.manifest import verify
-from pipeline.storage.tables import parquet
+from pipeline.storage.tables import open_parquet
 from pipeline.tasks.base import canonical_hash, mix
 
 Row = dict[str, Any]
@@ -72,7 +72,7 @@ class Overlaps:
 
 def _hash_file(path: Path) -> np.ndarray:
     parts = [np.empty(0, np.uint64)]
-    with parquet(path, page_checksum_verification=True) as file:
+    with open_parquet(path, page_checksum_verification=True) as file:
         columns = [name for name in CONTENT if name in file.schema_arrow.names]
         for batch in file.iter_batches(BATCH, columns=columns, use_threads=False):
             hashes = [_hash_lists(batch.column(name)) for name in columns]

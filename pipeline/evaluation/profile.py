@@ -37,8 +37,8 @@ from pipeline.config.code import code_of
 from pipeline.config.frozen import read_spec, revive
 from pipeline.networks.build import build, count_parameters
 from pipeline.networks.mode import training
+from pipeline.storage.console import ProgressLine
 from pipeline.storage.digest import canonical_json
-from pipeline.storage.progress import ProgressLine
 from pipeline.storage.tables import write_table
 from pipeline.training.device import prepare
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.storage.columns import Column, Schema, check_table
 from pipeline.storage.errors import CorruptFileError
-from pipeline.storage.seals import MEND
+from pipeline.storage.seals import REMAKE
+from pipeline.storage.table_schema import Column, Schema, check_table
 from pipeline.storage.tables import read_table
 
 COUNT = Column("whole", least=0)
@@ -76,7 +76,7 @@ def read_evaluation(path: Path, rows: dict[str, int] | None = None) -> pa.Table:
         _check_hits(path, table)
     counted = {item["values"]: item["counts"] for item in table.column("dataset").value_counts().to_pylist()}
     if rows is not None and counted != rows:
-        raise CorruptFileError(f"{path}: rows of {_counts(counted)}; expected {_counts(rows)}; {MEND}")
+        raise CorruptFileError(f"{path}: rows of {_counts(counted)}; expected {_counts(rows)}; {REMAKE}")
     return table
 
 
@@ -90,7 +90,7 @@ def _check_hits(path: Path, table: pa.Table) -> None:
         wrong = np.flatnonzero(found != said)
         if len(wrong):
             row = wrong[0]
-            raise CorruptFileError(f"{path}: column {name}: {said[row]} in row {row}; expected {found[row]}, as hits say; {MEND}")
+            raise CorruptFileError(f"{path}: column {name}: {said[row]} in row {row}; expected {found[row]}, as hits say; {REMAKE}")
 
 
 def _counts(rows: dict[str, int]) -> str:
@@ -102,7 +102,7 @@ def read_history(path: Path) -> pa.Table:
     table = check_table(path, read_table(path), HISTORY)
     step = table.column("step").to_numpy()
     if (np.diff(step) <= 0).any():
-        raise CorruptFileError(f"{path}: column step: not ascending; expected later validations after earlier ones; {MEND}")
+        raise CorruptFileError(f"{path}: column step: not ascending; expected later validations after earlier ones; {REMAKE}")
     return table
 
 
@@ -110,7 +110,7 @@ def read_timing(path: Path, history: pa.Table) -> pa.Table:
     """A run's seconds: a row for each of its history's."""
     table = check_table(path, read_table(path), TIMING)
     if table.column("step").to_pylist() != history.column("step").to_pylist():
-        raise CorruptFileError(f"{path}: column step: {len(table)} rows; expected the {len(history)} steps of history.parquet; {MEND}")
+        raise CorruptFileError(f"{path}: column step: {len(table)} rows; expected the {len(history)} steps of history.parquet; {REMAKE}")
     return table
 
 
@@ -118,7 +118,7 @@ def read_profile(path: Path) -> pa.Table:
     """What a network costs: a row per context."""
     table = check_table(path, read_table(path), PROFILE)
     if not len(table):
-        raise CorruptFileError(f"{path}: no rows; expected one per context; {MEND}")
+        raise CorruptFileError(f"{path}: no rows; expected one per context; {REMAKE}")
     return table
 
 
@@ -129,12 +129,14 @@ def read_results(path: Path) -> tuple[pa.Table, dict[str, Any]]:
         note = json.loads((table.schema.metadata or {})[b"recurlab"])
         needed = [*note["coordinates"], *note["points"]]
     except (KeyError, ValueError, TypeError):
-        raise CorruptFileError(f"{path}: no note of its coordinates and points; expected what 'pipeline collect' writes; {MEND}") from None
+        raise CorruptFileError(
+            f"{path}: no note of its coordinates and points; expected what 'pipeline collect' writes; {REMAKE}"
+        ) from None
     points = {name: Column("whole", null=True) for name in note["points"]}
     missing = [name for name in needed if name not in table.column_names]
     if missing:
         raise CorruptFileError(
-            f"{path}: column {missing[0]}: missing, found {', '.join(table.column_names)}; expected a column per key; {MEND}"
+            f"{path}: column {missing[0]}: missing, found {', '.join(table.column_names)}; expected a column per key; {REMAKE}"
         )
     return check_table(path, table, Schema(points, ("run", "label", *points))), note
 

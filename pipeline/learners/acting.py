@@ -25,8 +25,8 @@ from pipeline.learners.playing import play, refuse_beyond
 from pipeline.learners.policy import entropy, log_probability
 from pipeline.learners.rollout import Actor, Rollout, Sequences
 from pipeline.networks.sampling import gumbel
-from pipeline.storage.keys import derive_key, generator
 from pipeline.storage.loader import Episodes
+from pipeline.storage.rng import derive_key, generator
 
 EPISODES = {"train_accuracy": "success", "train_return": "return", "train_episode_length": "length"}
 """Figures of episodes that ended, by history column: what an environment calls them."""

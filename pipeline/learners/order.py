@@ -10,8 +10,8 @@ import math
 
 import numpy as np
 
-from pipeline.storage.keys import derive_key, generator
 from pipeline.storage.loader import OPEN_GROUPS, Rows
+from pipeline.storage.rng import derive_key, generator
 
 
 class Order:

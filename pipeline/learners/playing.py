@@ -17,10 +17,10 @@ from gymnasium.vector import VectorEnv
 from torch import Tensor
 
 from pipeline.networks.sampling import gumbel, sample
+from pipeline.storage.console import ProgressLine
 from pipeline.storage.errors import UserError
-from pipeline.storage.keys import derive_key, generator
 from pipeline.storage.loader import Episodes
-from pipeline.storage.progress import ProgressLine
+from pipeline.storage.rng import derive_key, generator
 
 COPIES = 256
 """Episodes played side by side."""

@@ -21,7 +21,7 @@ from pipeline.config import learners
 from pipeline.learners import parallel
 from pipeline.learners.acting import Acting, Judged, Losses, normalised, value_loss
 from pipeline.learners.rollout import Sequences
-from pipeline.storage.keys import derive_key, generator
+from pipeline.storage.rng import derive_key, generator
 
 
 class PPO(Acting):

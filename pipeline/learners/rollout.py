@@ -21,7 +21,7 @@ from pipeline.learners.playing import refuse_beyond
 from pipeline.learners.policy import log_probability
 from pipeline.networks.sampling import sample
 from pipeline.ops.state import State, concatenate, cut, select, transform, where
-from pipeline.storage.progress import say
+from pipeline.storage.console import print0
 
 EPISODE = ("success", "return", "length")
 """What an environment tells of an episode when it ends."""
@@ -156,7 +156,7 @@ class Actor:
         environment: Any = self.environment
         difference = environment.load_state_dict(state["environment"])
         if difference:
-            say(f"{self.name}: {difference} after a resume; new episodes begin, and the run is not reproducible")
+            print0(f"{self.name}: {difference} after a resume; new episodes begin, and the run is not reproducible")
         self._came_back = state["came_back"] and not difference
         if not environment.reproducible or difference:
             self._begin()

@@ -19,8 +19,8 @@ import torch
 
 from pipeline.learners.order import Epochs
 from pipeline.storage.errors import UserError
-from pipeline.storage.keys import Key, derive_key, generator
 from pipeline.storage.loader import MemoryRows, Rows
+from pipeline.storage.rng import Key, derive_key, generator
 from pipeline.storage.rows import SCORED, Block
 
 WINDOW = 64

@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from pipeline.config.catalogue import implementation
 from pipeline.config.networks import Network
 from pipeline.storage.errors import UserError
-from pipeline.storage.keys import derive_key
+from pipeline.storage.rng import derive_key
 
 AnyConfig = TypeVar("AnyConfig", bound=Network)
 

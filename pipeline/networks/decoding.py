@@ -24,8 +24,8 @@ from torch import Tensor
 
 from pipeline.networks.sampling import gumbel
 from pipeline.ops.state import State, select
-from pipeline.storage.keys import Key, derive_key, generator
-from pipeline.storage.progress import ProgressLine
+from pipeline.storage.console import ProgressLine
+from pipeline.storage.rng import Key, derive_key, generator
 
 
 class Injector(Protocol):

@@ -17,7 +17,7 @@ def from_numpy(values: np.ndarray) -> pa.Array:
     return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [None, pa.py_buffer(values)])
 
 
-def lists(values: pa.Array, lengths: np.ndarray) -> pa.Array:
+def list_array(values: pa.Array, lengths: np.ndarray) -> pa.Array:
     """Lists without nulls, of these lengths, out of their concatenation."""
     ends = np.cumsum(lengths, dtype=np.int64)
     assert not len(ends) or ends[-1] < 2**31, "an Arrow array of lists holds fewer than 2^31 values"
@@ -25,12 +25,12 @@ def lists(values: pa.Array, lengths: np.ndarray) -> pa.Array:
     return pa.ListArray.from_arrays(from_numpy(np.concatenate([[0], ends]).astype(np.int32)), values, type=pa.list_(item))
 
 
-def fixed_lists(values: pa.Array, length: int) -> pa.Array:
+def fixed_size_list_array(values: pa.Array, length: int) -> pa.Array:
     """Lists without nulls, all of this length, out of their concatenation."""
     return pa.FixedSizeListArray.from_arrays(values, type=pa.list_(pa.field("element", values.type, nullable=False), length))
 
 
-def texts(distinct: list[bytes], index: np.ndarray) -> pa.Array:
+def binary_array(distinct: list[bytes], index: np.ndarray) -> pa.Array:
     """A binary array whose item i is `distinct[index[i]]`."""
     ends = np.cumsum([0, *(len(text) for text in distinct)]).astype(np.int32)
     buffers = [None, pa.py_buffer(ends), pa.py_buffer(b"".join(distinct))]

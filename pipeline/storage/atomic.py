@@ -29,18 +29,18 @@ REASONS = {
 
 
 @contextmanager
-def writable(path: Path) -> Iterator[None]:
+def explain_write_errors(path: Path) -> Iterator[None]:
     """Turn the operating system's refusal to write `path` into one line for the user."""
     try:
         yield
     except OSError as error:
-        reason = not_ours(path) if error.errno in (errno.EACCES, errno.EPERM) else REASONS.get(error.errno or 0)
+        reason = permission_hint(path) if error.errno in (errno.EACCES, errno.EPERM) else REASONS.get(error.errno or 0)
         if reason is None:
             raise
         raise UserError(f"{path}: {reason}") from error
 
 
-def not_ours(path: Path) -> str:
+def permission_hint(path: Path) -> str:
     """Why this user may not write there, and what two users of one folder do about it."""
     existing = next(place for place in (path, *path.absolute().parents) if os.path.lexists(place))
     uid = existing.lstat().st_uid
@@ -53,7 +53,7 @@ def not_ours(path: Path) -> str:
     return f"permission denied, it belongs to {name}; expected a folder this user can write to: to share it, {SHARE.format(name=name)}"
 
 
-def temporary_of(path: Path) -> Path:
+def temporary_path(path: Path) -> Path:
     """Where this process writes a file or a folder before it is renamed to `path`."""
     return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
@@ -69,8 +69,8 @@ def atomic(path: Path) -> Iterator[Path]:
 
     Raises UserError, with the path, on a full disk or a folder that cannot be written. The temporary file never stays.
     """
-    temporary = temporary_of(path)
-    with writable(path):
+    temporary = temporary_path(path)
+    with explain_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield temporary

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 
-class CardFacts(NamedTuple):
+class CardFields(NamedTuple):
     """What a card shows."""
 
     name: str
@@ -71,14 +71,14 @@ table = pyarrow.dataset.dataset(shards, format="parquet").to_table()
 """
 
 
-def _sizes(facts: CardFacts, size: int) -> str:
+def _sizes(facts: CardFields, size: int) -> str:
     """Tokens and bytes; rows that are episodes have no tokens."""
     if facts.tokens is None:
         return f"| bytes | {size:,} |\n| bytes per row | {size / max(facts.rows, 1):.3f} |"
     return f"| tokens | {facts.tokens:,} |\n| bytes | {size:,} |\n| bytes per token | {size / max(facts.tokens, 1):.3f} |"
 
 
-def card(facts: CardFacts) -> str:
+def card(facts: CardFields) -> str:
     """The card as Markdown; the same facts give the same text."""
     total = sum(size for size, _ in facts.files.values())
     return CARD.format(

@@ -20,7 +20,7 @@ from pipeline.storage.errors import CorruptFileError
 from pipeline.storage.manifest import verify
 from pipeline.storage.rows import LISTS, SCORED, Block, Layouts, Part, Sequences, decode, padding_of
 from pipeline.storage.shards import leaf_values
-from pipeline.storage.tables import parquet, read_table
+from pipeline.storage.tables import open_parquet, read_table
 
 Mode = Literal["auto", "memory", "row_groups"]
 
@@ -193,7 +193,7 @@ def _groups(paths: list[Path]) -> tuple[list[Group], pa.Schema]:
     found: list[Group] = []
     schema = pa.schema([])
     for path in paths:
-        with parquet(path) as file:
+        with open_parquet(path) as file:
             schema, footer = file.schema_arrow, file.metadata
             groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
         _check_schema(path, schema)
@@ -251,7 +251,7 @@ def _read_lists(files: list[Group], check: bool = False) -> Iterator[pa.RecordBa
 
 
 def _open(path: Path, check: bool) -> AbstractContextManager[pq.ParquetFile]:
-    return parquet(path, read_dictionary=["role"], pre_buffer=False, page_checksum_verification=check)
+    return open_parquet(path, read_dictionary=["role"], pre_buffer=False, page_checksum_verification=check)
 
 
 def _metadata_of(table: pa.Table) -> dict[str, np.ndarray]:

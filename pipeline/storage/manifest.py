@@ -10,12 +10,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from pipeline.storage.console import ProgressLine
 from pipeline.storage.digest import digest, file_sha256
 from pipeline.storage.errors import CorruptFileError, MissingFileError
-from pipeline.storage.names import is_file_name
-from pipeline.storage.progress import ProgressLine
-from pipeline.storage.reading import read_bytes
-from pipeline.storage.seals import MEND, regular, write_sealed
+from pipeline.storage.files import read_bytes
+from pipeline.storage.paths import is_file_name
+from pipeline.storage.seals import REMAKE, explain_read_errors, write_sealed
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -45,23 +45,23 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a finished folder, itself verified. Raises MissingFileError or CorruptFileError, naming the file."""
     path = folder / MANIFEST
     try:
-        with regular(path):
+        with explain_read_errors(path):
             text = read_bytes(path)
     except MissingFileError:
         raise MissingFileError(f"{path}: no such file; the folder is not finished; run again to finish it") from None
     try:
         manifest = json.loads(text)
     except (ValueError, RecursionError):
-        raise CorruptFileError(f"{path}: not readable as JSON; {MEND}") from None
+        raise CorruptFileError(f"{path}: not readable as JSON; {REMAKE}") from None
     if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
-        raise CorruptFileError(f"{path}: not a manifest; {MEND}")
+        raise CorruptFileError(f"{path}: not a manifest; {REMAKE}")
     for name in manifest["files"]:
         if not is_file_name(name):
-            raise CorruptFileError(f"{path}: got the file name {name!r:.80}; expected one inside the folder; {MEND}")
+            raise CorruptFileError(f"{path}: got the file name {name!r:.80}; expected one inside the folder; {REMAKE}")
     if manifest.get("format") != FORMAT:
-        raise CorruptFileError(f"{path}: format {manifest.get('format')!r}, expected {FORMAT}; {MEND}")
+        raise CorruptFileError(f"{path}: format {manifest.get('format')!r}, expected {FORMAT}; {REMAKE}")
     if not _intact(manifest, text):
-        raise CorruptFileError(f"{path}: changed after it was written; {MEND}")
+        raise CorruptFileError(f"{path}: changed after it was written; {REMAKE}")
     return manifest
 
 
@@ -95,7 +95,7 @@ def _check(path: Path, entry: dict[str, Any]) -> None:
         raise MissingFileError(f"{path}: no such file, but {MANIFEST} lists it; run again to make it")
     size = path.stat().st_size
     if size != entry["bytes"]:
-        raise CorruptFileError(f"{path}: {size} bytes, expected {entry['bytes']}; {MEND}")
+        raise CorruptFileError(f"{path}: {size} bytes, expected {entry['bytes']}; {REMAKE}")
     found = file_sha256(path)
     if found != entry["sha256"]:
-        raise CorruptFileError(f"{path}: SHA-256 {found[:12]}…, expected {entry['sha256'][:12]}…; {MEND}")
+        raise CorruptFileError(f"{path}: SHA-256 {found[:12]}…, expected {entry['sha256'][:12]}…; {REMAKE}")

@@ -19,14 +19,14 @@ from pathlib import Path
 from pipeline.storage.atomic import atomic, final_name, write_text
 from pipeline.storage.digest import file_sha256
 from pipeline.storage.errors import CorruptFileError, MissingFileError, UserError
-from pipeline.storage.reading import check_regular
+from pipeline.storage.files import check_regular
 
 SUFFIX = ".sha256"
-MEND = "delete it and run again"
-MOVE = "expected a file that the pipeline wrote; move it away and run again"
+REMAKE = "delete it and run again"
+MOVE_AWAY = "expected a file that the pipeline wrote; move it away and run again"
 
 
-def seal_of(path: Path) -> Path:
+def seal_path(path: Path) -> Path:
     """Where the seal of a file lies."""
     return path.with_name(f".{path.name}{SUFFIX}")
 
@@ -36,7 +36,7 @@ def name_of(path: Path) -> str:
     return f"{final_name(path.absolute().parent.name)}/{path.name}"
 
 
-def sealed_by(seal: Path) -> Path | None:
+def sealed_file(seal: Path) -> Path | None:
     """The file that a seal belongs to; None for a file that is no seal."""
     name = seal.name
     return (
@@ -49,7 +49,7 @@ def sealed(path: Path) -> Iterator[Path]:
     """Like `atomic`, and writes the seal: yields a temporary path that becomes `path` when the block ends well."""
     with atomic(path) as temporary:
         yield temporary
-        write_text(seal_of(path), f"{file_sha256(temporary)}  {name_of(path)}\n")
+        write_text(seal_path(path), f"{file_sha256(temporary)}  {name_of(path)}\n")
 
 
 def write_sealed(path: Path, text: str) -> None:
@@ -63,7 +63,7 @@ def read_sealed(path: Path, expected: str = "") -> bytes:
 
     Raises MissingFileError or CorruptFileError, naming the file and what to do about it, and UserError where it cannot be read.
     """
-    with regular(path, expected):
+    with explain_read_errors(path, expected):
         written = _written(path, expected)
         data = path.read_bytes()
     _compare(path, hashlib.sha256(data).hexdigest(), written)
@@ -72,26 +72,26 @@ def read_sealed(path: Path, expected: str = "") -> bytes:
 
 def check_seal(path: Path) -> None:
     """Verify a file of any size. Raises as `read_sealed` does."""
-    with regular(path):
+    with explain_read_errors(path):
         written = _written(path, "")
         found = file_sha256(path)
     _compare(path, found, written)
 
 
 @contextmanager
-def regular(path: Path, expected: str = "") -> Iterator[None]:
+def explain_read_errors(path: Path, expected: str = "") -> Iterator[None]:
     """Around the reading of a file: refuse a folder, a pipe or a device, and say in one line why it cannot be read."""
     try:
         check_regular(path)
         yield
     except IsADirectoryError:
-        raise CorruptFileError(f"{path}: not a file; {_advice(expected, MOVE)}") from None
+        raise CorruptFileError(f"{path}: not a file; {_advice(expected, MOVE_AWAY)}") from None
     except (FileNotFoundError, NotADirectoryError):
         raise MissingFileError(f"{path}: no such file; {_advice(expected, 'run again to make it')}") from None
     except PermissionError:
         raise UserError(f"{path}: permission denied; expected a file this user can read") from None
     except OSError as error:
-        raise CorruptFileError(f"{path}: cannot be read ({(error.strerror or str(error)).lower()}); {_advice(expected, MEND)}") from None
+        raise CorruptFileError(f"{path}: cannot be read ({(error.strerror or str(error)).lower()}); {_advice(expected, REMAKE)}") from None
 
 
 def _advice(expected: str, usual: str) -> str:
@@ -100,11 +100,11 @@ def _advice(expected: str, usual: str) -> str:
 
 def _written(path: Path, expected: str) -> str:
     """The digest that a file's seal holds, known before a byte of the file is read."""
-    seal = seal_of(path)
+    seal = seal_path(path)
     try:
         written = re.fullmatch(r"([0-9a-f]{64})  ([^\n]+)\n", seal.read_bytes().decode())
     except FileNotFoundError:
-        raise CorruptFileError(f"{path}: no seal ({seal.name}) covers it; {_advice(expected, MOVE)}") from None
+        raise CorruptFileError(f"{path}: no seal ({seal.name}) covers it; {_advice(expected, MOVE_AWAY)}") from None
     except PermissionError:
         raise UserError(f"{seal}: permission denied; expected a file this user can read") from None
     except (OSError, ValueError):
@@ -112,10 +112,10 @@ def _written(path: Path, expected: str) -> str:
     if written is None:
         raise CorruptFileError(f"{path}: its seal {seal.name} is damaged; delete both and run again")
     if written[2] != name_of(path):
-        raise CorruptFileError(f"{path}: its seal is that of {written[2]}; {_advice(expected, MEND)}")
+        raise CorruptFileError(f"{path}: its seal is that of {written[2]}; {_advice(expected, REMAKE)}")
     return written[1]
 
 
 def _compare(path: Path, found: str, written: str) -> None:
     if found != written:
-        raise CorruptFileError(f"{path}: SHA-256 {found[:12]}…, expected {written[:12]}…; {MEND}")
+        raise CorruptFileError(f"{path}: SHA-256 {found[:12]}…, expected {written[:12]}…; {REMAKE}")

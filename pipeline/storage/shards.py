@@ -14,13 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.storage.seals import sealed
-from pipeline.storage.tables import PARQUET, parquet
+from pipeline.storage.tables import PARQUET_OPTIONS, open_parquet
 
 ROWS_PER_GROUP = 4096
 LARGEST_DICTIONARY = 1 << 30  # bytes; pyarrow's default of 1 MiB would fall back to plain roles for long rows of many layouts
 
 
-class ShardFacts(NamedTuple):
+class ShardInfo(NamedTuple):
     """What a shard's footer tells: rows, tokens, and the metadata it was written with."""
 
     rows: int
@@ -50,7 +50,7 @@ def write_shard(path: Path, rows: pa.RecordBatch | pa.Table, metadata: dict[str,
             row_group_size=ROWS_PER_GROUP,
             dictionary_pagesize_limit=LARGEST_DICTIONARY,
             **_encodings(table.schema),
-            **PARQUET,
+            **PARQUET_OPTIONS,
         )
 
 
@@ -70,9 +70,9 @@ def leaf_values(group: pq.RowGroupMetaData) -> dict[str, int]:
     return {column.path_in_schema.partition(".")[0]: column.num_values for column in columns}
 
 
-def shard_facts(path: Path) -> ShardFacts:
+def shard_info(path: Path) -> ShardInfo:
     """Read a shard's footer. Raises CorruptFileError where it cannot be read."""
-    with parquet(path) as file:
+    with open_parquet(path) as file:
         footer, notes = file.metadata, file.schema_arrow.metadata or {}
         tokens = sum(leaf_values(footer.row_group(group)).get("tokens", 0) for group in range(footer.num_row_groups))
-        return ShardFacts(footer.num_rows, tokens, {key.decode(): value.decode() for key, value in notes.items()})
+        return ShardInfo(footer.num_rows, tokens, {key.decode(): value.decode() for key, value in notes.items()})

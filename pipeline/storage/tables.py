@@ -11,27 +11,27 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.storage.errors import CorruptFileError, MissingFileError, UserError
-from pipeline.storage.reading import check_regular
+from pipeline.storage.files import check_regular
 from pipeline.storage.seals import read_sealed, sealed
 
-PARQUET: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}
+PARQUET_OPTIONS: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}
 
 
 def write_table(path: Path, table: pa.Table) -> None:
     """Write a table and its seal as Parquet: zstd, a checksum in every page, none of the notes that pandas leaves in a schema."""
     notes = {key: value for key, value in (table.schema.metadata or {}).items() if key != b"pandas"}
     with sealed(path) as temporary:
-        pq.write_table(table.replace_schema_metadata(notes), temporary, **PARQUET)
+        pq.write_table(table.replace_schema_metadata(notes), temporary, **PARQUET_OPTIONS)
 
 
 def read_table(path: Path) -> pa.Table:
     """Read a table, its seal verified. Raises MissingFileError or CorruptFileError, naming the file."""
-    with parquet(path, pa.BufferReader(read_sealed(path))) as file:
+    with open_parquet(path, pa.BufferReader(read_sealed(path))) as file:
         return file.read(use_threads=False)
 
 
 @contextmanager
-def parquet(path: Path, source: pa.NativeFile | None = None, **options: Any) -> Iterator[pq.ParquetFile]:
+def open_parquet(path: Path, source: pa.NativeFile | None = None, **options: Any) -> Iterator[pq.ParquetFile]:
     """Open a Parquet file, or its bytes in `source`; whatever goes wrong while it is read is one line for the user, naming it."""
     try:
         if source is None:

@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.config.tasks import Adding as Config
-from pipeline.storage.keys import Key, generator
+from pipeline.storage.rng import Key, generator
 from pipeline.tasks.base import ANSWER, PROMPT, Ragged, Split, TokenTask, canonical_hash, draw, in_split, rows_of
 
 

@@ -13,9 +13,9 @@ import pyarrow as pa
 
 from pipeline.config.base import Distribution
 from pipeline.config.tasks.base import shortest_apart
-from pipeline.storage.arrow import fixed_lists, from_numpy, lists, texts
+from pipeline.storage.arrow import binary_array, fixed_size_list_array, from_numpy, list_array
 from pipeline.storage.errors import UserError
-from pipeline.storage.keys import Key
+from pipeline.storage.rng import Key
 from pipeline.tasks.vocabulary import EOS, SEARCH
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ class Ragged(NamedTuple):
         """As an Arrow array of lists without nulls, which Parquet reads and writes faster."""
         kind = np.float32 if self.values.dtype.kind == "f" else np.uint16
         values = from_numpy(self.values.astype(kind, copy=False))
-        return fixed_lists(values, int(self.lengths[0])) if self.fixed and len(self.lengths) else lists(values, self.lengths)
+        return fixed_size_list_array(values, int(self.lengths[0])) if self.fixed and len(self.lengths) else list_array(values, self.lengths)
 
 
 def rows_of(
@@ -140,7 +140,7 @@ def rows_of(
     `layouts` are the distinct role columns, `layout_B` the one of each row; `columns` the metadata; `padding` the token that fills rows up;
     `values` the real numbers that tokens bring, as many for each, one token's after the other's.
     """
-    arrays = {"tokens": tokens.array(), "role": texts(layouts, layout_B)}
+    arrays = {"tokens": tokens.array(), "role": binary_array(layouts, layout_B)}
     if values is not None:
         arrays["values"] = values.array()
     if target is not None:
@@ -198,5 +198,5 @@ class TokenTask:
             "scored": from_numpy(scored.astype(np.int32)),
             "correct": from_numpy(np.count_nonzero(hit_BT & scored_BT, axis=1).astype(np.int32)),
             "loss": from_numpy(np.where(scored_BT, loss_BT, 0.0).sum(axis=1, dtype=np.float64).astype(np.float32)),
-            "hits": lists(from_numpy(hit_BT[scored_BT].astype(np.uint8)), scored),
+            "hits": list_array(from_numpy(hit_BT[scored_BT].astype(np.uint8)), scored),
         }

@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.config.tasks import Copy as Config
-from pipeline.storage.keys import Key, generator
+from pipeline.storage.rng import Key, generator
 from pipeline.tasks.base import ANSWER, PROMPT, Ragged, Split, TokenTask, draw, letters_of_split, rows_of, within
 
 CELLS = 1 << 22

@@ -19,7 +19,7 @@ from gymnasium.vector.utils import batch_space
 
 from pipeline.storage.arrow import from_numpy, to_numpy
 from pipeline.storage.errors import UserError
-from pipeline.storage.keys import Key, derive_key
+from pipeline.storage.rng import Key, derive_key
 from pipeline.tasks.base import Split
 
 Columns = dict[str, np.ndarray]

@@ -14,15 +14,15 @@ from pipeline.config.code import code_of, mixed
 from pipeline.config.frozen import dump, read_spec, revive
 from pipeline.storage.allocator import keep_freed_memory
 from pipeline.storage.arrow import to_numpy
-from pipeline.storage.card import CardFacts, card
+from pipeline.storage.card import CardFields, card
+from pipeline.storage.console import ProgressLine
 from pipeline.storage.digest import digest, file_sha256
 from pipeline.storage.errors import ChangedCodeError, CorruptFileError, MissingFileError, UserError
-from pipeline.storage.keys import derive_key
 from pipeline.storage.manifest import seal
-from pipeline.storage.progress import ProgressLine
+from pipeline.storage.rng import derive_key
 from pipeline.storage.seals import write_sealed
-from pipeline.storage.shards import ShardFacts, shard_facts, shard_name, shard_rows, write_shard
-from pipeline.storage.source import LENGTH
+from pipeline.storage.shards import ShardInfo, shard_info, shard_name, shard_rows, write_shard
+from pipeline.storage.source_code import LENGTH
 from pipeline.tasks.base import BUCKETS, TokenTask
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def seal_dataset(folder: Path, allow_changed_code: bool = False) -> None:
     Raises MissingFileError or CorruptFileError, naming the shard, and ChangedCodeError for one that other code made than the task now has.
     """
     spec, task = _read(folder)
-    facts: dict[str, ShardFacts] = {}
+    facts: dict[str, ShardInfo] = {}
     progress = ProgressLine(spec["id"], spec["shards"], "shards checked")
     for index in range(spec["shards"]):
         facts[shard_name(index)] = _check(folder / shard_name(index), spec, index)
@@ -110,10 +110,10 @@ def _notes(spec: dict[str, Any], index: int) -> dict[str, str]:
     return {"dataset": spec["id"], "shard": str(index), "task": spec["task"]["name"], "version": str(spec["task"]["version"])}
 
 
-def _check(path: Path, spec: dict[str, Any], index: int) -> ShardFacts:
+def _check(path: Path, spec: dict[str, Any], index: int) -> ShardInfo:
     if not path.is_file():
         raise MissingFileError(f"{path}: no such file; expected shard {index} of {spec['shards']}; run again to make it")
-    facts, notes = shard_facts(path), _notes(spec, index)
+    facts, notes = shard_info(path), _notes(spec, index)
     if any(facts.metadata.get(key) != value for key, value in notes.items()):
         raise CorruptFileError(f"{path}: not shard {index} of {spec['id']}; delete it and run again")
     rows = shard_rows(spec["rows"], spec["shards"], index)
@@ -131,10 +131,10 @@ def _columns(task: TokenTask | EnvironmentTask) -> dict[str, str]:
     return {**COLUMNS, **values, **task.meanings}
 
 
-def _card_facts(folder: Path, spec: dict[str, Any], task: TokenTask | EnvironmentTask, names: list[str], tokens: int | None) -> CardFacts:
+def _card_facts(folder: Path, spec: dict[str, Any], task: TokenTask | EnvironmentTask, names: list[str], tokens: int | None) -> CardFields:
     low, high = BUCKETS[spec["split"]]
     kind = type(task.config)
-    return CardFacts(
+    return CardFields(
         name=spec["id"],
         about=inspect.getdoc(kind) or kind.__name__,
         source=kind.source,

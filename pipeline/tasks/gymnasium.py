@@ -23,9 +23,9 @@ from gymnasium.spaces.utils import flatdim, flatten, flatten_space
 from gymnasium.wrappers import TimeLimit
 
 from pipeline.config.tasks import Gymnasium as Config
+from pipeline.storage.console import print0
 from pipeline.storage.errors import UserError
-from pipeline.storage.keys import Key, generator
-from pipeline.storage.progress import say
+from pipeline.storage.rng import Key, generator
 from pipeline.tasks.base import Split, in_split
 from pipeline.tasks.environment import BatchedEnvironment, Columns, EnvironmentTask
 
@@ -108,7 +108,7 @@ class GymnasiumCopies(BatchedEnvironment):
             raise UserError(f"{self._who(copy)}, step {step}: {found}; expected one of its space {self.envs[0].observation_space}")
         if not self.warned and self.bounds and ((read < self.bounds[0]) | (read > self.bounds[1])).any():
             self.warned = True
-            say(f"{self._who(copy)}, step {step}: observation is outside of its space's bounds; going on, this is said once")
+            print0(f"{self._who(copy)}, step {step}: observation is outside of its space's bounds; going on, this is said once")
         self.seen_B[copy] = read
 
     def _reset(self, copy: int) -> None:

@@ -36,7 +36,7 @@ import pyarrow as pa
 from pipeline.config.base import largest
 from pipeline.config.tasks import IsTree as Config
 from pipeline.config.tasks.retrieval import FAMILIES
-from pipeline.storage.keys import Key, generator
+from pipeline.storage.rng import Key, generator
 from pipeline.tasks.base import ANSWER, PROMPT, TARGET, Ragged, Split, TokenTask, draw, hash_weights, in_split, rows_of
 from pipeline.tasks.graph_searches import GraphSearches, Renumbered, SpelledPattern
 from pipeline.tasks.graphs import Graphs, connected, draw_graphs, words

@@ -40,7 +40,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.config.tasks import Mqar as Config
-from pipeline.storage.keys import Key, generator
+from pipeline.storage.rng import Key, generator
 from pipeline.tasks.base import ANSWER, PROMPT, Ragged, Split, TokenTask, draw, rows_of
 from pipeline.tasks.pairs import PairDrawing, Pairs
 

@@ -18,7 +18,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
 from pipeline.config.tasks import MysteryPath as Config
-from pipeline.storage.keys import Key, generator
+from pipeline.storage.rng import Key, generator
 from pipeline.tasks.base import BUCKETS, Split, hash_weights, in_split
 from pipeline.tasks.environment import ALL, BatchedEnvironment, Columns, Copies, EnvironmentTask
 from pipeline.tasks.hidden_path_pixels import TILE, Painter

@@ -19,7 +19,7 @@ from gymnasium.spaces import Box, Discrete
 
 from pipeline.config.base import largest
 from pipeline.config.tasks import TMaze as Config
-from pipeline.storage.keys import Key, generator
+from pipeline.storage.rng import Key, generator
 from pipeline.tasks.base import GOLDEN, Split, draw, in_split, mix
 from pipeline.tasks.environment import BatchedEnvironment, Columns, EnvironmentTask
 

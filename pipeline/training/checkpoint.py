@@ -17,11 +17,11 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from pipeline.storage.atomic import fsync, temporary_of, writable, write_text
+from pipeline.storage.atomic import explain_write_errors, fsync, temporary_path, write_text
+from pipeline.storage.console import print0
 from pipeline.storage.errors import CorruptFileError, MissingFileError
 from pipeline.storage.manifest import seal, verify
-from pipeline.storage.names import below
-from pipeline.storage.progress import say
+from pipeline.storage.paths import safe_join
 from pipeline.training.lease import Lease
 from pipeline.training.stamp import Stamp
 from pipeline.training.state import pack, read_tensors, unpack, write_tensors
@@ -56,8 +56,8 @@ class Checkpoints:
         """
         self.lease.check()
         target = self._path(step)
-        temporary = temporary_of(target)
-        with writable(target):
+        temporary = temporary_path(target)
+        with explain_write_errors(target):
             try:
                 self._write(temporary, step, state, weights)
                 shutil.rmtree(target, ignore_errors=True)  # only a damaged one can be in the way
@@ -79,9 +79,9 @@ class Checkpoints:
             try:
                 return self._read(folder)
             except (CorruptFileError, MissingFileError) as error:
-                say(f"{error}; trying the checkpoint before it")
+                print0(f"{error}; trying the checkpoint before it")
         if folders:
-            say(f"{self.folder}: no undamaged checkpoint is left; starting from the beginning")
+            print0(f"{self.folder}: no undamaged checkpoint is left; starting from the beginning")
         return None
 
     def remove(self) -> None:
@@ -107,7 +107,7 @@ class Checkpoints:
         manifest = verify(folder)
         self.stamp.check(folder, manifest)
         tree = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-        weights: Labelled = {label: below(folder, f"{label}.safetensors") for label in manifest["labels"]}
+        weights: Labelled = {label: safe_join(folder, f"{label}.safetensors") for label in manifest["labels"]}
         return Saved(unpack(tree, read_tensors(folder / "state.safetensors")), weights)
 
     def _path(self, step: int) -> Path:

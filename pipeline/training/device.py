@@ -11,7 +11,7 @@ from pipeline.learners.parallel import ordinal
 from pipeline.ops.onednn_matmul import use_faster_products
 from pipeline.storage.allocator import keep_freed_memory
 from pipeline.storage.errors import UserError
-from pipeline.storage.keys import derive_key
+from pipeline.storage.rng import derive_key
 
 
 def prepare(threads: int, device: str) -> torch.device:

@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 
+from pipeline.environment_variables import recorded
 from pipeline.learners import parallel
 from pipeline.learners.base import Learner
 from pipeline.ops.backends import used
 from pipeline.training.packages import own_package, plugins, version_of
-from pipeline.variables import recorded
 
 PACKAGES = ("torch", "numpy", "pyarrow", "safetensors", "pydantic", "snakemake", "fla-core", "triton")
 

@@ -20,8 +20,8 @@ import torch
 
 from pipeline.learners import parallel
 from pipeline.learners.base import Learner, NotFiniteError
+from pipeline.storage.console import print0
 from pipeline.storage.errors import UserError
-from pipeline.storage.progress import say
 from pipeline.training.checkpoint import Checkpoints, Labelled
 from pipeline.training.clock import Clock
 from pipeline.training.device import generator_state, restore_generators
@@ -98,7 +98,7 @@ class Fit:
             if self._signal:
                 self._save()
                 wait_for_all()
-                say(f"{signal.Signals(self._signal).name}: saved step {self.learner.steps}; the same command goes on from there")
+                print0(f"{signal.Signals(self._signal).name}: saved step {self.learner.steps}; the same command goes on from there")
                 return False
             if self._save_is_due:
                 self._save()
@@ -138,7 +138,7 @@ class Fit:
         self.reproducible = not parallel.largest([float(not self.learner.reproducible)])[0]
         self._saved = self.learner.steps
         self._seconds = self._clock.read()[1]
-        say(f"going on from step {self.learner.steps}")
+        print0(f"going on from step {self.learner.steps}")
 
     def _load(self) -> dict[str, Any] | None:
         saved = self.checkpoints.load()

@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from pipeline.cluster import own_command
 from pipeline.config.experiment import Runtime
+from pipeline.job_settings import pipeline_command
+from pipeline.storage.console import print0
 from pipeline.storage.errors import UserError
-from pipeline.storage.progress import say
 from pipeline.training.processes import LOST, check_division
 from pipeline.training.signals import NOTED, RESUMABLE
 from pipeline.training.spec import RunSpec, read_run
@@ -64,7 +64,7 @@ def _on_every_node(nodes: int, arguments: list[str]) -> int:
     words = ["srun", "--overlap", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", "--kill-on-bad-exit=1"]
     for number in NOTED:
         signal.signal(number, signal.SIG_IGN)  # SLURM tells the step itself
-    return subprocess.run([*words, *own_command(), *arguments], env=environment, check=False).returncode
+    return subprocess.run([*words, *pipeline_command(), *arguments], env=environment, check=False).returncode
 
 
 def _launch(run: RunSpec, runtime: Runtime, arguments: list[str]) -> int:
@@ -78,7 +78,7 @@ def _launch(run: RunSpec, runtime: Runtime, arguments: list[str]) -> int:
     for number in NOTED:
         signal.signal(number, _hand_on)
     try:
-        program, *words = own_command()
+        program, *words = pipeline_command()
         elastic_launch(config, program)(*words, *arguments)
     except ChildFailedError as error:
         return verdict(run, [(place, failure.exitcode) for place, failure in error.failures.items()])
@@ -121,10 +121,10 @@ def verdict(run: RunSpec, ends: Iterable[tuple[int, int]]) -> int:
     codes = {place: code for place, code in ends if code not in (LOST, -signal.SIGTERM)}
     for place, code in codes.items():
         if code < 0:
-            say(
+            print0(
                 f"{run.id}: process {place} was killed by {signal.Signals(-code).name}; the same command goes on from the newest checkpoint"
             )
     if not codes:
-        say(f"{run.id}: the processes of another node have ended; the same command goes on from the newest checkpoint")
+        print0(f"{run.id}: the processes of another node have ended; the same command goes on from the newest checkpoint")
     found = set(codes.values())
     return 2 if 2 in found else RESUMABLE if found == {RESUMABLE} else 1

@@ -23,9 +23,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, Any
 
-from pipeline.storage.atomic import writable, write_json
+from pipeline.storage.atomic import explain_write_errors, write_json
+from pipeline.storage.console import print0
 from pipeline.storage.errors import BusyError
-from pipeline.storage.progress import say
 
 STALE = 120.0
 """Seconds without a heartbeat after which a trainer on another machine is taken for dead."""
@@ -143,14 +143,14 @@ class Lease:
 
         Raises UserError when the folder cannot be written.
         """
-        with writable(self.folder):
+        with explain_write_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             begun, announced = time.monotonic(), False
             while not self._try():
                 if give_up():
                     return False
                 if not announced and time.monotonic() - begun > PATIENCE:
-                    say(f"{self.folder}: being trained by {read_owner(self.folder) or 'another process'}; {self._awaited()}")
+                    print0(f"{self.folder}: being trained by {read_owner(self.folder) or 'another process'}; {self._awaited()}")
                     announced = True
                 time.sleep(poll if announced else PATIENCE / 10)
         self._sweep()

@@ -16,11 +16,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.storage.atomic import fsync, temporary_of, writable
-from pipeline.storage.damage import ASIDE, remove
+from pipeline.storage.atomic import explain_write_errors, fsync, temporary_path
+from pipeline.storage.console import print0
 from pipeline.storage.errors import CorruptFileError, MissingFileError
+from pipeline.storage.files import delete
+from pipeline.storage.integrity import ASIDE
 from pipeline.storage.manifest import seal, verify
-from pipeline.storage.progress import say
 from pipeline.storage.seals import SUFFIX, sealed
 from pipeline.training.stamp import Stamp
 
@@ -45,7 +46,7 @@ class Outcome:
         try:
             manifest = verify(self.folder)
         except (CorruptFileError, MissingFileError) as error:
-            say(f"{error}; training goes on from the newest checkpoint, or anew")
+            print0(f"{error}; training goes on from the newest checkpoint, or anew")
             return False
         self.stamp.check(self.folder, manifest)
         return True
@@ -53,8 +54,8 @@ class Outcome:
     @contextmanager
     def draft(self) -> Iterator[Path]:
         """A folder to write the result's files into; when the block ends well they are sealed and put where `exists` looks."""
-        draft = temporary_of(self.folder)
-        with writable(self.folder):
+        draft = temporary_path(self.folder)
+        with explain_write_errors(self.folder):
             try:
                 yield draft
                 for single in draft.rglob(f".*{SUFFIX}"):
@@ -76,7 +77,7 @@ class Outcome:
         (run / "manifest.json").unlink(missing_ok=True)
         for stale in (run / "model").glob("*"):
             if not stale.name.endswith(ASIDE):  # what was set aside is the user's to look at
-                remove(stale)
+                delete(stale)
         for leftover in run.glob(".*.tmp"):
             leftover.unlink()
         for name in names:

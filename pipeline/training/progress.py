@@ -13,8 +13,8 @@ from typing import Any
 from tqdm import tqdm
 
 from pipeline.storage.atomic import write_json
+from pipeline.storage.console import print0
 from pipeline.storage.errors import UserError
-from pipeline.storage.progress import say
 
 INTERVAL = 10.0
 """Seconds between lines; a bar moves twenty times as often."""
@@ -59,7 +59,7 @@ class Reporter:
         standing.figures.update(self._validated)
         line = _line(standing, rate)
         if self._bar is None:
-            say(f"{self.run}: {line}")
+            print0(f"{self.run}: {line}")
         else:
             self._bar.n = 100 * standing.share
             self._bar.set_postfix_str(line)

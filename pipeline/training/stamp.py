@@ -12,9 +12,9 @@ from typing import Any
 from pipeline.config.code import Code, check_code, code_of, merged
 from pipeline.config.networks import Network
 from pipeline.config.tasks import Task
+from pipeline.storage.console import print0
 from pipeline.storage.errors import ForeignSpecError
 from pipeline.storage.manifest import read_manifest
-from pipeline.storage.progress import say
 from pipeline.training.spec import RunSpec
 
 WEIGHTS = "model/model.safetensors"
@@ -82,7 +82,7 @@ def _check(what: str, recorded: Code | None, present: Code, remedy: str, allow: 
     """Whether other code made something, which is said where it is allowed; raises ChangedCodeError where it is not."""
     line = check_code(what, recorded, present, remedy, allow)
     if line:
-        say(line)
+        print0(line)
     return line is not None
 
 

@@ -17,8 +17,8 @@ from typing import Any
 from urllib.parse import urlparse
 
 from pipeline.config.experiment import Tracking
-from pipeline.storage.names import inside
-from pipeline.storage.progress import say
+from pipeline.storage.console import print0
+from pipeline.storage.paths import check_inside
 
 Spec = dict[str, Any]
 Row = dict[str, Any]
@@ -68,7 +68,7 @@ class Tracker:
         try:
             return action()
         except Exception as error:  # whatever a third party's network code raises
-            say(f"wandb: {type(error).__name__}: {' '.join(str(error).split())[:200]}; tracking is off for the rest of this run")
+            print0(f"wandb: {type(error).__name__}: {' '.join(str(error).split())[:200]}; tracking is off for the rest of this run")
             self._run = None
             return None
 
@@ -78,9 +78,9 @@ def _begin(tracking: Tracking, run: str, spec: Spec, results: Path) -> Any:
 
     online = tracking.wandb == "online"
     if online and not has_key():
-        say("wandb: online asked for, but there is no API key; offline instead: 'wandb sync' can send it after 'wandb login'")
+        print0("wandb: online asked for, but there is no API key; offline instead: 'wandb sync' can send it after 'wandb login'")
         online = False
-    inside(results, results / "wandb").mkdir(parents=True, exist_ok=True)  # else wandb falls back to a temporary folder
+    check_inside(results, results / "wandb").mkdir(parents=True, exist_ok=True)  # else wandb falls back to a temporary folder
     return wandb.init(
         project=tracking.project,
         group=tracking.group or spec["task"]["name"],

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from pipeline.config.catalogue import implementation
 from pipeline.config.experiment import Runtime, Tracking
 from pipeline.learners import parallel
+from pipeline.storage.console import print0
 from pipeline.storage.errors import UserError
-from pipeline.storage.names import below
-from pipeline.storage.progress import say
+from pipeline.storage.paths import safe_join
 from pipeline.training.lease import Lease
 from pipeline.training.outcome import Outcome
 from pipeline.training.processes import agreed, check_division, together, wait_for_all
@@ -38,21 +38,21 @@ def train(spec_path: Path, results: Path, runtime: Runtime, tracking: Tracking) 
         with StopRequest() as stop, together(stop):
             return _attempt(read_run(spec_path), spec_path, results, runtime, tracking, stop)
     except Stopped as signal:
-        say(f"{signal}: stopped; the same command goes on from the newest checkpoint")
+        print0(f"{signal}: stopped; the same command goes on from the newest checkpoint")
         return RESUMABLE
 
 
 def _attempt(run: RunSpec, spec_path: Path, results: Path, runtime: Runtime, tracking: Tracking, stop: StopRequest) -> int:
     check_division(run, spec_path, parallel.size())
     stamp = Stamp(run.digest, code_now(run, results), runtime.changed_code == "allow")
-    outcome = Outcome(below(results, "checkpoints", run.id), stamp)
+    outcome = Outcome(safe_join(results, "checkpoints", run.id), stamp)
     with Lease(outcome.folder.parent) as lease:
         course = agreed(lambda: _course(run, outcome, lease, stop))
         if course == "stopped" or (course == "train" and not _train(run, results, runtime, tracking, outcome, lease, stop)):
             return RESUMABLE
         if parallel.rank() == 0:
             lease.check()
-            outcome.publish(below(results, "runs", run.id))
+            outcome.publish(safe_join(results, "runs", run.id))
         wait_for_all()
     return 0
 
@@ -62,7 +62,7 @@ def _course(run: RunSpec, outcome: Outcome, lease: Lease, stop: StopRequest) -> 
     if not lease.acquire(give_up=lambda: stop.received is not None):
         return "stopped"
     if outcome.exists():
-        say(f"{run.id}: finished before; 'pipeline retrain {run.id}' throws the result away")
+        print0(f"{run.id}: finished before; 'pipeline retrain {run.id}' throws the result away")
         return "finished"
     return "train"
 
@@ -109,14 +109,14 @@ def _make_learner(run: RunSpec, results: Path, device: torch.device, allow: bool
         if dataset:
             check_data(results / "datasets" / dataset, run.task, allow)
     mode: Any = getattr(run.learner, "loader", "auto")
-    train_rows = open_rows(below(results, "datasets", run.train), mode) if run.train else None
-    held_out = below(results, "datasets", run.validation)
+    train_rows = open_rows(safe_join(results, "datasets", run.train), mode) if run.train else None
+    held_out = safe_join(results, "datasets", run.validation)
     played = run.task.kind == "environment"
     problem = Problem(run.task, train_rows, open_episodes(held_out) if played else open_rows(held_out, mode))
     config = resolve_width(run.network, run.task.sizes)
     network = build(config, run.task.sizes, run.seed).to(device)
     if run.learner.parent:
-        _start_from(network, below(results, "runs", run.learner.parent), run.network, allow)
+        _start_from(network, safe_join(results, "runs", run.learner.parent), run.network, allow)
     return implementation(run.learner)(run.learner, network, problem, run.seed, device), config
 
 

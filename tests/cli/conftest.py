@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import pytest
 
-from pipeline.chain import run_chain
 from pipeline.cli import main
+from pipeline.in_process import run_plan
 from pipeline.plan import plan_file
 
 TINY = """\
@@ -60,7 +60,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("finished")
     (folder / "config.yaml").write_text(TINY)
     plan = plan_file(folder / "config.yaml")
-    code, table = run_chain(plan, folder / "results")
+    code, table = run_plan(plan, folder / "results")
     assert code == 0
     assert "| gru |" in table
     return folder

@@ -16,9 +16,9 @@ import click
 import pytest
 
 from pipeline.cli import cli
-from pipeline.cli.inputs import OutFile, OutFolder
+from pipeline.cli.param_types import OutFile, OutFolder
 from pipeline.storage.digest import file_sha256
-from pipeline.storage.seals import seal_of
+from pipeline.storage.seals import seal_path
 from tests.cli.conftest import TINY, Answer, Call
 
 SECONDS = 5
@@ -308,7 +308,7 @@ def test_a_run_that_names_another_place_writes_nothing(field: str, folder: Path,
 
 def test_a_run_is_trained_at_its_place_only(folder: Path, call: Call) -> None:
     (file,) = folder.glob("results/runs/*/run.yaml")
-    for made in (file, seal_of(file)):
+    for made in (file, seal_path(file)):
         (folder / made.name).write_bytes(made.read_bytes())
     (folder / "link").symlink_to(file.parent)
     before = state(folder.parent)

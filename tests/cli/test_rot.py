@@ -13,11 +13,11 @@ import pytest
 
 from pipeline.evaluation.runs import load_run
 from pipeline.plan import plan_file
-from pipeline.storage.damage import examine_all, make_room
+from pipeline.results_lock import last_owner, owner
 from pipeline.storage.digest import file_sha256
-from pipeline.storage.seals import sealed_by
+from pipeline.storage.integrity import set_aside_damaged, verify_all
+from pipeline.storage.seals import sealed_file
 from pipeline.training.live import run_state
-from pipeline.workspace import last_owner, owner
 from tests.cli.conftest import Call
 
 MUTATIONS = 500
@@ -92,9 +92,9 @@ def mutated(path: Path, kind: Callable[[Path, random.Random], None], draw: rando
 
 def named(path: Path) -> bool:
     """Whether `doctor` names the file, or the file that it seals, or the folder whose manifest vouches for it."""
-    known = {str(path), str(sealed_by(path) or path), *(str(folder) for folder in path.parents if folder.name == "finished")}
+    known = {str(path), str(sealed_file(path) or path), *(str(folder) for folder in path.parents if folder.name == "finished")}
     return any(
-        found in known or (Path(found).parent in path.parents and path.name in error) for found, error in examine_all(Path("results"))
+        found in known or (Path(found).parent in path.parents and path.name in error) for found, error in verify_all(Path("results"))
     )
 
 
@@ -103,7 +103,7 @@ def whole(folder: Path, call: Call) -> Path:
     """The finished folder with its figures."""
     for figure in ("accuracy_by_delay", "learning_curves"):
         assert call("plot", figure, "tiny").code == 0
-    assert dict(examine_all(Path("results"))) == {}
+    assert dict(verify_all(Path("results"))) == {}
     return folder
 
 
@@ -119,13 +119,13 @@ def test_500_mutations_are_named_or_without_effect(whole: Path, call: Call) -> N
             if not changed:
                 continue
             seen.add(path)
-            if path.name in UNSEALED or sealed_by(path) == Path("results/.pipeline/verified.json"):
+            if path.name in UNSEALED or sealed_file(path) == Path("results/.pipeline/verified.json"):
                 harmless += 1
                 assert run_state(Path("results"), run).state == "done"
                 assert owner(Path("results")) is None
                 last_owner(Path("results"))
                 assert call("status").code == 0
-                assert dict(examine_all(Path("results"))) == {}
+                assert dict(verify_all(Path("results"))) == {}
             else:
                 assert named(path), (number, path)
     assert len(seen) == len(files) and 0 < harmless < 100
@@ -141,28 +141,28 @@ def test_a_damaged_declared_file_is_set_aside_and_a_whole_one_is_left(whole: Pat
             seal = path.with_name(f".{path.name}.sha256")
             content, sealed = path.read_bytes(), seal.read_bytes()
             kind(path, draw)
-            (line,) = make_room(Path("results"), files)
+            (line,) = set_aside_damaged(Path("results"), files)
             assert line.startswith(f"{path}: ") and line.endswith(f"; moved to {path.name}.damaged, made again")
             assert not path.exists() and path.with_name(f"{path.name}.damaged").exists()
             path.write_bytes(content)
             seal.write_bytes(sealed)
-    assert list(make_room(Path("results"), files)) == []
+    assert list(set_aside_damaged(Path("results"), files)) == []
 
 
 def test_rot_that_leaves_no_trace_in_times_is_found_when_a_job_has_failed(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipeline.storage import damage
+    from pipeline.storage import integrity
 
     results = Path("results")
     files = [file for files in plan_file(Path("config.yaml")).files().values() for file in files]
-    monkeypatch.setattr(damage, "SETTLED", -60.0)
-    assert damage.find_damaged(results, files, remember=True) == {}
+    monkeypatch.setattr(integrity, "SETTLED", -60.0)
+    assert integrity.find_damaged(results, files, remember=True) == {}
     path = results / "experiments" / "tiny" / "results.parquet"
-    usual, before = damage._signature, damage._signature(path)  # pyright: ignore[reportPrivateUsage]
+    usual, before = integrity._signature, integrity._signature(path)  # pyright: ignore[reportPrivateUsage]
     flip(path, random.Random(0))
-    monkeypatch.setattr(damage, "_signature", lambda asked: before if asked == path else usual(asked))
-    assert damage.find_damaged(results, files) == {}
-    damage.forget_verified(results)
-    assert list(damage.find_damaged(results, files)) == [path]
+    monkeypatch.setattr(integrity, "_signature", lambda asked: before if asked == path else usual(asked))
+    assert integrity.find_damaged(results, files) == {}
+    integrity.forget_verified(results)
+    assert list(integrity.find_damaged(results, files)) == [path]
 
 
 def test_reading_by_hand_refuses_what_was_damaged(whole: Path, call: Call) -> None:
@@ -184,9 +184,9 @@ def test_damaged_weights_are_put_back_without_training_and_kept_to_look_at(whole
     weights = run / "model" / "model.safetensors"
     before = file_sha256(weights)
     flip(weights, random.Random(1))
-    assert len(list(make_room(Path("results"), files))) == 1
+    assert len(list(set_aside_damaged(Path("results"), files))) == 1
     answer = call("train", run / "run.yaml")
     assert answer.code == 0 and "finished before" in answer.err
     assert file_sha256(weights) == before
     assert file_sha256(weights.with_name("model.safetensors.damaged")) != before
-    assert dict(examine_all(Path("results"))) == {}
+    assert dict(verify_all(Path("results"))) == {}

@@ -14,7 +14,7 @@ import pytest
 from pipeline.config.frozen import read_spec
 from pipeline.plan import plan_file
 from pipeline.storage.digest import file_sha256
-from pipeline.storage.seals import sealed_by, write_sealed
+from pipeline.storage.seals import sealed_file, write_sealed
 from tests.cli.conftest import TINY, Call
 from tests.evaluation.test_export import make
 
@@ -41,7 +41,7 @@ def test_generate_and_seal_make_the_same_bytes_again(folder: Path, call: Call) -
         if "dataset.yaml" not in path.name:
             path.unlink()
     assert call("generate", data, "--shard", "0").code == 0
-    assert sorted(path.name for path in data.iterdir() if sealed_by(path) is None) == ["00000.parquet", "dataset.yaml"]
+    assert sorted(path.name for path in data.iterdir() if sealed_file(path) is None) == ["00000.parquet", "dataset.yaml"]
     assert call("seal", data).code == 0
     assert digests(data) == before
     shutil.rmtree(data)
@@ -66,7 +66,7 @@ def test_generate_by_hand(empty: Path, call: Call) -> None:
     ]
     assert call(*words) == (0, "", "")
     out = empty / "data" / "here"
-    assert sorted(path.name for path in out.iterdir() if sealed_by(path) is None) == [
+    assert sorted(path.name for path in out.iterdir() if sealed_file(path) is None) == [
         "00000.parquet",
         "card.md",
         "dataset.yaml",
@@ -121,12 +121,12 @@ def test_try_runs_a_chain_and_uses_it_again(empty: Path, call: Call) -> None:
 
 @pytest.mark.parametrize("budget", ["learner.rows=64", "learner.steps=3", "learner.seconds=5"])
 def test_a_budget_by_hand_replaces_the_one_of_the_config(budget: str, empty: Path) -> None:
-    from pipeline.cli.hand import document_with
+    from pipeline.cli.try_ import document_of_point
     from pipeline.config.resolve import resolve
 
     (empty / "config.yaml").write_text(TINY)
     for name in ("tiny", "copy"):
-        point = resolve(document_with(name, Path("config.yaml"), (budget,))).experiments[0].members[0].point
+        point = resolve(document_of_point(name, Path("config.yaml"), (budget,))).experiments[0].members[0].point
         given = {key for key in ("rows", "steps", "seconds") if getattr(point.learner, key) is not None}
         assert given == {budget.partition("=")[0].removeprefix("learner.")}
 
@@ -252,10 +252,10 @@ def test_help_is_there_at_once() -> None:
 
 
 def test_the_frozen_plan_says_how_runs_are_executed(folder: Path) -> None:
-    from pipeline.cli.inputs import results_of
+    from pipeline.cli.param_types import results_folder
     from pipeline.cli.stages import settings
 
     assert settings(folder / "results")[0]["threads"] == 1
     assert settings(folder / "elsewhere") == ({}, {})
-    assert results_of(Path("results/runs/x/run.yaml"), "runs", "x") == folder / "results"
+    assert results_folder(Path("results/runs/x/run.yaml"), "runs", "x") == folder / "results"
     assert json.loads((folder / "results" / ".pipeline" / "plan.json").read_text())["tracking"]["wandb"] == "off"

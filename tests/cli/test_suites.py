@@ -1,4 +1,4 @@
-"""Suites that share a results folder: each is remembered, has its report, and none writes over another's experiments."""
+"""Suites that share a results folder: each has its saved plan and its report, and none overwrites another's experiments."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from pipeline.config.document import read_text
 from pipeline.config.resolve import PRESETS, resolve
 from pipeline.plan import Plan, make_plan, plan_file
 from pipeline.storage.errors import UserError
-from pipeline.workspace import Workspace, remembered, report_of, suite_name
+from pipeline.suites import report_path, saved_plans, suite_name
+from pipeline.workspace import Workspace
 from tests.cli.conftest import TINY, Call
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -49,10 +50,10 @@ def made(plan: Plan, results: Path) -> set[Path]:
     return {results / "runs" / name for name in plan.runs}
 
 
-def test_prune_keeps_what_any_suite_asks_for_until_it_is_forgotten(folder: Path, call: Call) -> None:
+def test_prune_keeps_what_any_suite_lists_until_it_is_forgotten(folder: Path, call: Call) -> None:
     results = Path("results")
     (first,), (second,) = (made(started(file).plan, results) for file in ("config.yaml", "other.yaml"))
-    report = report_of(results, "other")
+    report = report_path(results, "other")
     report.parent.mkdir()
     report.touch()
     assert call("prune").out == "nothing to delete\n"
@@ -62,40 +63,44 @@ def test_prune_keeps_what_any_suite_asks_for_until_it_is_forgotten(folder: Path,
     assert str(second) in listed
     assert str(report) in listed
     assert str(first) not in listed
-    assert listed.endswith("kept is what these suites ask for: config; run with --yes to delete\n")
-    assert second.exists() and set(remembered(results)) == {"config", "other"}
+    assert listed.endswith("kept: everything that these suites list: config; run with --yes to delete\n")
+    assert second.exists() and set(saved_plans(results)) == {"config", "other"}
     assert call("prune", "--forget", "other", "--yes").code == 0
     assert first.exists() and not second.exists() and not report.exists()
-    assert set(remembered(results)) == {"config"}
+    assert set(saved_plans(results)) == {"config"}
     assert call("prune", "--forget", "other").err == "--forget other: no suite of that name ran here; expected one of config\n"
 
 
-def test_an_edited_config_is_kept_as_it_is_now(folder: Path, call: Call) -> None:
+def test_of_an_edited_config_only_the_present_runs_are_kept(folder: Path, call: Call) -> None:
     (run,) = made(started("config.yaml").plan, Path("results"))
     (folder / "config.yaml").write_text(TINY.replace("width: 8", "width: 16"))
     assert str(run) in call("prune").out
 
 
-def test_an_experiment_of_another_suite_is_not_written_over(folder: Path) -> None:
+def test_an_experiment_of_another_suite_is_not_overwritten(folder: Path) -> None:
     started("config.yaml")
     (folder / "other.yaml").write_text(OTHER.replace("  other:", "  tiny:"))
     for words in ([], ["-n"]):
         with pytest.raises(UserError) as caught:
             started("other.yaml", *words)
         said = str(caught.value)
-        assert said.startswith("other.yaml: experiments.tiny: results/experiments/tiny belongs to suite config (config.yaml), which asks ")
+        assert said.startswith(
+            "other.yaml: experiments.tiny: suite config (config.yaml) has other runs in results/experiments/tiny; rename "
+        )
         assert "\n" not in said and "'pipeline prune --forget config --yes'" in said
-    assert set(remembered(Path("results"))) == {"config"}
+    assert set(saved_plans(Path("results"))) == {"config"}
     (folder / "other.yaml").write_text(TINY)
     started("other.yaml")
-    assert set(remembered(Path("results"))) == {"config", "other"}, "the same experiment is shared"
+    assert set(saved_plans(Path("results"))) == {"config", "other"}, "the same experiment is shared"
 
 
-def test_two_files_of_one_name_are_not_one_suite(folder: Path) -> None:
+def test_two_suites_cannot_have_one_name(folder: Path) -> None:
     started("config.yaml")
     (folder / "below").mkdir()
     (folder / "below" / "config.yaml").write_text(OTHER)
-    with pytest.raises(UserError, match=r"^below/config\.yaml: suite config in results is config\.yaml; expected a file of another name"):
+    with pytest.raises(
+        UserError, match=r"^below/config\.yaml: config\.yaml already uses the suite name config in results; rename this file"
+    ):
         started("below/config.yaml")
     (folder / "config.yaml").unlink()
     started("below/config.yaml")
@@ -112,7 +117,7 @@ def test_two_files_of_one_name_are_not_one_suite(folder: Path) -> None:
         ("x" * 300, "x" * 100),
     ],
 )
-def test_the_name_of_a_suite_is_a_name_for_a_file(file: str, name: str) -> None:
+def test_suite_names_are_safe_file_names(file: str, name: str) -> None:
     assert suite_name(file) == name
 
 

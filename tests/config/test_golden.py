@@ -17,8 +17,8 @@ from ruamel.yaml import YAML
 from pipeline.config.document import read_text
 from pipeline.config.resolve import resolve
 from pipeline.config.schema import KINDS, json_schema, reference_text, schema_text
+from pipeline.environment_variables import variables_text
 from pipeline.plan import plan_file
-from pipeline.variables import variables_text
 from tests.config.rich import RICH, SMALL, block, entries, replaced
 from tests.golden import defaults
 

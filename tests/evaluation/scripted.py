@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from pipeline.config.tasks.retrieval import RetrievalTask
 from pipeline.networks.decoding import Continuation
-from pipeline.storage.keys import Key, generator
+from pipeline.storage.rng import Key, generator
 from pipeline.tasks.base import ANSWER, INJECTED, PROMPT, TARGET, Ragged, Split, TokenTask, rows_of
 from pipeline.tasks.retriever import Query, Retriever, Searches
 from pipeline.tasks.vocabulary import BOS, END, EOS, FAIL, FALSE, NODES, PAD, SEARCH, SEP, TRUE

@@ -19,8 +19,8 @@ from pipeline.evaluation.collect import collect
 from pipeline.evaluation.evaluate import score_rows
 from pipeline.evaluation.scores import BINS, FIRST, FREE, LAST, score_points
 from pipeline.evaluation.statistics import summarise, wilson_interval
-from pipeline.storage.keys import derive_key
 from pipeline.storage.loader import MemoryRows
+from pipeline.storage.rng import derive_key
 from pipeline.storage.tables import read_table, write_table
 from pipeline.tasks.base import INJECTED
 from pipeline.tasks.copy import Copy as CopyTask

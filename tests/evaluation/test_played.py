@@ -12,8 +12,7 @@ import pytest
 import torch
 from scipy import stats
 
-from pipeline.chain import run_chain
-from pipeline.cli.hand import document_with
+from pipeline.cli.try_ import document_of_point
 from pipeline.config.catalogue import implementation
 from pipeline.config.frozen import read_spec, revive, write_spec
 from pipeline.config.resolve import resolve
@@ -24,12 +23,13 @@ from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.runs import load_run
 from pipeline.evaluation.scores import score_points, score_positions
 from pipeline.evaluation.statistics import wilson_interval
+from pipeline.in_process import run_plan
 from pipeline.learners.playing import play
 from pipeline.networks.actor_critic import ActorCritic
 from pipeline.plan import Plan, make_plan
 from pipeline.storage.errors import UserError
-from pipeline.storage.keys import derive_key
 from pipeline.storage.loader import Episodes, open_episodes
+from pipeline.storage.rng import derive_key
 from pipeline.storage.tables import read_table
 from tests.learners.small import small_learner
 
@@ -48,8 +48,8 @@ Chain = tuple[Plan, Path, str]
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
     results = tmp_path_factory.mktemp("played") / "results"
-    plan = make_plan(resolve(document_with("t_maze", Path("none.yaml"), SIZES)))
-    code, table = run_chain(plan, results)
+    plan = make_plan(resolve(document_of_point("t_maze", Path("none.yaml"), SIZES)))
+    code, table = run_plan(plan, results)
     assert code == 0
     return plan, results, table
 

@@ -12,8 +12,8 @@ import pytest
 from pipeline.evaluation import schemas
 from pipeline.evaluation.collect import collect
 from pipeline.evaluation.schemas import read_collected, read_evaluation, read_history, read_profile, read_results, read_timing
-from pipeline.storage.columns import Schema
 from pipeline.storage.errors import CorruptFileError
+from pipeline.storage.table_schema import Schema
 from pipeline.storage.tables import read_table, write_table
 from tests.evaluation.conftest import Tiny
 

@@ -13,8 +13,8 @@ from pipeline.config.networks import ActorCritic, SequenceNetwork
 from pipeline.config.tasks import TASKS, Task
 from pipeline.learners.base import Learner, Problem
 from pipeline.networks.build import build
-from pipeline.storage.keys import derive_key
 from pipeline.storage.loader import Episodes, MemoryRows
+from pipeline.storage.rng import derive_key
 
 SIZES = {
     "symbols": 3,

@@ -22,7 +22,7 @@ from pipeline.config.mixers import MIXERS
 from pipeline.config.networks import NETWORKS, AttentionBlocks
 from pipeline.config.tasks import TASKS
 from pipeline.storage.errors import UserError
-from pipeline.storage.keys import derive_key
+from pipeline.storage.rng import derive_key
 from tests.learners.small import SIZES, small_learner
 
 LARGE = 64

@@ -15,8 +15,8 @@ from pipeline.learners import playing
 from pipeline.learners.playing import play
 from pipeline.networks.actor_critic import Acted
 from pipeline.storage.errors import UserError
-from pipeline.storage.keys import derive_key
 from pipeline.storage.loader import Episodes
+from pipeline.storage.rng import derive_key
 from tests.learners.small import small_learner
 
 CPU = torch.device("cpu")

@@ -13,7 +13,7 @@ from pipeline.config.mixers import MIXERS
 from pipeline.networks.build import build
 from pipeline.networks.decoding import AfterToken, Continuation, Prefix, Sampled, after_first, decode, extend, read
 from pipeline.ops.state import concatenate, fork, select
-from pipeline.storage.keys import derive_key
+from pipeline.storage.rng import derive_key
 from pipeline.tasks.vocabulary import BOS, EOS, FALSE, NODES, SEP, TRUE
 from tests.evaluation.scripted import NAMES, Chains, Links, Policy, Scripted, decode_slowly, play, trace_of
 

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from pipeline.storage.arrow import fixed_lists, from_numpy, lists, texts, to_numpy
+from pipeline.storage.arrow import binary_array, fixed_size_list_array, from_numpy, list_array, to_numpy
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.int32, np.int64, np.float32])
@@ -23,15 +23,15 @@ def test_numbers_there_and_back(kind: type[np.generic]) -> None:
 
 def test_lists_of_all_sorts_have_no_nulls() -> None:
     values = from_numpy(np.arange(6, dtype=np.uint16))
-    ragged, even = lists(values, np.array([0, 1, 5])), fixed_lists(values, 3)
+    ragged, even = list_array(values, np.array([0, 1, 5])), fixed_size_list_array(values, 3)
     assert ragged.to_pylist() == [[], [0], [1, 2, 3, 4, 5]]
     assert even.to_pylist() == [[0, 1, 2], [3, 4, 5]]
     assert not ragged.type.value_field.nullable and not even.type.value_field.nullable
 
 
 def test_texts_repeat_their_distinct_values() -> None:
-    assert texts([b"ab", b"", b"c"], np.array([2, 0, 0, 1])).to_pylist() == [b"c", b"ab", b"ab", b""]
-    assert texts([b"x"], np.array([], np.int64)).to_pylist() == []
+    assert binary_array([b"ab", b"", b"c"], np.array([2, 0, 0, 1])).to_pylist() == [b"c", b"ab", b"ab", b""]
+    assert binary_array([b"x"], np.array([], np.int64)).to_pylist() == []
 
 
 def test_reading_and_writing_never_import_pandas() -> None:

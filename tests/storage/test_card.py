@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pipeline.storage.card import CardFacts, card
+from pipeline.storage.card import CardFields, card
 
 
 def test_a_card_shows_its_facts() -> None:
-    facts = CardFacts(
+    facts = CardFields(
         name="copy-12345678",
         about="Copying.",
         source="",
@@ -28,4 +28,4 @@ def test_a_card_shows_its_facts() -> None:
 
 
 def test_an_empty_dataset_has_a_card() -> None:
-    assert "| bytes per token | 0.000 |" in card(CardFacts("x", "", "", "", "train", "", 0, 0, {}, {}))
+    assert "| bytes per token | 0.000 |" in card(CardFields("x", "", "", "", "train", "", 0, 0, {}, {}))

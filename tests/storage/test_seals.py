@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.storage.errors import CorruptFileError
-from pipeline.storage.seals import read_sealed, seal_of, write_sealed
+from pipeline.storage.seals import read_sealed, seal_path, write_sealed
 
 
 def test_a_seal_is_read_by_sha256sum(tmp_path: Path) -> None:
@@ -21,7 +21,7 @@ def test_a_file_that_was_moved_with_its_seal_is_noticed(tmp_path: Path) -> None:
     one, other = tmp_path / "gru" / "test.txt", tmp_path / "none" / "test.txt"
     for path in (one, other):
         write_sealed(path, path.parent.name)
-    for file in (Path, seal_of):
+    for file in (Path, seal_path):
         kept = file(one).read_bytes()
         file(one).write_bytes(file(other).read_bytes())
         file(other).write_bytes(kept)

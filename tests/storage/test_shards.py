@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pipeline.storage import shards
 from pipeline.storage.digest import file_sha256
 from pipeline.storage.errors import CorruptFileError, UserError
-from pipeline.storage.shards import shard_facts, shard_rows, write_shard
+from pipeline.storage.shards import shard_info, shard_rows, write_shard
 from pipeline.tasks.base import Ragged, rows_of
 from tests.storage.datasets import make_dataset
 
@@ -30,17 +30,17 @@ def test_rows_are_spread_evenly_and_none_is_lost(rows: int, count: int) -> None:
 
 def test_the_footer_tells_rows_tokens_and_metadata(tmp_path: Path, small_groups: None) -> None:
     sample = make_dataset(tmp_path, [50, 0])
-    facts = shard_facts(tmp_path / "00000.parquet")
+    facts = shard_info(tmp_path / "00000.parquet")
     assert facts.rows == 50
     assert facts.tokens == sum(len(row) for row in sample.tokens)
     assert facts.metadata == {"shard": "0", "padding": "77"}
-    assert shard_facts(tmp_path / "00001.parquet")[:2] == (0, 0)
+    assert shard_info(tmp_path / "00001.parquet")[:2] == (0, 0)
 
 
 def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "00000.parquet").write_bytes(b"nothing")
     with pytest.raises(CorruptFileError, match=r"00000\.parquet"):
-        shard_facts(tmp_path / "00000.parquet")
+        shard_info(tmp_path / "00000.parquet")
 
 
 def test_form_on_disk(tmp_path: Path, small_groups: None) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.storage.errors import CorruptFileError, MissingFileError, UserError
 from pipeline.storage.seals import sealed
-from pipeline.storage.tables import parquet, read_table, write_table
+from pipeline.storage.tables import open_parquet, read_table, write_table
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_every_flipped_bit_is_noticed(tmp_path: Path, table: pa.Table) -> None:
 
 def test_errors_inside_the_reading_block_are_one_line(tmp_path: Path, table: pa.Table) -> None:
     write_table(tmp_path / "whole", table)
-    with pytest.raises(CorruptFileError, match="whole: not readable as Parquet"), parquet(tmp_path / "whole") as file:
+    with pytest.raises(CorruptFileError, match="whole: not readable as Parquet"), open_parquet(tmp_path / "whole") as file:
         file.read_row_group(5)
-    with pytest.raises(UserError, match="ours"), parquet(tmp_path / "whole"):
+    with pytest.raises(UserError, match="ours"), open_parquet(tmp_path / "whole"):
         raise UserError("ours")

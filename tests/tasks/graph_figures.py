@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.config.tasks import IsTree as Config
 from pipeline.config.tasks.retrieval import FAMILIES, Family
-from pipeline.storage.keys import derive_key
+from pipeline.storage.rng import derive_key
 from pipeline.tasks.is_tree import IsTree
 from pipeline.tasks.retriever import RegexSearches, Retriever
 from pipeline.tasks.vocabulary import END, TRUE

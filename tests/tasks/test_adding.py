@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pipeline.config.tasks import Adding as Config
 from pipeline.config.tasks import LengthEvaluation
 from pipeline.storage.errors import UserError
-from pipeline.storage.keys import derive_key
+from pipeline.storage.rng import derive_key
 from pipeline.tasks.adding import Adding
 from tests.config.rich import SMALL, complaint
 

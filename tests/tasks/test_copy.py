@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pipeline.config.base import Distribution
 from pipeline.config.tasks import Copy as Config
 from pipeline.storage.errors import UserError
-from pipeline.storage.keys import derive_key
+from pipeline.storage.rng import derive_key
 from pipeline.tasks.base import BUCKETS, canonical_hash
 from pipeline.tasks.copy import Copy
 from tests.tasks.oracle import answer, check_row

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.config.tasks import Counting as Config
-from pipeline.storage.keys import derive_key
+from pipeline.storage.rng import derive_key
 from pipeline.tasks.counting import Counting
 from pipeline.tasks.vocabulary import CNT, NODES, TRUE
 

@@ -21,8 +21,8 @@ from gymnasium.wrappers.vector import RecordEpisodeStatistics
 from pipeline.config.base import filled
 from pipeline.config.frozen import write_spec
 from pipeline.config.tasks import MysteryPath, TMaze
-from pipeline.storage.keys import derive_key
 from pipeline.storage.loader import read_dataset
+from pipeline.storage.rng import derive_key
 from pipeline.tasks import environment as module
 from pipeline.tasks.environment import BatchedEnvironment, Supply
 from pipeline.tasks.generate import generate_shard, seal_dataset

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.config.tasks.retrieval import FAMILIES, Family
-from pipeline.storage.keys import derive_key, generator
+from pipeline.storage.rng import derive_key, generator
 from pipeline.tasks.graphs import Graphs, connected, draw_graphs, parents
 from pipeline.tasks.is_tree import _in_order
 from tests.tasks.graph_figures import BALANCED, RIGHT, label_errors, shortcuts

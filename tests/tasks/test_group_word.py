@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pipeline.config.tasks import GroupWord as Config
 from pipeline.config.tasks import LengthEvaluation
 from pipeline.storage.errors import UserError
-from pipeline.storage.keys import derive_key
+from pipeline.storage.rng import derive_key
 from pipeline.tasks.group_word import GroupWord, elements
 from tests.config.rich import SMALL, complaint
 

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from pipeline.config.tasks import Gymnasium as Config
 from pipeline.storage.errors import UserError
-from pipeline.storage.keys import derive_key
+from pipeline.storage.rng import derive_key
 from pipeline.tasks.gymnasium import Gymnasium, GymnasiumCopies, _bins
 
 KEY = derive_key("test", 0)

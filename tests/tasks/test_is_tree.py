@@ -17,7 +17,7 @@ from pipeline.config.base import Clash
 from pipeline.config.tasks import IsTree as Config
 from pipeline.config.tasks.retrieval import FAMILIES, PIECES, Family, IsTreeEvaluation
 from pipeline.storage.errors import UserError
-from pipeline.storage.keys import derive_key
+from pipeline.storage.rng import derive_key
 from pipeline.tasks.graph_searches import GraphSearches, SpelledPattern
 from pipeline.tasks.is_tree import IsTree
 from pipeline.tasks.retriever import RegexSearches

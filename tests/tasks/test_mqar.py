@@ -18,7 +18,7 @@ from pipeline.config.base import Clash
 from pipeline.config.tasks import Mqar as Config
 from pipeline.config.tasks import MqarEvaluation
 from pipeline.storage.errors import UserError
-from pipeline.storage.keys import derive_key
+from pipeline.storage.rng import derive_key
 from pipeline.tasks.mqar import Mqar
 from tests.config.rich import SMALL, complaint
 

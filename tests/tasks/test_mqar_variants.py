@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from pipeline.config.tasks import Mqar as Config
-from pipeline.storage.keys import derive_key
+from pipeline.storage.rng import derive_key
 from pipeline.tasks.mqar import Mqar
 
 SPLITS = ("train", "validation", "test")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pipeline.config.tasks import MysteryPath as Config
 from pipeline.storage.arrow import from_numpy
-from pipeline.storage.keys import derive_key
+from pipeline.storage.rng import derive_key
 from pipeline.tasks.hidden_paths import BORDER, chances, find_paths, walls
 from pipeline.tasks.mystery_path import MysteryPath, MysteryPaths
 from tests.tasks import mystery_path_oracle as oracle

@@ -16,7 +16,7 @@ from pipeline.config.base import Clash
 from pipeline.config.tasks import LengthEvaluation
 from pipeline.config.tasks import Parity as Config
 from pipeline.storage.errors import UserError
-from pipeline.storage.keys import derive_key
+from pipeline.storage.rng import derive_key
 from pipeline.tasks.parity import Parity
 from tests.config.rich import SMALL, complaint
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pipeline.config.catalogue import implementation
 from pipeline.config.tasks import TASKS, CGram, Counting, LengthEvaluation
 from pipeline.storage.errors import UserError
-from pipeline.storage.keys import derive_key
+from pipeline.storage.rng import derive_key
 from pipeline.tasks.base import ANSWER, INJECTED, PROMPT, TARGET
 from pipeline.tasks.retriever import Searches
 from pipeline.tasks.vocabulary import END, EOS, FAIL, NODES, SEARCH, token_of, word

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from pipeline.config.tasks import TMaze as Config
-from pipeline.storage.keys import derive_key
+from pipeline.storage.rng import derive_key
 from pipeline.tasks.t_maze import DOWN, LEFT, RIGHT, UP, TMaze, TMazes
 from tests.tasks.t_maze_oracle import Maze
 

@@ -72,7 +72,7 @@ def treatment(name: str) -> str:
     return next((entry.treatment for entry in TABLE if any(fnmatchcase(name, part) for part in entry.names.split())), "")
 
 
-def settle(environ: MutableMapping[str, str] = os.environ) -> None:
+def clean_environment(environ: MutableMapping[str, str] = os.environ) -> None:
     """Take out what is shut out, of `environ` and of this process, and search PYTHONPATH last."""
     warned = "PYTHONWARNINGS" in environ
     for name in [name for name in environ if treatment(name) == "shut out"]:
@@ -103,7 +103,7 @@ def variables_text() -> str:
             "",
             "What a shell, a notebook or a cluster has set when a command starts, and what becomes of it. *Honoured*: it has its usual effect.",
             "*Recorded*: the same, and `environment.json` of a run names it, since it changes how numbers are rounded. *Shut out*: removed before",
-            "anything reads it, for the jobs as well. Variables that are not listed are left alone. Made from `pipeline/variables.py`.",
+            "anything reads it, for the jobs as well. Variables that are not listed are left alone. Made from `pipeline/environment_variables.py`.",
             "",
             "| variables | | |",
             "|---|---|---|",

@@ -1,4 +1,4 @@
-"""The commands that only look."""
+"""The commands that read and report: check, plan, status, list, show, schema, doctor; and prune."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from pipeline.config.networks import SequenceNetwork
 from pipeline.config.schema import KINDS, schema_text
 from pipeline.ops.backends import KNOWN
 from pipeline.plan import Plan, plan_file
-from pipeline.workspace import hold
+from pipeline.results_lock import acquire_lock
 from tests.cli.conftest import TINY, Call
 
 COMMANDS = sorted(cli.commands)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_explains_itself(name: str, call: Call) -> None:
+def test_every_command_has_help_that_names_its_parameters(name: str, call: Call) -> None:
     answer = call(name, "--help")
     assert (answer.code, answer.err) == (0, "")
     assert answer.out.startswith(f"Usage: pipeline {name}")
@@ -37,13 +37,13 @@ def test_every_command_explains_itself(name: str, call: Call) -> None:
     assert call(name, "-h") == answer
 
 
-def test_the_list_of_commands_is_whole_and_nothing_in_it_is_cut_short(call: Call) -> None:
+def test_the_main_help_lists_every_command_in_full(call: Call) -> None:
     answer = call("--help")
     assert sorted(str(command.name) for commands in SECTIONS.values() for command in commands) == COMMANDS
     for name in COMMANDS:
         assert re.search(rf"^  {name} +\S", answer.out, re.MULTILINE)
     assert "..." not in answer.out.split("Options:")[1]
-    assert "Exit codes: 0 done" in answer.out
+    assert "Exit codes: 0 success" in answer.out
     assert call().code == 2
 
 
@@ -56,10 +56,10 @@ def test_the_version_is_the_package_s(call: Call) -> None:
     assert re.fullmatch(r"pipeline, version \d+\.\d+\.\d+\n", call("--version").out)
 
 
-def test_check_says_how_much_a_config_asks_for(folder: Path, call: Call) -> None:
-    assert call("check") == (0, "config.yaml: right. 1 experiment, 1 run, 3 datasets, 1 network\n", "")
+def test_check_counts_what_a_config_lists(folder: Path, call: Call) -> None:
+    assert call("check") == (0, "config.yaml: OK (1 experiment, 1 run, 3 datasets, 1 network)\n", "")
     (folder / "other.yaml").write_text(TINY.replace("    figures", "    sweep: {seed: [0, 1]}\n    figures"))
-    assert call("check", "other.yaml").out == "other.yaml: right. 1 experiment, 2 runs, 4 datasets, 1 network\n".replace("4", "3")
+    assert call("check", "other.yaml").out == "other.yaml: OK (1 experiment, 2 runs, 3 datasets, 1 network)\n"
 
 
 def test_plan_names_every_run_and_dataset(folder: Path, call: Call) -> None:
@@ -75,7 +75,7 @@ def test_plan_names_every_run_and_dataset(folder: Path, call: Call) -> None:
     assert json.loads(whole)["runtime"]["device"] == "auto"
 
 
-def test_plan_shows_a_width_that_is_solved(empty: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plan_shows_a_solved_width(empty: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     def solved(config: SequenceNetwork, sizes: dict[str, int]) -> SequenceNetwork:
         assert (config.width, config.parameters, sizes) == ("auto", 5000, {"vocabulary": 7, "classes": 4})
         return config.model_copy(update={"width": 27})
@@ -86,7 +86,7 @@ def test_plan_shows_a_width_that_is_solved(empty: Path, call: Call, monkeypatch:
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "presets", "suites"])
-def test_list_names_what_a_kind_holds(kind: str, call: Call) -> None:
+def test_list_shows_every_component_of_a_kind(kind: str, call: Call) -> None:
     answer = call("list", kind)
     assert answer.code == 0
     for name in KINDS.get(kind, {}):
@@ -97,7 +97,7 @@ def test_list_names_what_a_kind_holds(kind: str, call: Call) -> None:
 
 
 @pytest.mark.parametrize("name", [name for components in KINDS.values() for name in components])
-def test_show_tells_every_field(name: str, call: Call) -> None:
+def test_show_lists_every_field(name: str, call: Call) -> None:
     answer = call("show", name)
     assert answer.code == 0
     for components in KINDS.values():
@@ -107,7 +107,7 @@ def test_show_tells_every_field(name: str, call: Call) -> None:
     assert "  \n" not in answer.out
 
 
-def test_show_tells_what_a_field_may_hold_and_what_is_measured(call: Call) -> None:
+def test_show_lists_nested_fields_and_those_of_evaluate(call: Call) -> None:
     assert re.search(r"^delay\.log_uniform +null +\[low, high\]", call("show", "copy").out, re.MULTILINE)
     assert re.search(r"^evaluate +default +meaning\n.*^delays ", call("show", "copy").out, re.MULTILINE | re.DOTALL)
     assert re.search(r"^curriculum\.column +required ", call("show", "supervised").out, re.MULTILINE)
@@ -139,7 +139,7 @@ def test_schema_is_printed(call: Call) -> None:
         (["show"], "pipeline show: missing argument 'NAME'; see 'pipeline show --help'"),
     ],
 )
-def test_a_mistake_is_one_line(words: list[str], message: str, empty: Path, call: Call) -> None:
+def test_invalid_input_is_reported_in_one_line(words: list[str], message: str, empty: Path, call: Call) -> None:
     answer = call(*words)
     assert (answer.code, answer.out) == (2, "")
     assert answer.err.startswith(message)
@@ -157,25 +157,25 @@ def test_status_of_a_finished_suite(folder: Path, call: Call) -> None:
     assert "a pipeline is running here" not in answer.out
 
 
-def test_status_says_why_a_run_is_to_do(folder: Path, call: Call) -> None:
+def test_status_gives_the_reason_of_a_run_to_do(folder: Path, call: Call) -> None:
     (run,) = plan_file(Path("config.yaml")).runs
     (folder / "config.yaml").write_text(TINY.replace("width: 8", "width: 12"))
-    assert re.search(rf"^copy-gru-s0-\w+ +to do +its specification is new \(earlier: {run}\)$", call("status").out, re.MULTILINE)
+    assert re.search(rf"^copy-gru-s0-\w+ +to do +its config has changed \(earlier: {run}\)$", call("status").out, re.MULTILINE)
     (new,) = plan_file(Path("config.yaml")).runs
     log = folder / "results" / "logs" / "train" / f"{new}.log"
     log.parent.mkdir(parents=True)
     log.write_text("step 1\nthe disk is full\n")
-    assert f"{new}  to do  last attempt ended: the disk is full (see results/logs/train/{new}.log)\n" in call("status").out
+    assert f"{new}  to do   last attempt ended with: the disk is full (see results/logs/train/{new}.log)\n" in call("status").out
     shutil.rmtree(folder / "results")
-    assert re.search(rf"^{new} +to do +waits for copy-train-\w+, copy-validation-\w+$", call("status").out, re.MULTILINE)
+    assert re.search(rf"^{new} +to do +waiting for copy-train-\w+, copy-validation-\w+$", call("status").out, re.MULTILINE)
 
 
-def test_status_sees_a_live_pipeline(folder: Path, call: Call) -> None:
-    with hold(Path("results")):
+def test_status_reports_a_live_pipeline(folder: Path, call: Call) -> None:
+    with acquire_lock(Path("results")):
         assert re.search(r"^a pipeline is running here: pid \d+ on \S+ since 20", call("status").out, re.MULTILINE)
 
 
-def test_looking_changes_nothing(folder: Path, call: Call) -> None:
+def test_reading_commands_write_nothing(folder: Path, call: Call) -> None:
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     for words in (["check"], ["plan"], ["status"], ["prune"], ["list"], ["doctor"]):
         assert call(*words).code == 0
@@ -193,11 +193,11 @@ def test_doctor_finds_damage(folder: Path, call: Call) -> None:
     shard.write_bytes(content)
     sick = call("doctor")
     assert sick.code == 2
-    assert re.search(r"^PROBLEM +seals +\d+ sealed files below results; 1 damaged, lost or without a seal$", sick.out, re.MULTILINE)
+    assert re.search(r"^PROBLEM +seals +\d+ sealed files below results; 1 damaged, missing or not sealed$", sick.out, re.MULTILINE)
     assert re.search(r"^PROBLEM +seals +results/datasets/copy-train-\w+/00000\.parquet: ", sick.out, re.MULTILINE)
 
 
-def test_doctor_looks_at_an_empty_folder(empty: Path, call: Call) -> None:
+def test_doctor_in_an_empty_folder(empty: Path, call: Call) -> None:
     answer = call("doctor")
     assert answer.code == 0
     assert re.search(r"^ok +owner +no pipeline is running here$", answer.out, re.MULTILINE)
@@ -210,7 +210,7 @@ def test_doctor_tries_every_backend(empty: Path, call: Call) -> None:
     assert KNOWN[:2] == ("auto", "torch")
 
 
-def test_prune_deletes_what_no_config_asks_for(folder: Path, call: Call) -> None:
+def test_prune_deletes_what_no_suite_lists(folder: Path, call: Call) -> None:
     assert call("prune").out == "nothing to delete\n"
     (folder / "config.yaml").write_text(TINY.replace("width: 8", "width: 12"))
     plan = plan_file(Path("config.yaml"))
@@ -221,7 +221,7 @@ def test_prune_deletes_what_no_config_asks_for(folder: Path, call: Call) -> None
     assert listed.out.endswith("run with --yes to delete\n")
     (folder / "old.yaml").write_text(TINY)
     assert call("prune", "--also", "old.yaml").out == "nothing to delete\n"
-    with hold(Path("results")):
+    with acquire_lock(Path("results")):
         assert "another pipeline is running here" in call("prune", "--yes").err
         assert all(path.exists() for path in stale)
     assert call("prune", "--yes").code == 0
@@ -231,7 +231,7 @@ def test_prune_deletes_what_no_config_asks_for(folder: Path, call: Call) -> None
     assert call("prune").out == "nothing to delete\n"
 
 
-def test_prune_leaves_a_run_that_is_being_trained(folder: Path, call: Call) -> None:
+def test_prune_refuses_to_delete_a_run_that_is_being_trained(folder: Path, call: Call) -> None:
     (run,) = plan_file(Path("config.yaml")).runs
     (folder / "config.yaml").write_text(TINY.replace("width: 8", "width: 12"))
     lease = folder / "results" / "checkpoints" / run

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.storage.errors import CorruptFileError, UserError
+from pipeline.storage.files import read_bytes
 from pipeline.storage.manifest import read_manifest, seal
-from pipeline.storage.names import below, inside, is_file_name, is_name
-from pipeline.storage.reading import read_bytes
+from pipeline.storage.paths import check_inside, is_file_name, is_name, safe_join
 
 WRONG = ["", ".", "..", "../x", "a/b", "/etc", "a\0b", "-rf", "A", "é", "a b", "a\n", "x" * 201, ".hidden", "~", "$HOME"]
 
@@ -21,7 +21,7 @@ WRONG = ["", ".", "..", "../x", "a/b", "/etc", "a\0b", "-rf", "A", "é", "a b", 
 def test_what_is_no_name_becomes_no_path(name: str, tmp_path: Path) -> None:
     assert not is_name(name)
     with pytest.raises(UserError, match="got the name"):
-        below(tmp_path, name, "x.yaml")
+        safe_join(tmp_path, name, "x.yaml")
 
 
 @given(st.text(max_size=8) | st.text("a./-_\0\n ", max_size=8))
@@ -40,15 +40,15 @@ def test_a_symlink_below_the_folder_leads_nowhere_else(tmp_path: Path) -> None:
     elsewhere.mkdir()
     (root / "runs" / "out").symlink_to(elsewhere)
     (root / "runs" / "in").symlink_to(root / "runs")
-    assert below(root, "runs", "x", "model/config.json") == root / "runs" / "x" / "model" / "config.json"
-    assert below(root, "runs", "in") == root / "runs" / "in"
+    assert safe_join(root, "runs", "x", "model/config.json") == root / "runs" / "x" / "model" / "config.json"
+    assert safe_join(root, "runs", "in") == root / "runs" / "in"
     for parts in (("runs", "out"), ("runs", "out", "x.yaml")):
         with pytest.raises(UserError, match=r"leads out of .*, to .*elsewhere"):
-            below(root, *parts)
+            safe_join(root, *parts)
     with pytest.raises(UserError, match="leads out"):
-        inside(root, root / "runs" / ".." / ".." / "x")
+        check_inside(root, root / "runs" / ".." / ".." / "x")
     (tmp_path / "link").symlink_to(root)
-    assert below(tmp_path / "link", "runs", "x") == tmp_path / "link" / "runs" / "x", "the folder itself may be a link"
+    assert safe_join(tmp_path / "link", "runs", "x") == tmp_path / "link" / "runs" / "x", "the folder itself may be a link"
 
 
 def test_a_manifest_names_files_inside_its_folder_only(tmp_path: Path) -> None:

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from pipeline.storage.atomic import writable
+from pipeline.storage.atomic import explain_write_errors
 from pipeline.storage.errors import CorruptFileError, MissingFileError, UserError
+from pipeline.storage.files import delete
 from pipeline.storage.manifest import MANIFEST, read_manifest, verify
-from pipeline.storage.seals import SUFFIX, check_seal, read_sealed, seal_of, sealed_by, write_sealed
+from pipeline.storage.seals import SUFFIX, check_seal, read_sealed, seal_path, sealed_file, write_sealed
 
 KINDS = ("datasets", "runs", "evaluations", "profiles", "experiments")
 """Folders below results/ that numbers come from: every file in them has a seal."""
@@ -47,7 +47,7 @@ def find_damaged(results: Path, files: Iterable[str], remember: bool = False) ->
         path = results / name
         if name in declared and not os.path.lexists(path):
             continue
-        signature = [*_signature(path), *_signature(seal_of(path))]
+        signature = [*_signature(path), *_signature(seal_path(path))]
         try:
             if known.get(name) != signature:
                 check_seal(path)
@@ -70,19 +70,14 @@ def set_aside(path: Path) -> Path:
     Raises UserError where that is not permitted.
     """
     aside = path.with_name(path.name + ASIDE)
-    with writable(path):
-        remove(aside)
+    with explain_write_errors(path):
+        delete(aside)
         path.replace(aside)
-        remove(seal_of(path))
+        delete(seal_path(path))
     return aside
 
 
-def remove(path: Path) -> None:
-    """Delete a file or a folder, if it is there."""
-    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
-
-
-def make_room(results: Path, files: Iterable[str]) -> Iterator[str]:
+def set_aside_damaged(results: Path, files: Iterable[str]) -> Iterator[str]:
     """Set aside every damaged file among the declared ones; yields one line for each.
 
     A damaged file that no rule declares, such as a further kept checkpoint, takes its folder's manifest with it: that is declared, and
@@ -105,9 +100,9 @@ def _blocked(results: Path) -> list[Path]:
     return [path for path in found if path.is_dir()]
 
 
-def examine_all(results: Path) -> Iterator[tuple[str, str]]:
+def verify_all(results: Path) -> Iterator[tuple[str, str]]:
     """The name of every damaged, lost or unsealed file below a results folder, and what is wrong; every byte is read."""
-    plan = [path for path in (results / PLAN, seal_of(results / PLAN)) if os.path.lexists(path)]
+    plan = [path for path in (results / PLAN, seal_path(results / PLAN)) if os.path.lexists(path)]
     for path in (*plan, *(path for kind in KINDS for path in sorted((results / kind).rglob("*")))):
         error = _examine(path)
         if error:
@@ -123,17 +118,17 @@ def examine_all(results: Path) -> Iterator[tuple[str, str]]:
 
 def count_seals(results: Path) -> int:
     """How many files below a results folder have a seal."""
-    return sum(sealed_by(path) is not None for kind in KINDS for path in (results / kind).rglob(f".*{SUFFIX}"))
+    return sum(sealed_file(path) is not None for kind in KINDS for path in (results / kind).rglob(f".*{SUFFIX}"))
 
 
 def _examine(path: Path) -> str | None:
     """What is wrong with one entry of a folder in which everything has a seal."""
     if path.name.endswith((ASIDE, ".tmp")):
         return None
-    owner = sealed_by(path)
+    owner = sealed_file(path)
     if owner is not None:
         return None if os.path.lexists(owner) else f"{owner}: no such file, but {path.name} seals it; run again to make it"
-    if path.is_dir() and not os.path.lexists(seal_of(path)):
+    if path.is_dir() and not os.path.lexists(seal_path(path)):
         return None
     try:
         check_seal(path)

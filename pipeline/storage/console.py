@@ -11,7 +11,7 @@ INTERVAL = 10.0
 """Seconds before the first line, and between two."""
 
 
-def say(line: str) -> None:
+def print0(line: str) -> None:
     """One line on standard error now. A closed terminal stops nothing; of several processes that share a training, process 0 speaks."""
     if os.environ.get("RANK", "0") != "0":
         return
@@ -32,4 +32,4 @@ class ProgressLine:
         now = time.monotonic()
         if now - self._spoken >= self.interval:
             self._spoken = now
-            say(f"{self.what}: {done:,} of {self.total:,} {self.unit}{further and f', {further}'}")
+            print0(f"{self.what}: {done:,} of {self.total:,} {self.unit}{further and f', {further}'}")

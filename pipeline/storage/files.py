@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
 from pathlib import Path
 
@@ -36,3 +37,8 @@ def read_bytes(path: Path, most: int = LARGEST_FILE) -> bytes:
     if len(content) > most:
         raise UserError(f"{path}: more than {most:,} bytes; expected a smaller file")
     return content
+
+
+def delete(path: Path) -> None:
+    """Delete a file or a folder, if it exists; of a symlink only the link."""
+    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.storage.errors import CorruptFileError
-from pipeline.storage.seals import MEND
+from pipeline.storage.seals import REMAKE
 
 Kind = Literal["text", "whole", "number", "flag", "list", "bytes"]
 TYPES: dict[Kind, tuple[str, ...]] = {
@@ -50,12 +50,14 @@ def check_table(path: Path, table: pa.Table, schema: Schema) -> pa.Table:
     names = table.column_names
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise CorruptFileError(f"{path}: column {twice[0]}: stands there twice; expected it once; {MEND}")
+        raise CorruptFileError(f"{path}: column {twice[0]}: stands there twice; expected it once; {REMAKE}")
     for name, column in schema.columns.items():
         if name in names:
             _check_column(path, name, table.column(name), column)
         elif not column.optional:
-            raise CorruptFileError(f"{path}: column {name}: missing, found {', '.join(names) or 'none'}; expected {_words(column)}; {MEND}")
+            raise CorruptFileError(
+                f"{path}: column {name}: missing, found {', '.join(names) or 'none'}; expected {_words(column)}; {REMAKE}"
+            )
     for name in names if schema.others else ():
         if name not in schema.columns and schema.others:
             _check_column(path, name, table.column(name), schema.others)
@@ -73,10 +75,10 @@ def _check_column(path: Path, name: str, values: pa.ChunkedArray, column: Column
     found = str(values.type).partition("<")[0].partition("[")[0]
     empty = pa.types.is_null(values.type) and (column.null or not len(values))
     if found not in TYPES[column.kind] and not empty:
-        raise CorruptFileError(f"{path}: column {name}: {values.type}; expected {_words(column)}; {MEND}")
+        raise CorruptFileError(f"{path}: column {name}: {values.type}; expected {_words(column)}; {REMAKE}")
     nulls = values.null_count + (_nan(values) if pa.types.is_floating(values.type) else 0)
     if nulls and not column.null:
-        raise CorruptFileError(f"{path}: column {name}: {nulls} of {len(values)} values missing; expected {_words(column)}; {MEND}")
+        raise CorruptFileError(f"{path}: column {name}: {nulls} of {len(values)} values missing; expected {_words(column)}; {REMAKE}")
     if not empty and (column.least is not None or column.most is not None):
         _check_bounds(path, name, values, column)
 
@@ -91,7 +93,7 @@ def _check_bounds(path: Path, name: str, values: pa.ChunkedArray, column: Column
     low, high = (-np.inf if column.least is None else column.least), (np.inf if column.most is None else column.most)
     outside = known[(known < low) | (known > high)]
     if len(outside):
-        raise CorruptFileError(f"{path}: column {name}: {outside[0]:g}; expected {_words(column)}; {MEND}")
+        raise CorruptFileError(f"{path}: column {name}: {outside[0]:g}; expected {_words(column)}; {REMAKE}")
 
 
 def _check_key(path: Path, table: pa.Table, key: tuple[str, ...]) -> None:
@@ -100,4 +102,4 @@ def _check_key(path: Path, table: pa.Table, key: tuple[str, ...]) -> None:
         return
     distinct = table.select(names).group_by(names).aggregate([]).num_rows
     if distinct < table.num_rows:
-        raise CorruptFileError(f"{path}: {table.num_rows - distinct} rows repeat {', '.join(names)}; expected each once; {MEND}")
+        raise CorruptFileError(f"{path}: {table.num_rows - distinct} rows repeat {', '.join(names)}; expected each once; {REMAKE}")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.storage.source import headers, read_source
+from pipeline.storage.source_code import headers, read_source
 
 CODE = b'''
 """A module."""

@@ -6,7 +6,7 @@ from itertools import product
 
 import numpy as np
 
-from pipeline.storage.keys import derive_key, generator
+from pipeline.storage.rng import derive_key, generator
 
 
 def test_a_key_depends_on_every_part_and_their_order() -> None:

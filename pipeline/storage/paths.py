@@ -27,7 +27,7 @@ def is_file_name(value: object) -> bool:
     return isinstance(value, str) and bool(value) and all(FILE_PART.fullmatch(part) for part in value.split("/"))
 
 
-def below(root: Path, *parts: str) -> Path:
+def safe_join(root: Path, *parts: str) -> Path:
     """The path of these names below `root`. Raises UserError for one that is no name, and for a symlink that leads out of `root`.
 
     The last part may be the path of a file, `model/config.json`. `root` itself may be a symlink.
@@ -36,10 +36,10 @@ def below(root: Path, *parts: str) -> Path:
     wrong = next((part for part in folders if not is_name(part)), None if is_file_name(last) else last)
     if wrong is not None:
         raise UserError(f"{root}: got the name {wrong!r:.80}; expected letters, digits, - and _")
-    return inside(root, root.joinpath(*parts))
+    return check_inside(root, root.joinpath(*parts))
 
 
-def inside(root: Path, path: Path) -> Path:
+def check_inside(root: Path, path: Path) -> Path:
     """`path`, which lies below `root` by its name. Raises UserError where a symlink on the way leads out of `root`."""
     start, end = os.path.realpath(root), os.path.realpath(path)
     if PurePosixPath(start) not in PurePosixPath(end).parents:

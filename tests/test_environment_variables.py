@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.variables import TABLE, recorded, settle, treatment
+from pipeline.environment_variables import TABLE, clean_environment, recorded, treatment
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -39,7 +39,7 @@ def test_the_first_entry_that_fits_counts(name: str, expected: str) -> None:
 
 def test_what_is_shut_out_is_gone_and_the_rest_stays() -> None:
     environ = {"MPLBACKEND": "module://x", "WANDB_MODE": "online", "WANDB_API_KEY": "k", "EDITOR": "vi", "BASH_ENV": "/x"}
-    settle(environ)
+    clean_environment(environ)
     assert environ == {"WANDB_API_KEY": "k", "EDITOR": "vi"}
 
 
@@ -59,7 +59,7 @@ def test_a_package_on_the_path_does_not_come_before_the_environments(heavy: str,
     (tmp_path / heavy).mkdir()
     (tmp_path / heavy / "__init__.py").write_text("raise SystemExit('the wrong one')")
     (tmp_path / "of_a_user.py").write_text("")
-    code = f"from pipeline.variables import settle; settle(); import {heavy}, of_a_user"
+    code = f"from pipeline.environment_variables import clean_environment; clean_environment(); import {heavy}, of_a_user"
     environ = {"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin"}
     subprocess.run([sys.executable, "-c", code], check=True, env=environ, cwd=REPOSITORY, timeout=120)
 

@@ -1,4 +1,4 @@
-"""A whole plan in one process, stage after stage, without Snakemake: what `pipeline try` does."""
+"""Run a whole plan in this process, without Snakemake: `pipeline try`."""
 
 from __future__ import annotations
 
@@ -6,31 +6,31 @@ from pathlib import Path
 
 from pipeline.config.experiment import Runtime, Tracking
 from pipeline.config.frozen import write_spec
+from pipeline.frozen_plan import frozen_plan_path
 from pipeline.plan import Plan
-from pipeline.storage.damage import make_room
+from pipeline.storage.integrity import set_aside_damaged
 from pipeline.storage.seals import write_sealed
-from pipeline.workspace import frozen_plan
 
 
-def run_chain(plan: Plan, results: Path) -> tuple[int, str]:
-    """Make everything in the plan but the figures below `results`. Finished parts are used again.
+def run_plan(plan: Plan, results: Path) -> tuple[int, str]:
+    """Run everything in the plan but the figures, into `results`; finished parts are reused.
 
-    Returns the exit code of training (75 when a signal stopped it) and the experiments' tables as Markdown.
+    Returns the exit code of training (75 if a signal stopped it) and the experiments' tables as Markdown.
     """
     from pipeline.evaluation.collect import collect
     from pipeline.evaluation.evaluate import evaluate
     from pipeline.evaluation.profile import profile
-    from pipeline.storage.progress import say
+    from pipeline.storage.console import print0
     from pipeline.training.spec import read_run
     from pipeline.training.stamp import check_run
     from pipeline.training.train import train
 
     runtime, tracking = Runtime(**plan.runtime), Tracking(**plan.tracking)
     allow = runtime.changed_code == "allow"
-    for line in make_room(results, plan.declared):
-        say(line)
-    _describe(plan, results)
-    _make_data(plan, results)
+    for line in set_aside_damaged(results, plan.declared):
+        print0(line)
+    _write_specs(plan, results)
+    _generate(plan, results)
     for run in plan.runs:
         spec = results / "runs" / run / "run.yaml"
         if (spec.parent / "manifest.json").exists():
@@ -55,7 +55,7 @@ def run_chain(plan: Plan, results: Path) -> tuple[int, str]:
     return 0, "\n".join(tables)
 
 
-def _describe(plan: Plan, results: Path) -> None:
+def _write_specs(plan: Plan, results: Path) -> None:
     for name, dataset in plan.datasets.items():
         write_spec(results / "datasets" / name / "dataset.yaml", dataset.spec)
     for name, spec in plan.networks.items():
@@ -64,10 +64,10 @@ def _describe(plan: Plan, results: Path) -> None:
         write_spec(results / "runs" / name / "run.yaml", run.spec)
     for name, experiment in plan.experiments.items():
         write_spec(results / "experiments" / name / "experiment.yaml", experiment.spec)
-    write_sealed(frozen_plan(results), plan.to_json())
+    write_sealed(frozen_plan_path(results), plan.to_json())
 
 
-def _make_data(plan: Plan, results: Path) -> None:
+def _generate(plan: Plan, results: Path) -> None:
     from pipeline.tasks.generate import generate_shard, seal_dataset
 
     for name, dataset in plan.datasets.items():

@@ -1,0 +1,148 @@
+"""Commands that read and report: check a config, show its plan, the status of its runs, the machine."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pipeline.cli.param_types import FILE
+from pipeline.cli.tables import format_table
+
+if TYPE_CHECKING:
+    from pipeline.plan import Plan
+
+CONFIG = click.argument("config", type=FILE, default="config.yaml")
+
+
+@click.command()
+@CONFIG
+def check(config: Path) -> None:
+    """Validate a config file without running anything.
+
+    CONFIG defaults to config.yaml.
+    """
+    from pipeline.plan import plan_file
+    from pipeline.retrain import changed_code_report
+
+    plan = plan_file(config)
+    click.echo("\n".join([f"{config}: OK ({plan.size})", *changed_code_report(Path("results"), plan)]))
+
+
+@click.command()
+@CONFIG
+@click.option("--json", "as_json", is_flag=True, help="Print the whole plan as JSON.")
+def plan(config: Path, as_json: bool) -> None:
+    """Show every run and dataset of a config with its identifier.
+
+    CONFIG defaults to config.yaml. Widths solved from a parameter budget are shown too.
+    """
+    from pipeline.plan import plan_file
+
+    made = plan_file(config)
+    if as_json:
+        click.echo(made.to_json())
+        return
+    click.echo(f"{config}: {made.size}")
+    for experiment in made.experiments.values():
+        click.echo(f"\n{experiment.name}: {experiment.question}")
+        rows = [("run", "label", "seed", "width", "budget", "parent")]
+        for entry in experiment.spec["runs"]:
+            run = made.runs[entry["run"]]
+            rows.append((run.id, entry["label"], entry["seed"], _width(made, run.network), _budget(run.spec["learner"]), run.parent or "-"))
+        click.echo(format_table(rows))
+        for label, fields in experiment.dropped.items():
+            words = ", ".join(f"{key}={value}" for key, value in fields.items())
+            click.echo(f"{label} does not use these keys of base: {words}")
+    click.echo()
+    datasets = [(d.id, d.spec["split"], d.spec["rows"], len(d.shards)) for d in made.datasets.values()]
+    click.echo(format_table([("dataset", "split", "rows", "shards"), *datasets]))
+
+
+def _width(plan: Plan, network: str) -> str:
+    """The width of a network; `auto` is solved here, which imports torch."""
+    spec = plan.networks[network]
+    if spec["network"].get("width") != "auto":
+        return str(spec["network"].get("width", "-"))
+    from pipeline.config.frozen import revive
+    from pipeline.networks.build import resolve_width
+
+    return f"auto = {resolve_width(revive('network', spec['network']), spec['sizes']).width}"
+
+
+def _budget(learner: dict[str, Any]) -> str:
+    return next(f"{learner[key]:,} {key}" for key in ("rows", "steps", "seconds") if learner.get(key) is not None)
+
+
+@click.command()
+@CONFIG
+def status(config: Path) -> None:
+    """Show each run's status and the reason.
+
+    CONFIG defaults to config.yaml.
+    """
+    from pipeline.plan import plan_file
+    from pipeline.results_lock import owner
+    from pipeline.retrain import changed_code_report
+    from pipeline.storage.integrity import find_damaged
+    from pipeline.training.live import run_state
+
+    results = Path("results")
+    made = plan_file(config)
+    rows = [("run", "status", "reason")]
+    for run in made.runs.values():
+        state = run_state(results, run.id)
+        rows.append((run.id, state.state, state.detail if state.state != "to do" else _reason(results, made, run.id, state.detail)))
+    click.echo(format_table(rows))
+    click.echo()
+    damaged = find_damaged(results, made.declared)
+    missing = {stage: [file for file in files if not (results / file).exists()] for stage, files in made.files().items()}
+    totals = {stage: len(files) for stage, files in made.files().items()}
+    lines = [(stage, f"{totals[stage] - len(files)}/{totals[stage]}", _first(files)) for stage, files in missing.items()]
+    click.echo(format_table([("stage", "files", "first missing"), *lines]))
+    for error in damaged.values():
+        click.echo(f"\n{error.rpartition('; ')[0]}; the next run regenerates it")
+    if changes := changed_code_report(results, made):
+        click.echo("\n" + "\n".join(changes))
+    live = owner(results)
+    if live:
+        click.echo(f"\na pipeline is running here: pid {live.get('pid')} on {live.get('host')} since {live.get('since')}")
+
+
+def _first(files: list[str]) -> str:
+    return f"{files[0]}{f' and {len(files) - 1} more' if len(files) > 1 else ''}" if files else ""
+
+
+def _reason(results: Path, plan: Plan, run: str, detail: str) -> str:
+    """Why a run is to do: it failed, its data or parent is missing, its spec is new, or it never started."""
+    log = results / "logs" / "train" / f"{run}.log"
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.is_file() else []
+    if lines and not detail:
+        return f"last attempt ended with: {lines[-1][:100]} (see {log})"
+    if detail:
+        return detail
+    waiting = [name for name in plan.runs[run].data if not (results / "datasets" / name / "manifest.json").exists()]
+    waiting += [name for name in plan.parents_of(run) if not (results / "runs" / name / "manifest.json").exists()]
+    earlier = [path.name for path in sorted((results / "runs").glob(f"{run.rsplit('-', 1)[0]}-*")) if path.name not in plan.runs]
+    reasons = [f"waiting for {', '.join(waiting)}"] if waiting else []
+    reasons += [f"its config has changed (earlier: {', '.join(earlier)})"] if earlier else []
+    return "; ".join(reasons) or "never trained"
+
+
+@click.command()
+def doctor() -> int:
+    """Check the installation, the machine and every file in results/.
+
+    It checks versions, device, compiler, free disk and the lock on results/, verifies the SHA-256 of every file that a number comes from,
+    and lists files that are damaged, missing or not sealed.
+    """
+    from pipeline.doctor import run_checks
+
+    failed = False
+    for name, ok, detail in run_checks(Path("results")):
+        failed |= not ok
+        click.echo(f"{'ok     ' if ok else 'PROBLEM'}  {name:<18} {detail}")
+    sys.stdout.flush()
+    return 2 if failed else 0

@@ -1,0 +1,99 @@
+"""`pipeline try`: one experiment point in this process, without Snakemake."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pipeline.cli.param_types import FILE, OutFolder
+from pipeline.storage.errors import UserError
+
+if TYPE_CHECKING:
+    from pipeline.config.document import Block
+
+BUDGETS = ("learner.rows", "learner.steps", "learner.seconds")
+"""Setting one of these clears the others."""
+DEFAULTS = {"tokens": ("sequence", "supervised", 20_000), "environment": ("actor_critic", "ppo", 102_400)}
+"""Network, learner and its budget in rows for a task of each kind, if no experiment gives them."""
+
+
+def document_of_point(name: str, config: Path, overrides: tuple[str, ...], ignore_config: bool = False) -> Block:
+    """A config document with one point: the base of experiment `name`, else the task `name` with defaults, with overrides applied.
+
+    overrides: `dotted.key=value`, the value in YAML. Raises ConfigError for an invalid key or value.
+    """
+    from pipeline.config.document import Block, Place, named, put_dotted, suggestion
+    from pipeline.config.tasks import TASKS
+
+    here = Place("--set", 0, "")
+    experiments = {} if ignore_config or not config.exists() else _experiments(config)
+    if name in experiments:
+        base = experiments[name]["base"].copy()
+    elif name in TASKS:
+        base = Block(here)
+        base.put("task", named(name, here), here)
+        task: Any = TASKS[name]
+        network, learner, rows = DEFAULTS[task.kind]
+        base.put("network", named(network, here), here)
+        base.put("learner", named(learner, here), here)
+        base["learner"].put("rows", rows, here)
+    else:
+        where = "not a task" if ignore_config else f"neither an experiment of {config} nor a task"
+        raise UserError(f"{name}: {where}" + suggestion(name, [*experiments, *TASKS]))
+    for override in overrides:
+        key, value, place = _parse(override)
+        for budget in BUDGETS if key in BUDGETS else ():
+            put_dotted(base, budget, None, place)
+        put_dotted(base, key, value, place)
+    document, inner, experiment = Block(here), Block(here), Block(here)
+    experiment.put("base", base, here)
+    inner.put("try", experiment, here)
+    document.put("experiments", inner, here)
+    return document
+
+
+def _experiments(config: Path) -> dict[str, Any]:
+    """The experiments of a config file, validated."""
+    from pipeline.config.document import read_document
+    from pipeline.config.resolve import resolve
+
+    document = read_document(config)
+    resolve(document)
+    return document["experiments"]
+
+
+def _parse(override: str) -> tuple[str, Any, Any]:
+    from pipeline.config.document import Place, read_text
+
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise UserError(f"--set {override}: expected dotted.key=value, for example task.delay=160")
+    block = read_text(f"value: {text}", f"--set {override}")
+    return key.strip(), block["value"], Place(f"--set {override}", 0, key.strip())
+
+
+@click.command("try")
+@click.argument("name")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key, for example task.delay=160. Repeatable.")
+@click.option("--config", type=FILE, default="config.yaml", help="Config file in which NAME is looked up.")
+@click.option("--out", type=OutFolder(".pipeline/plan.json"), default="results/try", help="Output folder; finished parts are reused.")
+def try_(name: str, overrides: tuple[str, ...], config: Path, out: Path) -> int:
+    """Run one point in this process, without Snakemake.
+
+    It generates the data, trains, evaluates and prints the result. NAME is an experiment of the config (its base, without the sweep) or a
+    task with defaults.
+
+    \b
+      pipeline try copy --set task.delay=160 --set learner.rows=5000
+      pipeline try copy --set network.mixer=gru --set network.width=32 --set learner.seconds=20
+    """
+    from pipeline.config.resolve import resolve
+    from pipeline.in_process import run_plan
+    from pipeline.plan import make_plan
+
+    plan = make_plan(resolve(document_of_point(name, config, overrides)))
+    code, table = run_plan(plan, out)
+    click.echo(table, nl=False)
+    return code
