@@ -60,7 +60,7 @@ def learner_of(mixer: str) -> Any:
     task = TMaze(corridor=10)
     rows = pa.Table.from_batches([implementation(task)(task).episodes(8, derive_key("benchmark", "ppo"), "validation")])
     network = build(ActorCritic.model_validate({"mixer": mixer, "width": 32, "head_width": 64}), task.sizes)
-    config = Ppo(steps=10**6)
+    config = Ppo(num_updates=10**6)
     return implementation(config)(config, network, Problem(task, None, Episodes("benchmark", rows)), 0, torch.device("cpu"))
 
 

@@ -47,7 +47,7 @@ experiments:
     base:
       task: {name: copy, symbols: 3, delay: {log_uniform: [1, 20]}, alphabet: 4}
       network: {name: sequence, width: 32}
-      learner: {name: supervised, steps: 1500, batch: 32, learning_rate: 1e-2, evaluate_every: 500}
+      learner: {name: supervised, steps: 1500, batch_size: 32, learning_rate: 1e-2, evaluate_every: 500}
       evaluate: {rows: 500, delays: [10, 20]}
     sweep: {network.mixer: [lstm, gru]}
     figures: [accuracy_by_delay, learning_curves]

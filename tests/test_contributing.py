@@ -105,7 +105,7 @@ def test_the_documented_mixer_trains(place: str, request: pytest.FixtureRequest,
         "task.symbols=2",
         "network.width=8",
         "learner.steps=6",
-        "learner.batch=4",
+        "learner.batch_size=4",
         "learner.validation_rows=8",
         "evaluate.rows=8",
     ]

@@ -24,7 +24,7 @@ experiments:
     base:
       task: {name: copy, symbols: 3, delay: {log_uniform: [1, 20]}}
       network: {name: sequence, mixer: lstm, width: 16}
-      learner: {name: supervised, rows: 640, batch: 32, curriculum: {column: delay}}
+      learner: {name: supervised, rows: 640, batch_size: 32, curriculum: {column: delay}}
       evaluate: {rows: 50, delays: [10, 20]}
     sweep: {network.mixer: [lstm, gru], seed: [0, 1]}
     figures: [accuracy_by_delay, {name: cost_quality, title: Cost}]
@@ -32,12 +32,12 @@ experiments:
     base:
       task: {name: copy, symbols: 3, delay: {log_uniform: [1, 20]}}
       network: {name: sequence, mixer: gru, width: 16}
-      learner: {name: supervised, rows: 640, batch: 32, parent: third}
+      learner: {name: supervised, rows: 640, batch_size: 32, parent: third}
   third:
     base:
       task: {name: copy, symbols: 3, delay: {log_uniform: [1, 20]}}
       network: {name: sequence, mixer: gru, width: 16}
-      learner: {name: supervised, rows: 640, batch: 32, curriculum: {column: delay}}
+      learner: {name: supervised, rows: 640, batch_size: 32, curriculum: {column: delay}}
       evaluate: {rows: 50, delays: [10, 20]}
 """
 
@@ -102,8 +102,11 @@ def test_equal_specifications_are_one_run_in_however_many_experiments() -> None:
 NEUTRAL = [
     ("seed: [0, 1]", "seed: [1, 0]"),
     ("[lstm, gru]", "[gru, {name: lstm}]"),
-    ("rows: 640, batch: 32", "batch: 3.2e1, rows: 0.64k"),
-    ("learner: {name: supervised, rows: 640, batch: 32, parent", "seed: 0\n      learner: {name: supervised, rows: 640, batch: 32, parent"),
+    ("rows: 640, batch_size: 32", "batch_size: 3.2e1, rows: 0.64k"),
+    (
+        "learner: {name: supervised, rows: 640, batch_size: 32, parent",
+        "seed: 0\n      learner: {name: supervised, rows: 640, batch_size: 32, parent",
+    ),
     ("delays: [10, 20]", "delays: [20, 10]"),
     ("width: 16", "width: 16, depth: 1"),
     ("[accuracy_by_delay, {name: cost_quality, title: Cost}]", "[{title: Cost, name: cost_quality}, accuracy_by_delay]"),
@@ -197,7 +200,7 @@ FIELDS: dict[str, tuple[str, set[str]]] = {
     "network.dropout": ("0.1", NETWORK),
     "network.context": ("100", NETWORK),
     "learner.rows": ("1280", DATA),
-    "learner.batch": ("16", WEIGHTS),
+    "learner.batch_size": ("16", WEIGHTS),
     "learner.evaluate_every": ("7", WEIGHTS),
     "learner.validation_rows": ("7", DATA),
     "learner.keep": ("[last, best, 7]", WEIGHTS),
@@ -205,22 +208,22 @@ FIELDS: dict[str, tuple[str, set[str]]] = {
     "learner.optimizer": ("adamw", WEIGHTS),
     "learner.learning_rate": ("0.5", WEIGHTS),
     "learner.betas": ("[0.8, 0.9]", WEIGHTS),
-    "learner.epsilon": ("1.0e-6", WEIGHTS),
+    "learner.eps": ("1.0e-6", WEIGHTS),
     "learner.weight_decay": ("0.1", WEIGHTS),
-    "learner.schedule": ("cosine", WEIGHTS),
-    "learner.warmup": ("3", WEIGHTS),
-    "learner.final": ("0.1", WEIGHTS),
+    "learner.lr_schedule": ("cosine", WEIGHTS),
+    "learner.warmup_steps": ("3", WEIGHTS),
+    "learner.min_lr_ratio": ("0.1", WEIGHTS),
     "learner.half_life": ("3", WEIGHTS),
-    "learner.clip": ("null", WEIGHTS),
-    "learner.micro_batch": ("4", WEIGHTS),
-    "learner.average": ("0.9", WEIGHTS),
+    "learner.max_grad_norm": ("null", WEIGHTS),
+    "learner.micro_batch_size": ("4", WEIGHTS),
+    "learner.ema_decay": ("0.9", WEIGHTS),
     "learner.curriculum": ("null", WEIGHTS),
     "learner.curriculum.column": ("symbols", WEIGHTS),
     "learner.curriculum.start": ("4", WEIGHTS),
     "learner.curriculum.factor": ("3", WEIGHTS),
     "learner.curriculum.threshold": ("0.8", WEIGHTS),
     "learner.curriculum.upper": ("0.8", WEIGHTS),
-    "learner.curriculum.memory": ("8", WEIGHTS),
+    "learner.curriculum.window": ("8", WEIGHTS),
     "learner.data": ("stream", DATA),
     "learner.distinct_rows": ("64", DATA),
     "learner.loader": ("memory", WEIGHTS),
@@ -395,13 +398,13 @@ experiments:
     base:
       task: {name: copy, symbols: 3, delay: 20}
       network: {name: sequence, mixer: {name: lstm, init: chrono, horizon: 20}, width: 16}
-      learner: {name: supervised, rows: 640, batch: 32, warmup: 7}
+      learner: {name: supervised, rows: 640, batch_size: 32, warmup_steps: 7}
 """
 SAME = [
     "sweep: {network.mixer: [lstm, gru]}",
     "sweep: {network.mixer: [{name: lstm}, gru]}",
     "sweep: {network: [sequence, {mixer: gru}]}",
-    "sweep: {learner: [supervised, {name: supervised, rows: 640, batch: 32}]}",
+    "sweep: {learner: [supervised, {name: supervised, rows: 640, batch_size: 32}]}",
     "sweep: {task: [copy, {name: copy, symbols: 3, delay: 9}]}",
     "variants: {twin: {network.mixer: lstm}}",
     "variants: {twin: {network: {mixer: {name: lstm}}}}",
@@ -419,10 +422,13 @@ def test_the_bare_name_of_bases_component_keeps_its_fields(extra: str) -> None:
 
 
 def test_what_base_says_of_a_replaced_component_is_shown() -> None:
-    variants = "{other: {learner: {name: supervised, rows: 640, batch: 32}}, wide: {network.width: 32}}"
+    variants = "{other: {learner: {name: supervised, rows: 640, batch_size: 32}}, wide: {network.width: 32}}"
     extra = f"sweep: {{network.mixer: [lstm, gru]}}\n    variants: {variants}"
     experiment = planned(f"{KEPT}    {extra}\n").experiments["only"]
-    assert experiment.dropped == {"gru": {"network.mixer.init": "chrono", "network.mixer.horizon": 20}, "other": {"learner.warmup": 7}}
+    assert experiment.dropped == {
+        "gru": {"network.mixer.init": "chrono", "network.mixer.horizon": 20},
+        "other": {"learner.warmup_steps": 7},
+    }
     coordinates = {run["label"]: run["coordinates"] for run in experiment.spec["runs"]}
     assert coordinates["lstm"] == {"network.mixer": "lstm (horizon=20, init=chrono)"}
     assert coordinates["gru"] == {"network.mixer": "gru"}
@@ -460,7 +466,7 @@ LABELS = [
     ("    sweep: {seed: [0, 1]}\n", ["gru"]),
     ("    sweep: {network.norm: [rms], network.residual: [true, false]}\n", ["norm rms, residual false", "norm rms, residual true"]),
     ("    variants: {wide: {network.width: 32}}\n", ["gru", "wide"]),
-    ("    sweep: {learner.clip: [null, 2]}\n", ["clip 2.0", "clip null"]),
+    ("    sweep: {learner.max_grad_norm: [null, 2]}\n", ["max_grad_norm 2.0", "max_grad_norm null"]),
 ]  # fmt: skip
 
 

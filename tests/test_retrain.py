@@ -55,7 +55,7 @@ experiments:
     base:
       task: {{name: copy, symbols: 2, delay: 3, alphabet: 4}}
       network: {{name: sequence, mixer: {mixer}, width: 8}}
-      learner: {{name: supervised, steps: 4, batch: 4, validation_rows: 8}}
+      learner: {{name: supervised, steps: 4, batch_size: 4, validation_rows: 8}}
       evaluate: {{rows: 8}}
 """
 SESSION = """\

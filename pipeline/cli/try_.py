@@ -13,10 +13,8 @@ from pipeline.storage.errors import UserError
 if TYPE_CHECKING:
     from pipeline.config.document import Block
 
-BUDGETS = ("learner.rows", "learner.steps", "learner.seconds")
-"""Setting one of these clears the others."""
 DEFAULTS = {"tokens": ("sequence", "supervised", 20_000), "environment": ("actor_critic", "ppo", 102_400)}
-"""Network, learner and its budget in rows for a task of each kind, if no experiment gives them."""
+"""Network, learner and its budget in rows or environment steps for a task of each kind, if no experiment gives them."""
 
 
 def document_of_point(name: str, config: Path, overrides: tuple[str, ...], ignore_config: bool = False) -> Block:
@@ -25,6 +23,7 @@ def document_of_point(name: str, config: Path, overrides: tuple[str, ...], ignor
     overrides: `dotted.key=value`, the value in YAML. Raises ConfigError for an invalid key or value.
     """
     from pipeline.config.document import Block, Place, named, put_dotted, suggestion
+    from pipeline.config.learners import LEARNERS
     from pipeline.config.tasks import TASKS
 
     here = Place("--set", 0, "")
@@ -35,16 +34,17 @@ def document_of_point(name: str, config: Path, overrides: tuple[str, ...], ignor
         base = Block(here)
         base.put("task", named(name, here), here)
         task: Any = TASKS[name]
-        network, learner, rows = DEFAULTS[task.kind]
+        network, learner, budget = DEFAULTS[task.kind]
         base.put("network", named(network, here), here)
         base.put("learner", named(learner, here), here)
-        base["learner"].put("rows", rows, here)
+        component: Any = LEARNERS[learner]
+        base["learner"].put(component.budgets[0], budget, here)
     else:
         where = "not a task" if ignore_config else f"neither an experiment of {config} nor a task"
         raise UserError(f"{name}: {where}" + suggestion(name, [*experiments, *TASKS]))
     for override in overrides:
         key, value, place = _parse(override)
-        for budget in BUDGETS if key in BUDGETS else ():
+        for budget in _budgets(base, key):
             put_dotted(base, budget, None, place)
         put_dotted(base, key, value, place)
     document, inner, experiment = Block(here), Block(here), Block(here)
@@ -52,6 +52,17 @@ def document_of_point(name: str, config: Path, overrides: tuple[str, ...], ignor
     inner.put("try", experiment, here)
     document.put("experiments", inner, here)
     return document
+
+
+def _budgets(base: Block, key: str) -> list[str]:
+    """The keys of the learner's budgets if `key` is one of them: setting one clears the others."""
+    from pipeline.config.learners import LEARNERS
+    from pipeline.config.resolve import with_presets
+
+    learner = with_presets(base.get("learner"))
+    component: Any = LEARNERS.get(learner.get("name") if isinstance(learner, dict) else learner)
+    budgets = [f"learner.{budget}" for budget in component.budgets] if component else []
+    return budgets if key in budgets else []
 
 
 def _experiments(config: Path) -> dict[str, Any]:

@@ -41,7 +41,7 @@ class Runtime(Section):
     )
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto: a GPU if there is one")
     checkpoint_seconds: float = Field(default=30.0, gt=0, le=1e9, description="wall seconds between training checkpoints")
-    memory_mb: int = Field(default=2000, ge=100, le=10**9, description="memory asked of a cluster per training or evaluation job")
+    mem_mb: int = Field(default=2000, ge=100, le=10**9, description="memory asked of a cluster per training or evaluation job")
     minutes: int = Field(default=240, ge=1, le=10**7, description="time asked of a cluster per training job")
     gpus: int = Field(
         default=0, ge=0, le=1_024, description="GPUs a training uses on each node, one process on each; an evaluation uses one of them"

@@ -18,24 +18,24 @@ class Curriculum(Section):
     start: int = Field(default=3, ge=1, le=10**9, description="first level, in units of the column")
     factor: float = Field(default=2.0, gt=1, le=1e6, description="what the level is multiplied by when mastered")
     threshold: float = Field(
-        default=0.95, gt=0, le=1, description="symbol accuracy over the last `memory` batches from which on a level is mastered"
+        default=0.95, gt=0, le=1, description="symbol accuracy over the last `window` batches from which on a level is mastered"
     )
     upper: float = Field(default=0.7, ge=0, le=1, description="accuracy is taken over rows with column at least upper x level")
-    memory: int = Field(default=30, ge=1, le=10**9, description="batches after which that accuracy is judged, and taken anew")
+    window: int = Field(default=30, ge=1, le=10**9, description="batches after which that accuracy is judged, and taken anew")
 
 
 class Learner(Component):
-    """An update rule with its budget. Exactly one of rows, steps and seconds bounds a run."""
+    """An update rule with its budget: exactly one of the fields in `budgets` bounds a run."""
 
     kind: ClassVar[Kind] = "tokens"
     """The tasks it learns."""
     needs_causal: ClassVar[bool] = True
     """It trains on positions whose future must stay unseen."""
-    portion: ClassVar[str] = "batch"
+    budgets: ClassVar[tuple[str, str, str]] = ("rows", "steps", "seconds")
+    """The fields that hold a budget: in training examples, in updates, in seconds."""
+    portion: ClassVar[str] = "batch_size"
     """The field that says what one update learns from."""
 
-    rows: Count | None = Field(default=None, description="budget in training rows seen")
-    steps: Count | None = Field(default=None, description="budget in optimizer steps")
     seconds: float | None = Field(
         default=None, gt=0, le=1e9, description="budget in wall seconds of training; such a run is not reproducible bit by bit"
     )
@@ -56,13 +56,15 @@ class Learner(Component):
 
     @model_validator(mode="after")
     def _one_budget(self) -> Learner:
-        given = [key for key in ("rows", "steps", "seconds") if getattr(self, key) is not None]
+        examples, updates, seconds = self.budgets
+        given = [key for key in self.budgets if getattr(self, key) is not None]
         if len(given) > 1:
-            raise Clash(f"got {' and '.join(given)}; expected one budget out of rows, steps and seconds", *given)
+            raise Clash(f"got {' and '.join(given)}; expected one budget out of {examples}, {updates} and {seconds}", *given)
         if not given:
-            raise Clash("missing budget; expected one of rows, steps and seconds")
-        if self.rows is not None and self.rows < self.rows_per_step:
-            raise Clash(f"got {self.rows} rows; expected at least one {self.portion} of {self.rows_per_step}", "rows", self.portion)
+            raise Clash(f"missing budget; expected one of {examples}, {updates} and {seconds}")
+        budget = getattr(self, examples)
+        if budget is not None and budget < self.rows_per_step:
+            raise Clash(f"got {examples}: {budget}; expected at least one update's {self.rows_per_step}", examples, self.portion)
         if self.select not in self.keep:
             raise Clash(f"select: {self.select} needs {self.select} in 'keep', got {list(self.keep)}", "select", "keep")
         return self
@@ -79,7 +81,8 @@ class Learner(Component):
     @property
     def total_steps(self) -> int | None:
         """Updates of the whole run; None where the clock decides."""
-        return self.rows // self.rows_per_step if self.rows else self.steps
+        examples, updates, _ = (getattr(self, key) for key in self.budgets)
+        return examples // self.rows_per_step if examples else updates
 
     @property
     def stored_rows(self) -> int | None:
@@ -96,18 +99,18 @@ class Descent(Learner):
     optimizer: Literal["adam", "adamw", "rmsprop"] = Field(default="adam", description="update rule")
     learning_rate: float = Field(default=1e-3, gt=0, le=100, description="peak learning rate")
     betas: tuple[float, float] = Field(default=(0.9, 0.999), description="decay of the first and second moment; rmsprop uses the second")
-    epsilon: float = Field(default=1e-8, ge=1e-30, le=1, description="added to the root of the second moment")
+    eps: float = Field(default=1e-8, ge=1e-30, le=1, description="added to the root of the second moment")
     weight_decay: float = Field(
         default=0.0,
         ge=0,
         le=1000,
         description="shrinks matrices: weights of linear maps, convolutions and embeddings; decoupled for adamw, added to the gradient otherwise",
     )
-    schedule: Schedule = Field(default="constant", description="learning rate after warm-up; inverse: 1 / (1 + step / half_life)")
-    warmup: int = Field(default=0, ge=0, le=10**12, description="steps over which the learning rate grows linearly from zero")
-    final: float = Field(default=0.0, ge=0, le=1, description="the schedule never goes below this share of the peak")
+    lr_schedule: Schedule = Field(default="constant", description="learning rate after warm-up; inverse: 1 / (1 + step / half_life)")
+    warmup_steps: int = Field(default=0, ge=0, le=10**12, description="steps over which the learning rate grows linearly from zero")
+    min_lr_ratio: float = Field(default=0.0, ge=0, le=1, description="lowest learning rate of the schedule, as a fraction of learning_rate")
     half_life: int = Field(default=1500, ge=1, le=10**12, description="steps until the inverse schedule has halved")
-    clip: float | None = Field(default=1.0, ge=1e-6, le=1e30, description="largest global gradient norm; null: no clipping")
+    max_grad_norm: float | None = Field(default=1.0, ge=1e-6, le=1e30, description="largest global gradient norm; null: no clipping")
 
     @field_validator("betas")
     @classmethod
@@ -118,15 +121,15 @@ class Descent(Learner):
 
     @model_validator(mode="after")
     def _descends(self) -> Descent:
-        if self.total_steps is not None and self.warmup > self.total_steps:
-            raise Clash(
-                f"got a warm-up of {self.warmup} steps; expected at most the budget of {self.total_steps}", "warmup", "rows", "steps"
-            )
+        if self.total_steps is not None and self.warmup_steps > self.total_steps:
+            message = f"got warmup_steps: {self.warmup_steps}; expected at most the budget of {self.total_steps} updates"
+            raise Clash(message, "warmup_steps", *self.budgets[:2])
         if self.optimizer == "adamw" and self.learning_rate * self.weight_decay > 1:
             message = "learning_rate times weight_decay is {:g}; expected at most 1, which takes all of a weight away"
             raise Clash(message.format(self.learning_rate * self.weight_decay), "weight_decay", "learning_rate", "optimizer")
-        if self.seconds is not None and self.schedule in ("cosine", "linear"):
-            raise Clash(f"schedule: {self.schedule} needs a budget in rows or steps, got seconds", "schedule", "seconds")
+        if self.seconds is not None and self.lr_schedule in ("cosine", "linear"):
+            message = f"lr_schedule: {self.lr_schedule} with a budget in seconds; expected one in {self.budgets[0]} or {self.budgets[1]}"
+            raise Clash(message, "lr_schedule", "seconds")
         return self
 
 
@@ -137,14 +140,16 @@ class Supervised(Descent):
     version: ClassVar[int] = 6
 
     name: Literal["supervised"] = "supervised"
-    batch: int = Field(default=32, ge=1, le=10**6, description="rows per update over all processes")
-    micro_batch: int | None = Field(
+    rows: Count | None = Field(default=None, description="budget in training rows seen")
+    steps: Count | None = Field(default=None, description="budget in optimizer steps")
+    batch_size: int = Field(default=32, ge=1, le=10**6, description="rows per update over all processes")
+    micro_batch_size: int | None = Field(
         default=None,
         ge=1,
         le=10**6,
         description="rows per forward and backward pass, whose gradients add up to the batch's: less memory; null: all",
     )
-    average: float = Field(
+    ema_decay: float = Field(
         default=0.0, ge=0, lt=1, description="decay per step of a moving average of the weights that is evaluated instead; 0: off"
     )
     curriculum: Curriculum | None = Field(default=None, description="growing filter on a metadata column")
@@ -168,12 +173,16 @@ class Supervised(Descent):
 
     def undivided(self, processes: int) -> str | None:
         """Each takes its part of the batch's rows."""
-        return f"batch: got {self.batch} rows, expected a multiple of the {processes} processes" if self.batch % processes else None
+        return (
+            f"batch_size: got {self.batch_size} rows, expected a multiple of the {processes} processes"
+            if self.batch_size % processes
+            else None
+        )
 
     @property
     def rows_per_step(self) -> int:
         """The batch."""
-        return self.batch
+        return self.batch_size
 
     @property
     def stored_rows(self) -> int | None:
@@ -183,71 +192,71 @@ class Supervised(Descent):
         if self.distinct_rows:
             return self.distinct_rows
         steps = self.total_steps
-        return min(steps * self.batch, 1_000_000) if steps else 100_000
+        return min(steps * self.batch_size, 1_000_000) if steps else 100_000
 
 
 class Acting(Descent):
-    """An actor and a critic that learn from what they did: copies of an environment act side by side, an update follows every rollout.
-
-    Its rows are environment steps, over all copies; its steps are updates, one for each rollout.
-    """
+    """An actor and a critic that learn from what they did: environments step side by side, an update follows every rollout."""
 
     kind: ClassVar[Kind] = "environment"
-    portion: ClassVar[str] = "rollout"
+    budgets: ClassVar[tuple[str, str, str]] = ("total_timesteps", "num_updates", "seconds")
+    portion: ClassVar[str] = "rollout_steps"
 
-    rows: Count | None = Field(default=None, description="budget in environment steps, over all copies")
-    steps: Count | None = Field(default=None, description="budget in updates, one for each rollout")
-    environments: int = Field(default=64, ge=1, le=65_536, description="copies of the environment that act side by side")
-    rollout: int = Field(default=32, ge=1, le=65_536, description="steps of every copy between two updates")
-    sequence: int | None = Field(
-        default=None, ge=1, le=65_536, description="steps that gradients cross, as many sequences as make up the rollout; null: all of it"
-    )
+    total_timesteps: Count | None = Field(default=None, description="budget in environment steps, over all environments")
+    num_updates: Count | None = Field(default=None, description="budget in updates, one for each rollout")
+    num_envs: int = Field(default=64, ge=1, le=65_536, description="environments that step side by side")
+    rollout_steps: int = Field(default=32, ge=1, le=65_536, description="steps of each environment between two updates")
+    bptt_steps: int | None = Field(default=None, ge=1, le=65_536, description="truncated-BPTT length, in steps; null: the whole rollout")
     learning_rate: float = Field(default=2e-3, gt=0, le=100, description="peak learning rate")
-    epsilon: float = Field(default=1e-5, ge=1e-30, le=1, description="added to the root of the second moment")
-    warmup: int = Field(default=0, ge=0, le=10**12, description="updates over which the learning rate grows linearly from zero")
+    eps: float = Field(default=1e-5, ge=1e-30, le=1, description="added to the root of the second moment")
+    warmup_steps: int = Field(default=0, ge=0, le=10**12, description="updates over which the learning rate grows linearly from zero")
     half_life: int = Field(default=1500, ge=1, le=10**12, description="updates until the inverse schedule has halved")
-    clip: float | None = Field(default=0.5, ge=1e-6, le=1e30, description="largest global gradient norm; null: no clipping")
-    discount: float = Field(default=0.99, gt=0, le=1, description="what a reward counts for one step earlier (gamma)")
+    max_grad_norm: float | None = Field(default=0.5, ge=1e-6, le=1e30, description="largest global gradient norm; null: no clipping")
+    gamma: float = Field(default=0.99, gt=0, le=1, description="discount factor")
     gae_lambda: float = Field(
         default=0.95, ge=0, le=1, description="decay of later errors of the critic in an advantage; 0: the next step's only, 1: all"
     )
     bootstrap_truncated: bool = Field(
         default=True, description="an episode cut off by a time limit is worth what the critic still expects of it; false: nothing more"
     )
-    value_weight: float = Field(default=0.5, ge=0, le=1000, description="weight of the critic's loss, half of its mean squared error")
-    entropy_weight: float = Field(default=0.01, ge=0, le=1000, description="weight of the policy's entropy, in nats, which is encouraged")
-    entropy_schedule: Schedule = Field(default="constant", description="entropy weight over updates, in the forms of `schedule`")
-    entropy_final: float = Field(default=0.0, ge=0, le=1, description="the entropy schedule never goes below this share of the weight")
+    vf_coef: float = Field(default=0.5, ge=0, le=1000, description="weight of the value loss, which is half the mean squared error")
+    ent_coef: float = Field(default=0.01, ge=0, le=1000, description="weight of the entropy bonus; entropy is in nats")
+    ent_coef_schedule: Schedule = Field(default="constant", description="ent_coef over updates, in the forms of lr_schedule")
+    min_ent_coef_ratio: float = Field(default=0.0, ge=0, le=1, description="lowest ent_coef of its schedule, as a fraction of ent_coef")
     evaluate_every: int = Field(default=10, ge=1, le=10**12, description="updates between validations")
     validation_rows: Rows = Field(default=100, description="held-out episodes of a validation, never trained on")
     stop_at: float | None = Field(default=None, gt=0, le=1, description="stop once this share of the validation episodes is solved")
 
     @model_validator(mode="after")
     def _whole_sequences(self) -> Acting:
-        if self.sequence is not None and self.rollout % self.sequence:
+        if self.bptt_steps is not None and self.rollout_steps % self.bptt_steps:
             raise Clash(
-                f"got sequences of {self.sequence} steps; expected a divisor of the rollout's {self.rollout}", "sequence", "rollout"
+                f"got bptt_steps: {self.bptt_steps}; expected a divisor of rollout_steps = {self.rollout_steps}",
+                "bptt_steps",
+                "rollout_steps",
             )
-        if self.seconds is not None and self.entropy_schedule in ("cosine", "linear"):
-            message = f"entropy_schedule: {self.entropy_schedule} with a budget in seconds; expected one in rows or steps"
-            raise Clash(message, "entropy_schedule", "seconds")
+        if self.seconds is not None and self.ent_coef_schedule in ("cosine", "linear"):
+            message = (
+                f"ent_coef_schedule: {self.ent_coef_schedule} with a budget in seconds; expected one in total_timesteps or num_updates"
+            )
+            raise Clash(message, "ent_coef_schedule", "seconds")
         return self
 
     def undivided(self, processes: int) -> str | None:
         """Each acts in its part of the copies."""
-        if self.environments % processes:
-            return f"environments: got {self.environments} copies, expected a multiple of the {processes} processes"
+        if self.num_envs % processes:
+            return f"num_envs: got {self.num_envs}, expected a multiple of the {processes} processes"
         return None
 
     @property
     def rows_per_step(self) -> int:
         """Environment steps of a rollout, over all copies."""
-        return self.environments * self.rollout
+        return self.num_envs * self.rollout_steps
 
     @property
     def sequences(self) -> int:
         """Training sequences that a rollout gives."""
-        return self.environments * (self.rollout // (self.sequence or self.rollout))
+        return self.num_envs * (self.rollout_steps // (self.bptt_steps or self.rollout_steps))
 
     @property
     def stored_rows(self) -> int | None:
@@ -263,42 +272,42 @@ class Ppo(Acting):
     source: ClassVar[str] = "Schulman et al. 2017; advantages: Schulman et al. 2016"
 
     name: Literal["ppo"] = "ppo"
-    epochs: int = Field(default=4, ge=1, le=1000, description="passes over each rollout")
-    minibatches: int = Field(default=4, ge=1, le=10**9, description="optimizer steps of a pass; each sees whole sequences")
-    ratio_clip: float = Field(
+    update_epochs: int = Field(default=4, ge=1, le=1000, description="passes over each rollout")
+    num_minibatches: int = Field(default=4, ge=1, le=10**9, description="optimizer steps of a pass; each sees whole sequences")
+    clip_range: float = Field(
         default=0.2,
         gt=0,
         lt=1,
-        description="how far from 1 a probability ratio still counts: beyond, an action is neither pulled nor pushed",
+        description="PPO clip range eps: the probability ratio is clipped to [1 - eps, 1 + eps]",
     )
-    value_clip: float | None = Field(
+    clip_range_vf: float | None = Field(
         default=None,
         ge=1e-6,
         le=1e6,
-        description="how far the critic may move from its answer while acting before its loss stops falling; null: anywhere",
+        description="clip range of the value function; null: no clipping",
     )
-    normalise_advantages: bool = Field(default=True, description="shift and scale each minibatch's advantages to mean 0, deviation 1")
+    normalize_advantage: bool = Field(default=True, description="shift and scale each minibatch's advantages to mean 0, deviation 1")
     target_kl: float | None = Field(
         default=None, gt=0, le=1e6, description="stop passing over a rollout when the policy has moved so far, in nats; null: never"
     )
 
     @model_validator(mode="after")
     def _whole_minibatches(self) -> Ppo:
-        if self.sequences % self.minibatches:
-            message = f"got {self.minibatches} minibatches; expected a divisor of the {self.sequences} sequences of a rollout"
-            raise Clash(message, "minibatches", "environments", "rollout", "sequence")
-        if self.normalise_advantages and self.rows_per_step == self.minibatches:
-            message = "got minibatches of one step, whose advantages have no deviation; expected more steps, or normalise_advantages: false"
-            raise Clash(message, "minibatches", "environments", "rollout", "normalise_advantages")
+        if self.sequences % self.num_minibatches:
+            message = f"got num_minibatches: {self.num_minibatches}; expected a divisor of the {self.sequences} sequences of a rollout"
+            raise Clash(message, "num_minibatches", "num_envs", "rollout_steps", "bptt_steps")
+        if self.normalize_advantage and self.rows_per_step == self.num_minibatches:
+            message = "got minibatches of one step, whose advantages have no deviation; expected more steps, or normalize_advantage: false"
+            raise Clash(message, "num_minibatches", "num_envs", "rollout_steps", "normalize_advantage")
         return self
 
     def undivided(self, processes: int) -> str | None:
         """Each acts in its part of the copies, and cuts its own sequences into as many minibatches."""
         each = self.sequences // processes
-        if not super().undivided(processes) and each % self.minibatches:
-            return f"minibatches: got {self.minibatches}, expected a divisor of the {each} sequences that each of {processes} processes has"
-        if not super().undivided(processes) and self.normalise_advantages and self.rows_per_step == self.minibatches * processes:
-            return f"minibatches: {self.minibatches} of one step each in each of {processes} processes cannot be normalised; expected fewer"
+        if not super().undivided(processes) and each % self.num_minibatches:
+            return f"num_minibatches: got {self.num_minibatches}, expected a divisor of the {each} sequences that each of {processes} processes has"
+        if not super().undivided(processes) and self.normalize_advantage and self.rows_per_step == self.num_minibatches * processes:
+            return f"num_minibatches: {self.num_minibatches} of one step each in each of {processes} processes cannot be normalised; expected fewer"
         return super().undivided(processes)
 
 
@@ -310,19 +319,19 @@ class A2c(Acting):
     source: ClassVar[str] = "Mnih et al. 2016, in its synchronous form"
 
     name: Literal["a2c"] = "a2c"
-    normalise_advantages: bool = Field(default=False, description="shift and scale each rollout's advantages to mean 0, deviation 1")
+    normalize_advantage: bool = Field(default=False, description="shift and scale each rollout's advantages to mean 0, deviation 1")
 
     @model_validator(mode="after")
     def _deviation(self) -> A2c:
-        if self.normalise_advantages and self.rows_per_step == 1:
-            message = "got rollouts of one step, whose advantage has no deviation; expected more steps, or normalise_advantages: false"
-            raise Clash(message, "environments", "rollout", "normalise_advantages")
+        if self.normalize_advantage and self.rows_per_step == 1:
+            message = "got rollouts of one step, whose advantage has no deviation; expected more steps, or normalize_advantage: false"
+            raise Clash(message, "num_envs", "rollout_steps", "normalize_advantage")
         return self
 
     def undivided(self, processes: int) -> str | None:
         """Each normalises its own advantages."""
-        if not super().undivided(processes) and self.normalise_advantages and self.rows_per_step == processes:
-            return f"environments: one step for each of {processes} processes cannot be normalised; expected more"
+        if not super().undivided(processes) and self.normalize_advantage and self.rows_per_step == processes:
+            return f"num_envs: one step for each of {processes} processes cannot be normalised; expected more"
         return super().undivided(processes)
 
 

@@ -126,7 +126,7 @@ def _section(block: Block, key: str) -> Block:
 
 def _points(block: Block) -> Iterator[_Written]:
     """Every point as written: the product of the sweep, then each variant over the seeds."""
-    base = _with_presets(_mapping(block["base"], block.places["base"]))
+    base = with_presets(_mapping(block["base"], block.places["base"]))
     _known_keys(base, tuple(Point.model_fields))
     sweep = _section(block, "sweep")
     for key, values in sweep.items():
@@ -153,13 +153,13 @@ def _laid(base: Block, overrides: Block) -> Block:
         if key not in point and key not in overrides:
             raise base.place.error(f"missing key '{key}'")
     for key in sorted(overrides):
-        put_dotted(point, key, _with_presets(overrides[key]), overrides.places[key])
+        put_dotted(point, key, with_presets(overrides[key]), overrides.places[key])
     return point
 
 
 def _lost(base: Block, overrides: Block) -> tuple[tuple[str, Any], ...]:
     """What base writes of a component and overrides, which name another or write the same one anew, leave out."""
-    return tuple(pair for key in overrides for pair in dropped(reached(base, key), _with_presets(overrides[key]), key))
+    return tuple(pair for key in overrides for pair in dropped(reached(base, key), with_presets(overrides[key]), key))
 
 
 def _check_axis(values: Any, place: Place) -> None:
@@ -190,7 +190,7 @@ def _check_replaced(block: Block) -> None:
             if other != key:
                 rest.put(other, sweep[other][0], sweep[other].places[0])
         try:
-            _validated(_laid(_with_presets(base), rest), here)
+            _validated(_laid(with_presets(base), rest), here)
         except ConfigError as error:
             if error.place and not error.clash and f"{error.place.path}.".startswith(f"{base.place.path}.{key}."):
                 raise
@@ -239,7 +239,7 @@ def _member(written: _Written) -> Member:
 
 def read_preset(name: str) -> Block:
     """The fragment of that name in workflow/presets, laid over those that it names. Raises ConfigError where it is broken."""
-    return _with_presets(read_document(PRESETS / f"{name}.yaml"))
+    return with_presets(read_document(PRESETS / f"{name}.yaml"))
 
 
 def preset_texts(value: Any) -> dict[str, str]:
@@ -252,7 +252,7 @@ def preset_texts(value: Any) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def _with_presets(value: Any, depth: int = 0) -> Any:
+def with_presets(value: Any, depth: int = 0) -> Any:
     """A written value in which every mapping that names a preset lies over that preset's fragment.
 
     It is done before overrides are laid over the base, so that a preset in an override replaces what the base says.
@@ -261,7 +261,7 @@ def _with_presets(value: Any, depth: int = 0) -> Any:
         return value
     block = Block(value.place)
     for key, item in value.items():
-        block.put(key, _with_presets(item, depth), value.places[key])
+        block.put(key, with_presets(item, depth), value.places[key])
     if "preset" not in block:
         return block
     place, name = block.places["preset"], block.pop("preset")
@@ -270,7 +270,7 @@ def _with_presets(value: Any, depth: int = 0) -> Any:
         raise place.error(f"got {shown(name)}" + (suggestion(str(name), known) or "; expected a file of workflow/presets, which has none"))
     if depth > DEEPEST:
         raise place.error(f"more than {DEEPEST} presets that name each other; expected a chain that ends")
-    return merged(_with_presets(read_document(PRESETS / f"{name}.yaml"), depth + 1), block)
+    return merged(with_presets(read_document(PRESETS / f"{name}.yaml"), depth + 1), block)
 
 
 def _figures(block: Block) -> list[Figure]:
@@ -284,4 +284,4 @@ def _figures(block: Block) -> list[Figure]:
     return figures
 
 
-__all__ = ["Member", "Resolved", "ResolvedExperiment", "find_parent", "preset_texts", "read_preset", "resolve"]
+__all__ = ["Member", "Resolved", "ResolvedExperiment", "find_parent", "preset_texts", "read_preset", "resolve", "with_presets"]

@@ -2,9 +2,9 @@
 
 Letters: N sequences of a rollout, S steps of one; A advantage, V the critic's answer now and V' when acting, which are equal.
 
-    loss = -mean(A log p) + value_weight mean((V - A - V')^2) / 2 - entropy_weight entropy
+    loss = -mean(A log p) + vf_coef mean((V - A - V')^2) / 2 - ent_coef entropy
 
-All of a rollout is one batch. A value_weight of 1 is the public code's 0.5 for control tasks, which leaves out the half.
+All of a rollout is one batch. A vf_coef of 1 is the public code's 0.5 for control tasks, which leaves out the half.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class A2C(Acting):
     def learn(self, sequences: Sequences) -> dict[str, Tensor]:
         """The step."""
         judged = self.judge(sequences)
-        advantage_NS = normalised(sequences.advantage_NS, self.config.normalise_advantages)
+        advantage_NS = normalised(sequences.advantage_NS, self.config.normalize_advantage)
         policy = -(advantage_NS * judged.log_probability_NS).mean()
         value = value_loss(judged.value_NS, sequences.advantage_NS + sequences.value_NS)
         return self.descend(Losses(policy, value, judged.entropy_NS.mean()))

@@ -20,7 +20,7 @@ from pipeline.config.catalogue import implementation
 from pipeline.learners import parallel
 from pipeline.learners.advantages import deviation, explained_variance
 from pipeline.learners.base import Learner, Problem
-from pipeline.learners.optimization import clip_gradients, entropy_weight, learning_rate, make_optimizer
+from pipeline.learners.optimization import clip_gradients, ent_coef, learning_rate, make_optimizer
 from pipeline.learners.playing import play, refuse_beyond
 from pipeline.learners.policy import entropy, log_probability
 from pipeline.learners.rollout import Actor, Rollout, Sequences
@@ -60,10 +60,10 @@ class Acting(Learner):
         self.seed, self.device, self.validation = seed, device, problem.validation
         self.task = implementation(problem.task)(problem.task)
         self.optimizer = make_optimizer(network, config)
-        copies = parallel.share(config.environments)
-        mine = config.model_copy(update={"environments": copies.stop - copies.start})
+        copies = parallel.share(config.num_envs)
+        mine = config.model_copy(update={"num_envs": copies.stop - copies.start})
         title = getattr(problem.task, "title", problem.task.name)
-        environment = self.task.environment(mine.environments, _own_seed(seed))
+        environment = self.task.environment(mine.num_envs, _own_seed(seed))
         refuse_beyond(title, self.network.context, getattr(environment, "limit", 1))
         self.actor = Actor(mine, network, environment, device, title)
 
@@ -90,7 +90,7 @@ class Acting(Learner):
 
     def _noise(self) -> Tensor:
         """Random numbers that decide the actions of the next rollout."""
-        shape = (self.config.rollout, self.actor.config.environments, sum(self.actor.network.actions))
+        shape = (self.config.rollout_steps, self.actor.config.num_envs, sum(self.actor.network.actions))
         return gumbel(generator(derive_key("actions", self.seed, self.steps, *parallel.ordinal())), shape).to(self.device)
 
     def judge(self, part: Sequences) -> Judged:
@@ -102,11 +102,11 @@ class Acting(Learner):
 
     def descend(self, losses: Losses) -> dict[str, Tensor]:
         """One optimizer step; its figures."""
-        loss = losses.policy + self.config.value_weight * losses.value - entropy_weight(self.config, self.steps) * losses.entropy
+        loss = losses.policy + self.config.vf_coef * losses.value - ent_coef(self.config, self.steps) * losses.entropy
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         parallel.average(parallel.gradients(self.network))
-        norm = clip_gradients(self.optimizer, self.config.clip)
+        norm = clip_gradients(self.optimizer, self.config.max_grad_norm)
         self.optimizer.step()
         found = {"train_loss": loss, "policy_loss": losses.policy, "value_loss": losses.value, "entropy": losses.entropy}
         return {**{name: value.detach() for name, value in found.items()}, "gradient_norm": norm}
@@ -132,7 +132,7 @@ class Acting(Learner):
 
     def gauges(self) -> dict[str, float | int | None]:
         """The learning rate and the entropy weight of the next update."""
-        return {"learning_rate": learning_rate(self.config, self.steps), "entropy_weight": entropy_weight(self.config, self.steps)}
+        return {"learning_rate": learning_rate(self.config, self.steps), "ent_coef": ent_coef(self.config, self.steps)}
 
     def own_state(self) -> dict[str, Any]:
         """The environment, with what the network carries of it."""

@@ -71,7 +71,9 @@ class Learner(ABC):
     def refuse(self, found: str) -> NoReturn:
         """Raise NotFiniteError, by what may have made such numbers: rows, observations and rewards have been looked at before."""
         if self.steps:
-            raise NotFiniteError(f"step {self.steps}: {found}: training has diverged; lower learner.learning_rate, or set learner.clip")
+            raise NotFiniteError(
+                f"step {self.steps}: {found}: training has diverged; lower learner.learning_rate, or set learner.max_grad_norm"
+            )
         origin = f"the weights of {self.config.parent}, which it starts from," if self.config.parent else "the network as it is made"
         raise NotFiniteError(
             f"step 0: {found} before any update: {origin} give{'' if self.config.parent else 's'} them, not the learning rate"

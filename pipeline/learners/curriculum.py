@@ -16,7 +16,7 @@ from pipeline.storage.loader import Rows
 class Level:
     """The curriculum's state: the present level, and the accuracy on its hardest rows since it was last judged.
 
-    Judged every `memory` batches, from the scored positions of rows with column >= upper x level; from the threshold on the level is
+    Judged every `window` batches, from the scored positions of rows with column >= upper x level; from the threshold on the level is
     multiplied by the factor, up to the largest value. Judging in windows keeps the host from waiting for the device at every step.
 
     values: what rows hold in the column, each once, ascending. A level is always one of them, so that there are rows to judge by.
@@ -49,7 +49,7 @@ class Level:
         self._judged += int(judged_N.sum())
         self._right = self._right + (right_N & judged_N.to(right_N.device)).sum()
         self._batches += 1
-        if self._batches >= self.config.memory and self._judged:
+        if self._batches >= self.config.window and self._judged:
             self._judge()
 
     def _judge(self) -> None:

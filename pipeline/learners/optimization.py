@@ -20,7 +20,7 @@ LAYERS = (nn.Linear, nn.Bilinear, nn.modules.conv._ConvNd, nn.Embedding, nn.Embe
 def make_optimizer(network: nn.Module, config: Descent) -> torch.optim.Optimizer:
     """The configured update rule over all parameters. Adam runs as one fused kernel, on the CPU too: a third of the time."""
     groups = parameter_groups(network, config.weight_decay)
-    shared: dict[str, Any] = {"lr": config.learning_rate, "eps": config.epsilon}
+    shared: dict[str, Any] = {"lr": config.learning_rate, "eps": config.eps}
     if config.optimizer == "rmsprop":
         return _light(torch.optim.RMSprop)(groups, alpha=config.betas[1], foreach=True, **shared)
     kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
@@ -61,17 +61,17 @@ def _light(kind: type[torch.optim.Optimizer]) -> Any:
 def learning_rate(config: Descent, step: int) -> float:
     """Learning rate of the update after `step` updates: linear warm-up, then the schedule.
 
-    With n steps after the warm-up, p their share of the steps after it, and f = `final`:
+    With n steps after the warm-up, p their share of the steps after it, and f = `min_lr_ratio`:
     cosine f + (1 - f)(1 + cos(pi p)) / 2, linear f + (1 - f)(1 - p), inverse max(f, 1 / (1 + n / half_life)).
     """
-    if step < config.warmup:
-        return config.learning_rate * (step + 1) / config.warmup
-    return config.learning_rate * _shape(config, config.schedule, config.final, step, config.warmup)
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / config.warmup_steps
+    return config.learning_rate * _shape(config, config.lr_schedule, config.min_lr_ratio, step, config.warmup_steps)
 
 
-def entropy_weight(config: Acting, step: int) -> float:
+def ent_coef(config: Acting, step: int) -> float:
     """Entropy weight of the update after `step` updates, by a schedule of the same forms without a warm-up."""
-    return config.entropy_weight * _shape(config, config.entropy_schedule, config.entropy_final, step)
+    return config.ent_coef * _shape(config, config.ent_coef_schedule, config.min_ent_coef_ratio, step)
 
 
 def _shape(config: Descent, schedule: Schedule, final: float, step: int, begin: int = 0) -> float:

@@ -3,9 +3,9 @@
 Letters: N sequences of a rollout, S steps of one; r ratio of an action's probability now to that when it was taken, A advantage, V the
 critic's answer now and V' when acting, R = A + V' its target.
 
-    policy_loss = -mean(min(r A, clip(r, 1 - c, 1 + c) A))               c = ratio_clip
-    value_loss = mean((V - R)^2) / 2                                     with value_clip v the larger of that and of clip(V, V' - v, V' + v)
-    loss = policy_loss + value_weight value_loss - entropy_weight entropy
+    policy_loss = -mean(min(r A, clip(r, 1 - c, 1 + c) A))               c = clip_range
+    value_loss = mean((V - R)^2) / 2                                     with clip_range_vf v the larger of that and of clip(V, V' - v, V' + v)
+    loss = policy_loss + vf_coef value_loss - ent_coef entropy
 
 Every minibatch reads its sequences from the states that the network carried when it acted, so that before the first step r is 1. A network
 with dropout acts without it and learns with it, as in Stable-Baselines3 (`set_training_mode`): then r is 1 only on average of the masks, and
@@ -33,16 +33,16 @@ class PPO(Acting):
         """Pass over a rollout, until the policy has moved by `target_kl` where that is set."""
         chance = generator(derive_key("minibatches", self.seed, self.steps, *parallel.ordinal()))
         found: list[dict[str, Tensor]] = []
-        for _ in range(self.config.epochs):
+        for _ in range(self.config.update_epochs):
             order_N = torch.from_numpy(chance.permutation(len(sequences.reset_NS))).to(self.device)
-            found += [self._step(part) for part in sequences.in_order(order_N).split(self.config.minibatches)]
+            found += [self._step(part) for part in sequences.in_order(order_N).split(self.config.num_minibatches)]
             if self.config.target_kl and self._moved(found) > self.config.target_kl:
                 break
         return {name: torch.stack([figures[name] for figures in found]).mean() for name in found[0]}
 
     def _moved(self, found: list[dict[str, Tensor]]) -> float:
         """How far the policy had moved over the last pass, in nats; waits for the device."""
-        moved = torch.stack([figures["approximate_kl"] for figures in found[-self.config.minibatches :]]).mean()
+        moved = torch.stack([figures["approximate_kl"] for figures in found[-self.config.num_minibatches :]]).mean()
         parallel.average([moved])
         return float(moved)
 
@@ -52,13 +52,13 @@ class PPO(Acting):
         ratio_NS = log_ratio_NS.exp()
         figures = self.descend(self.losses(part, judged, ratio_NS))
         with torch.no_grad():
-            clipped = ((ratio_NS - 1).abs() > self.config.ratio_clip).float().mean()
+            clipped = ((ratio_NS - 1).abs() > self.config.clip_range).float().mean()
             return {**figures, "clip_fraction": clipped, "approximate_kl": approximate_kl(log_ratio_NS)}
 
     def losses(self, part: Sequences, judged: Judged, ratio_NS: Tensor) -> Losses:
         """The three parts of the loss of a minibatch."""
-        advantage_NS = normalised(part.advantage_NS, self.config.normalise_advantages)
-        clip, reach = self.config.ratio_clip, self.config.value_clip
+        advantage_NS = normalised(part.advantage_NS, self.config.normalize_advantage)
+        clip, reach = self.config.clip_range, self.config.clip_range_vf
         policy = -torch.minimum(ratio_NS * advantage_NS, ratio_NS.clamp(1 - clip, 1 + clip) * advantage_NS).mean()
         target_NS = part.advantage_NS + part.value_NS
         if reach is None:

@@ -79,9 +79,9 @@ class Actor:
     def _begin(self) -> None:
         observed, _ = self.environment.reset()
         self.observed_B = self._tensor(observed)
-        self.reset_B = torch.ones(self.config.environments, dtype=torch.bool, device=self.device)
-        self.steps_B = np.zeros(self.config.environments, np.int64)
-        self.state = self.network.initial_state(self.config.environments)
+        self.reset_B = torch.ones(self.config.num_envs, dtype=torch.bool, device=self.device)
+        self.steps_B = np.zeros(self.config.num_envs, np.int64)
+        self.state = self.network.initial_state(self.config.num_envs)
 
     @property
     def reproducible(self) -> bool:
@@ -92,12 +92,12 @@ class Actor:
     @torch.no_grad()
     def rollout(self, noise_TBC: Tensor) -> Rollout:
         """Act for as many steps as there is noise for, by which actions are drawn; see `pipeline.networks.sampling.sample`."""
-        steps, empty = len(noise_TBC), self.network.initial_state(self.config.environments)
+        steps, empty = len(noise_TBC), self.network.initial_state(self.config.num_envs)
         taken, states, episodes = [], [], []
-        reward, ended, cut_off = (np.zeros((steps, self.config.environments), kind) for kind in (np.float32, bool, bool))
-        last_TB = torch.zeros(steps, self.config.environments, device=self.device)
+        reward, ended, cut_off = (np.zeros((steps, self.config.num_envs), kind) for kind in (np.float32, bool, bool))
+        last_TB = torch.zeros(steps, self.config.num_envs, device=self.device)
         for t, noise_BC in enumerate(noise_TBC):
-            if t % (self.config.sequence or steps) == 0:
+            if t % (self.config.bptt_steps or steps) == 0:
                 states.append(self.state)
             refuse_beyond(self.name, self.network.context, int(self.steps_B.max()) + 1)
             taken.append(self._act(noise_BC, empty))
@@ -111,7 +111,7 @@ class Actor:
         step = _Taken(*(torch.stack(parts) for parts in zip(*taken, strict=True)))
         reward_TB, done_TB = self._tensor(reward), self._tensor(ended | cut_off)
         next_TB = torch.where(done_TB, last_TB, torch.cat([step.value_B[1:], self._value_of_next().unsqueeze(0)]))
-        advantage_TB = advantages(reward_TB, step.value_B, next_TB, done_TB, self.config.discount, self.config.gae_lambda)
+        advantage_TB = advantages(reward_TB, step.value_B, next_TB, done_TB, self.config.gamma, self.config.gae_lambda)
         seen = self.observed_B.float()
         found = {key: np.concatenate([ended_there[key] for ended_there in episodes]) for key in EPISODE} if episodes else {}
         return Rollout(self._sequences(step, advantage_TB, states), reward_TB.mean(), seen.mean(), deviation(seen), found)
@@ -163,7 +163,7 @@ class Actor:
             return
         self.steps_B = state["steps"]
         self.observed_B, self.reset_B = (state[key].to(self.device) for key in ("observed", "reset"))
-        empty = self.network.initial_state(self.config.environments)
+        empty = self.network.initial_state(self.config.num_envs)
         self.state = transform(lambda leaf, saved: saved.to(leaf), empty, state["state"])
 
 

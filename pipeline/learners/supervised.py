@@ -38,7 +38,7 @@ class Supervised(Learner):
         self.validation = problem.validation
         self.rows_name = problem.train.name if problem.train else f"{problem.task.name} stream"
         self.optimizer = make_optimizer(network, config)
-        self.average = WeightAverage(network, config.average) if config.average else None
+        self.average = WeightAverage(network, config.ema_decay) if config.ema_decay else None
         self.sampler = _sampler(config, problem, seed)
         self.level = make_level(config.curriculum, problem)
         if self.level:
@@ -56,7 +56,7 @@ class Supervised(Learner):
         loss, row_N, right_N = self._gradients(batch)
         if parallel.size() > 1:
             loss, row_N, right_N = self._of_all(batch, loss, right_N)
-        norm = clip_gradients(self.optimizer, self.config.clip)
+        norm = clip_gradients(self.optimizer, self.config.max_grad_norm)
         self.optimizer.step()
         self._after_step(batch, row_N, right_N)
         return {"train_loss": loss, "train_accuracy": right_N.double().mean(), "gradient_norm": norm}
@@ -71,7 +71,7 @@ class Supervised(Learner):
             raise UserError(f"{self.rows_name}: a batch of {len(batch.tokens_BT)} rows has nothing to learn from; expected scored tokens")
         first = mine.start
         losses, rows, right = [], [], []
-        for part in batch.of(mine).parts(self.config.micro_batch):
+        for part in batch.of(mine).parts(self.config.micro_batch_size):
             scored = self._answer(self.network, part)
             loss = scored.loss("mean" if len(scored.row_N) else "sum") * (len(scored.row_N) / positions)
             loss.backward()
@@ -110,7 +110,7 @@ class Supervised(Learner):
         """Loss per scored position, accuracy and share of faultless rows, over all validation rows."""
         network = self.average.network if self.average else self.network
         loss, right, positions, flawless = 0.0, 0, 0, 0
-        for batch in sequential_batches(self.validation, self.config.micro_batch or self.config.batch * VALIDATION_BATCH):
+        for batch in sequential_batches(self.validation, self.config.micro_batch_size or self.config.batch_size * VALIDATION_BATCH):
             scored = self._answer(network, batch)
             right_N = scored.right_N.cpu()
             loss += float(scored.loss("sum"))
@@ -164,6 +164,6 @@ class Supervised(Learner):
 def _sampler(config: learners.Supervised, problem: Problem, seed: int) -> ShardSampler | StreamSampler:
     column = config.curriculum.column if config.curriculum else None
     if config.data == "stream":
-        return StreamSampler(implementation(problem.task)(problem.task), config.batch, seed, column)
+        return StreamSampler(implementation(problem.task)(problem.task), config.batch_size, seed, column)
     assert problem.train is not None
-    return ShardSampler(problem.train, config.batch, seed, column)
+    return ShardSampler(problem.train, config.batch_size, seed, column)

@@ -21,7 +21,7 @@ experiments:
     base:
       task: {name: copy, symbols: 3, delay: 5, alphabet: 4}
       network: {name: sequence, mixer: gru, width: 8}
-      learner: {name: supervised, steps: 4, batch: 4, validation_rows: 8, evaluate_every: 2}
+      learner: {name: supervised, steps: 4, batch_size: 4, validation_rows: 8, evaluate_every: 2}
       evaluate: {rows: 8}
     figures: [accuracy_by_delay, learning_curves]
 """

@@ -15,7 +15,10 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 BINARIES = Path(sys.executable).parent
 WRONG: dict[str, tuple[str | bytes | None, str]] = {
     "misspelt key": (RICH.replace("alphabet", "alphabte"), ":11: experiments.first_one.base.task.alphabte: unknown key; did you mean 'alphabet'?"),
-    "wrong type": (RICH.replace("batch: 16", "batch: many"), ":33: experiments.first_one.base.learner.batch: got 'many'; expected a whole number"),
+    "wrong type": (
+        RICH.replace("batch_size: 16", "batch_size: many"),
+        ":33: experiments.first_one.base.learner.batch_size: got 'many'; expected a whole number",
+    ),
     "out of range": (RICH.replace("dropout: 0.1", "dropout: 1.5"), ":28: experiments.first_one.base.network.dropout: got 1.5; expected less than 1"),
     "unknown component": (RICH.replace("[gru, lstm]", "[grv]"), ":65: experiments.first_one.sweep.network.mixer[0]: got 'grv'; did you mean 'gru'?"),
     "missing key": (RICH.replace("          column: delay\n", ""), ":52: experiments.first_one.base.learner.curriculum: missing key 'column'"),

@@ -28,7 +28,7 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
 )
 SWEEP = TINY.replace("    figures:", "    sweep: {%s}\n    figures:") % ", ".join(
     f"{key}: [{', '.join(map(str, range(1, 11)))}]"
-    for key in ("seed", "task.delay", "task.symbols", "network.width", "network.depth", "learner.steps", "learner.batch")
+    for key in ("seed", "task.delay", "task.symbols", "network.width", "network.depth", "learner.steps", "learner.batch_size")
 )
 TEXTS: dict[str, str | bytes] = {
     "empty": "", "nothing but NUL": b"\0" * 1000,

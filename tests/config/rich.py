@@ -46,17 +46,17 @@ experiments:
       learner:
         name: supervised
         rows: 300k
-        batch: 16
+        batch_size: 16
         learning_rate: 1e-2
         optimizer: adamw
         betas: [0.9, 0.99]
         weight_decay: 0.01
-        schedule: cosine
-        warmup: 10
-        final: 0.1
+        lr_schedule: cosine
+        warmup_steps: 10
+        min_lr_ratio: 0.1
         half_life: 100
-        clip: 0.5
-        average: 0.9
+        max_grad_norm: 0.5
+        ema_decay: 0.9
         data: shards
         distinct_rows: 2_000
         validation_rows: 100
@@ -71,7 +71,7 @@ experiments:
           factor: 1.5
           threshold: 0.9
           upper: 0.6
-          memory: 20
+          window: 20
       evaluate:
         rows: 200
         delays: [5, 10]
@@ -91,7 +91,7 @@ runtime:
   threads: 1
   device: auto
   checkpoint_seconds: 5.0
-  memory_mb: 500
+  mem_mb: 500
   minutes: 10
   gpus: 0
   processes: 1

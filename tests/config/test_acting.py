@@ -17,7 +17,7 @@ experiments:
     base:
       task: {name: t_maze, corridor: 10}
       network: {name: actor_critic, mixer: gru, width: 16}
-      learner: {name: ppo, rows: 20k}
+      learner: {name: ppo, total_timesteps: 20k}
       evaluate: {rows: 50, corridors: [10, 20]}
     figures: [success_by_corridor, learning_curves]
 """
@@ -40,7 +40,7 @@ WRONG = {
         "sequence is made for tasks of kind tokens, t_maze is of kind environment; expected the same",
     ),
     "a supervised learner": (
-        ("name: ppo, ", "name: supervised, "),
+        ("name: ppo, total_timesteps", "name: supervised, rows"),
         6,
         "supervised is made for tasks of kind tokens, t_maze is of kind environment; expected the same",
     ),
@@ -64,23 +64,27 @@ WRONG = {
         5,
         "rows of 1000 steps do not fit network.context of 500; expected at most that",
     ),
-    "a budget below a rollout": (("rows: 20k", "rows: 2k"), 6, "got 2000 rows; expected at least one rollout of 2048"),
-    "sequences that do not divide": (
-        ("rows: 20k", "rows: 20k, sequence: 10"),
+    "a budget below a rollout": (
+        ("total_timesteps: 20k", "total_timesteps: 2k"),
         6,
-        "got sequences of 10 steps; expected a divisor of the rollout's 32",
+        "got total_timesteps: 2000; expected at least one update's 2048",
+    ),
+    "sequences that do not divide": (
+        ("total_timesteps: 20k", "total_timesteps: 20k, bptt_steps: 10"),
+        6,
+        "got bptt_steps: 10; expected a divisor of rollout_steps = 32",
     ),
     "minibatches that do not divide": (
-        ("rows: 20k", "rows: 20k, minibatches: 3"),
+        ("total_timesteps: 20k", "total_timesteps: 20k, num_minibatches: 3"),
         6,
-        "got 3 minibatches; expected a divisor of the 64 sequences of a rollout",
+        "got num_minibatches: 3; expected a divisor of the 64 sequences of a rollout",
     ),
     "entropy that falls to an unknown end": (
-        ("rows: 20k", "seconds: 5, entropy_schedule: linear"),
+        ("total_timesteps: 20k", "seconds: 5, ent_coef_schedule: linear"),
         6,
-        "entropy_schedule: linear with a budget in seconds; expected one in rows or steps",
+        "ent_coef_schedule: linear with a budget in seconds; expected one in total_timesteps or num_updates",
     ),
-    "a curriculum": (("rows: 20k", "rows: 20k, curriculum: {column: corridor}"), 6, "unknown key"),
+    "a curriculum": (("total_timesteps: 20k", "total_timesteps: 20k, curriculum: {column: corridor}"), 6, "unknown key"),
 }
 
 
@@ -119,13 +123,20 @@ def test_an_experiment_is_of_one_kind(tmp_path: Path) -> None:
 
 
 def test_what_a_learner_sees_at_a_time() -> None:
-    assert (Ppo(rows=10_000, environments=8, rollout=16).total_steps, Ppo(steps=3).total_steps) == (78, 3)
-    assert (Ppo(steps=1, environments=8, rollout=16, sequence=4, minibatches=32).sequences, A2c(steps=1).rows_per_step) == (32, 2048)
-    assert (A2c(steps=1).stored_rows, Supervised(steps=1, data="stream").stored_rows, Supervised(steps=2).stored_rows) == (None, None, 64)
+    assert (Ppo(total_timesteps=10_000, num_envs=8, rollout_steps=16).total_steps, Ppo(num_updates=3).total_steps) == (78, 3)
+    assert (
+        Ppo(num_updates=1, num_envs=8, rollout_steps=16, bptt_steps=4, num_minibatches=32).sequences,
+        A2c(num_updates=1).rows_per_step,
+    ) == (32, 2048)
+    assert (A2c(num_updates=1).stored_rows, Supervised(steps=1, data="stream").stored_rows, Supervised(steps=2).stored_rows) == (
+        None,
+        None,
+        64,
+    )
 
 
 def test_only_what_differs_from_the_defaults_is_in_an_identifier() -> None:
-    assert canonical(Ppo(rows=9000)) == {"name": "ppo", "version": 2, "rows": 9000}
+    assert canonical(Ppo(total_timesteps=9000)) == {"name": "ppo", "version": 2, "total_timesteps": 9000}
     block = canonical(ActorCritic(encoder="mlp"))
     assert set(block) == {"encoder", "mixer", "name", "version"}
-    assert "dropout" not in filled(ActorCritic()) and "batch" not in filled(Ppo(rows=9000))
+    assert "dropout" not in filled(ActorCritic()) and "batch_size" not in filled(Ppo(total_timesteps=9000))

@@ -139,9 +139,8 @@ def test_the_files_of_a_plugged_in_figure_redraw_it(tmp_path: Path, monkeypatch:
 
 @pytest.mark.parametrize("kind", [MIXERS, NETWORKS, TASKS, LEARNERS], ids=["mixers", "networks", "tasks", "learners"])
 def test_own_components_are_made_of_files_of_five_floors(kind: dict[str, Any]) -> None:
-    needed = {"learner": {"steps": 1}, "task": {"id": "CartPole-v1", "shape": [4], "choices": [2]}}
     for name, component in kind.items():
-        given = needed["task"] if name == "gymnasium" else needed["learner"] if kind is LEARNERS else {}
+        given = {component.budgets[1]: 1} if kind is LEARNERS else {}
         found = code_of(component(name=name, **given))
         (own,) = [files for part, files in found.items() if part.endswith(f" {name}")]
         module = component.implementation.partition(":")[0]

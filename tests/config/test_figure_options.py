@@ -16,7 +16,7 @@ experiments:
     base:
       task: {name: copy, symbols: 3, delay: {uniform: [1, 20]}}
       network: {name: sequence, mixer: lstm, width: 16}
-      learner: {name: supervised, rows: 640, batch: 32}
+      learner: {name: supervised, rows: 640, batch_size: 32}
       evaluate: {rows: 50, delays: [10, 40]}
     sweep: {network.mixer: [%s], seed: [0, 1]}
     figures: [%s]
@@ -24,7 +24,7 @@ experiments:
     base:
       task: {name: is_tree, nodes: 8, names: 8}
       network: {name: sequence, mixer: gru, width: 16}
-      learner: {name: supervised, rows: 640, batch: 32}
+      learner: {name: supervised, rows: 640, batch_size: 32}
     sweep: {network.width: [8, 16], network.mixer: [gru, lstm]}
     variants: {attention: {network.mixer: attention}, zebra: {network.width: 32}}
     figures: [learning_curves]

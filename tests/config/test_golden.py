@@ -92,7 +92,7 @@ def test_every_suite_is_right(path: Path, validator: jsonschema.Draft202012Valid
 
 POINTS = {
     "tokens": {"task": "copy", "network": "sequence", "learner": "{name: supervised, steps: 5}"},
-    "environment": {"task": "t_maze", "network": "actor_critic", "learner": "{name: ppo, steps: 5}"},
+    "environment": {"task": "t_maze", "network": "actor_critic", "learner": "{name: ppo, num_updates: 5}"},
 }
 
 
@@ -104,7 +104,7 @@ def test_every_preset_is_right(path: Path, validator: jsonschema.Draft202012Vali
     component = known[written["name"]]
     validator.evolve(schema={"$ref": f"#/$defs/{component.__name__}", "$defs": json_schema()["$defs"]}).validate(written)
     kind = next(kind.removesuffix("s") for kind, components in KINDS.items() if written["name"] in components)
-    budget = "" if {"rows", "steps", "seconds"} & written.keys() or kind != "learner" else ", steps: 1000"
+    budget = "" if kind != "learner" or {*component.budgets} & written.keys() else f", {component.budgets[1]}: 1000"
     point = POINTS[getattr(component, "kind", "tokens")] | {kind: f"{{name: {written['name']}, preset: {path.stem}{budget}}}"}
     if kind == "mixer":
         point["network"] = f"{{name: sequence, mixer: {point.pop(kind)}}}"

@@ -126,7 +126,7 @@ def test_the_hand_a_config_is_written_in_changes_nothing(random: Random) -> None
         ("mixer: gru", "mixer: {name: gru}"),
         ("mixer: gru", "mixer: {name: gru, horizon: 40, init: default}"),
         ("width: 8", "width: 8, depth: 1, context: 16384, parameters: null"),
-        ("steps: 5", "steps: 5, batch: 32, keep: [last], rows: null, curriculum: null, betas: [0.9, 0.999]"),
+        ("steps: 5", "steps: 5, batch_size: 32, keep: [last], rows: null, curriculum: null, betas: [0.9, 0.999]"),
         ("experiments:", "runtime: {}\ntracking: {wandb: off}\nexperiments:"),
         ("    base:", "    question: ''\n    sweep: {}\n    variants: {}\n    figures: []\n    base:"),
         ("    base:", "    base:\n      seed: 0\n      evaluate: {rows: 1000, delays: []}"),

@@ -13,7 +13,7 @@ ENTRIES = list(entries())
 NAMES = ("experiments.first_one", "experiments.first_one.variants.wide")
 REQUIRED = ("experiments", "base", "task", "network", "learner", "name", "column", "rows")
 COMPONENTS = ("task", "network", "mixer", "learner")
-OPTIONAL = ("clip", "distinct_rows", "stop_at", "curriculum", "title", "group", "container", "rows", "processes")
+OPTIONAL = ("max_grad_norm", "distinct_rows", "stop_at", "curriculum", "title", "group", "container", "rows", "processes")
 OUT_OF_RANGE = {
     "symbols": ["0", "-3", "[0]"],
     "delay": ["0", "{uniform: [5, 2]}", "{uniform: [0, 2]}", "{uniform: [1]}", "{uniform: [1, 2, 3]}"],
@@ -27,15 +27,15 @@ OUT_OF_RANGE = {
     "dropout": ["1.0", "-0.5"],
     "context": ["0"],
     "rows": ["0", "-1", "1.5", "-3k", "0.0001k", "1e15", "999999G"],
-    "batch": ["0"],
+    "batch_size": ["0"],
     "learning_rate": ["0", "-1e-3", ".inf", ".nan"],
     "betas": ["[0.9]", "[0.9, 0.9, 0.9]", "[0.9, 1.0]", "[-0.1, 0.9]"],
     "weight_decay": ["-1"],
-    "warmup": ["-1"],
-    "final": ["1.5"],
+    "warmup_steps": ["-1"],
+    "min_lr_ratio": ["1.5"],
     "half_life": ["0"],
-    "clip": ["0"],
-    "average": ["1"],
+    "max_grad_norm": ["0"],
+    "ema_decay": ["1"],
     "distinct_rows": ["0", "3e9"],
     "validation_rows": ["0"],
     "stop_at": ["0", "1.01"],
@@ -45,12 +45,12 @@ OUT_OF_RANGE = {
     "factor": ["1"],
     "threshold": ["0", "2"],
     "upper": ["-1", "1.1"],
-    "memory": ["0"],
+    "window": ["0"],
     "delays": ["[0]", "[5, 5]", "[5, word]"],
     "seed": ["-1", "4294967296"],
     "threads": ["0"],
     "checkpoint_seconds": ["0"],
-    "memory_mb": ["10"],
+    "mem_mb": ["10"],
     "minutes": ["0"],
     "gpus": ["-1"],
     "processes": ["0"],

@@ -71,7 +71,7 @@ def test_coordinates_are_validated_values() -> None:
     text = (
         HEAD + "    sweep:\n      network.mixer: [{horizon: 50, init: chrono, name: lstm}, gru]\n"
         "      learner.validation_rows: [1k, 2e3]\n      learner.betas: [[0.9, 0.99]]\n"
-        "      evaluate.rows: ['7']\n      learner.clip: [null, 1]\n"
+        "      evaluate.rows: ['7']\n      learner.max_grad_norm: [null, 1]\n"
         "      task.delay: [{uniform: [1, 5]}, 7]\n"
     )
     found = members(text)
@@ -80,7 +80,7 @@ def test_coordinates_are_validated_values() -> None:
         "learner.validation_rows": 1000,
         "learner.betas": [0.9, 0.99],
         "evaluate.rows": 7,
-        "learner.clip": None,
+        "learner.max_grad_norm": None,
         "task.delay": "uniform=[1, 5]",
     }
     assert found[-1].coordinates["task.delay"] == 7
@@ -139,11 +139,11 @@ SWEEPS = {
         4,
         "sweep.network.mixer[1].radios: unknown key; did you mean 'radius'?",
     ),
-    "a swept key": ("    sweep:\n      learner.batches: [1]\n", 1, "sweep.learner.batches[0]: unknown key; did you mean 'batch'?"),
+    "a swept key": ("    sweep:\n      learner.batches: [1]\n", 1, "sweep.learner.batches[0]: unknown key; did you mean 'batch_size'?"),
     "a swept path": (
-        "    sweep:\n      seed: [0]\n      learner.batch.size: [1]\n",
+        "    sweep:\n      seed: [0]\n      learner.batch_size.size: [1]\n",
         2,
-        "sweep.learner.batch.size[0]: got a mapping; expected a whole number",
+        "sweep.learner.batch_size.size[0]: got a mapping; expected a whole number",
     ),
     "a path into a number": (
         "    sweep:\n      task.symbols.low: [1]\n",
@@ -247,12 +247,12 @@ def test_a_mistake_in_an_override_is_named_where_it_was_written(case: str) -> No
 CLASHES = {
     "rows: 100, steps: 5": "rows and steps; expected one budget out of rows, steps and seconds",
     "steps: 5, seconds: 5": "steps and seconds; expected one budget out of rows, steps and seconds",
-    "rows: 10, batch: 32": "10 rows; expected at least one batch of 32",
+    "rows: 10, batch_size: 32": "got rows: 10; expected at least one update's 32",
     "steps: 5, keep: [best]": "select: last needs last in 'keep', got ['best']",
     "steps: 5, select: best": "select: best needs best in 'keep', got ['last']",
-    "seconds: 5, schedule: cosine": "schedule: cosine needs a budget in rows or steps, got seconds",
+    "seconds: 5, lr_schedule: cosine": "lr_schedule: cosine with a budget in seconds; expected one in rows or steps",
     "steps: 5, data: stream, distinct_rows: 100": "'distinct_rows' is used with data: shards only, got data: stream",
-    "batch: 8": "missing budget; expected one of rows, steps and seconds",
+    "batch_size: 8": "missing budget; expected one of rows, steps and seconds",
 }
 
 
@@ -335,11 +335,14 @@ def test_presets_may_build_on_each_other_and_be_swept(presets: Path) -> None:
     (presets / "small.yaml").write_text("name: sequence\nwidth: 4\ndepth: 3\n")
     (presets / "middle.yaml").write_text("preset: small\nwidth: 6\n")
     (presets / "fast.yaml").write_text("name: supervised\nsteps: 2\nlearning_rate: 1e-2\n")
-    text = HEAD + "    sweep: {network: [{preset: small}, {preset: middle}]}\n    variants: {quick: {learner: {preset: fast, batch: 4}}}\n"
+    text = (
+        HEAD
+        + "    sweep: {network: [{preset: small}, {preset: middle}]}\n    variants: {quick: {learner: {preset: fast, batch_size: 4}}}\n"
+    )
     found = members(text)
     assert [(member.point.network.width, member.point.network.depth) for member in found[:2]] == [(4, 3), (6, 3)]  # pyright: ignore[reportAttributeAccessIssue]
     assert [member.coordinates["network"] for member in found[:2]] == ["preset=small", "preset=middle"]
-    assert (found[2].point.learner.steps, found[2].point.learner.batch) == (2, 4)  # pyright: ignore[reportAttributeAccessIssue]
+    assert (found[2].point.learner.steps, found[2].point.learner.batch_size) == (2, 4)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def test_a_preset_for_a_mixer(presets: Path) -> None:

@@ -15,7 +15,7 @@ def suite_config() -> dict[str, Any]:
     base = config["experiments"]["first"]["base"]
     base["network"] |= {"dropout": 0.1, "width": 16}
     curriculum = {"column": "delay", "start": 2, "threshold": 0.3}
-    base["learner"] |= {"steps": 700, "average": 0.9, "schedule": "cosine", "curriculum": curriculum, "evaluate_every": 100}
+    base["learner"] |= {"steps": 700, "ema_decay": 0.9, "lr_schedule": "cosine", "curriculum": curriculum, "evaluate_every": 100}
     config["experiments"]["first"]["sweep"]["network.mixer"] = ["gru", "attention"]
     config["runtime"] = {"checkpoint_seconds": 0.2}
     return config

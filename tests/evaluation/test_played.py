@@ -39,7 +39,7 @@ SIZES = (
     "task.limit=12",
     "network.width=8",
     "network.context=64",
-    "learner={name: ppo, steps: 6, environments: 8, rollout: 8, evaluate_every: 3, validation_rows: 20, keep: [last, best]}",
+    "learner={name: ppo, num_updates: 6, num_envs: 8, rollout_steps: 8, evaluate_every: 3, validation_rows: 20, keep: [last, best]}",
     "evaluate={rows: 30, corridors: [3, 5]}",
 )
 Chain = tuple[Plan, Path, str]

@@ -58,6 +58,6 @@ def small_learner(
     parts = {"width": 16, "depth": 2, "feedforward": 1.0, "norm": "rms", "residual": True, **(network or {})}
     network_kind: Any = SequenceNetwork if kind.kind == "tokens" else ActorCritic
     module = build(network_kind.model_validate({"mixer": mixer, **parts}), problem.task.sizes)
-    size = {"batch": 4} if kind.kind == "tokens" else {"environments": 4, "rollout": 8}
-    budget = kind(**{"steps": 10, **size, **fields})
-    return implementation(budget)(budget, module, problem, 0, torch.device("cpu"))
+    size = {"steps": 10, "batch_size": 4} if kind.kind == "tokens" else {"num_updates": 10, "num_envs": 4, "rollout_steps": 8}
+    config = kind(**{**size, **fields})
+    return implementation(config)(config, module, problem, 0, torch.device("cpu"))

@@ -41,14 +41,14 @@ def acting(mixer: str = "gru", learner: str = "ppo", **fields: Any) -> Any:
 
 def noise(learner: Acting) -> Tensor:
     config = learner.config
-    return gumbel(np.random.default_rng(3), (config.rollout, config.environments, 4))
+    return gumbel(np.random.default_rng(3), (config.rollout_steps, config.num_envs, 4))
 
 
 @pytest.mark.parametrize(("sequence", "shared"), [(None, True), (4, True), (4, False)])
 @pytest.mark.parametrize("mixer", sorted(MIXERS))
 def test_before_the_first_step_every_ratio_is_one(mixer: str, sequence: int | None, shared: bool) -> None:
     """Acting step by step and reading the rollout again as sequences say the same, episodes beginning and ending anywhere inside."""
-    learner = acting(mixer, network={"shared": shared}, rollout=16, sequence=sequence)
+    learner = acting(mixer, network={"shared": shared}, rollout_steps=16, bptt_steps=sequence)
     learner.actor.rollout(noise(learner))
     sequences = learner.actor.rollout(noise(learner)).sequences
     inside = sequences.reset_NS[:, 1:]
@@ -97,14 +97,14 @@ class Echo:
 
 
 def counted(**fields: Any) -> tuple[Rollout, Any]:
-    config = Ppo(steps=1, environments=2, rollout=9, minibatches=1, **fields)
+    config = Ppo(num_updates=1, num_envs=2, rollout_steps=9, num_minibatches=1, **fields)
     actor = Actor(config, Echo(), Counting(), CPU)
     return actor.rollout(torch.ones(9, 2, 2)), config
 
 
 def test_a_cut_off_episode_is_worth_what_was_still_expected_of_it_and_an_ended_one_nothing() -> None:
     """Against a brute-force sum over the two copies, whose values are known: c + 100 c after c steps of an episode."""
-    rollout, config = counted(discount=0.9, gae_lambda=0.8)
+    rollout, config = counted(gamma=0.9, gae_lambda=0.8)
     for copy_, (limit, cut_off) in enumerate([(3, False), (4, True)]):
         value = [101 * (t % limit) for t in range(10)]
         reward = [10 * (t % limit + 1) for t in range(9)]
@@ -123,7 +123,7 @@ def test_a_cut_off_episode_is_worth_what_was_still_expected_of_it_and_an_ended_o
 
 def test_without_bootstrap_a_cut_off_episode_is_worth_nothing_more() -> None:
     """The copy that is cut off after four steps: the error of its last step is 10 c - V, with nothing to come."""
-    rollout, _ = counted(discount=0.9, gae_lambda=0.0, bootstrap_truncated=False)
+    rollout, _ = counted(gamma=0.9, gae_lambda=0.0, bootstrap_truncated=False)
     for copy_, limit in enumerate((3, 4)):
         found = rollout.sequences.advantage_NS[copy_].tolist()
         value = [101 * (t % limit) for t in range(10)]
@@ -139,7 +139,7 @@ def test_a_rollout_tells_of_the_episodes_that_ended() -> None:
 
 
 def test_sequences_go_on_from_what_was_carried() -> None:
-    rollout, _ = counted(sequence=3)
+    rollout, _ = counted(bptt_steps=3)
     sequences = rollout.sequences
     assert sequences.observed_NS.shape == (6, 3, 1)
     assert sequences.observed_NS[:, :, 0].tolist() == [[0, 1, 2], [0, 1, 2], [0, 1, 2], [3, 0, 1], [0, 1, 2], [2, 3, 0]]
@@ -151,7 +151,7 @@ def test_sequences_go_on_from_what_was_carried() -> None:
 
 
 def test_ppo_descends_the_clipped_loss() -> None:
-    learner = acting(epochs=1, minibatches=1, entropy_weight=0.1, normalise_advantages=False, clip=None)
+    learner = acting(update_epochs=1, num_minibatches=1, ent_coef=0.1, normalize_advantage=False, max_grad_norm=None)
     assert isinstance(learner, PPO)
     part = learner.actor.rollout(noise(learner)).sequences
     with torch.no_grad():
@@ -170,7 +170,7 @@ def test_ppo_descends_the_clipped_loss() -> None:
 
 
 def test_a_clipped_critic_pays_for_the_larger_of_two_errors() -> None:
-    learner = acting(value_clip=0.01)
+    learner = acting(clip_range_vf=0.01)
     part = learner.actor.rollout(noise(learner)).sequences
     judged = learner.judge(part)._replace(value_NS=part.value_NS + 1.0)
     losses = Losses(*(loss.detach() for loss in learner.losses(part, judged, torch.ones_like(part.value_NS))))
@@ -179,7 +179,7 @@ def test_a_clipped_critic_pays_for_the_larger_of_two_errors() -> None:
 
 
 def test_a2c_takes_the_gradient_of_one_pass() -> None:
-    learner, twin = acting(learner="a2c", clip=None), acting(learner="a2c", clip=None)
+    learner, twin = acting(learner="a2c", max_grad_norm=None), acting(learner="a2c", max_grad_norm=None)
     assert isinstance(learner, A2C)
     figures = learner.update()
     part = twin.actor.rollout(twin._noise()).sequences
@@ -198,7 +198,7 @@ def test_a2c_takes_the_gradient_of_one_pass() -> None:
 def test_a_policy_that_moved_far_enough_ends_the_passes() -> None:
     counts = {}
     for target in (None, 1e-9):
-        learner = acting(target_kl=target, epochs=5, minibatches=2, learning_rate=0.01)
+        learner = acting(target_kl=target, update_epochs=5, num_minibatches=2, learning_rate=0.01)
         steps: list[int] = []
         step = learner.optimizer.step
         learner.optimizer.step = lambda step=step, steps=steps: steps.append(1) or step()
@@ -208,14 +208,16 @@ def test_a_policy_that_moved_far_enough_ends_the_passes() -> None:
 
 
 def test_schedules_reach_the_optimizer_and_the_entropy() -> None:
-    learner = acting(learning_rate=0.5, schedule="linear", warmup=2, entropy_weight=0.1, entropy_schedule="linear", entropy_final=0.5)
+    learner = acting(
+        learning_rate=0.5, lr_schedule="linear", warmup_steps=2, ent_coef=0.1, ent_coef_schedule="linear", min_ent_coef_ratio=0.5
+    )
     rates = []
     for _ in range(10):
         rates.append(learner.gauges())
         learner.update()
         assert learner.optimizer.param_groups[0]["lr"] == rates[-1]["learning_rate"]
     assert [rate["learning_rate"] for rate in rates] == pytest.approx([0.25, 0.5, *(0.5 * (8 - step) / 8 for step in range(8))])
-    assert [rate["entropy_weight"] for rate in rates] == pytest.approx([0.1 - 0.005 * step for step in range(10)])
+    assert [rate["ent_coef"] for rate in rates] == pytest.approx([0.1 - 0.005 * step for step in range(10)])
 
 
 def test_figures_of_an_update() -> None:
@@ -260,7 +262,7 @@ def test_an_environment_that_cannot_go_on_begins_anew() -> None:
     one.update()
     for learner in (one, other):
         learner.actor.environment.reproducible = False
-    assert not one.reproducible and acting().reproducible and not acting(steps=None, seconds=9.0).reproducible
+    assert not one.reproducible and acting().reproducible and not acting(num_updates=None, seconds=9.0).reproducible
     other.load_state_dict(copy.deepcopy(one.state_dict()))
     assert bool(other.actor.reset_B.all()) and not other.actor.steps_B.any() and other.steps == 1
     assert np.isfinite(float(other.update()["train_loss"]))
@@ -282,7 +284,7 @@ def test_an_environment_that_is_not_what_it_was_begins_anew_and_says_so(capsys: 
 
 
 def test_an_episode_longer_than_the_context_is_refused() -> None:
-    config = Ppo(steps=1, environments=2, rollout=9, minibatches=1)
+    config = Ppo(num_updates=1, num_envs=2, rollout_steps=9, num_minibatches=1)
     network: Any = Echo()
     network.context = 4
     Actor(config, network, Counting(), CPU, "count").rollout(torch.ones(9, 2, 2))
@@ -304,7 +306,7 @@ def test_merit_and_goal() -> None:
 def trained(mixer: str, rows: int) -> tuple[dict[str, float], float]:
     """Validation after so many steps of a T-Maze of ten positions, or when it is solved, and the CPU seconds that took."""
     task = TMaze(corridor=10)
-    config = Ppo(rows=rows, environments=64, rollout=32, stop_at=0.97)
+    config = Ppo(total_timesteps=rows, num_envs=64, rollout_steps=32, stop_at=0.97)
     network = build(ActorCritic.model_validate({"mixer": mixer, "width": 32, "head_width": 64}), task.sizes)
     learner = PPO(config, network, small_problem(task, validation=200), 0, CPU)
     begun, found = time.process_time(), {"accuracy": 0.0}
@@ -331,7 +333,7 @@ def test_without_memory_every_second_turn_is_right() -> None:
 def test_a2c_learns_too() -> None:
     """A corridor of three positions, by one step per rollout."""
     task = TMaze(corridor=3)
-    config = A2c(steps=600, environments=32, rollout=8, learning_rate=3e-3)
+    config = A2c(num_updates=600, num_envs=32, rollout_steps=8, learning_rate=3e-3)
     network = build(ActorCritic.model_validate({"mixer": "gru", "width": 32, "head_width": 64}), task.sizes)
     learner = A2C(config, network, small_problem(task, validation=200), 0, CPU)
     found = {"accuracy": 0.0}

@@ -28,12 +28,13 @@ from tests.learners.small import SIZES, small_learner
 LARGE = 64
 SIZED = {
     *("width", "depth", "feedforward", "convolution", "encoder_depth", "head_width", "channels", "memory", "states", "expand", "kernel"),
-    *("rank", "gate_rank", "eta", "r", "batch", "environments", "rollout", "epochs", "steps", "rows", "validation_rows", "distinct_rows"),
+    *("rank", "gate_rank", "eta", "r", "batch_size", "num_envs", "rollout_steps", "update_epochs", "steps", "num_updates"),
+    *("rows", "total_timesteps", "validation_rows", "distinct_rows"),
 }
 """Fields whose value decides how much memory or time a run needs."""
 LONGEST = 4096
 """Rows of tasks are made up to so many tokens; longer ones exceed the context of most networks, which a check of the config refuses."""
-DIVERGING = {"learning_rate", "value_weight", "entropy_weight", "weight_decay"}
+DIVERGING = {"learning_rate", "vf_coef", "ent_coef", "weight_decay"}
 """Fields whose highest values may take the weights to infinity; training ends there in one line of its own."""
 OPEN = {"keep", "shape", "choices", "options", "longer", "parameters"}
 """Lists and mappings, whose entries have bounds; and the budget of weights, which is met or refused when the width is solved."""
@@ -144,9 +145,11 @@ def test_attention_blocks(field: str, value: float) -> None:
 def test_learners(learner: str, field: str, value: float, optimizer: str) -> None:
     task = "copy" if learner == "supervised" else "t_maze"
     others = {"weight_decay": 0.1} if field not in ("weight_decay", "learning_rate") else {}
-    if field in ("warmup", "final", "half_life", "entropy_final"):
-        others |= {"schedule": "inverse" if field == "half_life" else "cosine"}
-    budget = {"steps": None} if field in ("rows", "seconds") else {}
+    if field in ("warmup_steps", "min_lr_ratio", "half_life", "min_ent_coef_ratio"):
+        others |= {"lr_schedule": "inverse" if field == "half_life" else "cosine"}
+    kind: Any = LEARNERS[learner]
+    examples, updates, seconds = kind.budgets
+    budget = {updates: None} if field in (examples, seconds) else {}
     learn(field, learner=learner, task=task, network={"depth": 1}, optimizer=optimizer, **{**budget, **others, field: value})
 
 
@@ -158,7 +161,7 @@ def test_betas(betas: Any, optimizer: str) -> None:
 
 @pytest.mark.parametrize(("field", "value"), [(field, value) for field, schema in fields(Curriculum) for value in bounds(schema) or ()])
 def test_curricula(field: str, value: float) -> None:
-    learn(field, network={"depth": 1}, curriculum={"column": "delay", "memory": 1, "start": 1, field: value})
+    learn(field, network={"depth": 1}, curriculum={"column": "delay", "window": 1, "start": 1, field: value})
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 4), (4, 1)])
@@ -166,8 +169,8 @@ def test_curricula(field: str, value: float) -> None:
 @pytest.mark.parametrize("normalise", [False, True])
 def test_the_smallest_rollouts(shape: tuple[int, int], learner: str, normalise: bool) -> None:
     environments, rollout = shape
-    sizes = {"environments": environments, "rollout": rollout} | ({"minibatches": 1} if learner == "ppo" else {})
-    learn("rollout", learner=learner, task="t_maze", network={"depth": 1}, normalise_advantages=normalise, **sizes)
+    sizes = {"num_envs": environments, "rollout_steps": rollout} | ({"num_minibatches": 1} if learner == "ppo" else {})
+    learn("rollout_steps", learner=learner, task="t_maze", network={"depth": 1}, normalize_advantage=normalise, **sizes)
 
 
 @pytest.mark.parametrize(("task", "field", "value"), extremes(TASKS))
@@ -193,9 +196,9 @@ def test_tasks(task: str, field: str, value: float) -> None:
 
 def test_warm_up_and_decay_that_leave_nothing_are_refused() -> None:
     kind: Any = LEARNERS["supervised"]
-    assert kind(steps=10, warmup=10).warmup == 10
-    with pytest.raises(ValidationError, match="got a warm-up of 11 steps; expected at most the budget of 10"):
-        kind(steps=10, warmup=11)
+    assert kind(steps=10, warmup_steps=10).warmup_steps == 10
+    with pytest.raises(ValidationError, match="got warmup_steps: 11; expected at most the budget of 10 updates"):
+        kind(steps=10, warmup_steps=11)
     with pytest.raises(ValidationError, match="learning_rate times weight_decay is 2; expected at most 1"):
         kind(steps=10, optimizer="adamw", learning_rate=0.1, weight_decay=20)
     assert torch.tensor(kind(steps=1, stop_at=1.0).stop_at) == 1

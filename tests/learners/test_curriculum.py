@@ -15,7 +15,7 @@ from pipeline.learners.curriculum import Level
 
 
 def level(largest: int = 100, smallest: int = 1, values: list[int] | None = None, **fields: Any) -> Level:
-    config = Curriculum(**{"column": "delay", "start": 4, "memory": 5, **fields})
+    config = Curriculum(**{"column": "delay", "start": 4, "window": 5, **fields})
     return Level(config, np.arange(smallest, largest + 1) if values is None else np.array(values))
 
 
@@ -89,7 +89,7 @@ def test_sparse_values_are_passed_one_by_one(upper: float) -> None:
 
 @pytest.mark.parametrize("factor", [1.0000001, 1e6])
 def test_the_least_and_the_largest_factor(factor: float) -> None:
-    found = level(factor=factor, memory=1)
+    found = level(factor=factor, window=1)
     observe(found, [4], [True])
     assert found.value == (5 if factor < 2 else 100)
 
@@ -108,7 +108,7 @@ def test_bounds_of_the_data() -> None:
 
 @given(factor=st.floats(1.0001, 3), start=st.integers(1, 50))
 def test_every_promotion_is_an_advance(factor: float, start: int) -> None:
-    found = level(factor=factor, start=start, memory=1)
+    found = level(factor=factor, start=start, window=1)
     while found.limit is not None:
         before = found.value
         observe(found, [found.value], [True])

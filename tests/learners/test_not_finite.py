@@ -72,7 +72,7 @@ def test_a_batch_with_nothing_to_learn_from_is_named() -> None:
 
 
 def test_a_part_of_a_batch_with_nothing_to_learn_from_counts_for_nothing() -> None:
-    whole, parts = small_learner(clip=None), small_learner(clip=None, micro_batch=1)
+    whole, parts = small_learner(max_grad_norm=None), small_learner(max_grad_norm=None, micro_batch_size=1)
     learners: list[Any] = [whole, parts]
     for learner in learners:
         batch = learner.sampler.next()
@@ -91,7 +91,9 @@ def test_a_network_that_gives_nan_is_not_a_learning_rate_too_high(name: str, tas
     with pytest.raises(NotFiniteError, match=found):
         learner.update()
     learner.steps = 3
-    with pytest.raises(NotFiniteError, match=r"^step 3: .*: training has diverged; lower learner.learning_rate, or set learner.clip$"):
+    with pytest.raises(
+        NotFiniteError, match=r"^step 3: .*: training has diverged; lower learner.learning_rate, or set learner.max_grad_norm$"
+    ):
         learner.update()
 
 
@@ -104,29 +106,29 @@ def test_weights_that_are_no_numbers_are_named(tmp_path: Path) -> None:
         refuse_not_finite(network, tmp_path / "model.safetensors")
 
 
-@pytest.mark.parametrize("fields", [{"environments": 4, "rollout": 1}, {"environments": 1, "rollout": 4, "sequence": 1}])
+@pytest.mark.parametrize("fields", [{"num_envs": 4, "rollout_steps": 1}, {"num_envs": 1, "rollout_steps": 4, "bptt_steps": 1}])
 def test_minibatches_of_one_step_are_refused_where_they_would_be_normalised(fields: dict[str, Any]) -> None:
     with pytest.raises(
         ValidationError,
-        match="got minibatches of one step, whose advantages have no deviation; expected more steps, or normalise_advantages",
+        match="got minibatches of one step, whose advantages have no deviation; expected more steps, or normalize_advantage",
     ):
-        Ppo(steps=1, minibatches=4, **fields)
-    Ppo(steps=1, minibatches=4, normalise_advantages=False, **fields)
-    Ppo(steps=1, minibatches=2, **fields)
-    assert "cannot be normalised" in str(Ppo(steps=1, minibatches=2, **fields).undivided(2)) or "sequence" in fields
+        Ppo(num_updates=1, num_minibatches=4, **fields)
+    Ppo(num_updates=1, num_minibatches=4, normalize_advantage=False, **fields)
+    Ppo(num_updates=1, num_minibatches=2, **fields)
+    assert "cannot be normalised" in str(Ppo(num_updates=1, num_minibatches=2, **fields).undivided(2)) or "bptt_steps" in fields
 
 
 def test_a_rollout_of_one_step_is_refused_where_it_would_be_normalised() -> None:
     with pytest.raises(ValidationError, match="got rollouts of one step, whose advantage has no deviation"):
-        A2c(steps=1, environments=1, rollout=1, normalise_advantages=True)
-    assert "cannot be normalised" in str(A2c(steps=1, environments=2, rollout=1, normalise_advantages=True).undivided(2))
-    assert A2c(steps=1, environments=4, rollout=1, normalise_advantages=True).undivided(2) is None
+        A2c(num_updates=1, num_envs=1, rollout_steps=1, normalize_advantage=True)
+    assert "cannot be normalised" in str(A2c(num_updates=1, num_envs=2, rollout_steps=1, normalize_advantage=True).undivided(2))
+    assert A2c(num_updates=1, num_envs=4, rollout_steps=1, normalize_advantage=True).undivided(2) is None
 
 
 @pytest.mark.parametrize("name", ["a2c", "ppo"])
 def test_one_step_of_one_copy_gives_figures_that_are_numbers(name: str) -> None:
-    fields = {"minibatches": 1, "normalise_advantages": False} if name == "ppo" else {}
-    learner: Any = small_learner("gru", "t_maze", name, environments=1, rollout=1, **fields)
+    fields = {"num_minibatches": 1, "normalize_advantage": False} if name == "ppo" else {}
+    learner: Any = small_learner("gru", "t_maze", name, num_envs=1, rollout_steps=1, **fields)
     for _ in range(3):
         assert all(np.isfinite(float(value)) for value in learner.update().values())
 

@@ -25,9 +25,9 @@ def test_constant() -> None:
 
 @given(warmup=st.integers(1, 50), schedule=st.sampled_from(["constant", "cosine", "linear", "inverse"]))
 def test_warm_up_is_linear_and_ends_at_the_peak(warmup: int, schedule: Any) -> None:
-    rates = [learning_rate(config(warmup=warmup, schedule=schedule), step) for step in range(warmup)]
+    rates = [learning_rate(config(warmup_steps=warmup, lr_schedule=schedule), step) for step in range(warmup)]
     assert rates == pytest.approx([0.5 * (step + 1) / warmup for step in range(warmup)])
-    assert learning_rate(config(warmup=warmup, schedule=schedule), warmup) == 0.5
+    assert learning_rate(config(warmup_steps=warmup, lr_schedule=schedule), warmup) == 0.5
 
 
 @given(step=st.integers(0, 100), warmup=st.integers(0, 60), final=st.floats(0, 1))
@@ -41,13 +41,13 @@ def test_falling_schedules(step: int, warmup: int, final: float) -> None:
         "inverse": max(final, 1 / (1 + (step - warmup) / 30)),
     }
     for schedule, expected in closed.items():
-        found = learning_rate(config(schedule=schedule, warmup=warmup, final=final, half_life=30), step)
+        found = learning_rate(config(lr_schedule=schedule, warmup_steps=warmup, min_lr_ratio=final, half_life=30), step)
         assert found == pytest.approx(0.5 * expected, abs=1e-12), schedule
 
 
 def test_beyond_the_budget_the_last_rate_holds() -> None:
-    assert learning_rate(config(schedule="cosine", final=0.1), 150) == pytest.approx(0.05)
-    assert learning_rate(config(schedule="linear", warmup=100), 100) == 0.5
+    assert learning_rate(config(lr_schedule="cosine", min_lr_ratio=0.1), 150) == pytest.approx(0.05)
+    assert learning_rate(config(lr_schedule="linear", warmup_steps=100), 100) == 0.5
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "rmsprop"])

@@ -46,7 +46,7 @@ class Settings(NamedTuple):
 
 SETTINGS = {
     "cleanrl_ppo": Settings(2.5e-4, True, False, 4, 4, True, 0.25, 0.01, {}),
-    "sb3_ppo": Settings(3e-4, False, True, 10, 4, False, 0.5, 0.0, {"rows": "500k", "rollout": 256, "minibatches": 4}),
+    "sb3_ppo": Settings(3e-4, False, True, 10, 4, False, 0.5, 0.0, {"total_timesteps": "500k", "rollout_steps": 256, "num_minibatches": 4}),
 }
 """CleanRL: ppo.py. Stable-Baselines3: PPO with MlpPolicy, whose 2048 steps in minibatches of 64 are 256 steps here."""
 
@@ -231,6 +231,11 @@ def test_the_networks_are_those_of_both_libraries() -> None:
 
 def test_published_figures_of_the_presets() -> None:
     """Copies, steps, minibatches of single steps, and what a budget of 500,000 steps makes of them."""
-    cleanrl, sb3 = (Ppo.model_validate({"rows": "500k", **read_preset(name)}) for name in ("cleanrl_ppo", "sb3_ppo"))
-    assert (cleanrl.environments, cleanrl.rollout, cleanrl.sequences // cleanrl.minibatches, cleanrl.total_steps) == (4, 128, 128, 976)
-    assert (sb3.environments, sb3.rollout, sb3.sequences // sb3.minibatches, sb3.total_steps) == (1, 2048, 64, 244)
+    cleanrl, sb3 = (Ppo.model_validate({"total_timesteps": "500k", **read_preset(name)}) for name in ("cleanrl_ppo", "sb3_ppo"))
+    assert (cleanrl.num_envs, cleanrl.rollout_steps, cleanrl.sequences // cleanrl.num_minibatches, cleanrl.total_steps) == (
+        4,
+        128,
+        128,
+        976,
+    )
+    assert (sb3.num_envs, sb3.rollout_steps, sb3.sequences // sb3.num_minibatches, sb3.total_steps) == (1, 2048, 64, 244)

@@ -123,7 +123,7 @@ def test_any_batch_follows_from_the_seed_and_its_number(rows: int, batch: int, n
 @pytest.mark.parametrize(("stored", "batch"), [(32, 32), (100 * 256, 256), (30 * 16, 16)])
 def test_a_budget_of_one_epoch_sees_every_stored_row_once(stored: int, batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "WINDOW", 64)
-    config = Supervised(rows=stored, batch=batch)
+    config = Supervised(rows=stored, batch_size=batch)
     assert config.stored_rows == stored and config.total_steps == stored // batch
     sampler = ShardSampler(numbered(stored), batch, seed=0)
     assert sorted(drawn(sampler, stored // batch)) == list(range(stored))

@@ -93,10 +93,10 @@ def test_real_answers_are_learned_by_their_mean_squared_error() -> None:
         assert torch.allclose(mine.grad, theirs.grad / max(float(figures["gradient_norm"]), 1.0), rtol=1e-4, atol=1e-6), name
 
 
-@pytest.mark.parametrize("micro_batch", [1, 3, 8, 100])
-def test_parts_of_a_batch_add_up_to_the_whole(micro_batch: int) -> None:
-    curriculum: Any = {"column": "delay", "start": 2, "memory": 3}
-    whole, parted = (supervised(batch=8, curriculum=curriculum, micro_batch=rows) for rows in (None, micro_batch))
+@pytest.mark.parametrize("micro_batch_size", [1, 3, 8, 100])
+def test_parts_of_a_batch_add_up_to_the_whole(micro_batch_size: int) -> None:
+    curriculum: Any = {"column": "delay", "start": 2, "window": 3}
+    whole, parted = (supervised(batch_size=8, curriculum=curriculum, micro_batch_size=rows) for rows in (None, micro_batch_size))
     for learner in (whole, parted):
         learner.network.double()
     for _ in range(5):
@@ -113,7 +113,7 @@ def test_parts_of_a_batch_add_up_to_the_whole(micro_batch: int) -> None:
 def test_classes_may_depend_on_real_numbers() -> None:
     task = Mqar(continuous=3, pairs=2, length=10, words=12)
     network = build(SequenceNetwork(width=8), task.sizes)
-    learner = Supervised(Config(steps=2, batch=4), network, small_problem(task), 0, torch.device("cpu"))
+    learner = Supervised(Config(steps=2, batch_size=4), network, small_problem(task), 0, torch.device("cpu"))
     assert 1 < float(learner.update()["train_loss"]) < 4
     weight = network.get_parameter("values.weight")
     assert weight.shape == (8, 3) and weight.grad is not None and bool(weight.grad.any())
@@ -126,7 +126,7 @@ def test_figures_stay_on_the_device() -> None:
 
 @pytest.mark.parametrize("average", [0.0, 0.9])
 def test_validation_changes_nothing(average: float) -> None:
-    learner, twin = (supervised(average=average, network={"dropout": 0.5}) for _ in range(2))
+    learner, twin = (supervised(ema_decay=average, network={"dropout": 0.5}) for _ in range(2))
     for _ in range(3):
         torch.manual_seed(learner.steps)
         state = torch.get_rng_state()
@@ -141,7 +141,7 @@ def test_validation_changes_nothing(average: float) -> None:
 
 @pytest.mark.parametrize("data", ["shards", "stream"])
 def test_the_curriculum_limits_what_is_drawn(data: Any) -> None:
-    learner = supervised(data=data, curriculum={"column": "delay", "start": 2, "threshold": 0.01, "memory": 3}, steps=60)
+    learner = supervised(data=data, curriculum={"column": "delay", "start": 2, "threshold": 0.01, "window": 3}, steps=60)
     seen, draw = [], learner.sampler.next
 
     def watched() -> Any:
@@ -158,7 +158,7 @@ def test_the_curriculum_limits_what_is_drawn(data: Any) -> None:
 
 
 def test_learning_rate_is_the_one_of_the_schedule() -> None:
-    learner = supervised(schedule="linear", learning_rate=0.5, warmup=2)
+    learner = supervised(lr_schedule="linear", learning_rate=0.5, warmup_steps=2)
     rates = []
     for _ in range(10):
         announced = learner.gauges()["learning_rate"]
@@ -176,7 +176,7 @@ def test_merit_and_goal() -> None:
 
 
 def test_state_holds_everything_that_changes() -> None:
-    fields = {"average": 0.9, "curriculum": {"column": "delay", "start": 2, "threshold": 0.01, "memory": 3}, "optimizer": "rmsprop"}
+    fields = {"ema_decay": 0.9, "curriculum": {"column": "delay", "start": 2, "threshold": 0.01, "window": 3}, "optimizer": "rmsprop"}
     one, other = supervised(**fields), supervised(**fields)
     for _ in range(5):
         one.update()
@@ -191,7 +191,7 @@ def test_the_smoke_problem_is_learned_in_seconds() -> None:
     """One symbol across ten tokens: an LSTM whose gates start slow must get it right every time. Ten seeds of ten needed 50 steps."""
     torch.set_num_threads(1)
     task = Copy(symbols=1, delay=10)
-    config = Config(steps=400, batch=32, learning_rate=0.01)
+    config = Config(steps=400, batch_size=32, learning_rate=0.01)
     network = build(SequenceNetwork(width=32, mixer=Lstm(init="chrono", horizon=12)), task.sizes)
     learner = Supervised(config, network, small_problem(task, rows=2000, validation=200), 0, torch.device("cpu"))
     begun = time.process_time()
@@ -206,7 +206,7 @@ def test_the_smoke_problem_is_learned_in_seconds() -> None:
 
 def test_without_memory_the_loss_is_the_floor() -> None:
     """The memoryless control learns the distribution of the answers and nothing more."""
-    learner = supervised(mixer="none", steps=300, batch=40, learning_rate=0.03)
+    learner = supervised(mixer="none", steps=300, batch_size=40, learning_rate=0.03)
     for _ in range(300):
         learner.update()
     floor = constant_floor(learner)

@@ -35,7 +35,7 @@ OWN = [(network, mixer) for network in SIZES for mixer in MIXERS if MIXERS[mixer
 
 
 def config(**fields: Any) -> Supervised:
-    return Supervised(**{"steps": 1, "optimizer": "adamw", "learning_rate": 1.0, "weight_decay": 0.1, "clip": None, **fields})
+    return Supervised(**{"steps": 1, "optimizer": "adamw", "learning_rate": 1.0, "weight_decay": 0.1, "max_grad_norm": None, **fields})
 
 
 def idle(network: nn.Module, steps: int = 20, **fields: Any) -> None:
@@ -142,7 +142,7 @@ def test_without_decay_there_is_one_group_and_it_is_one_kernel() -> None:
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "rmsprop"])
 def test_decayed_training_resumes_bit_by_bit(optimizer: Any) -> None:
-    fields = {"mixer": "mamba", "optimizer": optimizer, "weight_decay": 0.1, "schedule": "cosine", "warmup": 2}
+    fields = {"mixer": "mamba", "optimizer": optimizer, "weight_decay": 0.1, "lr_schedule": "cosine", "warmup_steps": 2}
     whole, resumed = small_learner(**fields), small_learner(**fields)
     for _ in range(4):
         whole.update()

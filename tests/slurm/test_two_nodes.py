@@ -22,7 +22,7 @@ def config(nodes: int) -> dict[str, Any]:
     """One run without dropout, whose random numbers differ between processes. It asks for the cluster's fake GPUs and leaves them alone."""
     config = tiny()
     experiment = config["experiments"]["first"]
-    experiment["base"]["learner"] |= {"steps": 400, "average": 0.9, "evaluate_every": 100}
+    experiment["base"]["learner"] |= {"steps": 400, "ema_decay": 0.9, "evaluate_every": 100}
     experiment["base"]["learner"]["curriculum"] = {"column": "delay", "start": 2, "threshold": 0.3}
     experiment["sweep"]["network.mixer"] = ["gru"]
     config["runtime"] = {"checkpoint_seconds": 0.2, "nodes": nodes, "gpus": 1, "device": "cpu"}

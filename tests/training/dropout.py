@@ -22,12 +22,12 @@ from tests.training.tiny import block, describe, digests, train_tiny
 ACTING = {
     "task": {"name": "t_maze", "corridor": {"uniform": [2, 4]}, "limit": 9},
     "network": {"name": "actor_critic", "width": 8, "head_width": 8},
-    "learner": {"steps": 7, "environments": 8, "rollout": 8, "evaluate_every": 3, "validation_rows": 12},
+    "learner": {"num_updates": 7, "num_envs": 8, "rollout_steps": 8, "evaluate_every": 3, "validation_rows": 12},
 }
 TOKENS = {
     "task": {"name": "copy", "symbols": 2, "delay": {"uniform": [1, 4]}, "alphabet": 4},
     "network": {"name": "sequence", "width": 8},
-    "learner": {"steps": 7, "batch": 4, "average": 0.9, "evaluate_every": 3, "validation_rows": 12, "distinct_rows": 30},
+    "learner": {"steps": 7, "batch_size": 4, "ema_decay": 0.9, "evaluate_every": 3, "validation_rows": 12, "distinct_rows": 30},
 }
 STOPS = {"before a validation": [3], "after a validation": [4], "at every step": [1, 2, 3, 4, 5, 6]}
 

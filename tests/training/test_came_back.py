@@ -43,7 +43,7 @@ def described(results: Path, limit: int | None, context: int, drifts: bool = Tru
     """A training in it; returns the run's identifier."""
     task: dict[str, Any] = {"name": "gymnasium", "id": "Counting-v0", "shape": [1], "choices": [2], "options": {"drifts": drifts}}
     network = {"name": "actor_critic", "mixer": "attention", "width": 8, "head_width": 4, "context": context}
-    learner = {"name": "ppo", "steps": 4, "environments": 4, "rollout": 4, "evaluate_every": 2, "validation_rows": 3}
+    learner = {"name": "ppo", "num_updates": 4, "num_envs": 4, "rollout_steps": 4, "evaluate_every": 2, "validation_rows": 3}
     base = {"task": {**task, **({"limit": limit} if limit else {})}, "network": network, "learner": learner, "evaluate": {"rows": 2}}
     return describe(make_plan(resolve(block({"experiments": {"counting": {"base": base}}}))), results)
 

@@ -83,7 +83,7 @@ def endless(results: Path, limit: int | None = LONG, **options: Any) -> str:
     """Describe a training in the environment that never ends; returns its identifier."""
     task: dict[str, Any] = {"name": "gymnasium", "id": "endless:Endless-v0", "shape": [2], "choices": [2], "options": options}
     network = {"name": "actor_critic", "mixer": "gru", "width": 4, "head_width": 4, "context": LONG}
-    learner = {"name": "ppo", "steps": 3, "environments": 4, "rollout": 4, "evaluate_every": 2, "validation_rows": 3}
+    learner = {"name": "ppo", "num_updates": 3, "num_envs": 4, "rollout_steps": 4, "evaluate_every": 2, "validation_rows": 3}
     base = {
         "task": {**task, **({} if limit is None else {"limit": limit})},
         "network": network,
@@ -177,7 +177,7 @@ def test_making_rows_is_broken_off(started: Any, tmp_path: Path) -> None:
 
 def test_the_check_asks_for_a_limit(started: Any, tmp_path: Path) -> None:
     task = "{name: gymnasium, id: CliffWalking-v1, shape: [48], choices: [4]}"
-    parts = "network: {name: actor_critic}, learner: {name: ppo, rows: 10k}"
+    parts = "network: {name: actor_critic}, learner: {name: ppo, total_timesteps: 10k}"
     (tmp_path / "config.yaml").write_text(f"experiments:\n  cliff:\n    base:\n      {{{parts},\n       task: {task}}}\n", encoding="utf-8")
     process, log = started("check")
     assert process.wait(60) == 2

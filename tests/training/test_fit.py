@@ -30,6 +30,9 @@ from pipeline.training.tracking import Tracker
 class WalkerConfig(Config):
     """A row a step."""
 
+    rows: int | None = None
+    steps: int | None = None
+
     @property
     def rows_per_step(self) -> int:
         return 1
@@ -68,7 +71,7 @@ class Walker(Learner):
         return validation["return"]
 
     def progress(self, seconds: float) -> float:
-        assert self.config.rows
+        assert isinstance(self.config, WalkerConfig) and self.config.rows
         return self.examples_seen / self.config.rows
 
     def further_files(self) -> dict[str, Weights]:

@@ -57,8 +57,8 @@ def weights_after(path: Path, processes: int, **fields: Any) -> dict[str, torch.
 
 CASES: dict[str, dict[str, Any]] = {
     "plain": {},
-    "in parts": {"micro_batch": 1},
-    "averaged, with a curriculum": {"average": 0.9, "curriculum": {"column": "delay", "start": 2, "threshold": 0.01, "memory": 2}},
+    "in parts": {"micro_batch_size": 1},
+    "averaged, with a curriculum": {"ema_decay": 0.9, "curriculum": {"column": "delay", "start": 2, "threshold": 0.01, "window": 2}},
 }
 
 
@@ -101,7 +101,7 @@ def fresh(undisturbed: Path, run: str, results: Path) -> str:
 
 def acting_run(results: Path) -> str:
     """Describe a run that acts, in a number of copies that divides; returns its identifier."""
-    base = {**BASE, "learner": {**BASE["learner"], "environments": 8}}
+    base = {**BASE, "learner": {**BASE["learner"], "num_envs": 8}}
     return describe(make_plan(resolve(block({"experiments": {"acting": {"base": base}}}))), results)
 
 
@@ -226,6 +226,6 @@ def test_a_batch_that_does_not_divide_is_one_line_before_anything_starts(tmp_pat
     launcher = command(tmp_path, run, "--processes", "3")
     said = launcher.communicate(timeout=120)[1]
     assert launcher.returncode == 2
-    expected = "learner.batch: got 4 rows, expected a multiple of the 3 processes of runtime.gpus, processes and nodes"
+    expected = "learner.batch_size: got 4 rows, expected a multiple of the 3 processes of runtime.gpus, processes and nodes"
     assert said == f"{tmp_path / 'runs' / run / 'run.yaml'}: {expected}\n"
     assert not (tmp_path / "checkpoints").exists()

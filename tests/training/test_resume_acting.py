@@ -19,8 +19,8 @@ BASE: dict[str, Any] = {
     "task": {"name": "t_maze", "corridor": {"uniform": [2, 4]}, "limit": 9},
     "network": {"name": "actor_critic", "mixer": "lstm", "width": 8, "head_width": 8, "norm": "rms"},
     "learner": {
-        "name": "ppo", "steps": 6, "environments": 6, "rollout": 8, "sequence": 4, "evaluate_every": 3, "validation_rows": 12,
-        "schedule": "linear", "entropy_schedule": "cosine", "keep": ["last", "best", 2], "select": "best",
+        "name": "ppo", "num_updates": 6, "num_envs": 6, "rollout_steps": 8, "bptt_steps": 4, "evaluate_every": 3, "validation_rows": 12,
+        "lr_schedule": "linear", "ent_coef_schedule": "cosine", "keep": ["last", "best", 2], "select": "best",
     },
     "evaluate": {"rows": 4},
 }  # fmt: skip
@@ -28,7 +28,7 @@ CASES: dict[str, dict[str, Any]] = {
     "ppo": {},
     "a2c with a growing cache": {
         "network": {"mixer": "attention", "residual": True},
-        "learner": {"name": "a2c", "steps": 6, "environments": 6, "rollout": 8, "evaluate_every": 3, "validation_rows": 12},
+        "learner": {"name": "a2c", "num_updates": 6, "num_envs": 6, "rollout_steps": 8, "evaluate_every": 3, "validation_rows": 12},
     },
     "an environment of gymnasium": {
         "task": {"name": "gymnasium", "id": "CartPole-v1", "limit": 20},

@@ -19,7 +19,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_components_come_back(path: Path) -> None:
     run = read_run(path)
-    assert run.id == path.parent.name and run.seed == 0 and run.task.name == "copy" and run.learner.steps == 24
+    assert run.id == path.parent.name and run.seed == 0 and run.task.name == "copy" and run.learner.total_steps == 24
     assert run.train and run.train.startswith("copy-train-") and run.validation.startswith("copy-validation-")
 
 

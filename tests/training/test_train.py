@@ -70,7 +70,9 @@ def test_another_seed_is_another_model(tmp_path: Path) -> None:
 
 
 def test_best_is_the_validation_with_the_lowest_loss(tmp_path: Path) -> None:
-    folder, config, history = finished(tmp_path, keep=["last", "best"], select="best", schedule="constant", learning_rate=0.3, warmup=0)
+    folder, config, history = finished(
+        tmp_path, keep=["last", "best"], select="best", lr_schedule="constant", learning_rate=0.3, warmup_steps=0
+    )
     losses = history.column("validation_loss").to_pylist()
     best = config["checkpoints"]["best"]
     assert best == {"file": "model.safetensors", "step": history.column("step").to_pylist()[losses.index(min(losses))]}
@@ -80,7 +82,7 @@ def test_best_is_the_validation_with_the_lowest_loss(tmp_path: Path) -> None:
 
 
 def test_averaged_weights_are_what_is_validated_and_exported(tmp_path: Path) -> None:
-    plain, _, plain_history = finished(tmp_path / "plain", average=0.0)
+    plain, _, plain_history = finished(tmp_path / "plain", ema_decay=0.0)
     folder, _, history = finished(tmp_path / "averaged")
     assert history.column("train_loss").equals(plain_history.column("train_loss")), "the average must not touch the training"
     assert not history.column("validation_loss").equals(plain_history.column("validation_loss"))
@@ -93,7 +95,7 @@ def test_budget_in_rows_is_whole_batches(tmp_path: Path) -> None:
 
 
 def test_budget_in_seconds(tmp_path: Path) -> None:
-    folder, _, history = finished(tmp_path, steps=None, seconds=0.3, schedule="constant", keep=["last"], distinct_rows=30)
+    folder, _, history = finished(tmp_path, steps=None, seconds=0.3, lr_schedule="constant", keep=["last"], distinct_rows=30)
     timing = read_table(folder / "timing.parquet")
     assert timing.column("step").to_pylist() == history.column("step").to_pylist()
     assert 0.3 <= timing.column("wall_seconds").to_pylist()[-1] < 60
@@ -106,7 +108,14 @@ def test_stops_when_good_enough(tmp_path: Path) -> None:
 
 
 def test_a_diverging_training_stops_in_one_line(tmp_path: Path) -> None:
-    run = tiny_run(tmp_path, learning_rate=100.0, clip=None, average=0.0, warmup=0, network={"norm": "none", "depth": 6, "feedforward": 1})
+    run = tiny_run(
+        tmp_path,
+        learning_rate=100.0,
+        max_grad_norm=None,
+        ema_decay=0.0,
+        warmup_steps=0,
+        network={"norm": "none", "depth": 6, "feedforward": 1},
+    )
     with pytest.raises(
         UserError, match=rf"^{run}: step \d+: .+ is (nan|inf).*: training has diverged; lower learner.learning_rate, or set"
     ):

@@ -21,8 +21,8 @@ HERE = Place("tiny", 0, "")
 TASK = {"name": "copy", "symbols": {"uniform": [1, 3]}, "delay": {"uniform": [1, 8]}, "alphabet": 4}
 NETWORK = {"name": "sequence", "mixer": "lru", "width": 8, "dropout": 0.2, "residual": True, "norm": "rms"}
 LEARNER = {
-    "name": "supervised", "steps": 24, "batch": 4, "learning_rate": 0.01, "schedule": "cosine", "warmup": 3, "average": 0.9,
-    "curriculum": {"column": "delay", "start": 2, "threshold": 0.05, "memory": 4}, "distinct_rows": 30, "validation_rows": 12,
+    "name": "supervised", "steps": 24, "batch_size": 4, "learning_rate": 0.01, "lr_schedule": "cosine", "warmup_steps": 3, "ema_decay": 0.9,
+    "curriculum": {"column": "delay", "start": 2, "threshold": 0.05, "window": 4}, "distinct_rows": 30, "validation_rows": 12,
     "evaluate_every": 5, "keep": ["last", "best", 7],
 }  # fmt: skip
 

@@ -34,7 +34,7 @@ TINY: dict[str, Any] = {
                 "learner": {
                     "name": "supervised",
                     "steps": 30,
-                    "batch": 8,
+                    "batch_size": 8,
                     "learning_rate": 0.01,
                     "evaluate_every": 10,
                     "validation_rows": 32,

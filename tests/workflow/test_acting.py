@@ -22,9 +22,9 @@ CONFIG: dict[str, Any] = {
                 "network": {"name": "actor_critic", "mixer": "gru", "width": 8, "head_width": 8, "context": 128},
                 "learner": {
                     "name": "ppo",
-                    "steps": 6,
-                    "environments": 8,
-                    "rollout": 8,
+                    "num_updates": 6,
+                    "num_envs": 8,
+                    "rollout_steps": 8,
                     "evaluate_every": 3,
                     "validation_rows": 16,
                 },
@@ -65,7 +65,7 @@ def test_from_config_to_figures(tmp_path: Path) -> None:
 
 def test_by_hand(tmp_path: Path) -> None:
     suite = Suite(tmp_path, CONFIG)
-    words = ["--set", "network.mixer=gru", "--set", "learner.rows=2048", "--set", "task.corridor=3", "--set", "task.limit=12"]
+    words = ["--set", "network.mixer=gru", "--set", "learner.total_timesteps=2048", "--set", "task.corridor=3", "--set", "task.limit=12"]
     tried = suite.pipeline("try", "t_maze", *words, "--set", "network.context=64", "--set", "evaluate.rows=20")
     assert tried.returncode == 0, tried.stderr
     assert "Episodes solved (%)" in tried.stdout

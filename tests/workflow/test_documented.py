@@ -47,7 +47,7 @@ def lines(*starts: str) -> list[str]:
 def smaller(words: list[str]) -> list[str]:
     """The words of `pipeline try` with a budget of seconds: later settings count."""
     acts = words[2] in ("gymnasium", "t_maze", "mystery_path")
-    return [*words, *SMALLER, "learner.rows=2048", *(() if acts else ("--set", "learner.warmup=0"))]
+    return [*words, *SMALLER, *(("learner.total_timesteps=2048",) if acts else ("learner.rows=2048", "--set", "learner.warmup_steps=0"))]
 
 
 def call(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:

@@ -19,7 +19,7 @@ rule evaluate:
     resources:
         **PLAN.accelerators(most=1),
         cpus_per_task=PLAN.runtime["threads"],
-        mem_mb=PLAN.runtime["memory_mb"],
+        mem_mb=PLAN.runtime["mem_mb"],
         runtime=60,
     params:
         datasets=lambda wc: PLAN.evaluation(wc.run, wc.evaluation).datasets,

@@ -12,7 +12,7 @@ rule profile:
         "results/benchmarks/profile/{network}.tsv"
     threads: workflow.cores or 1
     resources:
-        mem_mb=PLAN.runtime["memory_mb"],
+        mem_mb=PLAN.runtime["mem_mb"],
         runtime=30,
         gpu=min(PLAN.runtime["gpus"], 1),
     params:

@@ -23,7 +23,7 @@ rule train:
     resources:
         **PLAN.accelerators(),
         cpus_per_task=PLAN.runtime["threads"],
-        mem_mb=PLAN.runtime["memory_mb"],
+        mem_mb=PLAN.runtime["mem_mb"],
         runtime=PLAN.runtime["minutes"],
         nodes=PLAN.runtime["nodes"],
         tasks=0 if PLAN.runtime["gpus"] else PLAN.runtime["nodes"],
