@@ -136,7 +136,7 @@ def test_folders_and_files_in_the_wrong_place_go(state: Path) -> None:
 def test_a_dry_run_says_what_to_delete_and_deletes_nothing(state: Path) -> None:
     path = records(state)[0]
     path.write_bytes(b"\xff")
-    with pytest.raises(UserError, match=r"^.+: not readable as JSON in UTF-8; delete it, or run snakemake, which does$"):
+    with pytest.raises(UserError, match=r"^.+: invalid JSON or UTF-8; delete it, or run snakemake, which does$"):
         check_records(state)
     assert path.read_bytes() == b"\xff"
     path.write_text('{"rule": ')  # as a live Snakemake leaves it for a moment: Snakemake passes it over itself
@@ -145,7 +145,7 @@ def test_a_dry_run_says_what_to_delete_and_deletes_nothing(state: Path) -> None:
 
 def test_a_file_in_place_of_the_folder_is_one_line(tmp_path: Path) -> None:
     (tmp_path / ".snakemake").write_text("x")
-    with pytest.raises(UserError, match=r"\.snakemake: a file stands where Snakemake keeps a folder; move it away$"):
+    with pytest.raises(UserError, match=r"\.snakemake: is a file, but Snakemake needs a folder; move it away$"):
         list(repair_state(tmp_path / ".snakemake"))
 
 
@@ -165,13 +165,13 @@ def test_a_folder_of_another_user_is_one_line(state: Path, name: str) -> None:
         path.chmod(0o777)
     (state / name).chmod(0o755)  # below, a relative path: the folders of this test belong to root
     advice = r"root runs 'chmod -R g\+rwX \.snakemake results' and both run 'umask 002' before snakemake"
-    with another_user(), pytest.raises(UserError, match=rf": permission denied, it belongs to root; expected .*: to share it, {advice}$"):
+    with another_user(), pytest.raises(UserError, match=rf": permission denied, owned by root; expected .*\(to share it, {advice}\)$"):
         list(repair_state(Path(".snakemake")))
     (state / name).chmod(0o777)
     with another_user():
         assert list(repair_state(Path(".snakemake"))) == []
     records(state)[0].chmod(0o600)
-    with another_user(), pytest.raises(UserError, match="permission denied, it belongs to root"):
+    with another_user(), pytest.raises(UserError, match="permission denied, owned by root"):
         list(repair_state(Path(".snakemake")))
 
 
@@ -179,7 +179,7 @@ def test_a_folder_of_another_user_is_one_line(state: Path, name: str) -> None:
 def test_results_of_another_user_are_one_line_and_shared_ones_work(state: Path) -> None:
     acquire_lock(Path("results")).close()
     state.parent.chmod(0o755)
-    with another_user(), pytest.raises(UserError, match=r"results/\.pipeline/owner: permission denied, it belongs to root; .* 'umask 002'"):
+    with another_user(), pytest.raises(UserError, match=r"results/\.pipeline/owner: permission denied, owned by root; .* 'umask 002'"):
         acquire_lock(Path("results"))
     for path in [state.parent, Path("results"), *Path("results").rglob("*"), state, *state.rglob("*")]:
         path.chmod(0o777)

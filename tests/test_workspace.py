@@ -215,21 +215,21 @@ def test_opening_ends_the_process_with_one_line(folder: Path, capsys: pytest.Cap
 
 def test_a_file_in_place_of_the_folder_is_one_line(folder: Path) -> None:
     (folder / "results").write_text("")
-    with pytest.raises(UserError, match=r"^results/\.pipeline/owner: a file stands where a folder is expected; move it away$"):
+    with pytest.raises(UserError, match=r"^results/\.pipeline/owner: is a file, expected a folder; move it away$"):
         acquire_lock(Path("results"))
     (folder / "results").unlink()
     (folder / "results" / ".pipeline" / "owner").mkdir(parents=True)
-    with pytest.raises(UserError, match=r"^results/\.pipeline/owner: a folder stands where a file is expected; move it away$"):
+    with pytest.raises(UserError, match=r"^results/\.pipeline/owner: is a folder, expected a file; move it away$"):
         acquire_lock(Path("results"))
 
 
 @pytest.mark.parametrize(
     ("number", "message"),
     [
-        (errno.EACCES, "permission denied; expected a folder this user can write to"),
-        (errno.EROFS, "the file system is read-only; expected a folder this user can write to"),
-        (errno.ENOSPC, "the disk is full; free some space and run again, nothing is lost"),
-        (errno.EDQUOT, "the disk quota is used up; free some space and run again, nothing is lost"),
+        (errno.EACCES, "permission denied; expected a writable folder"),
+        (errno.EROFS, "read-only file system; expected a writable folder"),
+        (errno.ENOSPC, "the disk is full; free some space and run again (no results are lost)"),
+        (errno.EDQUOT, "the disk quota is exceeded; free some space and run again (no results are lost)"),
     ],
 )
 def test_a_folder_that_cannot_be_written_is_one_line(number: int, message: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -261,7 +261,7 @@ def test_a_read_only_file_system_is_one_line(folder: Path) -> None:
     if mounted.returncode:
         pytest.skip(f"cannot mount: {mounted.stderr.decode().strip()}")
     try:
-        with pytest.raises(UserError, match="the file system is read-only"):
+        with pytest.raises(UserError, match="read-only file system"):
             acquire_lock(Path("results"))
     finally:
         subprocess.run(["umount", str(folder / "results")], check=True)

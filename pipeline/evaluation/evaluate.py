@@ -25,7 +25,7 @@ from pipeline.learners.sampler import Batch, sequential_batches
 from pipeline.storage.console import ProgressLine
 from pipeline.storage.digest import canonical_json, digest
 from pipeline.storage.errors import UserError
-from pipeline.storage.loader import Episodes, Rows, open_episodes, open_rows
+from pipeline.storage.loader import DatasetRows, Episodes, open_episodes, open_rows
 from pipeline.storage.source_code import LENGTH
 from pipeline.storage.tables import write_table
 from pipeline.training.device import prepare
@@ -89,7 +89,7 @@ def _check(config: dict[str, Any], task: Any, name: str, longest: int) -> None:
         raise UserError(f"{name}: a row of {longest} {unit}, but the network of {config['run']} has a context of {context}")
 
 
-def score_rows(network: Any, task: TokenTask, rows: Rows, name: str, device: torch.device) -> pa.Table:
+def score_rows(network: Any, task: TokenTask, rows: DatasetRows, name: str, device: torch.device) -> pa.Table:
     """The scores of every row of a dataset, in its order; `name` goes into the column dataset."""
     batch = max(1, BATCH_TOKENS // max(1, int(rows.lengths.max(initial=1))))
     tables, progress, done = [], ProgressLine(name, len(rows), "rows scored"), 0
@@ -108,7 +108,7 @@ def score_rows(network: Any, task: TokenTask, rows: Rows, name: str, device: tor
     return table.add_column(0, "dataset", pa.array([name] * len(table)))
 
 
-def _optional(network: Any, task: TokenTask, rows: Rows, device: torch.device) -> dict[str, pa.Array]:
+def _optional(network: Any, task: TokenTask, rows: DatasetRows, device: torch.device) -> dict[str, pa.Array]:
     """The columns that only some tasks have."""
     free = run_freely(network, task, rows, device) if task.config.decoded else {}
     bits = task.config.memory_bits

@@ -15,7 +15,7 @@ import pyarrow as pa
 import torch
 
 from pipeline.networks.decoding import AfterToken, Continuation, after_first, decode
-from pipeline.storage.loader import Rows
+from pipeline.storage.loader import DatasetRows
 from pipeline.tasks.base import INJECTED, PROMPT
 from pipeline.tasks.vocabulary import NODES
 
@@ -46,7 +46,7 @@ class TrueRow(NamedTuple):
     """Places in `after` of what searches found."""
 
 
-def run_freely(network: Any, task: TokenTask, rows: Rows, device: torch.device) -> dict[str, pa.Array]:
+def run_freely(network: Any, task: TokenTask, rows: DatasetRows, device: torch.device) -> dict[str, pa.Array]:
     """The columns of a free run, see `pipeline.evaluation.scores`, a value for every row of the dataset in its order."""
     longest = max(len(row.after) for row in _true_rows(rows))
     budget = math.ceil(ROOM * longest)
@@ -76,7 +76,7 @@ COLUMNS = {
 }
 
 
-def _true_rows(rows: Rows, start: int = 0, stop: int | None = None) -> Iterator[TrueRow]:
+def _true_rows(rows: DatasetRows, start: int = 0, stop: int | None = None) -> Iterator[TrueRow]:
     stop = min(len(rows), len(rows) if stop is None else stop)
     for first in range(start, stop, CHUNK):
         block = rows.gather(np.arange(first, min(stop, first + CHUNK)))

@@ -12,7 +12,7 @@ from pipeline.config.learners import Learner as LearnerConfig
 from pipeline.config.tasks import Task
 from pipeline.networks.mode import training
 from pipeline.storage.errors import UserError
-from pipeline.storage.loader import Episodes, Rows
+from pipeline.storage.loader import DatasetRows, Episodes
 
 Weights = dict[str, Tensor]
 """Parameters and buffers by name."""
@@ -26,8 +26,8 @@ class Problem:
     """
 
     task: Task
-    train: Rows | None
-    validation: Rows | Episodes
+    train: DatasetRows | None
+    validation: DatasetRows | Episodes
 
 
 class NotFiniteError(UserError):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pipeline.config.learners import Curriculum
 from pipeline.learners.base import Problem
-from pipeline.storage.loader import Rows
+from pipeline.storage.loader import DatasetRows
 
 
 class Level:
@@ -79,6 +79,6 @@ def make_level(config: Curriculum | None, problem: Problem) -> Level | None:
         return None
     if problem.train is not None:
         return Level(config, np.unique(problem.train.column(config.column)))
-    assert isinstance(problem.validation, Rows), "a curriculum filters rows"
+    assert isinstance(problem.validation, DatasetRows), "a curriculum filters rows"
     found = problem.validation.column(config.column)
     return Level(config, np.arange(found.min(), found.max() + 1))

@@ -10,14 +10,14 @@ import math
 
 import numpy as np
 
-from pipeline.storage.loader import OPEN_GROUPS, Rows
+from pipeline.storage.loader import OPEN_GROUPS, DatasetRows
 from pipeline.storage.rng import derive_key, generator
 
 
 class Order:
     """The eligible rows of one epoch in the order that `name` stands for. `eligible`: a flag per row; None: all."""
 
-    def __init__(self, rows: Rows, eligible: np.ndarray | None, name: tuple[str | int | None, ...]) -> None:
+    def __init__(self, rows: DatasetRows, eligible: np.ndarray | None, name: tuple[str | int | None, ...]) -> None:
         self._rows, self._eligible, self._name = rows, eligible, name
         groups = generator(derive_key("groups", *name)).permutation(len(rows.groups) - 1)
         self._pools = [groups[start : start + OPEN_GROUPS] for start in range(0, len(groups), OPEN_GROUPS)]
@@ -63,7 +63,7 @@ class Epochs:
     hold different rows, or each equally often.
     """
 
-    def __init__(self, rows: Rows, eligible: np.ndarray | None, batch: int, name: tuple[str | int | None, ...]) -> None:
+    def __init__(self, rows: DatasetRows, eligible: np.ndarray | None, batch: int, name: tuple[str | int | None, ...]) -> None:
         self.count = len(rows) if eligible is None else int(np.count_nonzero(eligible))
         self.batch = batch
         self._cycle = math.lcm(self.count, batch) // self.count if self.count < 2 * batch else 1

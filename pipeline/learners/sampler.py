@@ -19,9 +19,9 @@ import torch
 
 from pipeline.learners.order import Epochs
 from pipeline.storage.errors import UserError
-from pipeline.storage.loader import MemoryRows, Rows
+from pipeline.storage.loader import DatasetRows, MemoryRows
 from pipeline.storage.rng import Key, derive_key, generator
-from pipeline.storage.rows import SCORED, Block
+from pipeline.storage.rows import SCORED, RowBatch
 
 WINDOW = 64
 IGNORED = -100
@@ -68,7 +68,7 @@ class Generator(Protocol):
         ...
 
 
-def collate(block: Block, name: str = "rows") -> Batch:
+def collate(block: RowBatch, name: str = "rows") -> Batch:
     """A block of the rows of that name as a batch. Without a target column the label of a scored token stands one position before it.
 
     Raises UserError, naming the row, for a real number that is not finite.
@@ -86,7 +86,7 @@ def collate(block: Block, name: str = "rows") -> Batch:
     return Batch(torch.from_numpy(tokens), torch.from_numpy(labels), torch.from_numpy(lengths), block.columns, values)
 
 
-def _refuse_not_finite(block: Block, name: str) -> None:
+def _refuse_not_finite(block: RowBatch, name: str) -> None:
     rows = block.columns.get("row", np.arange(len(block.lengths)))
     if block.values is not None and not np.isfinite(block.values).all():
         row, token, feature = np.argwhere(~np.isfinite(block.values))[0].tolist()
@@ -107,8 +107,8 @@ class Sampler:
         self._batches = 0
         self._window = range(0)
         self._cuts: list[np.ndarray] = []
-        self._blocks: list[Block] = []
-        self._rows: Rows | None = None
+        self._blocks: list[RowBatch] = []
+        self._rows: DatasetRows | None = None
 
     @property
     def level(self) -> int | None:
@@ -127,7 +127,7 @@ class Sampler:
         place = self._batches - self._window.start
         self._batches += 1
         assert self._rows is not None
-        return collate(self._rows.gather(self._cuts[place]) if self._rows.resident else self._blocks[place], self._rows.name)
+        return collate(self._rows.gather(self._cuts[place]) if self._rows.in_memory else self._blocks[place], self._rows.name)
 
     def state_dict(self) -> dict[str, Any]:
         """The level and the batches drawn at it."""
@@ -143,7 +143,7 @@ class Sampler:
             indices = indices[np.argsort(rows.lengths[indices], kind="stable")]
         order = generator(derive_key("batches", self.seed, self._level, window.start)).permutation(len(window))
         self._rows, self._window = rows, window
-        if rows.resident:
+        if rows.in_memory:
             cuts = indices.reshape(len(window), self.batch)
             self._cuts = [cuts[place] for place in order]
         else:
@@ -154,7 +154,7 @@ class Sampler:
         """The batches, numbered from the start of the level, that batch `number` is sorted and shuffled with."""
         return range(number // WINDOW * WINDOW, (number // WINDOW + 1) * WINDOW)
 
-    def _draw(self, window: range) -> tuple[Rows, np.ndarray]:
+    def _draw(self, window: range) -> tuple[DatasetRows, np.ndarray]:
         raise NotImplementedError
 
 
@@ -165,7 +165,7 @@ class ShardSampler(Sampler):
     is a window of its own. The other batches of an epoch are divided into windows of equal size, to within one.
     """
 
-    def __init__(self, rows: Rows, batch: int, seed: int, column: str | None = None) -> None:
+    def __init__(self, rows: DatasetRows, batch: int, seed: int, column: str | None = None) -> None:
         super().__init__(batch, seed, column)
         self.rows = rows
         self._series: tuple[int | None, Epochs] | None = None
@@ -178,7 +178,7 @@ class ShardSampler(Sampler):
         mine = ((number - whole.start + 1) * windows - 1) // len(whole)
         return whole[mine * len(whole) // windows : (mine + 1) * len(whole) // windows]
 
-    def _draw(self, window: range) -> tuple[Rows, np.ndarray]:
+    def _draw(self, window: range) -> tuple[DatasetRows, np.ndarray]:
         return self.rows, self._epochs().take(window)
 
     def _epochs(self) -> Epochs:
@@ -208,13 +208,13 @@ class StreamSampler(Sampler):
         super().__init__(batch, seed, column)
         self.task = task
 
-    def _draw(self, window: range) -> tuple[Rows, np.ndarray]:
+    def _draw(self, window: range) -> tuple[DatasetRows, np.ndarray]:
         key = derive_key("stream", self.seed, self._level, window.start // WINDOW)
         rows = MemoryRows.of("stream", self.task.generate(WINDOW * self.batch, key, level=self._level, column=self.column))
         return rows, np.arange(len(rows))
 
 
-def sequential_batches(rows: Rows, batch: int) -> Iterator[Batch]:
+def sequential_batches(rows: DatasetRows, batch: int) -> Iterator[Batch]:
     """Every row once, for measuring: windows in the order of the dataset, sorted by length inside; `columns["row"]` is the row's index."""
     for start in range(0, len(rows), WINDOW * batch):
         window = np.arange(start, min(start + WINDOW * batch, len(rows)))

@@ -19,7 +19,7 @@ from pipeline.learners.curriculum import make_level
 from pipeline.learners.optimization import WeightAverage, clip_gradients, learning_rate, make_optimizer
 from pipeline.learners.sampler import Batch, ShardSampler, StreamSampler, sequential_batches
 from pipeline.storage.errors import UserError
-from pipeline.storage.loader import Rows
+from pipeline.storage.loader import DatasetRows
 
 VALIDATION_BATCH = 4
 """Validation batches are so many times larger: without gradients a network keeps far less in memory."""
@@ -32,7 +32,7 @@ class Supervised(Learner):
 
     def __init__(self, config: learners.Supervised, network: nn.Module, problem: Problem, seed: int, device: torch.device) -> None:
         super().__init__(config, network)
-        assert isinstance(problem.validation, Rows), "tokens are validated on rows"
+        assert isinstance(problem.validation, DatasetRows), "tokens are validated on rows"
         self.device = device
         self.tolerance = problem.task.tolerance
         self.validation = problem.validation

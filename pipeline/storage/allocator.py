@@ -1,18 +1,18 @@
-"""Memory that this process has freed and will want again."""
+"""Tuning of glibc's malloc."""
 
 from __future__ import annotations
 
 import ctypes
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
-"""Names of glibc's mallopt(3)."""
+"""Parameters of mallopt(3)."""
 
 
 def keep_freed_memory() -> None:
-    """Let the C library keep large blocks for the next step, where it is glibc.
+    """Keep freed memory for reuse instead of returning it to the kernel; no effect with another C library than glibc.
 
-    It would give each back to the kernel, which hands out zeroed pages one fault at a time: a third of an LSTM's step over 1,000 tokens, a
-    fifth of what drawing graphs takes.
+    By default glibc returns every large block, and the kernel hands out zeroed pages one page fault at a time: a third of an LSTM's step
+    over 1,000 tokens, a fifth of the time to sample graphs.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt:

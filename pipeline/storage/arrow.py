@@ -1,4 +1,4 @@
-"""Between numpy and Arrow without copies, and without pandas: pyarrow's own conversions import it, which takes over a CPU second."""
+"""Zero-copy conversions between numpy and Arrow. pyarrow's own import pandas, which takes over a CPU second."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def from_numpy(values: np.ndarray) -> pa.Array:
 
 
 def list_array(values: pa.Array, lengths: np.ndarray) -> pa.Array:
-    """Lists without nulls, of these lengths, out of their concatenation."""
+    """A list array without nulls, from the concatenated values and the lists' lengths."""
     ends = np.cumsum(lengths, dtype=np.int64)
     assert not len(ends) or ends[-1] < 2**31, "an Arrow array of lists holds fewer than 2^31 values"
     item = pa.field("element", values.type, nullable=False)
@@ -26,7 +26,7 @@ def list_array(values: pa.Array, lengths: np.ndarray) -> pa.Array:
 
 
 def fixed_size_list_array(values: pa.Array, length: int) -> pa.Array:
-    """Lists without nulls, all of this length, out of their concatenation."""
+    """A fixed-size list array without nulls, from the concatenated values."""
     return pa.FixedSizeListArray.from_arrays(values, type=pa.list_(pa.field("element", values.type, nullable=False), length))
 
 

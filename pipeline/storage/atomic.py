@@ -1,7 +1,4 @@
-"""Writing files so that no reader ever sees half of one.
-
-Everything goes to a temporary name in the same folder, is flushed to the disk, and only then takes its real name.
-"""
+"""Atomic writes: a file is written under a temporary name in the same folder, fsynced and renamed, so readers never see half of one."""
 
 from __future__ import annotations
 
@@ -17,20 +14,20 @@ from typing import Any
 
 from pipeline.storage.errors import UserError
 
-SHARE = "{name} runs 'chmod -R g+rwX .snakemake results' and both run 'umask 002' before snakemake"
+SHARING_HINT = "{name} runs 'chmod -R g+rwX .snakemake results' and both run 'umask 002' before snakemake"
 REASONS = {
-    errno.ENOSPC: "the disk is full; free some space and run again, nothing is lost",
-    errno.EDQUOT: "the disk quota is used up; free some space and run again, nothing is lost",
-    errno.ENOTDIR: "a file stands where a folder is expected; move it away",
-    errno.EEXIST: "a file stands where a folder is expected; move it away",
-    errno.EISDIR: "a folder stands where a file is expected; move it away",
-    errno.EROFS: "the file system is read-only; expected a folder this user can write to",
+    errno.ENOSPC: "the disk is full; free some space and run again (no results are lost)",
+    errno.EDQUOT: "the disk quota is exceeded; free some space and run again (no results are lost)",
+    errno.ENOTDIR: "is a file, expected a folder; move it away",
+    errno.EEXIST: "is a file, expected a folder; move it away",
+    errno.EISDIR: "is a folder, expected a file; move it away",
+    errno.EROFS: "read-only file system; expected a writable folder",
 }
 
 
 @contextmanager
 def explain_write_errors(path: Path) -> Iterator[None]:
-    """Turn the operating system's refusal to write `path` into one line for the user."""
+    """Turn an OSError from writing `path` into a UserError of one line."""
     try:
         yield
     except OSError as error:
@@ -41,33 +38,33 @@ def explain_write_errors(path: Path) -> Iterator[None]:
 
 
 def permission_hint(path: Path) -> str:
-    """Why this user may not write there, and what two users of one folder do about it."""
+    """Why permission to write was denied, and how two users can share the folder."""
     existing = next(place for place in (path, *path.absolute().parents) if os.path.lexists(place))
     uid = existing.lstat().st_uid
     if uid == os.geteuid():
-        return "permission denied; expected a folder this user can write to"
+        return "permission denied; expected a writable folder"
     try:
         name = pwd.getpwuid(uid).pw_name
     except KeyError:
         name = f"user {uid}"
-    return f"permission denied, it belongs to {name}; expected a folder this user can write to: to share it, {SHARE.format(name=name)}"
+    return f"permission denied, owned by {name}; expected a writable folder (to share it, {SHARING_HINT.format(name=name)})"
 
 
 def temporary_path(path: Path) -> Path:
-    """Where this process writes a file or a folder before it is renamed to `path`."""
+    """The temporary name under which this process writes a file or folder before renaming it to `path`."""
     return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 
 def final_name(name: str) -> str:
-    """What a file or folder is called in the end that may be under its temporary name now."""
+    """The final name of a file or folder, given its final or temporary name."""
     return re.sub(r"^\.(.+)\.\d+\.tmp$", r"\1", name)
 
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; when the block ends well the file is fsynced and renamed to `path`.
+    """Yield a temporary path; when the block ends without an error, fsync the file and rename it to `path`.
 
-    Raises UserError, with the path, on a full disk or a folder that cannot be written. The temporary file never stays.
+    Raises UserError naming the path if the disk is full or the folder is not writable. The temporary file is always removed.
     """
     temporary = temporary_path(path)
     with explain_write_errors(path):
@@ -82,7 +79,7 @@ def atomic(path: Path) -> Iterator[Path]:
 
 
 def fsync(path: Path) -> None:
-    """Flush a file, or the names in a folder, to the disk."""
+    """Flush a file, or the entries of a folder, to disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

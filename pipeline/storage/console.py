@@ -1,4 +1,4 @@
-"""How far a long piece of work is: a line on standard error now and then, so that nobody takes it for hung."""
+"""Messages and progress lines on standard error."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ INTERVAL = 10.0
 
 
 def print0(line: str) -> None:
-    """One line on standard error now. A closed terminal stops nothing; of several processes that share a training, process 0 speaks."""
+    """Print a line to standard error, on rank 0 only. A closed terminal is ignored."""
     if os.environ.get("RANK", "0") != "0":
         return
     with contextlib.suppress(OSError, ValueError):
@@ -20,16 +20,16 @@ def print0(line: str) -> None:
 
 
 class ProgressLine:
-    """Says how many of `total` units are done; calling it costs no more than a look at the clock."""
+    """Prints every `interval` seconds how many of `total` units are done. A call costs one reading of the clock."""
 
     def __init__(self, what: str, total: int, unit: str, interval: float | None = None) -> None:
         self.what, self.total, self.unit = what, total, unit
         self.interval = INTERVAL if interval is None else interval
-        self._spoken = time.monotonic()
+        self._printed = time.monotonic()
 
     def __call__(self, done: int, further: str = "") -> None:
-        """So many are done; `further` is put behind that."""
+        """Print the progress if it is time; `further` is appended."""
         now = time.monotonic()
-        if now - self._spoken >= self.interval:
-            self._spoken = now
+        if now - self._printed >= self.interval:
+            self._printed = now
             print0(f"{self.what}: {done:,} of {self.total:,} {self.unit}{further and f', {further}'}")

@@ -9,12 +9,12 @@ from typing import Any
 
 
 def canonical_json(value: Any) -> str:
-    """The one spelling of a JSON value: keys sorted, no spaces, no NaN."""
+    """Canonical JSON: keys sorted, no spaces, no NaN."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
 
 
 def digest(value: Any, length: int = 8) -> str:
-    """The first `length` hexadecimal digits of the SHA-256 of a JSON value's canonical spelling."""
+    """The first `length` hexadecimal digits of the SHA-256 of a value's canonical JSON."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:length]
 
 

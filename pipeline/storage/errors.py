@@ -1,31 +1,30 @@
-"""The one base class of every error a user can cause.
+"""UserError and its subclasses: invalid input, which the command line reports in one line with exit code 2.
 
-The command line prints such an error as its single line and leaves with code 2; everything else is our fault and keeps its trace.
-It lives on the lowest floor so that every floor can raise it.
+Any other exception is a bug and keeps its traceback.
 """
 
 from __future__ import annotations
 
 
 class UserError(Exception):
-    """Something the user can mend. The message is one line: where, what was found, what was expected."""
+    """Invalid input. The message is one line: where, what was found, what was expected."""
 
 
 class CorruptFileError(UserError):
-    """A file that does not match the digest it was sealed with, or cannot be read at all."""
+    """A file that does not match its SHA-256, or cannot be read."""
 
 
 class MissingFileError(UserError):
-    """A file that a sealed folder promises and does not hold."""
+    """A file that should exist and does not."""
 
 
 class ForeignSpecError(UserError):
-    """State on disk that was written for another specification."""
+    """State on disk that was written for another spec."""
 
 
 class ChangedCodeError(UserError):
-    """State on disk that was made by other code than the present one."""
+    """State on disk that was written by another version of the code."""
 
 
 class BusyError(UserError):
-    """Another live process owns what we were about to write."""
+    """A live process owns what was about to be written."""

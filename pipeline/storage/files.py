@@ -1,6 +1,6 @@
-"""Reading a small file that anyone may have written: a config, a specification, a manifest.
+"""Reading small files of unknown origin (a config, a spec, a manifest), and deleting.
 
-Only regular files are opened, and no more than a limit is read: a FIFO would block for ever, a device never end.
+Only regular files are read, and only up to a limit: reading a FIFO can block for ever, and a device may never end.
 """
 
 from __future__ import annotations
@@ -13,29 +13,35 @@ from pathlib import Path
 
 from pipeline.storage.errors import UserError
 
-LARGEST_FILE = 100_000_000
-"""Bytes of the largest frozen plan or manifest that is read."""
+MAX_BYTES = 100_000_000
+"""Largest frozen plan or manifest, in bytes."""
 KINDS = {stat.S_IFIFO: "a FIFO", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFSOCK: "a socket"}
 
 
-def check_regular(path: Path) -> None:
-    """Refuse what is no regular file. Raises UserError for a FIFO, device or socket, and OSError as `open` would."""
+def check_regular(path: Path) -> int:
+    """The size of a regular file in bytes. Raises UserError for a FIFO, device or socket, and OSError as `open` would."""
     if "\0" in str(path):
         raise UserError(f"{str(path)!r}: a path cannot contain a NUL byte")
-    mode = path.stat().st_mode
+    status = path.stat()
+    mode = status.st_mode
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(mode):
-        raise UserError(f"{path}: cannot be read (is {KINDS.get(stat.S_IFMT(mode), 'no file')}); expected a regular file")
+        raise UserError(f"{path}: is {KINDS.get(stat.S_IFMT(mode), 'not a file')}, expected a regular file")
+    return status.st_size
 
 
-def read_bytes(path: Path, most: int = LARGEST_FILE) -> bytes:
-    """The bytes of a regular file of at most `most` bytes. Raises UserError for any other, and OSError as `open` would."""
-    check_regular(path)
+def read_bytes(path: Path, most: int = MAX_BYTES) -> bytes:
+    """The bytes of a regular file of at most `most` bytes. Raises UserError for any other, and OSError as `open` would.
+
+    A file of size 0 is not opened: files of the kernel such as /proc/kmsg have that size too, and reading them can block for ever.
+    """
+    if check_regular(path) == 0:
+        return b""
     with path.open("rb") as file:
         content = file.read(most + 1)
     if len(content) > most:
-        raise UserError(f"{path}: more than {most:,} bytes; expected a smaller file")
+        raise UserError(f"{path}: larger than {most:,} bytes; expected a smaller file")
     return content
 
 

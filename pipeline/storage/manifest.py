@@ -1,6 +1,6 @@
-"""Manifests: what a finished folder holds, so that a reader trusts every byte or stops.
+"""Manifests: the size and SHA-256 of every file of a finished folder.
 
-A manifest lists each file with its size and SHA-256, and a digest of itself. It is written last: a folder without one is not finished.
+A manifest also holds a digest of itself. It is written last: a folder without one is not finished.
 """
 
 from __future__ import annotations
@@ -22,61 +22,61 @@ FORMAT = 1
 
 
 def seal(folder: Path, names: Iterable[str], extra: dict[str, Any]) -> None:
-    """Write `folder`'s manifest over the named files (paths relative to it, with /), and `extra` facts beside them.
+    """Write a folder's manifest: the named files (paths relative to it, with /), and `extra` entries.
 
-    Raises MissingFileError when a named file is not there.
+    Raises MissingFileError if a named file does not exist.
     """
     manifest = {**extra, "format": FORMAT, "files": {name: _entry(folder, name) for name in sorted(names)}}
-    write_sealed(folder / MANIFEST, _spelling({**manifest, "digest": digest(manifest, 64)}))
+    write_sealed(folder / MANIFEST, _dump({**manifest, "digest": digest(manifest, 64)}))
 
 
-def _spelling(manifest: dict[str, Any]) -> str:
+def _dump(manifest: dict[str, Any]) -> str:
     return json.dumps(manifest, indent=2, sort_keys=True, allow_nan=False) + "\n"
 
 
 def _entry(folder: Path, name: str) -> dict[str, Any]:
     path = folder / name
     if not path.is_file():
-        raise MissingFileError(f"{path}: no such file; expected it before {folder} is sealed; run again to make it")
+        raise MissingFileError(f"{path}: no such file, but {folder} cannot be sealed without it; run again to generate it")
     return {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a finished folder, itself verified. Raises MissingFileError or CorruptFileError, naming the file."""
+    """The manifest of a finished folder, verified. Raises MissingFileError or CorruptFileError naming the file."""
     path = folder / MANIFEST
     try:
         with explain_read_errors(path):
             text = read_bytes(path)
     except MissingFileError:
-        raise MissingFileError(f"{path}: no such file; the folder is not finished; run again to finish it") from None
+        raise MissingFileError(f"{path}: no such file, so the folder is not finished; run again to finish it") from None
     try:
         manifest = json.loads(text)
     except (ValueError, RecursionError):
-        raise CorruptFileError(f"{path}: not readable as JSON; {REMAKE}") from None
+        raise CorruptFileError(f"{path}: invalid JSON; {REMAKE}") from None
     if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
         raise CorruptFileError(f"{path}: not a manifest; {REMAKE}")
     for name in manifest["files"]:
         if not is_file_name(name):
-            raise CorruptFileError(f"{path}: got the file name {name!r:.80}; expected one inside the folder; {REMAKE}")
+            raise CorruptFileError(f"{path}: invalid file name {name!r:.80}; {REMAKE}")
     if manifest.get("format") != FORMAT:
         raise CorruptFileError(f"{path}: format {manifest.get('format')!r}, expected {FORMAT}; {REMAKE}")
     if not _intact(manifest, text):
-        raise CorruptFileError(f"{path}: changed after it was written; {REMAKE}")
+        raise CorruptFileError(f"{path}: modified after it was written; {REMAKE}")
     return manifest
 
 
 def _intact(manifest: dict[str, Any], text: bytes) -> bool:
     content = {key: value for key, value in manifest.items() if key != "digest"}
     try:
-        return _spelling(manifest).encode() == text and manifest.get("digest") == digest(content, 64)
+        return _dump(manifest).encode() == text and manifest.get("digest") == digest(content, 64)
     except ValueError:
         return False
 
 
 def verify(folder: Path, names: Iterable[str] | None = None) -> dict[str, Any]:
-    """Check the named files, or all that are listed, against the manifest and return it; every byte is read once.
+    """Verify the named files, or all listed ones, against the manifest and return it. Reads every byte once.
 
-    Raises MissingFileError or CorruptFileError, naming the file and what to do about it.
+    Raises MissingFileError or CorruptFileError naming the file and the remedy.
     """
     manifest = read_manifest(folder)
     files = manifest["files"]
@@ -85,14 +85,14 @@ def verify(folder: Path, names: Iterable[str] | None = None) -> dict[str, Any]:
     for done, name in enumerate(wanted):
         progress(done)
         if name not in files:
-            raise MissingFileError(f"{folder / name}: not listed in {folder / MANIFEST}; expected one of {', '.join(files) or 'no file'}")
+            raise MissingFileError(f"{folder / name}: not in {folder / MANIFEST}; expected one of {', '.join(files) or 'none'}")
         _check(folder / name, files[name])
     return manifest
 
 
 def _check(path: Path, entry: dict[str, Any]) -> None:
     if not path.is_file():
-        raise MissingFileError(f"{path}: no such file, but {MANIFEST} lists it; run again to make it")
+        raise MissingFileError(f"{path}: no such file, but {MANIFEST} lists it; run again to regenerate it")
     size = path.stat().st_size
     if size != entry["bytes"]:
         raise CorruptFileError(f"{path}: {size} bytes, expected {entry['bytes']}; {REMAKE}")

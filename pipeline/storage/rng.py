@@ -1,6 +1,6 @@
-"""Random generators named by what they are for.
+"""Random number generators seeded by keys.
 
-A key is the SHA-256 of its parts, so two purposes never share a stream of numbers and no seed is ever made by adding to another.
+A key is the SHA-256 of its parts, so no two purposes share a random stream, and no seed is derived by adding to another.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Key = tuple[int, ...]
 
 
 def derive_key(*parts: str | int | None) -> Key:
-    """Eight 32-bit words that stand for these parts, in this order."""
+    """Hash the parts, in this order, to eight 32-bit words."""
     data = hashlib.sha256(canonical_json(list(parts)).encode()).digest()
     return tuple(np.frombuffer(data, dtype="<u4").tolist())
 

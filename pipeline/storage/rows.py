@@ -1,6 +1,6 @@
-"""Rows in memory: decoded once from Arrow into compact arrays, gathered into padded blocks.
+"""Rows in memory: decoded once from Arrow into compact arrays, gathered into padded batches.
 
-Shapes: B rows of a block, L tokens of its longest row, N rows held.
+Notation: B = batch size, L = tokens of the longest row, F = numbers per token.
 """
 
 from __future__ import annotations
@@ -15,39 +15,39 @@ import pyarrow as pa
 from pipeline.storage.arrow import to_numpy
 
 SCORED = 1
-"""Roles 1 (target) and 3 (answer) are the odd ones: `role & SCORED` tells which positions count."""
+"""Roles 1 (target) and 3 (answer) are the odd ones: `role & SCORED` selects the positions that are scored."""
 
-LISTS = ("tokens", "values", "target")
-"""The columns of lists; `role` and the metadata are small beside them."""
+LIST_COLUMNS = ("tokens", "values", "target")
+"""The large columns; `role` and the metadata are small."""
 
 
-class Block(NamedTuple):
-    """Some rows side by side, right-padded to the longest; padding has role 0."""
+class RowBatch(NamedTuple):
+    """A batch of rows, right-padded to the longest; padding has role 0."""
 
     tokens: np.ndarray  # (B, L) uint16
     roles: np.ndarray  # (B, L) uint8: 0 prompt, 1 target, 2 injected, 3 answer
-    target: np.ndarray | None  # labels of the scored positions, row after row; None where the label is the next token
+    target: np.ndarray | None  # labels of the scored positions, row after row; None if the label is the next token
     lengths: np.ndarray  # (B,) int32
-    columns: dict[str, np.ndarray]  # metadata, (B,) each; `row` is the row's place in its dataset
-    values: np.ndarray | None = None  # (B, L, F) float32, F real numbers per token, padding 0; None where tokens bring none
+    columns: dict[str, np.ndarray]  # metadata, (B,) each; `row` is the row's index in its dataset
+    values: np.ndarray | None = None  # (B, L, F) float32, padding 0; None for tasks without real-valued inputs
 
-    def split(self, size: int) -> list[Block]:
-        """This block as blocks of `size` rows, without copying; each is cut to its own longest row."""
+    def split(self, size: int) -> list[RowBatch]:
+        """Split into batches of `size` rows without copying; each is cut to its own longest row."""
         ends = np.concatenate([[0], np.cumsum(np.count_nonzero(self.roles & SCORED, axis=1))])
         return [self._cut(slice(start, min(start + size, len(self.lengths))), ends) for start in range(0, len(self.lengths), size)]
 
-    def _cut(self, rows: slice, ends: np.ndarray) -> Block:
+    def _cut(self, rows: slice, ends: np.ndarray) -> RowBatch:
         lengths = self.lengths[rows]
         longest = lengths.max(initial=0)
         target = None if self.target is None else self.target[ends[rows.start] : ends[rows.stop]]
         columns = {name: values[rows] for name, values in self.columns.items()}
         values = None if self.values is None else self.values[rows, :longest]
-        return Block(self.tokens[rows, :longest], self.roles[rows, :longest], target, lengths, columns, values)
+        return RowBatch(self.tokens[rows, :longest], self.roles[rows, :longest], target, lengths, columns, values)
 
 
 @dataclass
-class Sequences:
-    """Sequences of numbers, end to end in one array; `width` where all have the same length."""
+class RaggedArray:
+    """Sequences of different lengths, concatenated in one array; `width` if all have the same length."""
 
     values: np.ndarray
     starts: np.ndarray
@@ -55,8 +55,8 @@ class Sequences:
     width: int | None
 
     @classmethod
-    def of(cls, values: np.ndarray, lengths: np.ndarray) -> Sequences:
-        """Sequences of these lengths out of their concatenation, an array of its own that is grown in place."""
+    def of(cls, values: np.ndarray, lengths: np.ndarray) -> RaggedArray:
+        """Split `values` into sequences of these lengths. `values` must own its memory: it is resized in place."""
         longest = int(lengths.max(initial=0))
         if longest and longest == lengths.min():
             return cls(values, np.empty(0, np.int64), np.broadcast_to(lengths[:1], lengths.shape), longest)
@@ -75,18 +75,18 @@ class Sequences:
         return padded
 
     def _windows(self, size: int) -> np.ndarray:
-        """A view whose row i holds the `size` values from place i on: what sliding_window_view returns, without its checks."""
+        """A view whose row i holds the `size` values from index i: sliding_window_view without its checks."""
         values = self.values
         return np.ndarray((len(values) - size + 1, size), values.dtype, values, strides=values.strides * 2)
 
-    def chain(self, indices: np.ndarray) -> np.ndarray:
-        """The sequences at `indices` end to end."""
+    def concatenated(self, indices: np.ndarray) -> np.ndarray:
+        """The sequences at `indices`, concatenated."""
         padded = self.gather(indices)
         return padded.reshape(-1) if self.width is not None else padded[np.arange(padded.shape[1]) < self.lengths[indices][:, None]]
 
 
-class Filling:
-    """A column of lists that is filled batch by batch into one array; `values` is at least the number of values to come."""
+class ListCollector:
+    """Collects a list column batch by batch in one array. `values`: upper bound of the number of values."""
 
     def __init__(self, rows: int, values: int, dtype: Any) -> None:
         self.values, self.lengths = np.empty(values, dtype), np.empty(rows, np.int32)
@@ -100,15 +100,15 @@ class Filling:
         self.values[self.value : self.value + len(flat)] = flat
         self.row, self.value = self.row + len(column), self.value + len(flat)
 
-    def close(self) -> Sequences:
-        """What was added."""
-        assert self.row == len(self.lengths), "fewer rows came than were announced"
+    def finish(self) -> RaggedArray:
+        """The collected lists."""
+        assert self.row == len(self.lengths), "fewer rows than expected"
         self.values.resize(self.value, refcheck=False)
-        return Sequences.of(self.values, self.lengths)
+        return RaggedArray.of(self.values, self.lengths)
 
 
-class Layouts:
-    """The role column: the distinct layouts, and which of them each row has."""
+class RoleLayouts:
+    """Collects the role column: the distinct layouts (one role per token), and the index of each row's layout."""
 
     def __init__(self, rows: int) -> None:
         self.index, self.row = np.empty(rows, np.int32), 0
@@ -123,48 +123,48 @@ class Layouts:
             self.row += len(chunk)
 
     def lengths(self) -> np.ndarray:
-        """Tokens of every row so far; one number repeated without memory where all rows are alike."""
+        """Tokens per row; a broadcast scalar if all rows have the same length."""
         sizes = np.array([len(layout) for layout in self.known], np.int32)
         return np.broadcast_to(sizes[:1], self.index.shape) if len(set(sizes)) == 1 else sizes[self.index]
 
-    def close(self) -> Sequences:
+    def finish(self) -> RaggedArray:
         """The distinct layouts."""
         flat = np.frombuffer(b"".join(self.known), np.uint8).copy()
-        return Sequences.of(flat, np.array([len(layout) for layout in self.known], np.int32))
+        return RaggedArray.of(flat, np.array([len(layout) for layout in self.known], np.int32))
 
 
 @dataclass
-class Part:
+class DecodedRows:
     """Decoded rows without their metadata columns."""
 
-    tokens: Sequences
-    values: Sequences | None
-    target: Sequences | None
-    layouts: Sequences
+    tokens: RaggedArray
+    values: RaggedArray | None
+    target: RaggedArray | None
+    layouts: RaggedArray
     layout: np.ndarray
     padding: int
 
-    def gather(self, indices: np.ndarray, columns: dict[str, np.ndarray]) -> Block:
-        """The rows at `indices`, which `columns` describe, side by side."""
+    def gather(self, indices: np.ndarray, columns: dict[str, np.ndarray]) -> RowBatch:
+        """The rows at `indices` as a batch; `columns`: their metadata."""
         roles = self.layouts.gather(self.layout[indices])
-        target = None if self.target is None else self.target.chain(indices)
+        target = None if self.target is None else self.target.concatenated(indices)
         tokens = self.tokens.gather(indices, self.padding)
         values = None if self.values is None else self.values.gather(indices).reshape(*tokens.shape, -1)
-        return Block(tokens, roles, target, self.tokens.lengths[indices], columns, values)
+        return RowBatch(tokens, roles, target, self.tokens.lengths[indices], columns, values)
 
 
-def decode(layouts: Layouts, batches: Iterable[pa.RecordBatch], sizes: dict[str, int], schema: pa.Schema) -> Part:
-    """Decode the lists of rows whose layouts are known; `sizes` bounds how many numbers each column of lists has."""
-    kinds = {name: schema.field(name).type.value_type.to_pandas_dtype() for name in LISTS if name in sizes}
-    lists = {name: Filling(len(layouts.index), sizes[name], kind) for name, kind in kinds.items()}
+def decode(layouts: RoleLayouts, batches: Iterable[pa.RecordBatch], sizes: dict[str, int], schema: pa.Schema) -> DecodedRows:
+    """Decode the list columns of rows with these layouts. `sizes`: upper bound of the number of values per column."""
+    kinds = {name: schema.field(name).type.value_type.to_pandas_dtype() for name in LIST_COLUMNS if name in sizes}
+    lists = {name: ListCollector(len(layouts.index), sizes[name], kind) for name, kind in kinds.items()}
     for batch in batches:
-        for name, filling in lists.items():
-            filling.add(batch.column(name))
-    sequences = {name: filling.close() for name, filling in lists.items()}
+        for name, collector in lists.items():
+            collector.add(batch.column(name))
+    sequences = {name: collector.finish() for name, collector in lists.items()}
     columns = sequences["tokens"], sequences.get("values"), sequences.get("target")
-    return Part(*columns, layouts.close(), layouts.index, padding_of(schema))
+    return DecodedRows(*columns, layouts.finish(), layouts.index, padding_of(schema))
 
 
 def padding_of(schema: pa.Schema) -> int:
-    """The token that fills rows up, as the task noted it in the schema."""
+    """The padding token, from the schema's metadata."""
     return int((schema.metadata or {}).get(b"padding", b"0"))

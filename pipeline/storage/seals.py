@@ -1,11 +1,12 @@
-"""Seals: beside every result a hidden file with its SHA-256, so that a changed byte is noticed before a number comes from it.
+"""Seals: beside every result a hidden file with its SHA-256, so that a changed byte is noticed before the file is used.
 
     copy/results.parquet
     copy/.results.parquet.sha256      f3927b9a...  copy/results.parquet
 
-A seal names the folder too, so that a file that was moved with its seal to another run is noticed, and has the form that `sha256sum -c` reads
-in the folder above. `sealed` writes both, `read_sealed` reads and verifies. A file without a seal, or with one that does not fit, is
-damaged: nothing is read from it.
+`sealed` writes both, `read_sealed` reads and verifies. A file without a matching seal is damaged, and nothing is read from it. The format is
+that of `sha256sum`, so `sha256sum -c` verifies a seal from the folder above. A seal names its folder, so that a file that was moved to another
+run together with its seal is noticed. A dataset folder written by hand (`pipeline generate --out`) may be renamed or copied as a whole: outside
+a results folder, the seals of its files only have to name the same folder as the seal of its dataset.yaml.
 """
 
 from __future__ import annotations
@@ -23,21 +24,21 @@ from pipeline.storage.files import check_regular
 
 SUFFIX = ".sha256"
 REMAKE = "delete it and run again"
-MOVE_AWAY = "expected a file that the pipeline wrote; move it away and run again"
+MOVE_AWAY = "move it away and run again"
 
 
 def seal_path(path: Path) -> Path:
-    """Where the seal of a file lies."""
+    """The path of a file's seal."""
     return path.with_name(f".{path.name}{SUFFIX}")
 
 
-def name_of(path: Path) -> str:
-    """What a seal calls its file: its name behind that of its folder, which may be under a temporary name still."""
+def name_in_seal(path: Path) -> str:
+    """The name of a file in its seal: {folder}/{file}, with the folder's final name."""
     return f"{final_name(path.absolute().parent.name)}/{path.name}"
 
 
 def sealed_file(seal: Path) -> Path | None:
-    """The file that a seal belongs to; None for a file that is no seal."""
+    """The file that a seal belongs to; None if `seal` is not a seal."""
     name = seal.name
     return (
         seal.with_name(name[1 : -len(SUFFIX)]) if name.startswith(".") and name.endswith(SUFFIX) and len(name) > len(SUFFIX) + 1 else None
@@ -46,10 +47,10 @@ def sealed_file(seal: Path) -> Path | None:
 
 @contextmanager
 def sealed(path: Path) -> Iterator[Path]:
-    """Like `atomic`, and writes the seal: yields a temporary path that becomes `path` when the block ends well."""
+    """Like `atomic`, and write the seal too."""
     with atomic(path) as temporary:
         yield temporary
-        write_text(seal_path(path), f"{file_sha256(temporary)}  {name_of(path)}\n")
+        write_text(seal_path(path), f"{file_sha256(temporary)}  {name_in_seal(path)}\n")
 
 
 def write_sealed(path: Path, text: str) -> None:
@@ -59,61 +60,78 @@ def write_sealed(path: Path, text: str) -> None:
 
 
 def read_sealed(path: Path, expected: str = "") -> bytes:
-    """The bytes of a file, verified; `expected` says what it should have been, for the message.
+    """Read a file and verify its seal; `expected` describes the file in error messages.
 
-    Raises MissingFileError or CorruptFileError, naming the file and what to do about it, and UserError where it cannot be read.
+    Raises MissingFileError or CorruptFileError naming the file and the remedy, and UserError if permission is denied.
     """
     with explain_read_errors(path, expected):
-        written = _written(path, expected)
+        written = _sealed_digest(path, expected)
         data = path.read_bytes()
     _compare(path, hashlib.sha256(data).hexdigest(), written)
     return data
 
 
 def check_seal(path: Path) -> None:
-    """Verify a file of any size. Raises as `read_sealed` does."""
+    """Verify the seal of a file of any size. Raises like `read_sealed`."""
     with explain_read_errors(path):
-        written = _written(path, "")
+        written = _sealed_digest(path, "")
         found = file_sha256(path)
     _compare(path, found, written)
 
 
 @contextmanager
 def explain_read_errors(path: Path, expected: str = "") -> Iterator[None]:
-    """Around the reading of a file: refuse a folder, a pipe or a device, and say in one line why it cannot be read."""
+    """Context in which a file is read: refuse anything but a regular file, and turn an OSError into a UserError of one line."""
     try:
         check_regular(path)
         yield
     except IsADirectoryError:
-        raise CorruptFileError(f"{path}: not a file; {_advice(expected, MOVE_AWAY)}") from None
+        raise CorruptFileError(f"{path}: is a folder; {_remedy(expected, MOVE_AWAY)}") from None
     except (FileNotFoundError, NotADirectoryError):
-        raise MissingFileError(f"{path}: no such file; {_advice(expected, 'run again to make it')}") from None
+        raise MissingFileError(f"{path}: no such file; {_remedy(expected, 'run again to regenerate it')}") from None
     except PermissionError:
-        raise UserError(f"{path}: permission denied; expected a file this user can read") from None
+        raise UserError(f"{path}: permission denied; expected a readable file") from None
     except OSError as error:
-        raise CorruptFileError(f"{path}: cannot be read ({(error.strerror or str(error)).lower()}); {_advice(expected, REMAKE)}") from None
+        raise CorruptFileError(f"{path}: cannot be read ({(error.strerror or str(error)).lower()}); {_remedy(expected, REMAKE)}") from None
 
 
-def _advice(expected: str, usual: str) -> str:
-    return f"expected {expected}" if expected else usual
+def _remedy(expected: str, default: str) -> str:
+    return f"expected {expected}" if expected else default
 
 
-def _written(path: Path, expected: str) -> str:
-    """The digest that a file's seal holds, known before a byte of the file is read."""
+def _sealed_digest(path: Path, expected: str) -> str:
+    """The digest in a file's seal. Raises like `read_sealed` if there is none, or if it belongs to another file."""
     seal = seal_path(path)
     try:
-        written = re.fullmatch(r"([0-9a-f]{64})  ([^\n]+)\n", seal.read_bytes().decode())
+        written = _parse(seal)
     except FileNotFoundError:
-        raise CorruptFileError(f"{path}: no seal ({seal.name}) covers it; {_advice(expected, MOVE_AWAY)}") from None
+        raise CorruptFileError(f"{path}: not sealed (no {seal.name}); {_remedy(expected, MOVE_AWAY)}") from None
     except PermissionError:
-        raise UserError(f"{seal}: permission denied; expected a file this user can read") from None
+        raise UserError(f"{seal}: permission denied; expected a readable file") from None
     except (OSError, ValueError):
         written = None
     if written is None:
         raise CorruptFileError(f"{path}: its seal {seal.name} is damaged; delete both and run again")
-    if written[2] != name_of(path):
-        raise CorruptFileError(f"{path}: its seal is that of {written[2]}; {_advice(expected, REMAKE)}")
-    return written[1]
+    if written[1] not in (name_in_seal(path), f"{_original_folder(path.parent)}/{path.name}"):
+        raise CorruptFileError(f"{path}: its seal belongs to {written[1]}; {_remedy(expected, REMAKE)}")
+    return written[0]
+
+
+def _parse(seal: Path) -> tuple[str, str] | None:
+    """The digest and the name in a seal; None if it is damaged. Raises OSError if it cannot be read."""
+    content = re.fullmatch(rb"([0-9a-f]{64})  ([^\n]+)\n", seal.read_bytes())
+    return (content[1].decode(), content[2].decode()) if content else None
+
+
+def _original_folder(folder: Path) -> str | None:
+    """The name under which a dataset folder was written by hand; None for any other folder."""
+    if folder.absolute().parent.name == "datasets":
+        return None
+    try:
+        written = _parse(seal_path(folder / "dataset.yaml"))
+    except (OSError, ValueError):
+        return None
+    return written[1].removesuffix("/dataset.yaml") if written else None
 
 
 def _compare(path: Path, found: str, written: str) -> None:

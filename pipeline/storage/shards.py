@@ -1,8 +1,8 @@
 """Shards: the Parquet files of a dataset.
 
-Whole numbers are stored as 32 bits in Parquet, so their columns are dictionary-encoded: a token of a small vocabulary takes a byte or
-less, and rows of one layout share a single entry of the role column. Real numbers seldom repeat: they are split into streams of first
-bytes, second bytes and so on, which compress better. The order of a shard's bytes depends on its rows and metadata only.
+Parquet stores integers in 32 bits, so integer columns are dictionary-encoded: a token of a small vocabulary takes a byte or less, and
+rows with the same roles share one entry of the role column. Floats seldom repeat and use byte-stream split, which compresses better.
+A shard's bytes depend only on its rows and metadata.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from pipeline.storage.seals import sealed
 from pipeline.storage.tables import PARQUET_OPTIONS, open_parquet
 
 ROWS_PER_GROUP = 4096
-LARGEST_DICTIONARY = 1 << 30  # bytes; pyarrow's default of 1 MiB would fall back to plain roles for long rows of many layouts
+MAX_DICTIONARY_BYTES = 1 << 30  # with pyarrow's default of 1 MiB, long rows with many role patterns would be stored unencoded
 
 
 class ShardInfo(NamedTuple):
-    """What a shard's footer tells: rows, tokens, and the metadata it was written with."""
+    """A shard's footer: rows, tokens, and the metadata it was written with."""
 
     rows: int
     tokens: int
@@ -34,13 +34,13 @@ def shard_name(index: int) -> str:
 
 
 def shard_rows(rows: int, shards: int, index: int) -> int:
-    """Rows of one shard when `rows` are spread evenly over `shards`; the first ones hold one more where it does not divide."""
+    """Rows of one shard when `rows` are split evenly over `shards`; if they do not divide, the first shards hold one more."""
     assert 0 <= index < shards
     return rows // shards + (index < rows % shards)
 
 
 def write_shard(path: Path, rows: pa.RecordBatch | pa.Table, metadata: dict[str, str]) -> None:
-    """Write the rows and their seal, in row groups of 4096, encoded by the kind of each column, with `metadata` in the file's schema."""
+    """Write the rows in row groups of 4096, with `metadata` in the file's schema, and the seal."""
     table = pa.Table.from_batches([rows]) if isinstance(rows, pa.RecordBatch) else rows
     notes = {**(table.schema.metadata or {}), **{key.encode(): value.encode() for key, value in metadata.items()}}
     with sealed(path) as temporary:
@@ -48,14 +48,14 @@ def write_shard(path: Path, rows: pa.RecordBatch | pa.Table, metadata: dict[str,
             table.replace_schema_metadata(notes),
             temporary,
             row_group_size=ROWS_PER_GROUP,
-            dictionary_pagesize_limit=LARGEST_DICTIONARY,
+            dictionary_pagesize_limit=MAX_DICTIONARY_BYTES,
             **_encodings(table.schema),
             **PARQUET_OPTIONS,
         )
 
 
 def _encodings(schema: pa.Schema) -> dict[str, Any]:
-    """Which Parquet columns have a dictionary and which are split into streams of bytes."""
+    """The Parquet columns with a dictionary and those with byte-stream split."""
     whole, real = [], []
     for field in schema:
         nested = isinstance(field.type, pa.ListType | pa.FixedSizeListType)
@@ -65,13 +65,13 @@ def _encodings(schema: pa.Schema) -> dict[str, Any]:
 
 
 def leaf_values(group: pq.RowGroupMetaData) -> dict[str, int]:
-    """Stored values per top-level column of a row group: for a column of lists the sum of their lengths, an empty one counted as 1."""
+    """Stored values per top-level column of a row group: for a list column the total length, where an empty list counts as 1."""
     columns = [group.column(index) for index in range(group.num_columns)]
     return {column.path_in_schema.partition(".")[0]: column.num_values for column in columns}
 
 
 def shard_info(path: Path) -> ShardInfo:
-    """Read a shard's footer. Raises CorruptFileError where it cannot be read."""
+    """Read a shard's footer. Raises CorruptFileError if it cannot be read."""
     with open_parquet(path) as file:
         footer, notes = file.metadata, file.schema_arrow.metadata or {}
         tokens = sum(leaf_values(footer.row_group(group)).get("tokens", 0) for group in range(footer.num_row_groups))

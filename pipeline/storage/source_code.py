@@ -1,6 +1,6 @@
-"""A source file read, never imported: a digest of what it means, and what it loads.
+"""Digests of Python source files, and the modules and files they use, without importing them.
 
-Comments, docstrings, formatting and the version of Python that reads the file change no digest.
+Comments, docstrings, formatting and the version of Python do not change a digest.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ from pathlib import Path
 
 LENGTH = 16
 """Hexadecimal digits of a digest."""
-SILENT = ("ctx", "kind", "type_comment", "type_ignores")
-"""Fields of a syntax tree that carry no meaning of their own."""
+IGNORED_FIELDS = ("ctx", "kind", "type_comment", "type_ignores")
+"""Fields of a syntax tree that do not affect what the code does."""
 NATIVE = (".c", ".cc", ".cpp", ".cu", ".cuh", ".h", ".hpp", ".pyx")
-"""Suffixes of sources that a module compiles."""
+"""Suffixes of source files that a module compiles."""
 LONGEST_NAME = 200
 
 
 @dataclass
 class Source:
-    """What is read from a Python file. `imported`: (level, module, name taken from it), as in an import statement; `texts`: its strings."""
+    """A parsed Python file. `imported`: (level, module, imported name), as in an import statement; `texts`: its string literals."""
 
     digest: str = ""
     imported: list[tuple[int, str, str]] = field(default_factory=list)
     texts: set[str] = field(default_factory=set)
 
     def modules(self, package: str) -> Iterator[str]:
-        """Dotted names that a module in `package` imports, `a.b.c` where it takes c from a.b."""
+        """Dotted names that a module in `package` imports; `from a.b import c` gives `a.b.c`."""
         for level, module, name in self.imported:
             base = package.split(".")[: len(package.split(".")) - level + 1] if level else []
             yield ".".join([*base, *(part for part in (module, name) if part)])
 
     def files(self, folder: Path, patterns: bool) -> Iterator[Path]:
-        """Files below the module's folder that its strings name: C and CUDA sources such as "csrc/scan.cu", data such as "gain.json".
+        """Files in the module's folder that its string literals name: C and CUDA sources such as "csrc/scan.cu", data such as "gain.json".
 
-        patterns: so do "*.cu", and ".cu" alone, which names every file of this suffix.
+        patterns: also expand "*.cu", and ".cu" alone, to every file with this suffix.
         """
         names = [text for text in sorted(self.texts) if "." in text and len(text) < LONGEST_NAME and text.isprintable()]
         yield from (
@@ -53,12 +53,12 @@ class Source:
 
 
 def raw_digest(content: bytes) -> str:
-    """Digest of bytes as they are."""
+    """Digest of raw bytes."""
     return hashlib.sha256(content).hexdigest()[:LENGTH]
 
 
 def headers(path: Path) -> list[Path]:
-    """Files beside a C source that it includes, and those that these include."""
+    """Files in a C source's folder that it includes, directly or indirectly."""
     found, waiting = [path], [path]
     while waiting:
         source = waiting.pop()
@@ -71,7 +71,7 @@ def headers(path: Path) -> list[Path]:
 
 @functools.lru_cache(maxsize=2000)
 def read_source(content: bytes, without: frozenset[str] = frozenset()) -> Source:
-    """Read a Python file's content; top-level classes `without` are passed over. What is no Python has the digest of its bytes."""
+    """Parse a Python file, skipping the top-level classes in `without`. If it is not valid Python, its digest is that of its bytes."""
     try:
         tree = ast.parse(content)
     except (SyntaxError, ValueError):
@@ -84,27 +84,27 @@ def read_source(content: bytes, without: frozenset[str] = frozenset()) -> Source
 
 
 def _walk(node: ast.AST, source: Source, words: list[str], imports: bool) -> None:
-    """Spell a tree as words, without its empty fields: one that a later Python adds then changes nothing."""
+    """Serialize a syntax tree to words, without empty fields, so that fields added by later Python versions change nothing."""
     if imports:
         source.imported += _imported(node)
     typed = isinstance(node, ast.If) and _name(node.test) == "TYPE_CHECKING"
     words.append(type(node).__name__)
     for name in node._fields:
         value = getattr(node, name, None)
-        if name in SILENT or value is None or value == []:
+        if name in IGNORED_FIELDS or value is None or value == []:
             continue
         words.append(name)
         for item in value if isinstance(value, list) else [value]:
             if not isinstance(item, ast.AST):
                 words.append(repr(item))
                 source.texts.update([item] if isinstance(item, str) else [])
-            elif not _is_silent(item, node):
+            elif not _is_ignored(item, node):
                 _walk(item, source, words, imports and not (typed and name == "body"))
     words.append(")")
 
 
-def _is_silent(node: ast.AST, parent: ast.AST) -> bool:
-    """Whether this is a string that stands alone and documents what is around it, or an empty one, which Python 3.12 adds to f-strings."""
+def _is_ignored(node: ast.AST, parent: ast.AST) -> bool:
+    """Whether a node is a docstring, or an empty string that Python 3.12 adds to f-strings."""
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
         return isinstance(node.value.value, str)
     return isinstance(parent, ast.JoinedStr) and isinstance(node, ast.Constant) and node.value == ""
@@ -123,5 +123,5 @@ def _imported(node: ast.AST) -> Collection[tuple[int, str, str]]:
 
 
 def _name(node: ast.AST) -> str:
-    """`a` and `module.a` are named a; nothing else has a name."""
+    """The name of `a` or `module.a`: a. Empty for any other node."""
     return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""

@@ -1,6 +1,6 @@
-"""What a table must look like to be read: its columns, their types, nulls and bounds, and which rows may not repeat.
+"""Schemas of tables: columns, types, nulls, bounds and unique keys, checked when a table is read.
 
-A seal tells whether a file is as it was written; this tells whether what was written is what its readers expect.
+A seal proves that a file is unchanged; a schema checks that its content is what readers expect.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ TYPES: dict[Kind, tuple[str, ...]] = {
     "list": ("list",),
     "bytes": ("binary", "large_binary"),
 }
-"""Arrow types, as they are written without their parameters, of each kind of column."""
+"""The Arrow types of each kind of column, without type parameters."""
 
 
 class Column(NamedTuple):
-    """One column: its kind, whether it may hold nulls (NaN counts as one) or be absent, and its bounds, both included."""
+    """A column: its kind, whether it may hold nulls or NaN, whether it may be absent, and its inclusive bounds."""
 
     kind: Kind
     null: bool = False
@@ -38,7 +38,7 @@ class Column(NamedTuple):
 
 
 class Schema(NamedTuple):
-    """The columns of one kind of table; `key` are the columns that no two rows share; `others` the kind of every further column, if known."""
+    """A table's columns; `key`: columns whose values together are unique per row; `others`: the type of any further column, if known."""
 
     columns: Mapping[str, Column]
     key: tuple[str, ...] = ()
@@ -46,17 +46,17 @@ class Schema(NamedTuple):
 
 
 def check_table(path: Path, table: pa.Table, schema: Schema) -> pa.Table:
-    """The table, as its readers expect it. Raises CorruptFileError naming the file, the column, what was found and what was expected."""
+    """Return the table if it matches the schema. Raises CorruptFileError naming the file, the column, what was found and expected."""
     names = table.column_names
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise CorruptFileError(f"{path}: column {twice[0]}: stands there twice; expected it once; {REMAKE}")
+        raise CorruptFileError(f"{path}: column {twice[0]}: occurs twice; expected once; {REMAKE}")
     for name, column in schema.columns.items():
         if name in names:
             _check_column(path, name, table.column(name), column)
         elif not column.optional:
             raise CorruptFileError(
-                f"{path}: column {name}: missing, found {', '.join(names) or 'none'}; expected {_words(column)}; {REMAKE}"
+                f"{path}: column {name}: missing (columns: {', '.join(names) or 'none'}); expected {_describe(column)}; {REMAKE}"
             )
     for name in names if schema.others else ():
         if name not in schema.columns and schema.others:
@@ -65,8 +65,8 @@ def check_table(path: Path, table: pa.Table, schema: Schema) -> pa.Table:
     return table
 
 
-def _words(column: Column) -> str:
-    kind = {"text": "texts", "whole": "whole numbers", "number": "numbers", "flag": "true or false", "list": "lists", "bytes": "bytes"}
+def _describe(column: Column) -> str:
+    kind = {"text": "strings", "whole": "integers", "number": "numbers", "flag": "booleans", "list": "lists", "bytes": "bytes"}
     low = "" if column.least is None else f" of at least {column.least:g}"
     return kind[column.kind] + (f" in {column.least or 0:g}..{column.most:g}" if column.most is not None else low)
 
@@ -75,10 +75,10 @@ def _check_column(path: Path, name: str, values: pa.ChunkedArray, column: Column
     found = str(values.type).partition("<")[0].partition("[")[0]
     empty = pa.types.is_null(values.type) and (column.null or not len(values))
     if found not in TYPES[column.kind] and not empty:
-        raise CorruptFileError(f"{path}: column {name}: {values.type}; expected {_words(column)}; {REMAKE}")
+        raise CorruptFileError(f"{path}: column {name}: {values.type}; expected {_describe(column)}; {REMAKE}")
     nulls = values.null_count + (_nan(values) if pa.types.is_floating(values.type) else 0)
     if nulls and not column.null:
-        raise CorruptFileError(f"{path}: column {name}: {nulls} of {len(values)} values missing; expected {_words(column)}; {REMAKE}")
+        raise CorruptFileError(f"{path}: column {name}: {nulls} of {len(values)} values missing; expected {_describe(column)}; {REMAKE}")
     if not empty and (column.least is not None or column.most is not None):
         _check_bounds(path, name, values, column)
 
@@ -88,12 +88,12 @@ def _nan(values: pa.ChunkedArray) -> int:
 
 
 def _check_bounds(path: Path, name: str, values: pa.ChunkedArray, column: Column) -> None:
-    """`nan` is neither below nor above any bound."""
+    """NaN is within any bounds."""
     known = values.drop_null().to_numpy()
     low, high = (-np.inf if column.least is None else column.least), (np.inf if column.most is None else column.most)
     outside = known[(known < low) | (known > high)]
     if len(outside):
-        raise CorruptFileError(f"{path}: column {name}: {outside[0]:g}; expected {_words(column)}; {REMAKE}")
+        raise CorruptFileError(f"{path}: column {name}: {outside[0]:g}; expected {_describe(column)}; {REMAKE}")
 
 
 def _check_key(path: Path, table: pa.Table, key: tuple[str, ...]) -> None:
@@ -102,4 +102,6 @@ def _check_key(path: Path, table: pa.Table, key: tuple[str, ...]) -> None:
         return
     distinct = table.select(names).group_by(names).aggregate([]).num_rows
     if distinct < table.num_rows:
-        raise CorruptFileError(f"{path}: {table.num_rows - distinct} rows repeat {', '.join(names)}; expected each once; {REMAKE}")
+        raise CorruptFileError(
+            f"{path}: {table.num_rows - distinct} rows repeat a combination of {', '.join(names)}; expected unique rows; {REMAKE}"
+        )

@@ -1,4 +1,4 @@
-"""Tables on disk: evaluations, histories, results. The same table gives the same bytes, and damage is noticed when it is read."""
+"""Parquet tables on disk: evaluations, histories, results. The same table gives the same bytes; reading verifies the seal."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ PARQUET_OPTIONS: dict[str, Any] = {"compression": "zstd", "write_page_checksum":
 
 
 def write_table(path: Path, table: pa.Table) -> None:
-    """Write a table and its seal as Parquet: zstd, a checksum in every page, none of the notes that pandas leaves in a schema."""
+    """Write a table as Parquet (zstd, page checksums, without pandas' schema metadata) and its seal."""
     notes = {key: value for key, value in (table.schema.metadata or {}).items() if key != b"pandas"}
     with sealed(path) as temporary:
         pq.write_table(table.replace_schema_metadata(notes), temporary, **PARQUET_OPTIONS)
 
 
 def read_table(path: Path) -> pa.Table:
-    """Read a table, its seal verified. Raises MissingFileError or CorruptFileError, naming the file."""
+    """Read a table and verify its seal. Raises MissingFileError or CorruptFileError naming the file."""
     with open_parquet(path, pa.BufferReader(read_sealed(path))) as file:
         return file.read(use_threads=False)
 
 
 @contextmanager
 def open_parquet(path: Path, source: pa.NativeFile | None = None, **options: Any) -> Iterator[pq.ParquetFile]:
-    """Open a Parquet file, or its bytes in `source`; whatever goes wrong while it is read is one line for the user, naming it."""
+    """Open a Parquet file, or its bytes in `source`. Any error while reading becomes a UserError of one line naming the file."""
     try:
         if source is None:
             check_regular(path)
         with pq.ParquetFile(source or path, **options) as file:
             yield file
     except FileNotFoundError:
-        raise MissingFileError(f"{path}: no such file; run again to make it") from None
+        raise MissingFileError(f"{path}: no such file; run again to regenerate it") from None
     except PermissionError:
-        raise UserError(f"{path}: permission denied; expected a file this user can read") from None
+        raise UserError(f"{path}: permission denied; expected a readable file") from None
     except (pa.ArrowException, OSError, ValueError, TypeError, KeyError, MemoryError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise CorruptFileError(f"{path}: not readable as Parquet ({reason}); delete it and run again") from None
+        raise CorruptFileError(f"{path}: invalid Parquet ({reason}); delete it and run again") from None

@@ -112,7 +112,7 @@ def _notes(spec: dict[str, Any], index: int) -> dict[str, str]:
 
 def _check(path: Path, spec: dict[str, Any], index: int) -> ShardInfo:
     if not path.is_file():
-        raise MissingFileError(f"{path}: no such file; expected shard {index} of {spec['shards']}; run again to make it")
+        raise MissingFileError(f"{path}: no such file; expected shard {index} of {spec['shards']}; run again to regenerate it")
     facts, notes = shard_info(path), _notes(spec, index)
     if any(facts.metadata.get(key) != value for key, value in notes.items()):
         raise CorruptFileError(f"{path}: not shard {index} of {spec['id']}; delete it and run again")

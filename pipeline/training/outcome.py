@@ -20,7 +20,7 @@ from pipeline.storage.atomic import explain_write_errors, fsync, temporary_path
 from pipeline.storage.console import print0
 from pipeline.storage.errors import CorruptFileError, MissingFileError
 from pipeline.storage.files import delete
-from pipeline.storage.integrity import ASIDE
+from pipeline.storage.integrity import DAMAGED
 from pipeline.storage.manifest import seal, verify
 from pipeline.storage.seals import SUFFIX, sealed
 from pipeline.training.stamp import Stamp
@@ -76,7 +76,7 @@ class Outcome:
             return
         (run / "manifest.json").unlink(missing_ok=True)
         for stale in (run / "model").glob("*"):
-            if not stale.name.endswith(ASIDE):  # what was set aside is the user's to look at
+            if not stale.name.endswith(DAMAGED):  # what was set aside is the user's to look at
                 delete(stale)
         for leftover in run.glob(".*.tmp"):
             leftover.unlink()

@@ -315,7 +315,7 @@ def test_a_run_is_trained_at_its_place_only(folder: Path, call: Call) -> None:
     for path in ("run.yaml", "link/run.yaml"):
         answer = call("train", path)
         check(answer)
-        assert answer.err.startswith(f"{path}: its seal is that of {file.parent.name}/run.yaml")
+        assert answer.err.startswith(f"{path}: its seal belongs to {file.parent.name}/run.yaml")
     assert state(folder.parent) == before
 
 

@@ -142,7 +142,7 @@ def test_a_damaged_declared_file_is_set_aside_and_a_whole_one_is_left(whole: Pat
             content, sealed = path.read_bytes(), seal.read_bytes()
             kind(path, draw)
             (line,) = set_aside_damaged(Path("results"), files)
-            assert line.startswith(f"{path}: ") and line.endswith(f"; moved to {path.name}.damaged, made again")
+            assert line.startswith(f"{path}: ") and line.endswith(f"; moved to {path.name}.damaged, it is regenerated")
             assert not path.exists() and path.with_name(f"{path.name}.damaged").exists()
             path.write_bytes(content)
             seal.write_bytes(sealed)
@@ -154,8 +154,8 @@ def test_rot_that_leaves_no_trace_in_times_is_found_when_a_job_has_failed(whole:
 
     results = Path("results")
     files = [file for files in plan_file(Path("config.yaml")).files().values() for file in files]
-    monkeypatch.setattr(integrity, "SETTLED", -60.0)
-    assert integrity.find_damaged(results, files, remember=True) == {}
+    monkeypatch.setattr(integrity, "TIMESTAMP_GRACE", -60.0)
+    assert integrity.find_damaged(results, files, record=True) == {}
     path = results / "experiments" / "tiny" / "results.parquet"
     usual, before = integrity._signature, integrity._signature(path)  # pyright: ignore[reportPrivateUsage]
     flip(path, random.Random(0))

@@ -48,7 +48,7 @@ BROKEN = {
     "deepest list": ("experiments: " + "[" * 5000 + "]" * 5000 + "\n", 1, "", DEEP),
     "dashes": (SMALL + "runtime: \n  " + "- " * 5000 + "\n", LINES + 2, "", DEEP),
     "deepest mapping": ("".join("  " * level + "k:\n" for level in range(400)), 0, "", DEEP),
-    "large file": (SMALL + "# comment\n" * 100_000, 0, "", "more than 1,000,000 bytes; expected a smaller file"),
+    "large file": (SMALL + "# comment\n" * 100_000, 0, "", "larger than 1,000,000 bytes; expected a smaller file"),
     "deep mapping": ("".join("  " * level + "k:\n" for level in range(90)), 52, "", DEEP),
     "alias bomb": (BOMB, 1, "e[2][8][4][0][6]", "more than 30000 values"),
     "binary": (b"\x80\x03abc\x00", 0, "", "not text in UTF-8 (byte 0 is 0x80)"),

@@ -30,7 +30,7 @@ from pipeline.plan import Plan, make_plan
 from pipeline.storage.atomic import write_text
 from pipeline.storage.digest import file_sha256
 from pipeline.storage.errors import CorruptFileError, ForeignSpecError, MissingFileError, UserError
-from pipeline.storage.seals import name_of, seal_path
+from pipeline.storage.seals import name_in_seal, seal_path
 from tests.config.rich import RICH, SMALL
 
 QUICK = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -278,7 +278,7 @@ def test_a_frozen_file_that_cannot_be_read_is_named(
     path = tmp_path / "run.yaml"
     write(path)
     if path.exists():
-        write_text(seal_path(path), f"{file_sha256(path)}  {name_of(path)}\n")
+        write_text(seal_path(path), f"{file_sha256(path)}  {name_in_seal(path)}\n")
     with pytest.raises(error) as caught:
         read_spec(path)
     assert str(caught.value).startswith(f"{path}: {message}")

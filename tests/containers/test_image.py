@@ -129,7 +129,7 @@ def test_a_missing_image_and_a_missing_apptainer_are_one_line_each(tmp_path: Pat
         (bare / name).symlink_to(found)
     code, output = suite.call("--sdm", "apptainer", PATH=str(bare))
     assert code == 2
-    assert output.splitlines()[-1] == "apptainer: not on the path; install it, or run without --sdm apptainer"
+    assert output.splitlines()[-1] == "apptainer: not on PATH; install it, or run without --sdm apptainer"
     (bare / "apptainer").symlink_to("/bin/true")
     code, output = suite.call("--sdm", "apptainer", PATH=str(bare))
     assert code == 2

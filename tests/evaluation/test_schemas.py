@@ -91,7 +91,7 @@ def test_every_column_of_every_table_is_checked(file: str, made: Path) -> None:
             )
     if len(table) and schema.key:
         refused(read, path, pa.concat_tables([table, table.slice(0, 1)]), "rows repeat ")
-    refused(read, path, table.append_column(table.column_names[0], table.column(0)), "stands there twice")
+    refused(read, path, table.append_column(table.column_names[0], table.column(0)), "occurs twice")
 
 
 @pytest.mark.parametrize("chosen", [slice(0, 6), slice(0, 12, 2)], ids=["first half", "every second"])
@@ -141,4 +141,4 @@ def test_a_point_that_the_note_names_is_there(made: Path) -> None:
     path = made / "experiments/tiny/results.parquet"
     table = read_table(path)
     refused(read_results, path, table.drop_columns(["delay"]), "column delay: missing")
-    refused(read_results, path, pa.concat_tables([table, table.slice(2, 1)]), "rows repeat run, label, delay, symbols")
+    refused(read_results, path, pa.concat_tables([table, table.slice(2, 1)]), "rows repeat a combination of run, label, delay, symbols")

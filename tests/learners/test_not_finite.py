@@ -26,7 +26,7 @@ from tests.learners.small import small_learner, small_problem, small_task
 def spoiled(column: str, place: int, value: float = np.nan) -> MemoryRows:
     """Rows of the adding problem with one number that is none."""
     rows: Any = small_problem(small_task("adding")).train
-    sequences = getattr(rows.part, column)
+    sequences = getattr(rows.rows, column)
     values = sequences.values.copy()
     values[place] = value
     sequences.values = values

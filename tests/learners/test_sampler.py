@@ -22,8 +22,8 @@ from pipeline.learners.order import Order
 from pipeline.learners.sampler import Batch, Sampler, ShardSampler, StreamSampler, collate, sequential_batches
 from pipeline.storage import shards
 from pipeline.storage.errors import UserError
-from pipeline.storage.loader import Rows, open_rows
-from pipeline.storage.rows import Block
+from pipeline.storage.loader import DatasetRows, open_rows
+from pipeline.storage.rows import RowBatch
 from pipeline.tasks.copy import Copy
 from tests.storage.datasets import PADDING, Sample, make_dataset
 
@@ -69,18 +69,18 @@ def test_each_epoch_is_a_permutation(tmp_path: Path, mode: Any, fixed: bool) -> 
     assert len({tuple(epoch) for epoch in epochs}) == 4
 
 
-class Numbered(Rows):
+class Numbered(DatasetRows):
     """Rows of given lengths that hold nothing but their number."""
 
     def __init__(self, lengths: np.ndarray, resident: bool = True, level: np.ndarray | None = None) -> None:
         groups = np.array([0, len(lengths)]) if resident else np.append(np.arange(0, len(lengths), 16), len(lengths))
         super().__init__("copy-1", lengths, {} if level is None else {"level": level}, groups)
-        self.resident = resident
+        self.in_memory = resident
 
-    def gather(self, indices: np.ndarray) -> Block:
+    def gather(self, indices: np.ndarray) -> RowBatch:
         lengths = self.lengths[indices]
         shape = (len(indices), int(lengths.max()))
-        return Block(np.zeros(shape, np.uint16), np.zeros(shape, np.uint8), None, lengths, self._metadata(indices))
+        return RowBatch(np.zeros(shape, np.uint16), np.zeros(shape, np.uint8), None, lengths, self._metadata(indices))
 
 
 def numbered(rows: int, resident: bool = True) -> Numbered:
@@ -314,7 +314,7 @@ def test_tokens_and_labels_are_those_of_the_rows(tmp_path: Path, mode: Any, fixe
 
 
 def test_collate_of_the_smallest_block() -> None:
-    block = Block(np.array([[7]], np.uint16), np.array([[0]], np.uint8), None, np.array([1], np.int32), {})
+    block = RowBatch(np.array([[7]], np.uint16), np.array([[0]], np.uint8), None, np.array([1], np.int32), {})
     assert collate(block).labels_BT.tolist() == [[-100]]
 
 

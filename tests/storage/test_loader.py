@@ -12,7 +12,7 @@ import pytest
 from pipeline.storage import loader
 from pipeline.storage.arrow import from_numpy
 from pipeline.storage.errors import CorruptFileError, MissingFileError
-from pipeline.storage.loader import GroupRows, MemoryRows, Rows, open_rows
+from pipeline.storage.loader import DatasetRows, MemoryRows, RowGroupRows, open_rows
 from pipeline.storage.manifest import seal
 from pipeline.storage.tables import write_table
 from tests.storage.datasets import PADDING, Sample, make_dataset
@@ -31,7 +31,7 @@ def mode(request: pytest.FixtureRequest) -> Any:
     return request.param
 
 
-def check(rows: Rows, sample: Sample, indices: np.ndarray) -> None:
+def check(rows: DatasetRows, sample: Sample, indices: np.ndarray) -> None:
     """Compare the block at `indices` with the plain lists."""
     block = rows.gather(indices)
     for line, (index, length) in enumerate(zip(indices, block.lengths, strict=True)):
@@ -87,7 +87,7 @@ def test_few_row_groups_are_open_at_once_and_each_is_read_once(tmp_path: Path, s
     rows, read = open_rows(tmp_path, "row_groups"), []
     decode = loader.decode
     monkeypatch.setattr(loader, "decode", lambda *arguments: read.append(1) or decode(*arguments))
-    assert isinstance(rows, GroupRows)
+    assert isinstance(rows, RowGroupRows)
     check(rows, sample, np.random.default_rng(0).permutation(len(rows)))
     assert len(read) == 20
     assert len(rows._open) == loader.OPEN_GROUPS
@@ -102,15 +102,15 @@ def test_few_row_groups_are_open_at_once_and_each_is_read_once(tmp_path: Path, s
 def test_auto_goes_by_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sample = make_dataset(tmp_path, [20])
     size = 2 * sum(len(row) for row in sample.tokens)
-    monkeypatch.setattr(loader, "RESIDENT_BYTES", size)
+    monkeypatch.setattr(loader, "MAX_MEMORY_BYTES", size)
     assert isinstance(open_rows(tmp_path), MemoryRows)
-    monkeypatch.setattr(loader, "RESIDENT_BYTES", size - 1)
-    assert isinstance(open_rows(tmp_path), GroupRows)
+    monkeypatch.setattr(loader, "MAX_MEMORY_BYTES", size - 1)
+    assert isinstance(open_rows(tmp_path), RowGroupRows)
     make_dataset(tmp_path, [20], features=3)
-    monkeypatch.setattr(loader, "RESIDENT_BYTES", 7 * size)
+    monkeypatch.setattr(loader, "MAX_MEMORY_BYTES", 7 * size)
     assert isinstance(open_rows(tmp_path), MemoryRows)
-    monkeypatch.setattr(loader, "RESIDENT_BYTES", 7 * size - 1)
-    assert isinstance(open_rows(tmp_path), GroupRows)
+    monkeypatch.setattr(loader, "MAX_MEMORY_BYTES", 7 * size - 1)
+    assert isinstance(open_rows(tmp_path), RowGroupRows)
 
 
 def test_nothing_is_read_before_it_is_verified(tmp_path: Path, mode: Any) -> None:
@@ -169,5 +169,5 @@ def test_a_sealed_shard_of_other_columns_is_named(name: str, values: pa.Array, m
         open_rows(tmp_path)
     write_table(tmp_path / "00000.parquet", pa.table(columns))
     seal(tmp_path, ["00000.parquet"], {"rows": 12})
-    with pytest.raises(CorruptFileError, match="6 rows in its shards; expected 12, as its manifest says"):
+    with pytest.raises(CorruptFileError, match="6 rows in its shards, expected 12"):
         open_rows(tmp_path)

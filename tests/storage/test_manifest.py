@@ -50,7 +50,7 @@ def test_sealing_what_is_not_there(folder: Path) -> None:
 
 def test_an_unfinished_folder(tmp_path: Path) -> None:
     for place in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(MissingFileError, match=r"manifest\.json: no such file; the folder is not finished; run again"):
+        with pytest.raises(MissingFileError, match=r"manifest\.json: no such file, so the folder is not finished; run again"):
             verify(place)
 
 
@@ -63,7 +63,7 @@ def test_a_missing_file(folder: Path) -> None:
 
 def test_asking_for_what_is_not_listed(folder: Path) -> None:
     with pytest.raises(
-        MissingFileError, match=r"best\.safetensors: not listed in .*manifest\.json; expected one of history\.parquet, model"
+        MissingFileError, match=r"best\.safetensors: not in .*manifest\.json; expected one of history\.parquet, model"
     ):
         verify(folder, ["model/best.safetensors"])
 
@@ -82,12 +82,12 @@ def test_alien_manifests(folder: Path) -> None:
     manifest = json.loads(path.read_text())
     surrogate = {**manifest, "note": "\ud800"}
     cases = {
-        "not readable as JSON": ["", "{", "[" * 100_000],
+        "invalid JSON": ["", "{", "[" * 100_000],
         "not a manifest": ["[]", "3", "{}", "\ufeff{}", '{"format": 1, "files": []}'],
         "format 2, expected 1": [json.dumps({**manifest, "format": 2})],
-        "changed after it was written": [json.dumps({**manifest, "rows": 6}, indent=2, sort_keys=True) + "\n", json.dumps(manifest)],
+        "modified after it was written": [json.dumps({**manifest, "rows": 6}, indent=2, sort_keys=True) + "\n", json.dumps(manifest)],
     }
-    cases["changed after it was written"].append(json.dumps(surrogate, indent=2, sort_keys=True) + "\n")
+    cases["modified after it was written"].append(json.dumps(surrogate, indent=2, sort_keys=True) + "\n")
     for message, texts in cases.items():
         for text in texts:
             path.write_text(text)

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.storage.rows import Block, Sequences
+from pipeline.storage.rows import RaggedArray, RowBatch
 
 RAGGED = st.lists(st.lists(st.integers(0, 65_535), max_size=6), min_size=1, max_size=8)
 EVEN = st.integers(1, 5).flatmap(
@@ -14,9 +14,9 @@ EVEN = st.integers(1, 5).flatmap(
 )
 
 
-def sequences(lists: list[list[int]]) -> Sequences:
+def sequences(lists: list[list[int]]) -> RaggedArray:
     flat = np.array([value for items in lists for value in items], np.uint16)
-    return Sequences.of(flat, np.array([len(items) for items in lists], np.int32))
+    return RaggedArray.of(flat, np.array([len(items) for items in lists], np.int32))
 
 
 @given(RAGGED | EVEN, st.data())
@@ -27,7 +27,7 @@ def test_gather_pads_and_chain_does_not(lists: list[list[int]], data: st.DataObj
     padded = held.gather(chosen, 9)
     if len(chosen):
         assert padded.tolist() == [lists[place] + [9] * (longest - len(lists[place])) for place in chosen]
-    assert held.chain(chosen).tolist() == [value for place in chosen for value in lists[place]]
+    assert held.concatenated(chosen).tolist() == [value for place in chosen for value in lists[place]]
     assert held.lengths.tolist() == [len(items) for items in lists]
     assert padded.dtype == np.uint16
 
@@ -40,11 +40,11 @@ def test_even_rows_are_recognised(lists: list[list[int]]) -> None:
 def test_gathering_leaves_the_rows_as_they_are() -> None:
     held = sequences([[1, 2, 3], [4]])
     held.gather(np.array([0, 1]), 9)[:] = 0
-    assert held.chain(np.array([0, 1])).tolist() == [1, 2, 3, 4]
+    assert held.concatenated(np.array([0, 1])).tolist() == [1, 2, 3, 4]
 
 
 def test_split_cuts_rows_labels_and_padding() -> None:
-    block = Block(
+    block = RowBatch(
         tokens=np.array([[1, 2, 0], [3, 4, 5], [6, 0, 0]], np.uint16),
         roles=np.array([[0, 1, 0], [0, 1, 3], [3, 0, 0]], np.uint8),
         target=np.array([10, 20, 21, 30]),

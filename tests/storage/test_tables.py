@@ -51,7 +51,7 @@ def test_truncated_alien_and_empty_files_are_named(tmp_path: Path, table: pa.Tab
         path = tmp_path / "damaged.parquet"
         with sealed(path) as temporary:
             temporary.write_bytes(damaged)
-        with pytest.raises(CorruptFileError, match=r"damaged\.parquet: not readable as Parquet .*; delete it and run again") as caught:
+        with pytest.raises(CorruptFileError, match=r"damaged\.parquet: invalid Parquet .*; delete it and run again") as caught:
             read_table(path)
         assert "\n" not in str(caught.value)
 
@@ -69,7 +69,7 @@ def test_every_flipped_bit_is_noticed(tmp_path: Path, table: pa.Table) -> None:
 
 def test_errors_inside_the_reading_block_are_one_line(tmp_path: Path, table: pa.Table) -> None:
     write_table(tmp_path / "whole", table)
-    with pytest.raises(CorruptFileError, match="whole: not readable as Parquet"), open_parquet(tmp_path / "whole") as file:
+    with pytest.raises(CorruptFileError, match="whole: invalid Parquet"), open_parquet(tmp_path / "whole") as file:
         file.read_row_group(5)
     with pytest.raises(UserError, match="ours"), open_parquet(tmp_path / "whole"):
         raise UserError("ours")

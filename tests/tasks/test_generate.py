@@ -133,8 +133,8 @@ def test_sealing_needs_every_shard_and_its_own(tmp_path: Path) -> None:
     second = folder / "00001.parquet"
     content = second.read_bytes()
     cases: list[tuple[bytes | None, type[UserError], str]] = [
-        (None, MissingFileError, "no such file; expected shard 1 of 3; run again to make it"),
-        (content[:-3], CorruptFileError, "not readable as Parquet"),
+        (None, MissingFileError, "no such file; expected shard 1 of 3; run again to regenerate it"),
+        (content[:-3], CorruptFileError, "invalid Parquet"),
         ((folder / "00002.parquet").read_bytes(), CorruptFileError, "not shard 1 of copy-12345678; delete it and run again"),
         ((generate(tmp_path / "two", id="x") / "00001.parquet").read_bytes(), CorruptFileError, "not shard 1 of copy-12345678"),
         ((generate(tmp_path / "three", rows=30) / "00001.parquet").read_bytes(), CorruptFileError, "10 rows, expected 3; delete it"),

@@ -135,7 +135,7 @@ def test_a_full_disk_leaves_the_older_checkpoint(checkpoints: Checkpoints, monke
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with pytest.raises(UserError, match=r"step-0+2.*(disk is full|quota is used up); free some space and run again"):
+        with pytest.raises(UserError, match=r"step-0+2.*(disk is full|quota is exceeded); free some space and run again"):
             checkpoints.save(2, state(2), {"best": {"w": torch.ones(2)}})
     assert step_of(checkpoints.load()) in (1, 2)
     assert {path.name[:5] for path in checkpoints.folder.iterdir()} <= {"step-", "lock", "lease"}

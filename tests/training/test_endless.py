@@ -140,7 +140,7 @@ def test_evaluation_is_broken_off(started: Any, tmp_path: Path) -> None:
     for number, process, log in both:
         wait_for(lambda log=log: "0 of 3 episodes played, step " in log.read_text(encoding="utf-8"), 60)
         assert stopped_by(process, number) == RESUMABLE
-        assert log.read_text(encoding="utf-8").splitlines()[-1] == f"{number.name}: stopped; run the same command again"
+        assert log.read_text(encoding="utf-8").splitlines()[-1] == f"{number.name}: stopped; the same command resumes"
     assert not out.exists()
 
 
@@ -171,7 +171,7 @@ def test_making_rows_is_broken_off(started: Any, tmp_path: Path) -> None:
     process, log = started("generate", "--task", "copy", "--rows", 50_000_000, "--out", tmp_path / "data")
     wait_for(lambda: [*(tmp_path / "data").glob("*.parquet")], 120)
     assert stopped_by(process, signal.SIGTERM) == RESUMABLE
-    assert log.read_text(encoding="utf-8").splitlines()[-1] == "SIGTERM: stopped; run the same command again"
+    assert log.read_text(encoding="utf-8").splitlines()[-1] == "SIGTERM: stopped; the same command resumes"
     assert not [path for path in (tmp_path / "data").iterdir() if path.name.endswith(".tmp")]
 
 
