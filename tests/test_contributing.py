@@ -86,6 +86,7 @@ def test_the_documented_mixer_keeps_the_contracts(package: Path) -> None:
         "-m",
         "pytest",
         "tests/mixers/test_contract.py",
+        "tests/mixers/test_recurrence.py",
         "tests/learners/test_matrix.py",
         "-k",
         "leaky",

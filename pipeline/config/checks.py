@@ -57,7 +57,7 @@ def check_point(member: Member, written: Block) -> None:
         here = place_of(written, "learner.curriculum.column")
         raise here.error(f"{point.task.name} has no column {curriculum.column!r}" + suggestion(curriculum.column, point.task.columns))
     mixer = getattr(point.network, "mixer", None)
-    if isinstance(point.network, Stack) and point.learner.needs_causal and mixer and not mixer.causal:
+    if isinstance(point.network, Stack) and mixer and not mixer.causal:
         here = place_of(written, "network.mixer")
         raise here.error(f"{mixer.name} is not causal; {point.learner.name} expects a mixer that never sees the future")
 

@@ -29,8 +29,6 @@ class Learner(Component):
 
     kind: ClassVar[Kind] = "tokens"
     """The tasks it learns."""
-    needs_causal: ClassVar[bool] = True
-    """It trains on positions whose future must stay unseen."""
     budgets: ClassVar[tuple[str, str, str]] = ("rows", "steps", "seconds")
     """The fields that hold a budget: in training examples, in updates, in seconds."""
     portion: ClassVar[str] = "batch_size"

@@ -1,7 +1,7 @@
 """AReLiT, later named AGaLiTe (Pramanik et al. 2023, "Recurrent linear transformers", arXiv 2310.15719): no matrix is kept.
 
-Letters: B batch, T time, D width, H heads, E channels of a head, N scales (`eta`), K = N E features of a key, R oscillators (`r`);
-q, k, v query, key and value, (x) outer product as one vector, * elementwise.
+Notation: B = batch size, T = sequence length, D = width, H = heads, E = channels per head, N = scales (`eta`), K = N E = features of a
+key, R = oscillators (`r`); q, k, v = query, key and value, (x) = outer product flattened to a vector, * = elementwise product.
 
 What is approximated, for every head:
 
@@ -50,7 +50,7 @@ FIRST = 2
 """The published counter at the first position of an episode, for oscillators: upstream."""
 
 
-class Carried(NamedTuple):
+class AReLiTState(NamedTuple):
     """The sums K and, after the last of them, z; the sums V; and t of the next position."""
 
     keys_BSHK: Tensor
@@ -68,7 +68,7 @@ class Terms(NamedTuple):
 
 
 class AReLiT(Mixer):
-    """State: Carried, with S = R + 1."""
+    """State: AReLiTState, with S = R + 1."""
 
     def __init__(self, config: config.Arelit, width: int) -> None:
         super().__init__(width)
@@ -79,6 +79,21 @@ class AReLiT(Mixer):
         self.scales = nn.Linear(width, 3 * self.heads * self.eta)
         self.out = nn.Linear(self.heads * self.channels, width)
         self._initialise(config)
+
+    def recurrence(self, x_TD: Tensor) -> Tensor:
+        """y_TD of one row, as the formulas above say it; see `Mixer.recurrence`."""
+        V, K, z = x_TD.new_zeros(self.r, self.heads, self.channels), *self.initial_state(1).keys_BSHK[0].split([self.r, 1])
+        scale, outputs = 2 * self.r if self.oscillators == "upstream" else 1, []
+        for t, x in enumerate(x_TD):
+            k, q, v, b, c = self.project(x).view(self.heads, 5, self.channels).unbind(1)
+            k_scale, q_scale, c_scale = self.scales(x).view(self.heads, 3, self.eta).unbind(1)
+            k, q = outer(torch.relu(k_scale), torch.relu(k)), outer(torch.relu(q_scale), torch.relu(q))
+            b, c = torch.sigmoid(b), outer(torch.sigmoid(c_scale), torch.sigmoid(c))
+            w = self.waves(torch.tensor(t, device=x.device), x.dtype).view(-1, 1, 1)
+            V, K, z = (1 - b) * V + w * b * v, (1 - c) * K + w * c * k, (1 - c) * z + c * k
+            y = (V * (K * q).sum(-1, keepdim=True)).sum(0) / (scale * (z[0] * q).sum(-1, keepdim=True) + self.epsilon)
+            outputs.append(self.out(y.flatten()))
+        return torch.stack(outputs)
 
     @torch.no_grad()
     def _initialise(self, config: config.Arelit) -> None:
@@ -96,26 +111,26 @@ class AReLiT(Mixer):
         """Zeros."""
         keys = self.out.weight.new_zeros(batch, self.r + 1, self.heads, self.eta * self.channels)
         values = self.out.weight.new_zeros(batch, self.r, self.heads, self.channels)
-        return Carried(keys, values, torch.zeros(batch, dtype=torch.int64, device=keys.device))
+        return AReLiTState(keys, values, torch.zeros(batch, dtype=torch.int64, device=keys.device))
 
     def forward(
         self, x_BTD: Tensor, state: State | None = None, reset_BT: Tensor | None = None, length_B: Tensor | None = None
     ) -> tuple[Tensor, State]:
         """All positions at once; see `Mixer.forward`."""
-        start: Carried = self.initial_state(len(x_BTD)) if state is None else state
+        start: AReLiTState = self.initial_state(len(x_BTD)) if state is None else state
         tick_BT = _ticks(start.tick_B, x_BTD.shape[1], reset_BT)
         q, terms = self._projected(x_BTD, tick_BT)
         keys, keys_after = _summed(terms.keys, terms.keys_kept, start.keys_BSHK, reset_BT, length_B)
         values, values_after = _summed(terms.values, terms.values_kept, start.values_BRHE, reset_BT, length_B)
         tick_B = at_end(tick_BT.unsqueeze(-1) + 1, length_B, start.tick_B.unsqueeze(-1)).squeeze(-1)
-        return self._read(q, keys, values), Carried(keys_after, values_after, tick_B)
+        return self._read(q, keys, values), AReLiTState(keys_after, values_after, tick_B)
 
     def step(self, x_BD: Tensor, state: State, active_B: Tensor | None = None) -> tuple[Tensor, State]:
         """One position; see `Mixer.step`."""
         q, terms = self._projected(x_BD, state.tick_B)
         keys = torch.addcmul(terms.keys, terms.keys_kept, state.keys_BSHK)
         values = torch.addcmul(terms.values, terms.values_kept, state.values_BRHE)
-        after = Carried(keys, values, state.tick_B + 1)
+        after = AReLiTState(keys, values, state.tick_B + 1)
         return self._read(q, keys, values), after if active_B is None else where(active_B, after, state)
 
     def _projected(self, x: Tensor, tick: Tensor) -> tuple[Tensor, Terms]:

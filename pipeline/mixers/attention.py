@@ -1,7 +1,7 @@
 """Causal multi-head softmax attention (Vaswani et al. 2017) with rotary positions (Su et al. 2021).
 
-Letters: B batch, T time (new positions), D width, H heads, E = D / H channels of a head, C slots of the cache,
-q, k, v query, key and value; p position counted from the start of the episode.
+Notation: B = batch size, T = sequence length (new positions), D = width, H = heads, E = D / H = channels per head, C = slots of the cache;
+q, k, v = query, key and value, p = position counted from the start of the episode.
 
 Recurrent form: the state is every key and value of the episode so far,
 
@@ -32,7 +32,7 @@ ROOM = 64
 """Slots by which a cache grows."""
 
 
-class Cache(NamedTuple):
+class KVCache(NamedTuple):
     """Keys, already turned, and values; how many slots of each row hold something, and how many anybody has written."""
 
     keys_BHCE: Tensor
@@ -43,7 +43,7 @@ class Cache(NamedTuple):
 
 
 class Attention(Mixer):
-    """Heads of softmax attention over everything since the episode began. State: a Cache."""
+    """Heads of softmax attention over everything since the episode began. State: a KVCache."""
 
     def __init__(self, config: config.Attention, width: int) -> None:
         super().__init__(width)
@@ -52,18 +52,28 @@ class Attention(Mixer):
         self.project = nn.Linear(width, 3 * width, bias=False)
         self.out = nn.Linear(width, width, bias=False)
 
+    def recurrence(self, x_TD: Tensor) -> Tensor:
+        """y_TD of one row, as the formulas above say it; see `Mixer.recurrence`."""
+        q, k, v = self.project(x_TD).view(-1, 3, self.heads, self.channels).unbind(1)
+        angle = angles(torch.arange(len(x_TD), device=x_TD.device), self.channels, self.base, x_TD.dtype).unsqueeze(1)
+        q, k, outputs = rotate(q, angle), rotate(k, angle), []
+        for t in range(len(x_TD)):
+            weight = torch.softmax((k[: t + 1] * q[t]).sum(-1) / math.sqrt(self.channels), 0)
+            outputs.append(self.out((weight.unsqueeze(-1) * v[: t + 1]).sum(0).flatten()))
+        return torch.stack(outputs)
+
     def initial_state(self, batch: int) -> State:
         """An empty cache."""
         slots = self.out.weight.new_zeros(batch, self.heads, 0, self.channels)
         none = torch.zeros(batch, dtype=torch.int64, device=slots.device)
-        return Cache(slots, slots, none, none)
+        return KVCache(slots, slots, none, none)
 
     def forward(
         self, x_BTD: Tensor, state: State | None = None, reset_BT: Tensor | None = None, length_B: Tensor | None = None
     ) -> tuple[Tensor, State]:
         """All new positions at once; see `Mixer.forward`."""
         batch, steps, _ = x_BTD.shape
-        cache: Cache = self.initial_state(batch) if state is None else state
+        cache: KVCache = self.initial_state(batch) if state is None else state
         added_B = torch.full_like(cache.length_B, steps) if length_B is None else length_B.to(cache.length_B)
         if reset_BT is not None and not bool(reset_BT.any()):
             reset_BT = None
@@ -135,14 +145,14 @@ def _episode_starts(length_B: Tensor, steps: int, reset_BT: Tensor | None) -> Te
     return torch.where(reset_BT, place_BT, 0).cummax(1).values
 
 
-def _appended(cache: Cache, k_BTHE: Tensor, v_BTHE: Tensor, place_BT: Tensor, added_B: Tensor) -> Cache:
+def _appended(cache: KVCache, k_BTHE: Tensor, v_BTHE: Tensor, place_BT: Tensor, added_B: Tensor) -> KVCache:
     """The cache with new keys and values at their slots; its own slots where nobody else uses them, a copy otherwise."""
     length_B = cache.length_B + added_B
     needed = capacity(int(cache.length_B.max()) + k_BTHE.shape[1])
     room = needed - cache.keys_BHCE.shape[2]
     if room > 0 or _shared(cache, k_BTHE):
         keys, values = (_with_room(old, new, max(room, 0), place_BT) for old, new in zip(cache[:2], (k_BTHE, v_BTHE), strict=True))
-        return Cache(keys, values, length_B, length_B.clone())
+        return KVCache(keys, values, length_B, length_B.clone())
     row_B1 = torch.arange(len(length_B), device=length_B.device).unsqueeze(1)
     cache.keys_BHCE.transpose(1, 2)[row_B1, place_BT] = k_BTHE
     cache.values_BHCE.transpose(1, 2)[row_B1, place_BT] = v_BTHE
@@ -150,7 +160,7 @@ def _appended(cache: Cache, k_BTHE: Tensor, v_BTHE: Tensor, place_BT: Tensor, ad
     return cache._replace(length_B=length_B)
 
 
-def _shared(cache: Cache, new: Tensor) -> bool:
+def _shared(cache: KVCache, new: Tensor) -> bool:
     """Whether writing into the slots could change what somebody else reads: another state that went on, or a gradient to come.
 
     Nor can tensors of inference mode be written to outside of it.
@@ -169,7 +179,7 @@ def _with_room(old_BHCE: Tensor, new_BTHE: Tensor, room: int, place_BT: Tensor) 
     return larger.scatter(2, place_BT[:, None, :, None].expand_as(new_BHTE), new_BHTE)
 
 
-def _last_episode(cache: Cache, start_BT: Tensor, added_B: Tensor) -> Cache:
+def _last_episode(cache: KVCache, start_BT: Tensor, added_B: Tensor) -> KVCache:
     """Only the episode that each row is in at its end, moved to the first slots: what lies before will not be read again."""
     last_B = (added_B - 1).clamp(min=0)
     begin_B = start_BT.gather(1, last_B.unsqueeze(1)).squeeze(1).masked_fill(added_B == 0, 0)
@@ -177,4 +187,4 @@ def _last_episode(cache: Cache, start_BT: Tensor, added_B: Tensor) -> Cache:
     slots = torch.arange(capacity(int(length_B.max())), device=length_B.device)
     index = (slots + begin_B.unsqueeze(1)).clamp(max=cache.keys_BHCE.shape[2] - 1)[:, None, :, None]
     keys, values = (old.gather(2, index.expand(-1, old.shape[1], -1, old.shape[3])) for old in cache[:2])
-    return Cache(keys, values, length_B, length_B.clone())
+    return KVCache(keys, values, length_B, length_B.clone())

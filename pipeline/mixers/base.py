@@ -28,6 +28,13 @@ class Mixer(nn.Module, ABC):
         super().__init__()
         self.width = width
 
+    def recurrence(self, x_TD: Tensor) -> Tensor:
+        """Outputs y_TD of one row from the initial state, one position at a time in the mathematics of the paper.
+
+        Slow, for readers and tests: `forward` and `step` must agree with it. Every mixer of this package has one.
+        """
+        raise NotImplementedError
+
     @abstractmethod
     def initial_state(self, batch: int) -> State:
         """The state before the first position, on the device and of the number type of the weights."""

@@ -1,18 +1,18 @@
 """DeltaNet (Yang et al. 2024, "Parallelizing linear transformers with the delta rule over sequence length", arXiv 2406.06484).
 
-Letters: B batch, T time, D width, H heads, K = D / H channels of a query, key or value, S state K x K of a head;
-q, k, v query, key and value, b strength of the write.
+Notation: B = batch size, T = sequence length, D = width, H = heads, K = D / H = channels per head, S = state of a head (K x K);
+q, k, v = query, key and value, β = strength of the write.
 
 Recurrent form, for every head:
 
-    q_t, k_t = silu(Wq x_t), unit(silu(Wk x_t))              the key of length one
-    b_t = sigmoid(wb . x_t), twice that with `negative_eigenvalues`
-    S_t = (I - b_t k_t k_t^T) S_{t-1} + b_t k_t silu(Wv x_t)^T
+    q_t, k_t, v_t = silu(W_q x_t), unit(silu(W_k x_t)), silu(W_v x_t)      unit: divided by its length
+    β_t = sigmoid(w_β . x_t), twice that with `allow_neg_eigval`
+    S_t = (I - β_t k_t k_t^T) S_{t-1} + β_t k_t v_t^T
     y_t = W norm(S_t^T q_t)                                  norm over each head's channels
 
-The eigenvalues of I - b k k^T are 1 and 1 - b: below zero for b > 1, which counting modulo two needs (Grazzi et al. 2025, "Unlocking
+The eigenvalues of I - β k k^T are 1 and 1 - β: negative for β > 1, which parity needs (Grazzi et al. 2025, "Unlocking
 state-tracking in linear RNNs through negative eigenvalues", arXiv 2411.12537). Parallel form: the same by `delta_rule`. The paper's
-short convolutions before q, k and v are left out, and the length of q is not set to one, since the norm takes it away.
+short convolutions before q, k and v are left out, and q is not normalised, since the norm cancels its length.
 """
 
 from __future__ import annotations
@@ -43,6 +43,17 @@ class DeltaNet(Mixer):
         self.norm = nn.RMSNorm(self.channels, eps=EPSILON)
         self.out = nn.Linear(width, width, bias=False)
 
+    def recurrence(self, x_TD: Tensor) -> Tensor:
+        """y_TD of one row, as the formulas above say it; see `Mixer.recurrence`."""
+        S, outputs = self.initial_state(1)[0], []
+        for x in x_TD:
+            q, k, v = functional.silu(self.project(x)).view(3, self.heads, self.channels)
+            q, k, v = q.unsqueeze(-1), unit(k).unsqueeze(-1), v.unsqueeze(-1)
+            beta = self.strongest * torch.sigmoid(self.strength(x)).view(-1, 1, 1)
+            S = S - beta * k @ (k.mT @ S) + beta * k @ v.mT
+            outputs.append(self.out(self.norm((S.mT @ q).squeeze(-1)).flatten()))
+        return torch.stack(outputs)
+
     def initial_state(self, batch: int) -> State:
         """Zeros."""
         return self.out.weight.new_zeros(batch, self.heads, self.channels, self.channels)
@@ -61,7 +72,7 @@ class DeltaNet(Mixer):
         return self.out(self.norm(y).flatten(-2)), after if active_B is None else where(active_B, after, state)
 
     def _projected(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """q, k, v and b by heads."""
+        """q, k, v and β by heads."""
         q, k, v = functional.silu(self.project(x)).unflatten(-1, (3, self.heads, self.channels)).unbind(-3)
         return q, unit(k), v, self.strongest * torch.sigmoid(self.strength(x))
 

@@ -1,18 +1,18 @@
 """Gated DeltaNet (Yang et al. 2025, "Gated delta networks: improving Mamba2 with delta rule", arXiv 2412.06464).
 
-Letters: B batch, T time, D width, H heads, K = D / H channels of a query, key or value, S state K x K of a head;
-q, k, v query, key and value, b strength of the write, a decay of the head, r output gate.
+Notation: B = batch size, T = sequence length, D = width, H = heads, K = D / H = channels per head, S = state of a head (K x K);
+q, k, v = query, key and value, β = strength of the write, α = decay of a head, r = output gate.
 
 Recurrent form, for every head:
 
-    q_t, k_t = silu(Wq x_t), unit(silu(Wk x_t))              the key of length one
-    b_t = sigmoid(wb . x_t), twice that with `negative_eigenvalues`
-    a_t = exp(-A softplus(wa . x_t + d))                     A > 0 and d as in Mamba-2 (Dao & Gu 2024)
-    S_t = a_t (I - b_t k_t k_t^T) S_{t-1} + b_t k_t silu(Wv x_t)^T
+    q_t, k_t, v_t = silu(W_q x_t), unit(silu(W_k x_t)), silu(W_v x_t)      unit: divided by its length
+    β_t = sigmoid(w_β . x_t), twice that with `allow_neg_eigval`
+    α_t = exp(-A softplus(w_α . x_t + b_Δ))                  A > 0 and b_Δ as in Mamba-2 (Dao & Gu 2024)
+    S_t = α_t (I - β_t k_t k_t^T) S_{t-1} + β_t k_t v_t^T
     y_t = W (silu(r_t) * norm(S_t^T q_t))                    norm over each head's channels
 
-The delta rule overwrites one key at a time, the decay clears all of them. Parallel form: the same by `delta_rule`. Left out of the
-paper's layer: its short convolutions before q, k and v, the length one of q, which the norm takes away, and values wider than keys.
+The delta rule overwrites one key at a time; the decay clears all. Parallel form: the same by `delta_rule`. Left out of the
+paper's layer: its short convolutions before q, k and v, the normalisation of q, whose length the norm cancels, and values wider than keys.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from pipeline.ops.state import State, where
 EPSILON = 1e-5
 """Added to variances by the norm."""
 LARGEST_RATE = 16.0
-"""The rates A start evenly between one and this."""
+"""A starts uniform between 1 and this."""
 STEP_SIZES = (0.001, 0.1)
-"""softplus(d) starts between these, evenly in its logarithm: with A, time constants from less than one position to a thousand."""
+"""softplus(b_Δ) starts log-uniform between these: with A, time constants from less than one position to a thousand."""
 
 
 class GatedDeltaNet(Mixer):
@@ -52,9 +52,22 @@ class GatedDeltaNet(Mixer):
         self.out = nn.Linear(width, width, bias=False)
         self._initialise()
 
+    def recurrence(self, x_TD: Tensor) -> Tensor:
+        """y_TD of one row, as the formulas above say it; see `Mixer.recurrence`."""
+        S, outputs = self.initial_state(1)[0], []
+        for x in x_TD:
+            q, k, v, r = functional.silu(self.project(x)).view(4, self.heads, self.channels)
+            q, k, v = q.unsqueeze(-1), unit(k).unsqueeze(-1), v.unsqueeze(-1)
+            strength, rate = self.gates(x).view(2, -1, 1, 1)
+            beta = self.strongest * torch.sigmoid(strength)
+            alpha = torch.exp(-torch.exp(self.log_rate_H.view(-1, 1, 1)) * functional.softplus(rate + self.bias_H.view(-1, 1, 1)))
+            S = alpha * (S - beta * k @ (k.mT @ S)) + beta * k @ v.mT
+            outputs.append(self.out((r * self.norm((S.mT @ q).squeeze(-1))).flatten()))
+        return torch.stack(outputs)
+
     @torch.no_grad()
     def _initialise(self) -> None:
-        """A and d as in Mamba-2; drawn on the CPU, whatever the device."""
+        """A and b_Δ as in Mamba-2; drawn on the CPU, whatever the device."""
         self.log_rate_H.copy_(torch.empty(self.heads, device="cpu").uniform_(1, LARGEST_RATE).log())
         smallest, largest = (math.log(size) for size in STEP_SIZES)
         size_H = torch.empty(self.heads, device="cpu").uniform_(smallest, largest).exp()
@@ -80,7 +93,7 @@ class GatedDeltaNet(Mixer):
         return self._read(y, gate_BHK), after if active_B is None else where(active_B, after, state)
 
     def _projected(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """q, k, v, b, log a and the output gate by heads."""
+        """q, k, v, β, log α and the output gate by heads."""
         q, k, v, gate = functional.silu(self.project(x)).unflatten(-1, (4, self.heads, self.channels)).unbind(-3)
         strength, rate = self.gates(x).chunk(2, -1)
         log_decay = -self.log_rate_H.exp() * functional.softplus(rate + self.bias_H)

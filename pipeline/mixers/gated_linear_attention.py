@@ -1,19 +1,20 @@
 """Gated linear attention (Yang et al. 2024, "Gated linear attention transformers with hardware-efficient training", arXiv 2312.06635).
 
-Letters: B batch, T time, D width, H heads, K = D / 2 H channels of a key, V = D / H of a value, S state K x V of a head;
-q, k, v query, key and value, a decay of each channel of the key, r output gate.
+Notation: B = batch size, T = sequence length, D = width, H = heads, K = D / 2 H = channels of a key, V = D / H = channels of a value,
+S = state of a head (K x V); q, k, v = query, key and value, α = decay of each channel of the key, r = output gate.
 
 Recurrent form, for every head:
 
-    a_t = sigmoid(W2 W1 x_t + b)^(1 / 16)          W1 into a few channels: most of the gate is shared
-    S_t = diag(a_t) S_{t-1} + k_t v_t^T
+    α_t = sigmoid(W_2 W_1 x_t + b)^(1 / 16)        of rank `gate_low_rank_dim`
+    S_t = diag(α_t) S_{t-1} + k_t v_t^T
     y_t = W (silu(r_t) * norm(S_t^T q_t))          norm over each head's V channels
 
-Parallel form: the same by `linear_scan`. The paper's scale of q is left out, since the norm takes it away.
+Parallel form: the same by `linear_scan`. The paper's scale of q is left out, since the norm cancels it.
 """
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -25,7 +26,7 @@ from pipeline.ops.state import State, where
 EPSILON = 1e-5
 """Added to variances by the norm."""
 TEMPERATURE = 16
-"""The root taken of the gate: at rest a is 0.96, a time constant of 23 positions."""
+"""Temperature τ of the gate: at rest α is 0.96, a time constant of 23 positions."""
 
 
 class GatedLinearAttention(Mixer):
@@ -40,6 +41,17 @@ class GatedLinearAttention(Mixer):
         self.decay = nn.Sequential(nn.Linear(width, config.gate_rank, bias=False), nn.Linear(config.gate_rank, keys))
         self.norm = nn.RMSNorm(width // config.heads, eps=EPSILON)
         self.out = nn.Linear(width, width, bias=False)
+
+    def recurrence(self, x_TD: Tensor) -> Tensor:
+        """y_TD of one row, as the formulas above say it; see `Mixer.recurrence`."""
+        S, outputs = self.initial_state(1)[0], []
+        for x in x_TD:
+            q, k, v, r = self.project(x).split(self.sizes)
+            a = torch.sigmoid(self.decay(x)) ** (1 / TEMPERATURE)
+            q, k, v, a = (part.view(self.heads, -1, 1) for part in (q, k, v, a))
+            S = a * S + k @ v.mT
+            outputs.append(self.out(functional.silu(r) * self.norm((S.mT @ q).squeeze(-1)).flatten()))
+        return torch.stack(outputs)
 
     def initial_state(self, batch: int) -> State:
         """Zeros."""
@@ -62,7 +74,7 @@ class GatedLinearAttention(Mixer):
         return self._read(y, gate_BD), after if active_B is None else where(active_B, after, state)
 
     def _projected(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """q, k, v and log a by heads, shape (..., H, K) or (..., H, V), and the output gate's input, of the shape of x."""
+        """q, k, v and log α by heads, shape (..., H, K) or (..., H, V), and the output gate's input, of the shape of x."""
         q, k, v, gate = self.project(x).split(self.sizes, -1)
         log_decay = functional.logsigmoid(self.decay(x)) / TEMPERATURE
         q, k, v, log_decay = (part.unflatten(-1, (self.heads, -1)) for part in (q, k, v, log_decay))

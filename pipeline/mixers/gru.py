@@ -1,6 +1,6 @@
 """Gated recurrent unit (Cho et al. 2014), in the form of cuDNN and torch.
 
-Letters: B batch, T time, D width; r reset gate, z update gate, n candidate, h hidden state.
+Notation: B = batch size, T = sequence length, D = width; r = reset gate, z = update gate, n = candidate, h = hidden state.
 
 Recurrent form, W and U of shape (3 D, D) in the order r, z, n:
 
@@ -32,6 +32,17 @@ class GRU(HiddenMixer):
         _, recurrent, bias, other_bias = weights_of(self.layer)
         start_recurrence(recurrent, config)
         start_gates(bias, other_bias, config, keep=slice(width, 2 * width), write=None)
+
+    def recurrence(self, x_TD: Tensor) -> Tensor:
+        """y_TD of one row, as the formulas above say it; see `Mixer.recurrence`."""
+        (W, U, b, c), h, outputs = weights_of(self.layer), x_TD.new_zeros(self.width), []
+        for x in x_TD:
+            (x_r, x_z, x_n), (h_r, h_z, h_n) = (W @ x + b).chunk(3), (U @ h + c).chunk(3)
+            r, z = torch.sigmoid(x_r + h_r), torch.sigmoid(x_z + h_z)
+            n = torch.tanh(x_n + r * h_n)
+            h = (1 - z) * n + z * h
+            outputs.append(h)
+        return torch.stack(outputs)
 
     def sequence(self, x_BTD: Tensor, h_BD: Tensor, reset_BT: Tensor | None) -> Tensor:
         """Torch's kernel where no episode starts inside the sequence, else the loop."""

@@ -1,6 +1,6 @@
 """Gated recurrent unit in its first form (Cho et al. 2014, arXiv 1406.1078v1), which the reset gate makes costlier than the later one.
 
-Letters: B batch, T time, D width; r reset gate, z update gate, n candidate, h hidden state.
+Notation: B = batch size, T = sequence length, D = width; r = reset gate, z = update gate, n = candidate, h = hidden state.
 
 Recurrent form, W of shape (3 D, D) in the order r, z, n; U of shape (2 D, D) for the gates and (D, D) for the candidate:
 
@@ -33,6 +33,18 @@ class GRUv1(HiddenMixer):
         for recurrent in (self.gates, self.candidate):
             start_recurrence(recurrent.weight, config)
         start_gates(self.input.bias, None, config, keep=None, write=slice(width, 2 * width))
+
+    def recurrence(self, x_TD: Tensor) -> Tensor:
+        """y_TD of one row, as the formulas above say it; see `Mixer.recurrence`."""
+        (U_r, U_z), U_n = self.gates.weight.chunk(2), self.candidate.weight
+        h, outputs = x_TD.new_zeros(self.width), []
+        for x in x_TD:
+            x_r, x_z, x_n = self.input(x).chunk(3)
+            r, z = torch.sigmoid(x_r + U_r @ h), torch.sigmoid(x_z + U_z @ h)
+            n = torch.tanh(x_n + U_n @ (r * h))
+            h = (1 - z) * h + z * n
+            outputs.append(h)
+        return torch.stack(outputs)
 
     def projected(self, x: Tensor) -> Tensor:
         """W x + b for r, z and n."""

@@ -1,7 +1,8 @@
 """The attention of GTrXL (Parisotto et al. 2020, "Stabilizing transformers for reinforcement learning", arXiv 1910.06764).
 
-Letters: B batch, T time (new positions), D width, H heads, E channels of a head, M memory, S = M + T positions of the memory and new;
-C positions of a block, N blocks, W = C + M positions that a block sees, P = M + 1 distances; q, k, v query, key and value, d distance.
+Notation: B = batch size, T = sequence length (new positions), D = width, H = heads, E = channels per head, M = positions in memory,
+S = M + T = positions in memory and new, C = positions per block, N = blocks, W = C + M = positions that a block sees, P = M + 1 = number of
+distances; q, k, v = query, key and value, d = distance.
 
 For every head, with the relative positions of Transformer-XL (Dai et al. 2019, arXiv 1901.02860, section 3.3):
 
@@ -61,6 +62,24 @@ class GTrXL(Mixer):
             nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
+
+    def recurrence(self, x_TD: Tensor) -> Tensor:
+        """y_TD of one row, as the formulas above say it; see `Mixer.recurrence`."""
+        q, (k, v) = (
+            self.query(x_TD).view(-1, self.heads, self.channels),
+            self.keys_values(x_TD).view(-1, 2, self.heads, self.channels).unbind(1),
+        )
+        R_p, u, w, outputs = (
+            self.positions(self.waves_PD).view(-1, self.heads, self.channels).flip(0),
+            self.content_HE,
+            self.distance_HE,
+            [],
+        )
+        for t in range(len(x_TD)):
+            seen = torch.arange(max(0, t - self.memory), t + 1, device=x_TD.device)
+            score = ((q[t] + u) * k[seen] + (q[t] + w) * R_p[t - seen]).sum(-1) / math.sqrt(self.channels)
+            outputs.append(self.out((torch.softmax(score, 0).unsqueeze(-1) * v[seen]).sum(0).flatten()))
+        return torch.stack(outputs)
 
     def initial_state(self, batch: int) -> State:
         """An empty memory."""

@@ -1,6 +1,6 @@
 """Gated recurrent unit that reads m * x: the multiplicative GRU of a study of such variants, kept to reproduce it.
 
-Letters: B batch, T time, D width; z update gate, r reset gate, n candidate, h hidden state.
+Notation: B = batch size, T = sequence length, D = width; z = update gate, r = reset gate, n = candidate, h = hidden state.
 
 Recurrent form, * elementwise, W and U of shape (3 D, D) in the order z, r, n:
 
@@ -38,6 +38,19 @@ class InputMultiplicativeGRU(Mixer):
         self.into = nn.Linear(width, 3 * width)
         start_recurrence(self.recurrent.weight, config)
         start_gates(self.into.bias, None, config, keep=None, write=slice(0, width))
+
+    def recurrence(self, x_TD: Tensor) -> Tensor:
+        """y_TD of one row, as the formulas above say it; see `Mixer.recurrence`."""
+        U_m, U_z, U_r, U_n = self.recurrent.weight.chunk(4)
+        h, outputs = x_TD.new_zeros(self.width), []
+        for x in x_TD:
+            v = (self.factor(x) + U_m @ h) * x
+            v_z, v_r, v_n = self.into(v).chunk(3)
+            z, r = torch.sigmoid(v_z + U_z @ h), torch.sigmoid(v_r + U_r @ h)
+            n = torch.tanh(v_n + U_n @ (r * h))
+            h = (1 - z) * h + z * n
+            outputs.append(h)
+        return torch.stack(outputs)
 
     def initial_state(self, batch: int) -> State:
         """Zero."""

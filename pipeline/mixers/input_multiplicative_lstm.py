@@ -1,6 +1,7 @@
 """Long short-term memory that reads m * x: the multiplicative LSTM of a study of such variants, kept to reproduce it.
 
-Letters: B batch, T time, D width; i input gate, f forget gate, g candidate, o output gate, h hidden state, c cell state.
+Notation: B = batch size, T = sequence length, D = width; i = input gate, f = forget gate, g = candidate, o = output gate, h = hidden state,
+c = cell state.
 
 Recurrent form, * elementwise, W and U of shape (4 D, D) in the order i, f, g, o:
 
@@ -37,6 +38,18 @@ class InputMultiplicativeLSTM(Mixer):
         self.into = nn.Linear(width, 4 * width)
         start_recurrence(self.recurrent.weight, config)
         start_gates(self.into.bias, None, config, keep=slice(width, 2 * width), write=slice(0, width))
+
+    def recurrence(self, x_TD: Tensor) -> Tensor:
+        """y_TD of one row, as the formulas above say it; see `Mixer.recurrence`."""
+        U_m, U = self.recurrent.weight.split([self.width, 4 * self.width])
+        h, c, outputs = x_TD.new_zeros(self.width), x_TD.new_zeros(self.width), []
+        for x in x_TD:
+            v = (self.factor(x) + U_m @ h) * x
+            i, f, g, o = (self.into(v) + U @ h).chunk(4)
+            c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+            h = torch.sigmoid(o) * torch.tanh(c)
+            outputs.append(h)
+        return torch.stack(outputs)
 
     def initial_state(self, batch: int) -> State:
         """Both zero."""

@@ -1,7 +1,7 @@
 """Linear attention (Katharopoulos et al. 2020, "Transformers are RNNs", arXiv 2006.16236).
 
-Letters: B batch, T time, D width, H heads, K = D / H channels of a key, V as many of a value and one more, S state K x V of a head;
-q, k, v query, key and value.
+Notation: B = batch size, T = sequence length, D = width, H = heads, K = D / H = channels of a key, V = K + 1 = channels of a value and
+the normaliser, S = state of a head (K x V); q, k, v = query, key and value.
 
 Recurrent form, for every head, phi(x) = elu(x) + 1 > 0:
 
@@ -15,6 +15,7 @@ written first and last weigh the same.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -37,6 +38,16 @@ class LinearAttention(Mixer):
         self.heads, self.channels = config.heads, width // config.heads
         self.project = nn.Linear(width, 3 * width, bias=False)
         self.out = nn.Linear(width, width, bias=False)
+
+    def recurrence(self, x_TD: Tensor) -> Tensor:
+        """y_TD of one row, as the formulas above say it; see `Mixer.recurrence`."""
+        S, z, outputs = *x_TD.new_zeros(self.heads, self.channels, self.channels + 1).split([self.channels, 1], -1), []
+        for x in x_TD:
+            q, k, v = self.project(x).view(3, self.heads, self.channels, 1)
+            phi_q, phi_k = functional.elu(q) + 1, functional.elu(k) + 1
+            S, z = S + phi_k @ v.mT, z + phi_k
+            outputs.append(self.out((S.mT @ phi_q / (z.mT @ phi_q + EPSILON)).flatten()))
+        return torch.stack(outputs)
 
     def initial_state(self, batch: int) -> State:
         """Zeros."""

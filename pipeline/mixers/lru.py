@@ -1,15 +1,15 @@
 """Linear recurrent unit (Orvieto et al. 2023, "Resurrecting recurrent neural networks for long sequences", arXiv 2303.06349).
 
-Letters: B batch, T time, D width, N complex states, S = 2 N their real parts, then their imaginary parts;
-a decay (the paper's Lambda), W the map into the state (its B), V the map out of it (its C), s skip (its D).
+Notation: B = batch size, T = sequence length, D = width, N = complex states, S = 2 N = their real parts, then their imaginary parts. In
+formulas, the paper's letters: Λ = diagonal state matrix, B = input matrix, C = output matrix, D = skip, γ = input normalisation.
 
 Recurrent form, h complex:
 
-    a = exp(-exp(nu) + i exp(theta))            so |a| < 1 whatever nu is learned
-    h_t = a h_{t-1} + exp(gamma) W x_t          gamma starts at log sqrt(1 - |a|^2): h keeps unit scale
-    y_t = Re(V h_t) + s x_t
+    Λ = exp(-exp(ν) + i exp(θ))                 |Λ| < 1 whatever ν is learned
+    h_t = Λ h_{t-1} + γ B x_t                   γ starts at sqrt(1 - |Λ|^2) and is learned as its logarithm: h keeps unit scale
+    y_t = Re(C h_t) + D x_t
 
-Parallel form: the same recurrence for all positions by `diagonal`, since a does not depend on the input.
+Parallel form: the same recurrence for all positions by `diagonal`, since Λ does not depend on the input.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pipeline.ops.diagonal_scan import diagonal, rotated
 from pipeline.ops.state import State
 
 SQUARED = (1e-12, 1 - 2**-24)
-"""Squared moduli start between these, in float32: at 0 and at 1 nu is infinite and its gradient is not a number."""
+"""Squared moduli start between these, in float32: at 0 and 1, ν is infinite and its gradient NaN."""
 
 
 class LRU(Mixer):
@@ -44,11 +44,22 @@ class LRU(Mixer):
         self.skip_D = nn.Parameter(torch.empty(width))
         self._initialise(config)
 
+    def recurrence(self, x_TD: Tensor) -> Tensor:
+        """y_TD of one row, as the formulas above say it; see `Mixer.recurrence`."""
+        Lambda = torch.exp(torch.complex(-torch.exp(self.nu_N), torch.exp(self.theta_N)))
+        gamma, D, (C_real, C_minus_imaginary) = torch.exp(self.gamma_N), self.skip_D, self.out_DS.chunk(2, 1)
+        B, C = torch.complex(*self.into_SD.chunk(2)), torch.complex(C_real, -C_minus_imaginary)
+        h, outputs = torch.zeros_like(Lambda), []
+        for x in x_TD:
+            h = Lambda * h + gamma * (B @ x.to(B.dtype))
+            outputs.append((C @ h).real + D * x)
+        return torch.stack(outputs)
+
     @torch.no_grad()
     def _initialise(self, config: config.Lru) -> None:
-        """Eigenvalues even over a ring of the unit disc (the paper's lemma 3.2), weights of unit gain.
+        """Eigenvalues uniform on a ring of the unit disc (the paper's lemma 3.2), weights of unit gain.
 
-        out_DS holds Re V and -Im V, whose signs do not matter at the start. Eigenvalues are drawn on the CPU, whatever the device.
+        out_DS holds Re C and -Im C. Eigenvalues are drawn on the CPU, whatever the device.
         """
         smallest, largest = config.radius
         squared_N = torch.empty(self.states, device="cpu").uniform_(smallest**2, largest**2).clamp(*SQUARED)
@@ -60,7 +71,7 @@ class LRU(Mixer):
         self.skip_D.normal_()
 
     def decay(self) -> Tensor:
-        """Real and imaginary part of a, shape (2, N)."""
+        """Real and imaginary part of Λ, shape (2, N)."""
         modulus_N, phase_N = torch.exp(-torch.exp(self.nu_N)), torch.exp(self.theta_N)
         return torch.stack([modulus_N * torch.cos(phase_N), modulus_N * torch.sin(phase_N)])
 

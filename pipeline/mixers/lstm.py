@@ -1,6 +1,7 @@
 """Long short-term memory (Hochreiter & Schmidhuber 1997; forget gate: Gers et al. 2000).
 
-Letters: B batch, T time, D width; i input gate, f forget gate, g candidate, o output gate, h hidden state, c cell state.
+Notation: B = batch size, T = sequence length, D = width; i = input gate, f = forget gate, g = candidate, o = output gate, h = hidden state,
+c = cell state.
 
 Recurrent form, W and U of shape (4 D, D) in the order i, f, g, o, as torch keeps them:
 
@@ -40,6 +41,17 @@ class LSTM(Mixer):
         _, recurrent, bias, other_bias = weights_of(self.layer)
         start_recurrence(recurrent, config)
         start_gates(bias, other_bias, config, keep=slice(width, 2 * width), write=slice(0, width))
+
+    def recurrence(self, x_TD: Tensor) -> Tensor:
+        """y_TD of one row, as the formulas above say it; see `Mixer.recurrence`."""
+        W, U, b, other_b = weights_of(self.layer)
+        h, c, outputs = x_TD.new_zeros(self.width), x_TD.new_zeros(self.width), []
+        for x in x_TD:
+            i, f, g, o = (W @ x + U @ h + b + other_b).chunk(4)
+            c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+            h = torch.sigmoid(o) * torch.tanh(c)
+            outputs.append(h)
+        return torch.stack(outputs)
 
     def initial_state(self, batch: int) -> State:
         """Both zero."""

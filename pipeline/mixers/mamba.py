@@ -1,19 +1,20 @@
 """Mamba (Gu & Dao 2023, "Mamba: linear-time sequence modeling with selective state spaces", arXiv 2312.00752).
 
-Letters: B batch, T time, D width, E inner channels (`expand` times D), N states of a channel, R inputs that the convolution still sees;
-s step sizes, a rates, b and c what the state is written and read with.
+Notation: B = batch size, T = sequence length, D = width, E = inner channels (`expand` times D), N = states per channel (`d_state`),
+R = earlier inputs that the convolution sees. In formulas, the paper's letters: Δ = step sizes, A = state matrix, B and C = input and output
+matrices, which depend on the input, D = skip.
 
 Recurrent form:
 
     u_t, z_t = W_in x_t
     v_t = silu(convolution(u)_t)                              depthwise, over the last few u
-    r_t, b_t, c_t = W_x v_t                                   r of few channels (`rank`)
-    s_t = softplus(W_s r_t + d)
-    h_t = exp(s_t a) * h_{t-1} + s_t v_t b_t                  for each channel of E, with a = -exp(A_log)
-    y_t = W_out (silu(z_t) * (c_t . h_t + D v_t))
+    r_t, B_t, C_t = W_x v_t                                   r has `dt_rank` channels
+    Δ_t = softplus(W_Δ r_t + b_Δ)
+    h_t = exp(Δ_t A) * h_{t-1} + Δ_t B_t v_t                  for each of the E channels; A = -exp(A_log)
+    y_t = W_out (silu(z_t) * (C_t . h_t + D v_t))
 
-Parallel form: the same by `selective_scan`. Parameters have the names, shapes and start of the authors' package mamba-ssm, so that
-weights go from one to the other.
+Parallel form: the same by `selective_scan`. Parameters have the names, shapes and initialisation of
+the authors' package mamba-ssm, so that weights can be exchanged.
 """
 
 from __future__ import annotations
@@ -32,20 +33,20 @@ from pipeline.ops.selective_scan import Operands, selective_scan, selective_step
 from pipeline.ops.state import State, where
 
 STEP_SIZES = (0.001, 0.1)
-"""softplus(d) starts between these, evenly in its logarithm."""
+"""softplus(b_Δ) starts log-uniform between these."""
 SMALLEST = 1e-4
-"""No step size starts below this."""
+"""Smallest initial step size."""
 
 
-class Carried(NamedTuple):
-    """The last inner inputs, and h."""
+class MambaState(NamedTuple):
+    """The convolution's last inputs, and h."""
 
     inputs_BRE: Tensor
     state_BEN: Tensor
 
 
 class Mamba(Mixer):
-    """State: Carried."""
+    """State: MambaState."""
 
     def __init__(self, config: mixers.Mamba, width: int) -> None:
         super().__init__(width)
@@ -60,15 +61,26 @@ class Mamba(Mixer):
         self.out_proj = nn.Linear(self.inner, width, bias=False)
         self._initialise()
 
+    def recurrence(self, x_TD: Tensor) -> Tensor:
+        """y_TD of one row, as the formulas above say it; see `Mixer.recurrence`."""
+        A, h, outputs = -torch.exp(self.A_log), x_TD.new_zeros(self.inner, self.states), []
+        u, z = self.in_proj(x_TD).chunk(2, -1)
+        for v, gate in zip(functional.silu(self.conv1d.recurrence(u)), functional.silu(z), strict=True):
+            r, B, C = self.x_proj(v).split([self.rank, self.states, self.states])
+            delta = functional.softplus(self.dt_proj(r)).unsqueeze(-1)
+            h = torch.exp(delta * A) * h + delta * B * v.unsqueeze(-1)
+            outputs.append(self.out_proj(gate * (h @ C + self.D * v)))
+        return torch.stack(outputs)
+
     @torch.no_grad()
     def _initialise(self) -> None:
-        """W_s keeps the variance of its input; d gives the step sizes."""
+        """W_Δ keeps the variance of its input; b_Δ sets the step sizes."""
         nn.init.uniform_(self.dt_proj.weight, -(self.rank**-0.5), self.rank**-0.5)
         self.dt_proj.bias.copy_(step_biases(self.inner))
 
     def initial_state(self, batch: int) -> State:
         """Zeros."""
-        return Carried(self.conv1d.initial_state(batch), self.D.new_zeros(batch, self.inner, self.states))
+        return MambaState(self.conv1d.initial_state(batch), self.D.new_zeros(batch, self.inner, self.states))
 
     def forward(
         self, x_BTD: Tensor, state: State | None = None, reset_BT: Tensor | None = None, length_B: Tensor | None = None
@@ -78,18 +90,18 @@ class Mamba(Mixer):
         u_BTE, gate_BTE = self.in_proj(x_BTD).chunk(2, -1)
         v_BTE, inputs_BRE = self.conv1d(u_BTE, inputs, reset_BT, length_B)
         y_BTE, state_BEN = selective_scan(self._operands(functional.silu(v_BTE)), state_BEN, reset_BT, length_B)
-        return self.out_proj(functional.silu(gate_BTE) * y_BTE), Carried(inputs_BRE, state_BEN)
+        return self.out_proj(functional.silu(gate_BTE) * y_BTE), MambaState(inputs_BRE, state_BEN)
 
     def step(self, x_BD: Tensor, state: State, active_B: Tensor | None = None) -> tuple[Tensor, State]:
         """One position; see `Mixer.step`."""
         u_BE, gate_BE = self.in_proj(x_BD).chunk(2, -1)
         v_BE, inputs_BRE = self.conv1d.step(u_BE, state.inputs_BRE)
         y_BE, state_BEN = selective_step(self._operands(functional.silu(v_BE)), state.state_BEN)
-        after = Carried(inputs_BRE, state_BEN)
+        after = MambaState(inputs_BRE, state_BEN)
         return self.out_proj(functional.silu(gate_BE) * y_BE), after if active_B is None else where(active_B, after, state)
 
     def _operands(self, v: Tensor) -> Operands:
-        """What the scan reads at any number of positions at once."""
+        """Inputs of the scan, at any number of positions."""
         rank, write, read = self.x_proj(v).split([self.rank, self.states, self.states], -1)
         return Operands(v, functional.softplus(self.dt_proj(rank)), -self.A_log.exp(), write, read, self.D)
 
@@ -99,7 +111,7 @@ class Mamba(Mixer):
 
 
 def step_biases(count: int) -> Tensor:
-    """Start of d: the inverse of softplus at step sizes drawn on the CPU, whatever the device."""
+    """Initial b_Δ: the inverse of softplus at step sizes drawn on the CPU, whatever the device."""
     smallest, largest = (math.log(size) for size in STEP_SIZES)
     sizes = torch.empty(count, device="cpu").uniform_(smallest, largest).exp().clamp(min=SMALLEST)
     return sizes + torch.log(-torch.expm1(-sizes))

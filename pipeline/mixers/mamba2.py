@@ -1,19 +1,19 @@
 """Mamba-2 (Dao & Gu 2024, "Transformers are SSMs: ... structured state space duality", arXiv 2405.21060).
 
-Letters: B batch, T time, D width, E inner channels (`expand` times D), H heads, P = E / H channels of a head, N states of a channel,
-R inputs that the convolution still sees, S state N x P of a head; s step size and a rate of a head, b and c what all heads write and
-read with.
+Notation: B = batch size, T = sequence length, D = width, E = inner channels (`expand` times D), H = heads, P = E / H = channels per head,
+N = states per channel (`d_state`), R = earlier inputs that the convolution sees. In formulas, the paper's letters: Δ = step size and
+A = state matrix (one number per head), B and C = input and output matrices, shared by all heads, D = skip, h = state of a head (N x P).
 
 Recurrent form:
 
-    z_t, u_t, r_t = W_in x_t                                  of E, E + 2 N and H channels
-    v_t, b_t, c_t = silu(convolution(u)_t)                    depthwise, over the last few u
-    s_t = softplus(r_t + d)
-    S_t = exp(s_t a) S_{t-1} + b_t (s_t v_t)^T                for each head, with a = -exp(A_log)
-    y_t = W_out norm(silu(z_t) * (S_t^T c_t + D v_t))         norm over all E channels
+    z_t, u_t, r_t = W_in x_t                                  E, E + 2 N and H channels
+    v_t, B_t, C_t = silu(convolution(u)_t)                    depthwise, over the last few u
+    Δ_t = softplus(r_t + b_Δ)
+    h_t = exp(Δ_t A) h_{t-1} + Δ_t B_t v_t^T                  for each head; A = -exp(A_log)
+    y_t = W_out norm(silu(z_t) * (h_t^T C_t + D v_t))         norm over all E channels
 
-Parallel form: the same by `linear_scan` with c as query and b as key, which all heads share: the paper's duality. Parameters have the
-names, shapes and start of the authors' package mamba-ssm, so that weights go from one to the other.
+Parallel form: the same by `linear_scan` with C as query and B as key: the paper's duality. Parameters have the names,
+shapes and initialisation of the authors' package mamba-ssm, so that weights can be exchanged.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ from pipeline.ops.state import State, where
 EPSILON = 1e-5
 """Added to variances by the norm."""
 LARGEST_RATE = 16.0
-"""-a starts evenly between one and this."""
+"""-A starts uniform between 1 and this."""
 
 
-class Carried(NamedTuple):
-    """The last inputs of the convolution, and S."""
+class Mamba2State(NamedTuple):
+    """The convolution's last inputs, and h."""
 
     inputs: Tensor
     state_BHNP: Tensor
 
 
 class Mamba2(Mixer):
-    """State: Carried."""
+    """State: Mamba2State."""
 
     def __init__(self, config: mixers.Mamba2, width: int) -> None:
         super().__init__(width)
@@ -61,6 +61,19 @@ class Mamba2(Mixer):
         self.out_proj = nn.Linear(self.inner, width, bias=False)
         self._initialise()
 
+    def recurrence(self, x_TD: Tensor) -> Tensor:
+        """y_TD of one row, as the formulas above say it; see `Mixer.recurrence`."""
+        A, D, outputs = -torch.exp(self.A_log).view(-1, 1, 1), self.D.unsqueeze(-1), []
+        h = x_TD.new_zeros(self.heads, self.states, self.inner // self.heads)
+        z, xBC, dt = self.in_proj(x_TD).split([self.inner, self.mixed, self.heads], -1)
+        deltas = functional.softplus(dt + self.dt_bias)
+        for gate, u, delta in zip(functional.silu(z), functional.silu(self.conv1d.recurrence(xBC)), deltas, strict=True):
+            x, B, C = u.split([self.inner, self.states, self.states])
+            x, delta = x.view(self.heads, -1), delta.view(-1, 1, 1)
+            h = torch.exp(delta * A) * h + delta * B.unsqueeze(-1) * x.unsqueeze(-2)
+            outputs.append(self.out_proj(self.norm(gate * (C @ h + D * x).flatten())))
+        return torch.stack(outputs)
+
     @torch.no_grad()
     def _initialise(self) -> None:
         """Drawn on the CPU, whatever the device."""
@@ -70,18 +83,18 @@ class Mamba2(Mixer):
     def initial_state(self, batch: int) -> State:
         """Zeros."""
         state_BHNP = self.D.new_zeros(batch, self.heads, self.states, self.inner // self.heads)
-        return Carried(self.conv1d.initial_state(batch), state_BHNP)
+        return Mamba2State(self.conv1d.initial_state(batch), state_BHNP)
 
     def forward(
         self, x_BTD: Tensor, state: State | None = None, reset_BT: Tensor | None = None, length_B: Tensor | None = None
     ) -> tuple[Tensor, State]:
         """All positions at once; see `Mixer.forward`."""
-        start: Carried = self.initial_state(len(x_BTD)) if state is None else state
+        start: Mamba2State = self.initial_state(len(x_BTD)) if state is None else state
         gate, u, rate = self._projected(x_BTD)
         mixed, inputs = self.conv1d(u, start.inputs, reset_BT, length_B)
         v, terms = self._terms(mixed, rate)
         y, state_BHNP = linear_scan(*terms, start.state_BHNP, reset_BT, length_B)
-        return self._read(y, v, gate), Carried(inputs, state_BHNP)
+        return self._read(y, v, gate), Mamba2State(inputs, state_BHNP)
 
     def step(self, x_BD: Tensor, state: State, active_B: Tensor | None = None) -> tuple[Tensor, State]:
         """One position; see `Mixer.step`."""
@@ -89,7 +102,7 @@ class Mamba2(Mixer):
         mixed, inputs = self.conv1d.step(u, state.inputs)
         v, terms = self._terms(mixed, rate)
         y, state_BHNP = linear_step(*terms, state.state_BHNP)
-        after = Carried(inputs, state_BHNP)
+        after = Mamba2State(inputs, state_BHNP)
         return self._read(y, v, gate), after if active_B is None else where(active_B, after, state)
 
     def _projected(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

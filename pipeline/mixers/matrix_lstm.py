@@ -2,16 +2,17 @@
 
 Not to be confused with the multiplicative LSTM of Krause et al. 2016, which has the same short name.
 
-Letters: B batch, T time, D width, H heads, K = D / H channels of a key, V as many of a value and one more, S state K x V of a head;
-q, k, v query, key and value, i and f input and forget gate of a head, o output gate of the width.
+Notation: B = batch size, T = sequence length, D = width, H = heads, K = D / H = channels per head, V = K + 1 = channels of a value and the
+normaliser; q, k, v = query, key and value, i and f = input and forget gate of a head, o = output gate, C = matrix memory, n = normaliser,
+m = log scale.
 
 Recurrent form, for every head:
 
-    S_t = f_t S_{t-1} + i_t k_t v_t^T / sqrt(K)        i = exp(wi . x + bi), f = sigmoid(wf . x + bf)
+    C_t = f_t C_{t-1} + i_t k_t v_t^T / sqrt(K)        i = exp(w_i . x + b_i), f = sigmoid(w_f . x + b_f)
     n_t = f_t n_{t-1} + i_t k_t / sqrt(K)
-    y_t = W (sigmoid(o_t) * norm(S_t^T q_t / max(|n_t . q_t|, 1)))        norm over each head's channels
+    y_t = W (sigmoid(o_t) * norm(C_t^T q_t / max(|n_t . q_t|, 1)))        norm over each head's channels
 
-A last channel of one in v makes n the last column of S. Since i may overflow, what is carried is S exp(-m) with
+A last channel of one in v makes n the last column of C. Since i may overflow, the state is C exp(-m) with
 
     m_t = max(log f_t + m_{t-1}, log i_t, 0)           then f' = exp(log f_t + m_{t-1} - m_t), i' = exp(log i_t - m_t), 1' = exp(-m_t)
 
@@ -37,18 +38,18 @@ from pipeline.ops.state import State, where
 EPSILON = 1e-5
 """Added to variances by the norm."""
 FORGET_BIASES = (3.0, 6.0)
-"""Forget gates start evenly between these, from the first head to the last: time constants of 21 to 404 positions. Input gates start at 1."""
+"""Forget-gate biases, evenly spaced from the first head to the last: time constants of 21 to 404 positions. Input gates start at 1."""
 
 
-class Carried(NamedTuple):
-    """S exp(-m), its last column n exp(-m), and m."""
+class MatrixLSTMState(NamedTuple):
+    """C exp(-m), whose last column is n exp(-m); and m."""
 
     matrix_BHKV: Tensor
     log_scale_BH: Tensor
 
 
 class MatrixLSTM(Mixer):
-    """State: Carried."""
+    """State: MatrixLSTMState."""
 
     def __init__(self, config: config.MatrixLstm, width: int) -> None:
         super().__init__(width)
@@ -62,17 +63,29 @@ class MatrixLSTM(Mixer):
             self.gates.bias[: config.heads] = 0.0
             self.gates.bias[config.heads :] = torch.linspace(*FORGET_BIASES, config.heads)
 
+    def recurrence(self, x_TD: Tensor) -> Tensor:
+        """y_TD of one row, as the formulas above say it; see `Mixer.recurrence`."""
+        C, n, outputs = *x_TD.new_zeros(self.heads, self.channels, self.channels + 1).split([self.channels, 1], -1), []
+        for x in x_TD:
+            q, k, v, o = self.project(x).view(4, self.heads, self.channels, 1)
+            i, f = self.gates(x).view(2, -1, 1, 1)
+            i, f, k = torch.exp(i), torch.sigmoid(f), k / math.sqrt(self.channels)
+            C, n = f * C + i * k @ v.mT, f * n + i * k
+            h = C.mT @ q / torch.clamp((n.mT @ q).abs(), min=1)
+            outputs.append(self.out((torch.sigmoid(o).squeeze(-1) * self.norm(h.squeeze(-1))).flatten()))
+        return torch.stack(outputs)
+
     def initial_state(self, batch: int) -> State:
         """Zeros."""
         zeros = self.out.weight.new_zeros
-        return Carried(zeros(batch, self.heads, self.channels, self.channels + 1), zeros(batch, self.heads))
+        return MatrixLSTMState(zeros(batch, self.heads, self.channels, self.channels + 1), zeros(batch, self.heads))
 
     def forward(
         self, x_BTD: Tensor, state: State | None = None, reset_BT: Tensor | None = None, length_B: Tensor | None = None
     ) -> tuple[Tensor, State]:
         """All positions at once; see `Mixer.forward`."""
         q, k, v, log_input, log_forget, gate = self._projected(x_BTD)
-        start: Carried = self.initial_state(len(x_BTD)) if state is None else state
+        start: MatrixLSTMState = self.initial_state(len(x_BTD)) if state is None else state
         if length_B is not None:
             padding = beyond(length_B, x_BTD.shape[1])
             log_input, log_forget = (part.masked_fill(padding[..., 0], 0.0) for part in (log_input, log_forget))
@@ -81,7 +94,7 @@ class MatrixLSTM(Mixer):
         k = k * (log_input - scale).exp().unsqueeze(-1)
         log_decay = (log_forget + previous - scale).unsqueeze(-1)
         y, matrix_BHKV = linear_scan(q, k, v, log_decay, start.matrix_BHKV, reset_BT, length_B)
-        return self._read(y, scale, gate), Carried(matrix_BHKV, scale[:, -1])
+        return self._read(y, scale, gate), MatrixLSTMState(matrix_BHKV, scale[:, -1])
 
     def step(self, x_BD: Tensor, state: State, active_B: Tensor | None = None) -> tuple[Tensor, State]:
         """One position; see `Mixer.step`."""
@@ -90,7 +103,7 @@ class MatrixLSTM(Mixer):
         k = k * (log_input - scale_BH).exp().unsqueeze(-1)
         log_decay = (log_forget + state.log_scale_BH - scale_BH).unsqueeze(-1)
         y, matrix_BHKV = linear_step(q, k, v, log_decay, state.matrix_BHKV)
-        after = Carried(matrix_BHKV, scale_BH)
+        after = MatrixLSTMState(matrix_BHKV, scale_BH)
         return self._read(y, scale_BH, gate), after if active_B is None else where(active_B, after, state)
 
     def _projected(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:

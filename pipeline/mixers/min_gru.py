@@ -1,6 +1,6 @@
 """Minimal gated recurrent unit (Feng et al. 2024, "Were RNNs all we needed?", arXiv 2410.01201, section 3.1).
 
-Letters: B batch, T time, D width; z gate, c candidate (the paper's h with a tilde), h hidden state.
+Notation: B = batch size, T = sequence length, D = width; z = gate, c = candidate (the paper's h with a tilde), h = hidden state.
 
 Recurrent form, W of shape (2 D, D) in the order z, c:
 
@@ -36,6 +36,16 @@ class MinGRU(HiddenMixer):
         self.positive = config.candidate == "positive"
         self.input = nn.Linear(width, 2 * width)
         start_gates(self.input.bias, None, config, keep=None, write=slice(0, width))
+
+    def recurrence(self, x_TD: Tensor) -> Tensor:
+        """y_TD of one row, as the formulas above say it; see `Mixer.recurrence`."""
+        h, outputs = x_TD.new_zeros(self.width), []
+        for x in x_TD:
+            z, c = self.input(x).chunk(2)
+            z = torch.sigmoid(z)
+            h = (1 - z) * h + z * candidate(c, self.positive)
+            outputs.append(h)
+        return torch.stack(outputs)
 
     def gates(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """1 - z and z c."""

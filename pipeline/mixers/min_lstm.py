@@ -1,6 +1,7 @@
 """Minimal long short-term memory (Feng et al. 2024, "Were RNNs all we needed?", arXiv 2410.01201, section 3.2).
 
-Letters: B batch, T time, D width; f forget gate, i input gate, c candidate (the paper's h with a tilde), h hidden state.
+Notation: B = batch size, T = sequence length, D = width; f = forget gate, i = input gate, c = candidate (the paper's h with a tilde), h =
+hidden state.
 
 Recurrent form, W of shape (3 D, D) in the order i, f, c:
 
@@ -32,6 +33,16 @@ class MinLSTM(HiddenMixer):
         self.positive = config.candidate == "positive"
         self.input = nn.Linear(width, 3 * width)
         start_gates(self.input.bias, None, config, keep=slice(width, 2 * width), write=slice(0, width))
+
+    def recurrence(self, x_TD: Tensor) -> Tensor:
+        """y_TD of one row, as the formulas above say it; see `Mixer.recurrence`."""
+        h, outputs = x_TD.new_zeros(self.width), []
+        for x in x_TD:
+            i, f, c = self.input(x).chunk(3)
+            i, f = torch.sigmoid(i), torch.sigmoid(f)
+            h = f / (f + i) * h + i / (f + i) * candidate(c, self.positive)
+            outputs.append(h)
+        return torch.stack(outputs)
 
     def gates(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Shares of what was and of what comes; f / (f + i) = sigmoid(log f - log i), which stays defined where both are zero.

@@ -1,6 +1,6 @@
 """Multiplicative gated recurrent unit: the factored product of Krause et al. (2016) in the cell of Cho et al. (2014).
 
-Letters: B batch, T time, D width; z update gate, r reset gate, n candidate, h hidden state.
+Notation: B = batch size, T = sequence length, D = width; z = update gate, r = reset gate, n = candidate, h = hidden state.
 
 Recurrent form, * elementwise, W and U of shape (3 D, D) in the order z, r, n:
 
@@ -14,6 +14,7 @@ There is no parallel form; `pipeline.ops.multiplicative` runs a whole sequence. 
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from pipeline.config import mixers as config
@@ -38,6 +39,20 @@ class MultiplicativeGRU(Mixer):
         for weight in (self.into.weight[:width], self.factor.weight, self.recurrent.weight):
             start_recurrence(weight, config)
         start_gates(self.recurrent.bias, None, config, keep=None, write=slice(0, width))
+
+    def recurrence(self, x_TD: Tensor) -> Tensor:
+        """y_TD of one row, as the formulas above say it; see `Mixer.recurrence`."""
+        W_m, W = self.into.weight.split([self.width, 3 * self.width])
+        U_m, (U_z, U_r, U_n), b = self.factor.weight, self.recurrent.weight.chunk(3), self.recurrent.bias
+        h, outputs = x_TD.new_zeros(self.width), []
+        for x in x_TD:
+            m = (W_m @ x) * (U_m @ h)
+            x_z, x_r, x_n = (W @ x + b).chunk(3)
+            z, r = torch.sigmoid(x_z + U_z @ m), torch.sigmoid(x_r + U_r @ m)
+            n = torch.tanh(x_n + U_n @ (r * m))
+            h = (1 - z) * h + z * n
+            outputs.append(h)
+        return torch.stack(outputs)
 
     def initial_state(self, batch: int) -> State:
         """Zero."""

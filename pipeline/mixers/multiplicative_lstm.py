@@ -1,6 +1,7 @@
 """Multiplicative long short-term memory (Krause et al. 2016, equations 9 to 13).
 
-Letters: B batch, T time, D width; i input gate, f forget gate, g candidate, o output gate, h hidden state, c cell state.
+Notation: B = batch size, T = sequence length, D = width; i = input gate, f = forget gate, g = candidate, o = output gate, h = hidden state,
+c = cell state.
 
 Recurrent form, * elementwise, W and U of shape (4 D, D) in the order i, f, g, o:
 
@@ -13,6 +14,7 @@ There is no parallel form; `pipeline.ops.multiplicative` runs a whole sequence. 
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from pipeline.config import mixers as config
@@ -37,6 +39,19 @@ class MultiplicativeLSTM(Mixer):
         for weight in (self.into.weight[:width], self.factor.weight, self.recurrent.weight):
             start_recurrence(weight, config)
         start_gates(self.recurrent.bias, None, config, keep=slice(width, 2 * width), write=slice(0, width))
+
+    def recurrence(self, x_TD: Tensor) -> Tensor:
+        """y_TD of one row, as the formulas above say it; see `Mixer.recurrence`."""
+        W_m, W = self.into.weight.split([self.width, 4 * self.width])
+        U_m, U, b = self.factor.weight, self.recurrent.weight, self.recurrent.bias
+        h, c, outputs = x_TD.new_zeros(self.width), x_TD.new_zeros(self.width), []
+        for x in x_TD:
+            m = (W_m @ x) * (U_m @ h)
+            i, f, g, o = (W @ x + U @ m + b).chunk(4)
+            c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+            h = torch.sigmoid(o) * torch.tanh(c)
+            outputs.append(h)
+        return torch.stack(outputs)
 
     def initial_state(self, batch: int) -> State:
         """Both zero."""

@@ -1,6 +1,6 @@
 """The memoryless control: y = 0. What a network with it scores needs no memory.
 
-Letters: B batch, T time, D width.
+Notation: B = batch size, T = sequence length, D = width.
 """
 
 from __future__ import annotations
@@ -18,6 +18,10 @@ class NoMixer(Mixer):
 
     def __init__(self, config: config.NoMixer, width: int) -> None:
         super().__init__(width)
+
+    def recurrence(self, x_TD: Tensor) -> Tensor:
+        """y_TD of one row, as the formulas above say it; see `Mixer.recurrence`."""
+        return torch.zeros_like(x_TD)
 
     def initial_state(self, batch: int) -> State:
         """Nothing."""

@@ -1,7 +1,8 @@
 """ReLiT, later named GaLiTe (Pramanik et al. 2023, "Recurrent linear transformers", arXiv 2310.15719).
 
-Letters: B batch, T time, D width, H heads, E channels of a head, K = N E features of a key (`eta`), V = E values and one more,
-S state K x V; q, k, v query, key and value, s scales, (x) outer product as one vector, * elementwise.
+Notation: B = batch size, T = sequence length, D = width, H = heads, E = channels per head, K = N E = features of a key (N = `eta`),
+V = E + 1 = channels of a value and the normaliser, S = state of a head (K x V); q, k, v = query, key and value, s = scales, (x) = outer
+product flattened to a vector, * = elementwise product.
 
 Recurrent form, for every head, with update: outer and feature_map: projected_relu:
 
@@ -37,7 +38,7 @@ from torch.nn import functional
 from pipeline.config import mixers as config
 from pipeline.mixers.base import Mixer
 from pipeline.ops.delta_rule import delta_rule, delta_step, unit
-from pipeline.ops.feature_maps import features, is_projected, multiples, outer_gate, product_gate
+from pipeline.ops.feature_maps import features, is_projected, multiples, outer, outer_gate, product_gate
 from pipeline.ops.gate_init import OPEN, slow_biases
 from pipeline.ops.outer_scan import Terms, outer_scan, outer_step
 from pipeline.ops.state import State, where
@@ -71,6 +72,19 @@ class ReLiT(Mixer):
         self.constants_2HK = nn.Parameter(torch.zeros(2, self.heads, self.keys)) if config.update == "constant" else None
         self.out = nn.Linear(self.heads * self.channels, width)
         self._initialise(config)
+
+    def recurrence(self, x_TD: Tensor) -> Tensor:
+        """y_TD of one row, as the formulas above say it; see `Mixer.recurrence`."""
+        assert self.update == "outer", "the other updates change what is forgotten and written, as in the table above"
+        C, z, outputs = *x_TD.new_zeros(self.heads, self.keys, self.channels + 1).split([self.channels, 1], -1), []
+        for x in x_TD:
+            q, k, v, (b, c, scale) = self._projected(x)
+            b, c = torch.sigmoid(b).unsqueeze(-1), outer(torch.sigmoid(scale), torch.sigmoid(c)).unsqueeze(-1)
+            q, k, v = q.unsqueeze(-1), k.unsqueeze(-1), v.unsqueeze(-1)
+            C = (1 - c @ b.mT) * C + (c * k) @ (b * v).mT
+            z = (1 - c) * z + c * k
+            outputs.append(self.out((C.mT @ q / (z.mT @ q + self.epsilon)).flatten()))
+        return torch.stack(outputs)
 
     @torch.no_grad()
     def _initialise(self, config: config.Relit) -> None:

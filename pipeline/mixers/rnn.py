@@ -1,6 +1,6 @@
 """Recurrent network of Elman (1990), "Finding structure in time", Cognitive Science 14: no gates.
 
-Letters: B batch, T time, D width; h hidden state.
+Notation: B = batch size, T = sequence length, D = width; h = hidden state.
 
 Recurrent form, W and U of shape (D, D):
 
@@ -27,6 +27,14 @@ class RNN(HiddenMixer):
         super().__init__(width)
         self.layer = nn.RNN(width, width, batch_first=True)
         start_recurrence(weights_of(self.layer)[1], config)
+
+    def recurrence(self, x_TD: Tensor) -> Tensor:
+        """y_TD of one row, as the formulas above say it; see `Mixer.recurrence`."""
+        (W, U, b, c), h, outputs = weights_of(self.layer), x_TD.new_zeros(self.width), []
+        for x in x_TD:
+            h = torch.tanh(W @ x + b + U @ h + c)
+            outputs.append(h)
+        return torch.stack(outputs)
 
     def sequence(self, x_BTD: Tensor, h_BD: Tensor, reset_BT: Tensor | None) -> Tensor:
         """Torch's kernel where no episode starts inside the sequence, else the loop."""

@@ -1,7 +1,8 @@
 """Time mixing of RWKV-7 (Peng et al. 2025, "RWKV-7 Goose with expressive dynamic state evolution", arXiv 2503.14456).
 
-Letters: B batch, T time, D width, H heads, K = D / H channels of a key or value, M six streams, S state K x K of a head;
-r receptance (the query), k key, v value, w decay, a in-context learning rate, g output gate; * elementwise.
+Notation: B = batch size, T = sequence length, D = width, H = heads, K = D / H = channels per head, M = 6 = token-shifted inputs, S = state
+of a head (K x K); r = receptance (the query), k = key, v = value, w = decay, a = in-context learning rate, g = output gate,
+* = elementwise product.
 
 Recurrent form, for every head, z^j_t = x_t + mu_j * (x_{t-1} - x_t) for each stream j of r, w, k, v, a, g:
 
@@ -42,7 +43,7 @@ DECAYS = (-6.5, -1.5, 0.85)
 """w0 starts from the first to the second of these, as n / (D - 1) to the power of the third: time constants of 1100 to 9 positions."""
 
 
-class Carried(NamedTuple):
+class RWKV7State(NamedTuple):
     """S, and the last input."""
 
     matrix_BHKK: Tensor
@@ -66,7 +67,7 @@ class Projected(NamedTuple):
 
 
 class RWKV7(Mixer):
-    """State: Carried."""
+    """State: RWKV7State."""
 
     def __init__(self, config: config.Rwkv7, width: int) -> None:
         super().__init__(width)
@@ -86,6 +87,24 @@ class RWKV7(Mixer):
         self.offset_HK = nn.Parameter(torch.zeros(self.heads, self.channels))
         self._initialise()
 
+    def recurrence(self, x_TD: Tensor) -> Tensor:
+        """y_TD of one row, as the formulas above say it; see `Mixer.recurrence`."""
+        xi, alpha, heads = self.removed_D, self.rated_D, (self.heads, self.channels, 1)
+        S, previous, outputs = x_TD.new_zeros(self.heads, self.channels, self.channels), x_TD.new_zeros(self.width), []
+        for x in x_TD:
+            z_r, z_w, z_k, z_v, z_a, z_g = x + self.shift_MD * (previous - x)
+            r, k, v, a, g = self.receptance(z_r), self.key(z_k), self.value(z_v), torch.sigmoid(self.rate(z_a)), self.gate(z_g)
+            w = torch.exp(-math.exp(-0.5) * torch.sigmoid(self.decay(z_w)))
+            e, k = k * xi, k * (1 + (a - 1) * alpha)
+            r, w, e, k, v, a = (part.view(heads) for part in (r, w, e, k, v, a))
+            e = unit(e.squeeze(-1)).unsqueeze(-1)
+            S = w * S - (a * e) @ (e.mT @ S) + k @ v.mT
+            normed = functional.layer_norm((S.mT @ r).squeeze(-1), (self.channels,), eps=EPSILON) * self.scale_HK + self.offset_HK
+            bonus = (r * self.bonus_HK.unsqueeze(-1) * k).sum(1) * v.squeeze(-1)
+            outputs.append(self.out(g * (normed + bonus).flatten()))
+            previous = x
+        return torch.stack(outputs)
+
     @torch.no_grad()
     def _initialise(self) -> None:
         """mu and w0 by channel; a starts around one half."""
@@ -99,25 +118,25 @@ class RWKV7(Mixer):
     def initial_state(self, batch: int) -> State:
         """Zeros."""
         zeros = self.out.weight.new_zeros
-        return Carried(zeros(batch, self.heads, self.channels, self.channels), zeros(batch, self.width))
+        return RWKV7State(zeros(batch, self.heads, self.channels, self.channels), zeros(batch, self.width))
 
     def forward(
         self, x_BTD: Tensor, state: State | None = None, reset_BT: Tensor | None = None, length_B: Tensor | None = None
     ) -> tuple[Tensor, State]:
         """All positions at once; see `Mixer.forward`."""
-        start: Carried = self.initial_state(len(x_BTD)) if state is None else state
+        start: RWKV7State = self.initial_state(len(x_BTD)) if state is None else state
         previous_BTD = torch.cat([start.last_BD.unsqueeze(1), x_BTD[:, :-1]], 1)
         if reset_BT is not None:
             previous_BTD = previous_BTD.masked_fill(reset_BT.unsqueeze(-1), 0.0)
         projected = self._projected(x_BTD, previous_BTD)
         y, matrix_BHKK = dplr(*projected.of_rule(), start.matrix_BHKK, reset_BT, length_B)
-        return self._read(y, projected), Carried(matrix_BHKK, at_end(x_BTD, length_B, start.last_BD))
+        return self._read(y, projected), RWKV7State(matrix_BHKK, at_end(x_BTD, length_B, start.last_BD))
 
     def step(self, x_BD: Tensor, state: State, active_B: Tensor | None = None) -> tuple[Tensor, State]:
         """One position; see `Mixer.step`."""
         projected = self._projected(x_BD, state.last_BD)
         y, matrix_BHKK = dplr_step(*projected.of_rule(), state.matrix_BHKK)
-        after = Carried(matrix_BHKK, x_BD)
+        after = RWKV7State(matrix_BHKK, x_BD)
         return self._read(y, projected), after if active_B is None else where(active_B, after, state)
 
     def _projected(self, x: Tensor, previous: Tensor) -> Projected:

@@ -1,6 +1,6 @@
 """Short convolution: each channel weighs its own last few inputs. The lower reference, and what most modern mixers have before them.
 
-Letters: B batch, T time, D width, K taps (`kernel`), R = K - 1 positions back that are still seen.
+Notation: B = batch size, T = sequence length, D = width, K = taps (`kernel_size`), R = K - 1 = earlier positions that are seen.
 
     y_t = b + sum_{r = 0..R} w_{R - r} x_{t - r}         inputs before the first position, or another episode's, count as zero
 
@@ -30,6 +30,11 @@ class ShortConvolution(Mixer):
         start = nn.Conv1d(width, width, config.kernel, groups=width)
         assert start.bias is not None
         self.weight, self.bias = start.weight, start.bias
+
+    def recurrence(self, x_TD: Tensor) -> Tensor:
+        """y_TD of one row, as the formulas above say it; see `Mixer.recurrence`."""
+        w, past = self.weight.squeeze(1).t(), torch.cat([x_TD.new_zeros(self.back, x_TD.shape[1]), x_TD])
+        return torch.stack([self.bias + (w * past[t : t + self.back + 1]).sum(0) for t in range(len(x_TD))])
 
     def initial_state(self, batch: int) -> State:
         """Zeros."""

@@ -1,6 +1,6 @@
 """A network that acts: encoder, blocks of mixer and feed-forward, a head for the policy and one for the critic.
 
-Letters: B batch, T time, D width, C choices of all parts of an action, end to end.
+Notation: B = batch size, T = sequence length, D = width, C = choices of all parts of an action, concatenated.
 
     x = encode(o)                 none: W o + b of the flattened observation;  mlp: relu(W o + b), or tanh, once or more
                                   nature_cnn: relu of convolutions of 8, 4 and 3 pixels, then relu(W z + b)
@@ -30,7 +30,7 @@ CONVOLUTIONS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
 """Channels, kernel and stride of the encoder of Mnih et al. (2015)."""
 
 
-class Acted(NamedTuple):
+class ActorCriticOutput(NamedTuple):
     """What the network says at each step: preferences for the parts of an action, and the discounted reward that it expects.
 
     logits: (..., C). value: (...).
@@ -80,16 +80,16 @@ class ActorCritic(Trunk):
         state = super().initial_state(batch)
         return state if self.critic_trunk is None else (*state, *self.critic_trunk.initial_state(batch))
 
-    def forward(self, observed_BT: Tensor, state: State | None = None, reset_BT: Tensor | None = None) -> tuple[Acted, State]:
+    def forward(self, observed_BT: Tensor, state: State | None = None, reset_BT: Tensor | None = None) -> tuple[ActorCriticOutput, State]:
         """A whole sequence, observations of shape (B, T, ...); reset_BT (bool) is true where one is the first of an episode."""
         of_policy, of_critic = self._split(state)
         x_BTD, after = self.read(observed_BT, of_policy, reset_BT)
         if self.critic_trunk is None:
-            return self._acted(x_BTD, x_BTD), after
+            return self._output(x_BTD, x_BTD), after
         own_BTD, own_after = self.critic_trunk.read(observed_BT, of_critic, reset_BT)
-        return self._acted(x_BTD, own_BTD), (*after, *own_after)
+        return self._output(x_BTD, own_BTD), (*after, *own_after)
 
-    def step(self, observed_B: Tensor, state: State, active_B: Tensor | None = None) -> tuple[Acted, State]:
+    def step(self, observed_B: Tensor, state: State, active_B: Tensor | None = None) -> tuple[ActorCriticOutput, State]:
         """One observation of every row; where active_B is false a row's state stays as it was.
 
         Raises UserError where attention would read more steps than the context, not counting the observation after an episode's last one.
@@ -98,9 +98,9 @@ class ActorCritic(Trunk):
         self.refuse_beyond(self.context + 1, of_policy, 1)
         x_BD, after = self.read_step(observed_B, of_policy, active_B)
         if self.critic_trunk is None:
-            return self._acted(x_BD, x_BD), after
+            return self._output(x_BD, x_BD), after
         own_BD, own_after = self.critic_trunk.read_step(observed_B, of_critic, active_B)
-        return self._acted(x_BD, own_BD), (*after, *own_after)
+        return self._output(x_BD, own_BD), (*after, *own_after)
 
     def state_bytes(self, context: int) -> int:
         """Bytes carried per row after `context` observations."""
@@ -117,8 +117,8 @@ class ActorCritic(Trunk):
         blocks = len(self.blocks)
         return (None, None) if state is None else (state[:blocks], state[blocks:])
 
-    def _acted(self, x: Tensor, of_critic: Tensor) -> Acted:
-        return Acted(self.policy(x), self.critic(of_critic).squeeze(-1))
+    def _output(self, x: Tensor, of_critic: Tensor) -> ActorCriticOutput:
+        return ActorCriticOutput(self.policy(x), self.critic(of_critic).squeeze(-1))
 
 
 class Encoder(nn.Module):
@@ -135,7 +135,7 @@ class Encoder(nn.Module):
             self.convolutions = _convolutions(channels)
             numbers = CONVOLUTIONS[-1][0] * _remaining(height) * _remaining(breadth)
         depth = config.encoder_depth if config.encoder == "mlp" else 1
-        maps = [oriented(nn.Linear(before, width), math.sqrt(2)) for before in (numbers, *[width] * (depth - 1))]
+        maps = [orthogonal(nn.Linear(before, width), math.sqrt(2)) for before in (numbers, *[width] * (depth - 1))]
         kind = nn.Tanh if config.encoder == "mlp" and config.encoder_activation == "tanh" else nn.ReLU
         layers = [layer for linear in maps for layer in (linear, kind())]
         self.layers = nn.Sequential(*(layers[:1] if config.encoder == "none" else layers))
@@ -153,7 +153,7 @@ class Encoder(nn.Module):
 def _convolutions(channels: int) -> nn.Sequential:
     layers, before = [], channels
     for after, kernel, stride in CONVOLUTIONS:
-        layers += [oriented(nn.Conv2d(before, after, kernel, stride), math.sqrt(2)), nn.ReLU()]
+        layers += [orthogonal(nn.Conv2d(before, after, kernel, stride), math.sqrt(2)), nn.ReLU()]
         before = after
     return nn.Sequential(*layers)
 
@@ -166,10 +166,10 @@ def _remaining(pixels: int) -> int:
 
 
 def _head(width: int, inner: int, outputs: int, gain: float) -> nn.Sequential:
-    return nn.Sequential(oriented(nn.Linear(width, inner), math.sqrt(2)), nn.Tanh(), oriented(nn.Linear(inner, outputs), gain))
+    return nn.Sequential(orthogonal(nn.Linear(width, inner), math.sqrt(2)), nn.Tanh(), orthogonal(nn.Linear(inner, outputs), gain))
 
 
-def oriented(layer: nn.Linear | nn.Conv2d, gain: float) -> nn.Linear | nn.Conv2d:
+def orthogonal(layer: nn.Linear | nn.Conv2d, gain: float) -> nn.Linear | nn.Conv2d:
     """The layer with an orthogonal start of that gain and without a bias."""
     nn.init.orthogonal_(layer.weight, gain)
     assert layer.bias is not None

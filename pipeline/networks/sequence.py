@@ -1,6 +1,6 @@
 """A network over tokens: embedding, blocks of mixer and gated feed-forward, a linear head at every position.
 
-Letters: B batch, T time, D width, C classes, F real numbers that each token brings, N positions that are read out.
+Notation: B = batch size, T = sequence length, D = width, C = classes, F = real numbers per token, N = positions that are read out.
 
     x = E[token] [+ V values]     the numbers where the task has some; E trained or frozen
     the blocks of `pipeline.networks.stack`

@@ -1,6 +1,6 @@
 """Mixers one after the other, as one mixer.
 
-Letters: B batch, T time, D width.
+Notation: B = batch size, T = sequence length, D = width.
 """
 
 from __future__ import annotations

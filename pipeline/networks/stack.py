@@ -1,12 +1,12 @@
 """What networks over sequences have in their middle: blocks of mixer and gated feed-forward, one after the other.
 
-Letters: B batch, T time, D width, N positions that are read out.
+Notation: B = batch size, T = sequence length, D = width, N = positions that are read out.
 
     each block:   x = [x +] drop(mixer(norm(x)))          the addition where `residual`; a short convolution before the mixer
                                                           where `convolution` > 0
                   x = x + drop(feedforward(norm(x)))      where `feedforward` > 0
 
-With residual: gru both are gates of x and of what comes from the layer: see `pipeline.networks.joining`.
+With residual: gru both are gates of x and of what comes from the layer: see `pipeline.networks.residual`.
 
 Blocks that `attention` names have attention as their mixer and a feed-forward layer of their own width.
 """
@@ -24,7 +24,7 @@ from pipeline.config import networks as config
 from pipeline.config.catalogue import implementation
 from pipeline.mixers.base import Mixer
 from pipeline.mixers.short_convolution import ShortConvolution
-from pipeline.networks.joining import make_join
+from pipeline.networks.residual import make_residual
 from pipeline.networks.sequential import Chain
 from pipeline.ops.state import State
 from pipeline.storage.errors import UserError
@@ -63,10 +63,10 @@ class Block(nn.Module):
         inner = max(1, round(feedforward * width)) if feedforward else 0
         self.norm = make_norm(config.norm, width, config.norm_epsilon)
         self.mixer = _mixer(mixer, config.convolution, width)
-        self.join = make_join(config.residual, width, config.gate_gain)
+        self.residual = make_residual(config.residual, width, config.gate_gain)
         kind = GatedFeedForward if config.activation == "swiglu" else PlainFeedForward
         self.feedforward = nn.Sequential(make_norm(config.norm, width, config.norm_epsilon), kind(width, inner)) if inner else None
-        self.join_feedforward = make_join(config.residual or True, width, config.gate_gain) if inner else None
+        self.feedforward_residual = make_residual(config.residual or True, width, config.gate_gain) if inner else None
         self.dropout = nn.Dropout(dropout)
 
     def forward(
@@ -84,10 +84,10 @@ class Block(nn.Module):
         return self._after(x_BD, mixed_BD), state
 
     def _after(self, x: Tensor, mixed: Tensor) -> Tensor:
-        x = self.join(x, self.dropout(mixed))
-        if self.feedforward is None or self.join_feedforward is None:
+        x = self.residual(x, self.dropout(mixed))
+        if self.feedforward is None or self.feedforward_residual is None:
             return x
-        return self.join_feedforward(x, self.dropout(self.feedforward(x)))
+        return self.feedforward_residual(x, self.dropout(self.feedforward(x)))
 
 
 def _mixer(config: mixers.Mixer, convolution: int, width: int) -> Mixer:

@@ -1,6 +1,7 @@
 """Cutting sequences into chunks, for recurrences that are matrix products within a chunk and a short loop from chunk to chunk.
 
-Letters: B batch, T time, H heads, F features of a head, C positions of a chunk, N chunks. A query at i reads a key at j of its own chunk.
+Notation: B = batch size, T = sequence length, H = heads, F = features of a head, C = positions of a chunk, N = chunks. A query at i reads a
+key at j of its own chunk.
 
 Episodes are told apart by masks, not by decays of minus infinity: what crosses a reset is exactly zero, its gradient too.
 """

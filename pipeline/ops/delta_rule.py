@@ -4,8 +4,8 @@
         = a_t S_{t-1} + k_t u_t^T    with    u_t = b_t (v_t - a_t S_{t-1}^T k_t)
     y_t = S_t^T q_t
 
-Letters: B batch, T time, H heads, K channels of a key, V of a value, S state K x V; C positions of a chunk, N chunks;
-a decay of a head, b strength of the write. With |k| <= 1 and b in 0..2 the state never grows by itself.
+Notation: B = batch size, T = sequence length, H = heads, K = channels of a key, V = channels of a value, S = state (K x V), C = positions
+per chunk, N = chunks; a = decay of a head, b = strength of the write. With |k| <= 1 and b in 0..2 the state never grows by itself.
 
 Chunked form (Yang et al. 2024, "Parallelizing linear transformers with the delta rule over sequence length", arXiv 2406.06484, the WY
 form; with decay: Yang et al. 2025, "Gated delta networks", arXiv 2412.06464, section 3.3): within a chunk the u depend on each other

@@ -1,4 +1,4 @@
-"""The compiled kernel of `delta_rule`: `delta_rule.c` through ctypes, as one operation with its own gradient. Letters as there."""
+"""The compiled kernel of `delta_rule`: `delta_rule.c` through ctypes, as one operation with its own gradient. Notation as there."""
 
 from __future__ import annotations
 

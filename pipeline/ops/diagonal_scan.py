@@ -3,8 +3,8 @@
     h_t = a h_{t-1} + W x_t          a in C^N, h in C^N; h_{t-1} counts as zero where t starts a new episode
     y_t = V h_t + s x_t              elementwise s
 
-Letters: B batch, T time, D width, N complex states, S = 2 N their real and imaginary parts, first all real parts, then all imaginary ones.
-R, T of a block: the rows and positions worked on at a time.
+Notation: B = batch size, T = sequence length, D = width, N = complex states, S = 2 N = their real parts, then their imaginary parts; R and
+T of a block = rows and positions processed at a time.
 
 Backends. `c`: on the CPU one compiled loop over time; the work goes through in blocks small enough to stay in cache between the
 products and the loop. A sequential loop beats scans of logarithmic depth there, which read and write everything log T times.

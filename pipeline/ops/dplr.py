@@ -4,8 +4,9 @@
         = diag(w_t) S_{t-1} + k_t v_t^T - b_t u_t^T    with    u_t = S_{t-1}^T a_t
     y_t = S_t^T q_t
 
-Letters: B batch, T time, H heads, K channels of a key, V of a value, S state K x V; C positions of a chunk, N chunks;
-w decay, a under which key the state is read, b under which that is taken away. The delta rule of strength e has a = k, b = e k, w = 1.
+Notation: B = batch size, T = sequence length, H = heads, K = channels of a key, V = channels of a value, S = state (K x V), C = positions
+per chunk, N = chunks; w = decay, a = key under which the state is read, b = key under which what was read is removed. The delta rule of
+strength e has a = k, b = e k, w = 1.
 
 Chunked form (as in `delta_rule`; for this transition: Peng et al. 2025, "RWKV-7 Goose with expressive dynamic state evolution",
 arXiv 2503.14456): with P_i = prod_{t <= i} w_t, S the state before the chunk, and A(x, y)_ij = sum_K x_i y_j P_i / P_j,

@@ -1,6 +1,6 @@
 """Positive features of keys and queries, as linear attention needs them, for every feature map that a mixer may choose.
 
-Letters: E channels of a head, N features for each channel; the feature of channel i and scale n stands at place n E + i.
+Notation: E = channels per head, N = features per channel; the feature of channel i and scale n has index n E + i.
 
     projected_relu       relu(s) (x) relu(x)         outer product with N scales s, a map of the input of their own
     projected_elu        the same of 1 + elu: 1 + x above zero, exp(x) below

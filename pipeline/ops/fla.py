@@ -1,6 +1,7 @@
 """Backend `fla` of the matrix states: the Triton kernels of flash-linear-attention (Yang & Zhang 2024) on a CUDA device.
 
-Letters: B batch, T time, H heads, K channels of a key, V of a value; G segments, pieces of a row in which no episode starts anew.
+Notation: B = batch size, T = sequence length, H = heads, K = channels of a key, V = channels of a value, G = segments: pieces of a row
+without a reset inside.
 
 The kernels compute the recurrences of `linear_scan`, `delta_rule` and `dplr` as they are stated there, from states of the same layout.
 Two of theirs are not used: the delta rule without decay, which refuses float32 (the one with decay is given decays of one), and the

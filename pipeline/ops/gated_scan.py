@@ -2,7 +2,7 @@
 
     h_t = a_t h_{t-1} + u_t          elementwise; h_{t-1} counts as zero where t starts a new episode
 
-Letters: B batch, T time, D width.
+Notation: B = batch size, T = sequence length, D = width.
 
 Backends. `c`: on the CPU one compiled loop over time. `torch`: the same loop in torch on the CPU; elsewhere doubling, after whose round k
 each position has gathered the 2^k positions up to itself: h_t += a_t h_{t-k}, a_t *= a_{t-k} for k = 1, 2, 4, ...

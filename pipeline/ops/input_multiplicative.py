@@ -1,6 +1,6 @@
 """The LSTM and GRU that read m * x over whole sequences, as operations with backends; the equations are in the files of the two mixers.
 
-Letters: B batch, T time, D width, G the gates' rows, E = D + G.
+Notation: B = batch size, T = sequence length, D = width, G = the gates' rows, E = D + G.
 
 Backends. `torch`: a loop under autograd, for any device and number type. `triton`: one kernel, `pipeline.ops.multiplicative_triton`.
 """

@@ -3,8 +3,8 @@
     S_t = diag(a_t) S_{t-1} + k_t v_t^T        S_{t-1} counts as zero where t starts a new episode
     y_t = S_t^T q_t
 
-Letters: B batch, T time, H heads, K channels of a key, V of a value, S state K x V; C positions of a chunk, N chunks;
-a decay: none, one per head, or one per channel of the key (the size of its last dimension is then 1 or K).
+Notation: B = batch size, T = sequence length, H = heads, K = channels of a key, V = channels of a value, S = state (K x V), C = positions
+per chunk, N = chunks; a = decay: none, one per head, or one per channel of the key (its last dimension has size 1 or K).
 
 Chunked form (Yang et al. 2024, "Gated linear attention transformers with hardware-efficient training", arXiv 2312.06635, section 4):
 within a chunk y_i = sum_j A_ij v_j with A_ij = sum_K q_i k_j prod_{j < t <= i} a_t, from chunk to chunk the state.

@@ -1,6 +1,6 @@
 """One position after the other in plain torch, for cells without a parallel form.
 
-Letters: B batch, T time, G numbers that a position's input is projected to, D width.
+Notation: B = batch size, T = sequence length, G = numbers that a position's input is projected to, D = width.
 """
 
 from __future__ import annotations

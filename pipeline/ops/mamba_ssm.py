@@ -1,6 +1,6 @@
 """Backend `mamba_ssm` of the selective scan: the CUDA kernel of its authors' package (Gu & Dao 2023).
 
-Letters: B batch, T time, E channels, N states of a channel.
+Notation: B = batch size, T = sequence length, E = channels, N = states of a channel.
 
 The kernel starts from zeros, knows no episodes, and gives no gradient of the last state: it refuses what it cannot compute, and a
 gradient that reaches that state is an error, not zero.

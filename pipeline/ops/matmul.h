@@ -2,7 +2,7 @@
  *
  * The second matrix is packed: `pack` cuts its columns into panels of PANEL, so that what a tile of the result reads of it is contiguous
  * and stays in cache. Each element of the result is one sum in the order of the depth, whatever lies beside it: rows do not depend on
- * how many there are. Letters of the shapes: rows, depth, columns of a product (rows, depth) (depth, columns).
+ * how many there are. Notation: rows, depth and columns = sizes of a product (rows, depth) (depth, columns).
  */
 #include <stddef.h>
 #include <string.h>

@@ -2,7 +2,7 @@
  * takes them.
  *
  * Compiled on first use, once per number type (REAL is float or double), and called through ctypes; the maths is stated in min_gru.py. All
- * buffers are batch-major and contiguous, so that positions of all rows are rows of one matrix. Letters: B batch, T time, D width.
+ * buffers are batch-major and contiguous, so that positions of all rows are rows of one matrix. Notation: B = batch size, T = sequence length, D = width.
  */
 #include "matmul.h"
 #include "pointwise.h"

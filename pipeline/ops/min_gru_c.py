@@ -1,6 +1,6 @@
 """Backend `c` of the minimal GRU: one autograd operation, whose products, gates and scan `min_gru.c` computes a block at a time.
 
-The maths is that of `pipeline.mixers.min_gru`. Letters: B batch, T time, D width, G = 2 D.
+The maths is that of `pipeline.mixers.min_gru`. Notation: B = batch size, T = sequence length, D = width, G = 2 D.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 /* The multiplicative LSTM and GRU over a whole sequence, and their gradient: products, and between them what is pointwise.
  *
  * Compiled on first use, once per number type (REAL is float or double), and called through ctypes; the maths is stated in
- * multiplicative.py. A block of positions at a time, so that what is needed once stays in cache. Letters as there: B rows, T time, D width,
- * G the gates' rows, E = D + G; P positions of a block over all rows.
+ * multiplicative.py. A block of positions at a time, so that what is needed once stays in cache. Notation as there: B = rows, T = sequence length, D = width,
+ * G = rows of the gates' matrices, E = D + G, P = positions of a block over all rows.
  */
 #include "matmul.h"
 #include "pointwise.h"

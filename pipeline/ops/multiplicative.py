@@ -7,8 +7,8 @@
     GRU    z, r = sigmoid(W x_t + b + U m_t)         n = tanh(W x_t + b + U (r * m_t))
            h_t = (1 - z) * h_{t-1} + z * n
 
-Letters: B batch, T time, D width, G the gates' rows (4 D in the order i, f, g, o; 3 D in the order z, r, n), E = D + G, S = T + 1.
-In the code u is W_m x and q is U_m h.
+Notation: B = batch size, T = sequence length, D = width, G = rows of the gates' matrices (4 D in the order i, f, g, o; 3 D in the order
+z, r, n), E = D + G, S = T + 1. In the code u is W_m x and q is U_m h.
 
 Backends. `torch`: a loop under autograd, for any device and number type. `c`: on the CPU, a gradient of our own, and `multiplicative.c` for
 the whole sequence. In the loop it does the recurrent products only: input projections come before it and all gradients of weights after

@@ -12,7 +12,8 @@ and where it is true, `input_multiplicative_lstm` and `_gru`:
 
     m = u + U_m h  v = m * x          gates = b + W v + U h           r of the GRU resets h
 
-Letters: B batch, T time, D width, G the gates' rows (4 D in the order i, f, g, o; 3 D in the order z, r, n), E = D + G. Buffers are
+Notation: B = batch size, T = sequence length, D = width, G = rows of the gates' matrices (4 D in the order i, f, g, o; 3 D in the order
+z, r, n), E = D + G. Buffers are
 contiguous and time first; those with a d_ hold gradients, those of T + 1 positions end, or for states begin, with one more:
 
     gates (T, B, E)          u, then the gates: p or b before the loop, activated after it

@@ -4,7 +4,7 @@ Torch multiplies by MKL, which keeps to vectors of 256 bits on processors that a
 MKL comes to 90 GFLOP/s, oneDNN to 200, whose calls cost 10 us more. So products from WORTH on go to oneDNN there. Every network gains,
 the transformers too; results differ from MKL's in their last bits, as those of two kinds of processors do anyway.
 
-Letters: M, K, N sizes of a product (M, K) (K, N).
+Notation: (M, K) and (K, N) = shapes of the two factors.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
     S_t = (1 - (1 - f_t) (1 - g_t)^T) * S_{t-1} + k_t v_t^T        elementwise; S_{t-1} counts as zero where t starts a new episode
     y_t = S_t^T q_t
 
-Letters: B batch, T time, H heads, K channels of a key, V of a value, S state K x V; f and g in 0..1, what is kept. Entries decay by
+Notation: B = batch size, T = sequence length, H = heads, K = channels of a key, V = channels of a value, S = state (K x V); f and
+g = shares kept, 0..1. Entries decay by
 f + (1 - f) g, which keeps the digits of shares near zero.
 
 No product of such decays is one of vectors, so there is no form without the states themselves. They come block after block, K V channels

@@ -1,6 +1,6 @@
 """Packed matrices, as the products of `matmul.h` take their second one; for the kernels whose C file includes it.
 
-Letters: K depth, N columns of a matrix (K, N).
+Notation: (K, N) = shape of a matrix, K = depth.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Rotary positions (Su et al. 2021, RoFormer, section 3.2): pairs of channels turned by an angle that grows with the position.
 
-The product of a query turned by p and a key turned by q depends on p - q only. Letters: E channels of a head; the pairs are channel j
-and channel j + E/2, and pair j turns by base^(-2 j / E) radians per position.
+The product of a query turned by p and a key turned by q depends on p - q only. Notation: E = channels per head; the pairs are channels j
+and j + E/2, and pair j turns by base^(-2 j / E) radians per position.
 """
 
 from __future__ import annotations

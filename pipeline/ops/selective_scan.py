@@ -1,15 +1,17 @@
-"""The selective scan of Mamba as one operation with its own gradient: a diagonal recurrence whose every map is read from the input.
+"""The selective scan of Mamba as one operation with its own gradient: a diagonal recurrence whose parameters depend on the input.
 
-    h_t = exp(s_t a) * h_{t-1} + s_t x_t b_t        for each channel, of N states; h_{t-1} counts as zero where t starts a new episode
-    y_t = c_t . h_t + d x_t
+    h_t = exp(Δ_t A) * h_{t-1} + Δ_t x_t B_t        for each channel; h_{t-1} counts as zero where t starts a new episode
+    y_t = C_t . h_t + D x_t
 
-Letters: B batch, T time, E channels, N states of a channel; x input, s > 0 step size, a < 0 rate of a state, b and c what all channels
-write and read with, d skip (`step`, `rate`, `write`, `read`, `skip` below). Gu & Dao 2023, "Mamba", arXiv 2312.00752, section 3.
+Notation: B = batch size, T = sequence length, E = channels, N = states per channel; Δ > 0 = step size, A < 0 = state matrix, B and C = input
+and output matrices, shared by all channels, D = skip (`step`, `rate`, `write`, `read`, `skip` below). Gu & Dao 2023, "Mamba", arXiv 2312.00752,
+section 3.
 
 Backends. `mamba_ssm`: the authors' kernel, on CUDA, for whole sequences from the start. `c`: on the CPU one compiled loop over time.
 `torch`: blocks of positions, in each one the products of all positions at once and the recurrence of `gated_scan`.
 No backend keeps all states, N times what the inputs are: they keep those before each block and compute the others again for the
-gradient, which is the recurrence backwards: g_t = c_t dL/dy_t + exp(s_{t+1} a) g_{t+1}; then dL/d(s_t a) = g_t exp(s_t a) h_{t-1}.
+gradient, which is the recurrence backwards: g_t = C_t dL/dy_t + exp(Δ_{t+1} A) g_{t+1}; then
+dL/d(Δ_t A) = g_t exp(Δ_t A) h_{t-1}.
 """
 
 from __future__ import annotations

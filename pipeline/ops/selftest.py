@@ -1,6 +1,6 @@
 """Every backend of every mixer, tried on one small sequence and compared with plain torch: a second's look before hours of training.
 
-Letters: B batch, T time, D width; M, K, N sizes of a product.
+Notation: B = batch size, T = sequence length, D = width; M, K, N = sizes of a product.
 """
 
 from __future__ import annotations

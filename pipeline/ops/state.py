@@ -64,16 +64,6 @@ def where(active_B: Tensor, new: State, old: State) -> State:
     return transform(choose, new, old)
 
 
-def detach(state: State) -> State:
-    """The same values without their history: gradients stop here."""
-    return transform(lambda leaf: leaf.detach(), state)
-
-
-def nbytes(state: State) -> int:
-    """Bytes that the leaves occupy."""
-    return sum(leaf.numel() * leaf.element_size() for leaf in leaves(state))
-
-
 def _aligned(parts: Sequence[Tensor]) -> list[Tensor]:
     longest = [max(sizes) for sizes in zip(*(part.shape[1:] for part in parts), strict=True)]
     return [_padded(part, longest) for part in parts]

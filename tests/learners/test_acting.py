@@ -21,7 +21,7 @@ from pipeline.learners.a2c import A2C
 from pipeline.learners.acting import Acting, Losses
 from pipeline.learners.ppo import PPO, approximate_kl
 from pipeline.learners.rollout import Actor, Rollout
-from pipeline.networks.actor_critic import Acted
+from pipeline.networks.actor_critic import ActorCriticOutput
 from pipeline.networks.build import build
 from pipeline.networks.sampling import gumbel
 from pipeline.storage.errors import UserError
@@ -91,9 +91,9 @@ class Echo:
     def initial_state(self, batch: int) -> Tensor:
         return torch.zeros(batch, 1)
 
-    def step(self, observed_B: Tensor, state: Tensor) -> tuple[Acted, Tensor]:
+    def step(self, observed_B: Tensor, state: Tensor) -> tuple[ActorCriticOutput, Tensor]:
         after = state + 100
-        return Acted(torch.zeros(len(observed_B), 2), (observed_B + state)[:, 0]), after
+        return ActorCriticOutput(torch.zeros(len(observed_B), 2), (observed_B + state)[:, 0]), after
 
 
 def counted(**fields: Any) -> tuple[Rollout, Any]:

@@ -13,7 +13,7 @@ from pipeline.config.catalogue import implementation
 from pipeline.config.tasks import TMaze
 from pipeline.learners import playing
 from pipeline.learners.playing import play
-from pipeline.networks.actor_critic import Acted
+from pipeline.networks.actor_critic import ActorCriticOutput
 from pipeline.storage.errors import UserError
 from pipeline.storage.loader import Episodes
 from pipeline.storage.rng import derive_key
@@ -42,13 +42,13 @@ class Knowing:
     def initial_state(self, batch: int) -> torch.Tensor:
         return torch.full((batch, 2), -1)
 
-    def step(self, observed_B: torch.Tensor, state: torch.Tensor) -> tuple[Acted, torch.Tensor]:
+    def step(self, observed_B: torch.Tensor, state: torch.Tensor) -> tuple[ActorCriticOutput, torch.Tensor]:
         cue_B, step_B = state.unbind(1)
         cue_B = torch.where(observed_B[:, :2].any(1), observed_B[:, 0].long(), cue_B)
         turn_B = (1 - cue_B if self.wrong else cue_B).clamp(min=0)
         action_B = torch.where(step_B + 1 >= self.corridor - 1, turn_B, 3)
         logits = 50.0 * torch.nn.functional.one_hot(action_B, 4)
-        return Acted(logits, logits[:, 0]), torch.stack([cue_B, step_B + 1], 1)
+        return ActorCriticOutput(logits, logits[:, 0]), torch.stack([cue_B, step_B + 1], 1)
 
 
 @pytest.mark.parametrize("wrong", [False, True])

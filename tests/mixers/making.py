@@ -1,6 +1,6 @@
 """Mixers and sequences for tests.
 
-Letters: B batch, T time, D width.
+Notation: B = batch size, T = sequence length, D = width.
 """
 
 from __future__ import annotations
@@ -72,3 +72,8 @@ def run_on(mixer: Mixer, run: Any, x_BTD: Tensor, state: State) -> Tensor:
 def rows_alone(mixer: Mixer, x_BTD: Tensor, lengths: Sequence[int]) -> list[tuple[Tensor, State]]:
     """Each row run by itself without padding."""
     return [mixer(x_BTD[row : row + 1, :length]) for row, length in enumerate(lengths)]
+
+
+def nbytes(state: State) -> int:
+    """Bytes of a state's tensors."""
+    return sum(leaf.numel() * leaf.element_size() for leaf in leaves(state))

@@ -1,6 +1,6 @@
 """AReLiT against the sums it is defined by and the published recurrence, its oscillators against what they stand for, and their error.
 
-Letters: T time, D width, H heads, E channels of a head, K features of a key, R oscillators.
+Notation: T = sequence length, D = width, H = heads, E = channels per head, K = features of a key, R = oscillators.
 """
 
 from __future__ import annotations

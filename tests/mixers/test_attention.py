@@ -1,6 +1,6 @@
 """Attention against a softmax written out, its rotary positions, and who owns the slots of its cache.
 
-Letters: B batch, T time, D width, H heads, E channels of a head.
+Notation: B = batch size, T = sequence length, D = width, H = heads, E = channels per head.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 
 from pipeline.mixers.attention import ROOM, Attention, capacity
-from pipeline.ops import state
 from pipeline.ops.rotary import angles, rotate
-from tests.mixers.making import WIDTH, close, make, sequence, steps_of
+from tests.mixers.making import WIDTH, close, make, nbytes, sequence, steps_of
 
 
 def attention(**fields: Any) -> Attention:
@@ -122,7 +121,7 @@ def test_a_reset_frees_what_will_not_be_read_again() -> None:
     reset_BT[:, 190] = True
     _, cache = mixer(sequence(2, 200), None, reset_BT)
     assert cache.keys_BHCE.shape[2] == ROOM and cache.length_B.tolist() == [10, 10]
-    assert state.nbytes(cache) == 2 * mixer.state_bytes(10)
+    assert nbytes(cache) == 2 * mixer.state_bytes(10)
 
 
 def test_positions_start_again_at_a_reset() -> None:

@@ -1,6 +1,6 @@
 """What every mixer of the catalogue promises. A new entry is tested here without an edit.
 
-Letters: B batch, T time, D width.
+Notation: B = batch size, T = sequence length, D = width.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from pipeline.mixers.base import Mixer
 from pipeline.ops import backends, state
 from pipeline.storage.errors import UserError
-from tests.mixers.making import EXACT, MIXERS, WIDTH, close, make, resets, rows_alone, same_future, sequence, steps_of
+from tests.mixers.making import EXACT, MIXERS, WIDTH, close, make, nbytes, resets, rows_alone, same_future, sequence, steps_of
 
 ALL = sorted(MIXERS)
 CAUSAL = [name for name in ALL if MIXERS[name].causal]
@@ -186,14 +186,14 @@ def test_rows_do_not_see_each_other(name: str) -> None:
 @pytest.mark.parametrize("how", ["sequence", "steps"])
 def test_state_bytes_are_what_is_carried(name: str, how: str) -> None:
     mixer, carried = make(name, torch.float32), make(name, torch.float32).initial_state(2)
-    assert mixer.state_bytes(0) * 2 == state.nbytes(carried)
+    assert mixer.state_bytes(0) * 2 == nbytes(carried)
     context = 0
     with torch.no_grad():
         for more in (1, 6, 57, 1, 192):
             x_BTD = sequence(2, more, torch.float32)
             _, carried = mixer(x_BTD, carried) if how == "sequence" else steps_of(mixer, x_BTD, carried)
             context += more
-            assert mixer.state_bytes(context) * 2 == state.nbytes(carried), context
+            assert mixer.state_bytes(context) * 2 == nbytes(carried), context
     assert (mixer.state_bytes(4096) == mixer.state_bytes(1)) == MIXERS[name].constant_state
 
 

@@ -1,6 +1,6 @@
 """What acting asks of the control study's mixers, for every option they have.
 
-Letters: B batch, T time, D width.
+Notation: B = batch size, T = sequence length, D = width.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.mixers.base import Mixer
 from pipeline.ops import state
-from tests.mixers.making import close, make, same_future, sequence, steps_of
+from tests.mixers.making import close, make, nbytes, same_future, sequence, steps_of
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "arelit": ("arelit", {}),
@@ -127,7 +127,7 @@ def test_every_parameter_of_every_variant_learns(variant: str) -> None:
 def test_what_is_carried_is_counted(variant: str) -> None:
     mixer, x_BTD, reset_BT = made(variant)
     for carried in (mixer.initial_state(4), mixer(x_BTD, None, reset_BT)[1], steps_of(mixer, x_BTD)[1]):
-        assert state.nbytes(carried) == 4 * mixer.state_bytes(37)
+        assert nbytes(carried) == 4 * mixer.state_bytes(37)
 
 
 def work(mixer: Mixer, before: Any) -> int:
@@ -143,7 +143,7 @@ def test_a_step_costs_the_same_however_long_the_episode(name: str) -> None:
     mixer = make(name)
     late = mixer(sequence(2, 10_000))[1]
     assert work(mixer, mixer.initial_state(2)) == work(mixer, late) > 0
-    assert state.nbytes(late) == state.nbytes(mixer.initial_state(2))
+    assert nbytes(late) == nbytes(mixer.initial_state(2))
 
 
 @torch.no_grad()

@@ -1,6 +1,6 @@
 """The GRU against torch's own layer, a recurrence written out in numpy, and the sense of its update gate.
 
-Letters: B batch, T time, D width.
+Notation: B = batch size, T = sequence length, D = width.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The first form of the GRU against its formula, and against the later form where the two are one.
 
-Letters: B batch, T time, D width.
+Notation: B = batch size, T = sequence length, D = width.
 """
 
 from __future__ import annotations

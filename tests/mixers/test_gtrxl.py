@@ -1,6 +1,6 @@
 """The attention of GTrXL against a softmax written out: its window, its distances, its memory, and the same by either kind of memory.
 
-Letters: B batch, T time, D width, H heads, E channels of a head, P distances.
+Notation: B = batch size, T = sequence length, D = width, H = heads, E = channels per head, P = distances.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from pipeline.mixers.gtrxl import SIZE, GTrXL, _by_distance, _hidden, _shifted
-from pipeline.ops.state import leaves, nbytes
-from tests.mixers.making import WIDTH, close, make, sequence, steps_of
+from pipeline.ops.state import leaves
+from tests.mixers.making import WIDTH, close, make, nbytes, sequence, steps_of
 
 
 def moved(dtype: torch.dtype = torch.float64, **fields: Any) -> GTrXL:

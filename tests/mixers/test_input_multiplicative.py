@@ -1,6 +1,6 @@
 """The cells that read m * x against the plain ones, and against the formula.
 
-Letters: B batch, T time, D width.
+Notation: B = batch size, T = sequence length, D = width.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Linear attention against its quadratic form, and what its missing decay means.
 
-Letters: B batch, T time, D width, H heads, E channels of a head.
+Notation: B = batch size, T = sequence length, D = width, H = heads, E = channels per head.
 """
 
 from __future__ import annotations

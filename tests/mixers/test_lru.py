@@ -1,6 +1,6 @@
 """The LRU against its definition in complex numbers, and where its eigenvalues start.
 
-Letters: B batch, T time, D width, N complex states.
+Notation: B = batch size, T = sequence length, D = width, N = complex states.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The LSTM against torch's own layer, a recurrence written out in numpy, and what its initial biases are for.
 
-Letters: B batch, T time, D width.
+Notation: B = batch size, T = sequence length, D = width.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Mamba and Mamba-2 against their equations written out from mamba-ssm's parameters, and against mamba-ssm where it is installed.
 
-Letters: B batch, T time, D width, E inner channels, N states, H heads, P channels of a head.
+Notation: B = batch size, T = sequence length, D = width, E = inner channels, N = states, H = heads, P = channels per head.
 """
 
 from __future__ import annotations

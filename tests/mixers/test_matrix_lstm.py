@@ -1,6 +1,6 @@
 """The matrix LSTM against its definition without a stabiliser, and where that one overflows.
 
-Letters: B batch, T time, D width, H heads, K channels of a head.
+Notation: B = batch size, T = sequence length, D = width, H = heads, K = channels per head.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The minimal GRU against its formula, how it starts, and what its candidate may be.
 
-Letters: B batch, T time, D width.
+Notation: B = batch size, T = sequence length, D = width.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The minimal LSTM against its formula, and how it starts.
 
-Letters: B batch, T time, D width.
+Notation: B = batch size, T = sequence length, D = width.
 """
 
 from __future__ import annotations

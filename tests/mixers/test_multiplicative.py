@@ -1,6 +1,6 @@
 """The multiplicative cells against the ones they generalise, a recurrence written out in numpy, and one backend against the other.
 
-Letters: B batch, T time, D width.
+Notation: B = batch size, T = sequence length, D = width.
 """
 
 from __future__ import annotations

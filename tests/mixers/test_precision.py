@@ -1,6 +1,6 @@
 """In float32 a mixer loses no digits to how its formula is written, at any scale of its input.
 
-Letters: B batch, T time, D width, H heads, E channels of a head, V = E + 1 channels of a value.
+Notation: B = batch size, T = sequence length, D = width, H = heads, E = channels per head, V = E + 1 channels of a value.
 """
 
 from __future__ import annotations

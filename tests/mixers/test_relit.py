@@ -1,6 +1,6 @@
 """ReLiT against its equations, entry by entry from the parameters; its normaliser, its gates, and what its options change.
 
-Letters: T time, H heads, E channels of a head, K features of a key.
+Notation: T = sequence length, H = heads, E = channels per head, K = features of a key.
 """
 
 from __future__ import annotations

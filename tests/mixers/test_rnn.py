@@ -1,6 +1,6 @@
 """The RNN against torch's own layer and the loop that resets need.
 
-Letters: B batch, T time, D width.
+Notation: B = batch size, T = sequence length, D = width.
 """
 
 from __future__ import annotations

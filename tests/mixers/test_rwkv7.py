@@ -1,6 +1,6 @@
 """RWKV-7's rule against a plain loop, the delta rule it generalises, and the mixer against the paper's equations.
 
-Letters: B batch, T time, D width, H heads, K channels of a key, V of a value.
+Notation: B = batch size, T = sequence length, D = width, H = heads, K = channels of a key, V = channels of a value.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The short convolution against its formula, and a chain of mixers against the mixers one by one.
 
-Letters: B batch, T time, D width.
+Notation: B = batch size, T = sequence length, D = width.
 """
 
 from __future__ import annotations

@@ -12,7 +12,8 @@ from pipeline.config.mixers import MIXERS
 from pipeline.config.networks import ActorCritic as Config
 from pipeline.networks.actor_critic import CONVOLUTIONS, ActorCritic
 from pipeline.networks.build import build, count_parameters, resolve_width
-from pipeline.ops.state import leaves, nbytes, where
+from pipeline.ops.state import leaves, where
+from tests.mixers.making import nbytes
 
 
 def network(

@@ -1,6 +1,6 @@
 """The networks of the retrieval and control studies have as many trainable weights as the studies' own; the formulas below say of what.
 
-Letters: D width, F inner width of the feed-forward layer, L blocks, H heads, E channels of a head.
+Notation: D = width, F = inner width of the feed-forward layer, L = blocks, H = heads, E = channels per head.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def singular(weight: torch.Tensor) -> np.ndarray:
 def parts_of(name: str, block: Any, e: int = 64) -> list[torch.Tensor]:
     """What the published layers draw as one orthogonal matrix each: of AReLiT's mixer all five maps together, of ReLiT's each of each head."""
     mixer = block.mixer
-    gates = [part for layer in (block.join, block.join_feedforward) for part in (layer.of_new, layer.of_stream, layer.of_kept)]
+    gates = [part for layer in (block.residual, block.feedforward_residual) for part in (layer.W_rzg, layer.U_rz, layer.U_g)]
     matrices = [matrix for part in gates for matrix in part.weight.split(128)]
     matrices += [layer.weight for layer in (block.feedforward[1][0], block.feedforward[1][2], mixer.out)]
     if name.startswith("arelit"):
@@ -169,7 +169,7 @@ def test_control_networks_start_as_published(name: str) -> None:
     for matrix in matrices:
         np.testing.assert_allclose(singular(matrix), math.sqrt(2), rtol=1e-5)
     assert all(not bias.any() for key, bias in acting.named_parameters() if key.endswith(".bias") and "norm" not in key)
-    assert all(bool((gate.bias_D == 2).all()) for block in acting._blocks() for gate in (block.join, block.join_feedforward))
+    assert all(bool((gate.b_g == 2).all()) for block in acting._blocks() for gate in (block.residual, block.feedforward_residual))
     assert {module.eps for module in acting.modules() if isinstance(module, torch.nn.LayerNorm)} == {1e-6}
     mixer = acting._blocks()[0].mixer
     assert mixer.epsilon == (1e-10 if name == "relit" else 1e-5)

@@ -1,6 +1,6 @@
 """The sequence network as a whole, for every mixer of the catalogue.
 
-Letters: B batch, T time, C classes.
+Notation: B = batch size, T = sequence length, C = classes.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pipeline.config.mixers import MIXERS
 from pipeline.networks import stack
 from pipeline.networks.build import build, count_parameters, resolve_width
 from pipeline.networks.sequence import SequenceNetwork
-from pipeline.ops import state
 from pipeline.storage.errors import UserError
+from tests.mixers.making import nbytes
 
 Config: Any = networks.SequenceNetwork
 VOCABULARY, CLASSES, WIDTH = 11, 8, 16
@@ -110,7 +110,7 @@ def test_state_bytes_are_what_is_carried(mixer: str) -> None:
     model = build(Config(width=WIDTH, mixer=mixer, depth=3, convolution=2), {"vocabulary": VOCABULARY, "classes": CLASSES})
     assert isinstance(model, SequenceNetwork)
     for context in (1, 64, 100):
-        assert model.state_bytes(context) * 2 == state.nbytes(model(tokens(2, context))[1])
+        assert model.state_bytes(context) * 2 == nbytes(model(tokens(2, context))[1])
 
 
 def test_a_convolution_of_one_position_is_refused() -> None:
@@ -286,7 +286,7 @@ def test_a_hybrid_is_its_blocks_one_after_the_other(attention: dict[str, Any]) -
     where = {3 if at == "last" else at for at in attention.get("at", ["last"])}
     assert kinds == ["Attention" if number in where else "Mamba" for number in (1, 2, 3)]
     logits_BTC, carried = model(tokens_BT)
-    assert model.state_bytes(21) * 3 == state.nbytes(carried)
+    assert model.state_bytes(21) * 3 == nbytes(carried)
     stepped, carried = [], model.initial_state(3)
     for token_B in tokens_BT.unbind(1):
         logits_BC, carried = model.step(token_B, carried)

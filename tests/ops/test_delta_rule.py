@@ -1,6 +1,6 @@
 """The delta rule, chunked and compiled, against a plain loop: values, gradients, strong decays, and what it is for, storing under a key.
 
-Letters: B batch, T time, H heads, K channels of a key, V of a value.
+Notation: B = batch size, T = sequence length, H = heads, K = channels of a key, V = channels of a value.
 """
 
 from __future__ import annotations

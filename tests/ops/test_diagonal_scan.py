@@ -1,6 +1,6 @@
 """The diagonal recurrence against slower and more obvious ways to compute it.
 
-Letters: B batch, T time, D width, N complex states, S = 2 N.
+Notation: B = batch size, T = sequence length, D = width, N = complex states, S = 2 N.
 """
 
 from __future__ import annotations

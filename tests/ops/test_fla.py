@@ -1,6 +1,7 @@
 """The recurrences of matrix states against flash-linear-attention: its plain references, its kernels' signatures and, on a GPU, its kernels.
 
-What needs the package is skipped without it. Letters: B batch, T time, H heads, K channels of a key, V of a value, G segments.
+What needs the package is skipped without it. Notation: B = batch size, T = sequence length, H = heads, K = channels of a key, V = channels
+of a value, G = segments.
 """
 
 from __future__ import annotations

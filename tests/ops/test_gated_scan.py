@@ -1,6 +1,6 @@
 """The gated scan against slower and more obvious ways to compute it.
 
-Letters: B batch, T time, D width.
+Notation: B = batch size, T = sequence length, D = width.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The chunked outer-product recurrence against a plain loop: values, gradients, strong decays, resets and padding.
 
-Letters: B batch, T time, H heads, K channels of a key, V of a value.
+Notation: B = batch size, T = sequence length, H = heads, K = channels of a key, V = channels of a value.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The multiplicative cells' Triton kernels against the loop by torch: in Triton's interpreter, and on a GPU where there is one.
 
-Letters: B batch, T time, D width.
+Notation: B = batch size, T = sequence length, D = width.
 """
 
 from __future__ import annotations

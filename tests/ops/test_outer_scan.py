@@ -1,6 +1,6 @@
 """The scan of outer products with a decay of every entry, against its definition written out.
 
-Letters: B batch, T time, H heads, K channels of a key, V of a value.
+Notation: B = batch size, T = sequence length, H = heads, K = channels of a key, V = channels of a value.
 """
 
 from __future__ import annotations

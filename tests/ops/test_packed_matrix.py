@@ -1,6 +1,6 @@
 """The compiled product of small matrices against float64, over odd sizes and strides.
 
-Letters: M rows, K depth, N columns.
+Notation: M = rows, K = depth, N = columns.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The selective scan against the plain recurrence.
 
-Letters: B batch, T time, E channels, N states of a channel.
+Notation: B = batch size, T = sequence length, E = channels, N = states of a channel.
 """
 
 from __future__ import annotations

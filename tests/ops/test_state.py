@@ -61,16 +61,6 @@ def test_where_chooses_rows() -> None:
     assert torch.equal(mixed.first[1], old["cache"].first[1]) and bool((mixed.first[0, :2] == 1).all())
 
 
-def test_detach_stops_gradients() -> None:
-    leaf = torch.ones(2, requires_grad=True)
-    assert not state.detach([leaf * 2])[0].requires_grad
-
-
-def test_nbytes_counts_every_leaf() -> None:
-    assert state.nbytes(nested()) == 12 * 4 + 3 * 8 + 6 * 4 + 6 * 4
-    assert state.nbytes(()) == 0
-
-
 def test_states_of_different_structure_do_not_mix() -> None:
     with pytest.raises(ValueError, match="zip"):
         state.concatenate([(torch.ones(1),), (torch.ones(1), torch.ones(1))])

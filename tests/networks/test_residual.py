@@ -1,6 +1,6 @@
 """How what a block computes joins its stream, and the blocks of GTrXL as a whole.
 
-Letters: B batch, T time, D width.
+Notation: B = batch size, T = sequence length, D = width.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 
 from pipeline.config import networks
 from pipeline.networks.build import build
-from pipeline.networks.joining import GruGate, make_join
+from pipeline.networks.residual import GRUGate, make_residual
 from pipeline.networks.sequence import SequenceNetwork
 from pipeline.networks.stack import PlainFeedForward
 
@@ -34,9 +34,9 @@ def network(**fields: Any) -> SequenceNetwork:
 
 
 def test_a_gate_without_weights_lets_the_stream_pass() -> None:
-    gate, x = GruGate(5), torch.randn(3, 5)
+    gate, x = GRUGate(5), torch.randn(3, 5)
     with torch.no_grad():
-        for layer in (gate.of_new, gate.of_stream, gate.of_kept):
+        for layer in (gate.W_rzg, gate.U_rz, gate.U_g):
             layer.weight.zero_()
     passed = 1 / (1 + math.exp(-2.0))
     torch.testing.assert_close(gate(x, torch.randn(3, 5)), passed * x)
@@ -45,21 +45,21 @@ def test_a_gate_without_weights_lets_the_stream_pass() -> None:
 
 @torch.no_grad()
 def test_a_gate_is_a_gated_recurrent_unit_over_the_depth() -> None:
-    gate, x, y = GruGate(6).double(), torch.randn(4, 6).double(), torch.randn(4, 6).double()
-    w_r, w_z, w_c = gate.of_new.weight.split(6)
-    u_r, u_z = gate.of_stream.weight.split(6)
+    gate, x, y = GRUGate(6).double(), torch.randn(4, 6).double(), torch.randn(4, 6).double()
+    w_r, w_z, w_c = gate.W_rzg.weight.split(6)
+    u_r, u_z = gate.U_rz.weight.split(6)
     new = y.relu()
     r = torch.sigmoid(new @ w_r.T + x @ u_r.T)
-    z = torch.sigmoid(new @ w_z.T + x @ u_z.T - gate.bias_D)
-    c = torch.tanh(new @ w_c.T + (r * x) @ gate.of_kept.weight.T)
+    z = torch.sigmoid(new @ w_z.T + x @ u_z.T - gate.b_g)
+    c = torch.tanh(new @ w_c.T + (r * x) @ gate.U_g.weight.T)
     torch.testing.assert_close(gate(x, y), (1 - z) * x + z * c)
-    for matrix in (w_r, w_z, w_c, u_r, u_z, gate.of_kept.weight):
+    for matrix in (w_r, w_z, w_c, u_r, u_z, gate.U_g.weight):
         torch.testing.assert_close(matrix @ matrix.T, torch.eye(6).double(), rtol=0, atol=1e-6)
 
 
 def test_outputs_replace_or_are_added() -> None:
     x, y = torch.randn(2, 3), torch.randn(2, 3)
-    assert torch.equal(make_join(False, 3)(x, y), y) and torch.equal(make_join(True, 3)(x, y), x + y)
+    assert torch.equal(make_residual(False, 3)(x, y), y) and torch.equal(make_residual(True, 3)(x, y), x + y)
 
 
 @torch.no_grad()
@@ -67,12 +67,12 @@ def test_blocks_with_gates_are_those_of_the_paper() -> None:
     model, tokens_BT = network(mixer="gtrxl", final_norm="none"), torch.randint(11, (2, 9))
     x_BTD = model.embedding(tokens_BT)
     for block in model._blocks():
-        assert block.feedforward is not None and block.join_feedforward is not None
+        assert block.feedforward is not None and block.feedforward_residual is not None
         mixed_BTD, _ = block.mixer(block.norm(x_BTD))
-        x_BTD = block.join(x_BTD, mixed_BTD)
+        x_BTD = block.residual(x_BTD, mixed_BTD)
         norm, layers = block.feedforward
         assert isinstance(layers, PlainFeedForward)
-        x_BTD = block.join_feedforward(x_BTD, layers[2](layers[0](norm(x_BTD)).relu()))
+        x_BTD = block.feedforward_residual(x_BTD, layers[2](layers[0](norm(x_BTD)).relu()))
     assert model.head is not None
     torch.testing.assert_close(model(tokens_BT)[0], model.head(x_BTD))
 
