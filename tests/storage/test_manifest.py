@@ -62,9 +62,7 @@ def test_a_missing_file(folder: Path) -> None:
 
 
 def test_asking_for_what_is_not_listed(folder: Path) -> None:
-    with pytest.raises(
-        MissingFileError, match=r"best\.safetensors: not in .*manifest\.json; expected one of history\.parquet, model"
-    ):
+    with pytest.raises(MissingFileError, match=r"best\.safetensors: not in .*manifest\.json; expected one of history\.parquet, model"):
         verify(folder, ["model/best.safetensors"])
 
 
