@@ -65,6 +65,9 @@ def show(name: str) -> None:
         click.echo(f"{name} ({kind}, version {component.version})\n")
         click.echo("\n\n".join(" ".join(part.split()) for part in (component.__doc__ or "").split("\n\n")) + "\n")
         click.echo(format_table(_properties(component)))
+        if columns := getattr(component, "columns", None):
+            rows = [(column, item.unit or "category", item.meaning) for column, item in columns.items()]
+            click.echo("\n" + format_table([("column", "unit", "meaning"), *rows]))
         _show_fields("field", component)
         if hasattr(component, "evaluation"):
             _show_fields("evaluate", component.evaluation)  # pyright: ignore[reportAttributeAccessIssue]
@@ -74,7 +77,7 @@ def show(name: str) -> None:
 
 def _properties(component: Any) -> list[tuple[str, str]]:
     """What a component declares besides its fields."""
-    keys = ("source", "implementation", "causal", "constant_state", "columns", "timed")
+    keys = ("source", "implementation", "causal", "constant_state", "timed")
     values = {key: getattr(component, key) for key in keys if getattr(component, key, "") != ""}
     words = {key: {True: "yes", False: "no"}[value] if isinstance(value, bool) else value for key, value in values.items()}
     return [(key, ", ".join(value) if isinstance(value, tuple) else str(value)) for key, value in words.items()]

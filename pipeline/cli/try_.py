@@ -37,8 +37,7 @@ def document_of_point(name: str, config: Path, overrides: tuple[str, ...], ignor
         network, learner, budget = DEFAULTS[task.kind]
         base.put("network", named(network, here), here)
         base.put("learner", named(learner, here), here)
-        component: Any = LEARNERS[learner]
-        base["learner"].put(component.budgets[0], budget, here)
+        base["learner"].put(LEARNERS[learner].budgets[0], budget, here)
     else:
         where = "not a task" if ignore_config else f"neither an experiment of {config} nor a task"
         raise UserError(f"{name}: {where}" + suggestion(name, [*experiments, *TASKS]))
@@ -60,7 +59,7 @@ def _budgets(base: Block, key: str) -> list[str]:
     from pipeline.config.resolve import with_presets
 
     learner = with_presets(base.get("learner"))
-    component: Any = LEARNERS.get(learner.get("name") if isinstance(learner, dict) else learner)
+    component = LEARNERS.get(str(learner.get("name") if isinstance(learner, dict) else learner))
     budgets = [f"learner.{budget}" for budget in component.budgets] if component else []
     return budgets if key in budgets else []
 

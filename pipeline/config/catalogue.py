@@ -6,8 +6,9 @@ import functools
 import importlib
 import operator
 import os
+from collections.abc import Mapping
 from importlib.metadata import entry_points
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticKnownError
@@ -19,7 +20,10 @@ PLUGINS = "RECURLAB_PLUGINS"
 """Set to off, only the components of this repository are there."""
 
 
-def collect(page: dict[str, Any], base: type[Component], group: str) -> dict[str, type[Component]]:
+C = TypeVar("C", bound=Component)
+
+
+def collect(page: Mapping[str, Any], base: type[C], group: str) -> dict[str, type[C]]:
     """Every component of one kind by name: the subclasses of `base` on the page, then those of the entry point group."""
     found = [item for item in page.values() if isinstance(item, type) and issubclass(item, base) and item is not base]
     found = [item for item in found if isinstance(item.model_fields["name"].default, str)]
@@ -31,7 +35,7 @@ def collect(page: dict[str, Any], base: type[Component], group: str) -> dict[str
         if not (isinstance(item, type) and issubclass(item, base)):
             raise UserError(f"entry point {group}:{entry.name}: expected a subclass of {base.__module__}.{base.__name__}")
         found.append(item)
-    known: dict[str, type[Component]] = {}
+    known: dict[str, type[C]] = {}
     for item in found:
         name = str(item.model_fields["name"].default)
         if name in known:
@@ -42,7 +46,7 @@ def collect(page: dict[str, Any], base: type[Component], group: str) -> dict[str
     return known
 
 
-def union_of(components: dict[str, type[Component]]) -> Any:
+def union_of(components: Mapping[str, type[Component]]) -> Any:
     """The pydantic type of a component field: a bare name (all defaults), or a mapping with `name`."""
     kinds = tuple(components.values())
     typed: Any = functools.reduce(operator.or_, kinds)

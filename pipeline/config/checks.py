@@ -137,12 +137,16 @@ def _check_points(figure: Figure, experiment: ResolvedExperiment, place: Place) 
             expected = f"expected one of {', '.join(columns)}" if columns else "there is none to choose"
             raise place.error(f"at: {figure.name} cannot choose {column!r}{suggestion(column, columns) or f'; {expected}'}")
         measured = {getattr(task, column, None) for member in experiment.members for task in member.measured}
-        names = {name for member in experiment.members for name in member.point.task.named.get(column, ())}
+        names = {name for member in experiment.members for name in _categories(member.point.task, column)}
         if any(isinstance(found, Distribution) or found is None for found in measured) and (value in names or isinstance(value, int)):
             continue
         if value not in measured:
             known = sorted(map(str, measured), key=lambda text: (len(text), text))
             raise place.error(f"at.{column}: got {shown(value)}; expected a measured value: {', '.join(known)}")
+
+
+def _categories(task: Task, column: str) -> tuple[str, ...]:
+    return task.columns[column].categories if column in task.columns else ()
 
 
 def check_parents(experiments: list[ResolvedExperiment]) -> None:

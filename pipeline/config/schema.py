@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import TypeAdapter
@@ -15,7 +16,7 @@ from pipeline.config.mixers import MIXERS
 from pipeline.config.networks import NETWORKS
 from pipeline.config.tasks import TASKS, Task
 
-KINDS: dict[str, dict[str, type[Component]]] = {
+KINDS: dict[str, Mapping[str, type[Component]]] = {
     "tasks": TASKS,
     "mixers": MIXERS,
     "networks": NETWORKS,

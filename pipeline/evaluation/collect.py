@@ -204,7 +204,8 @@ def _uniform(values: list[Any]) -> pa.Array:
 def _named(member: Member) -> dict[str, list[str]]:
     """The names of the values of those metadata columns of a run's task that are not numbers."""
     task = TASKS.get(member.spec["task"].get("name"))
-    return {column: list(names) for column, names in getattr(task, "named", {}).items()}
+    columns = task.columns if task else {}
+    return {name: list(column.categories) for name, column in columns.items() if column.categories}
 
 
 def _trained(task: Row, points: list[str], named: dict[str, list[str]]) -> Row:

@@ -17,8 +17,6 @@ Shapes: B rows, S tokens of all rows end to end.
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import numpy as np
 import pyarrow as pa
 
@@ -29,8 +27,6 @@ from pipeline.tasks.base import ANSWER, PROMPT, Ragged, Split, TokenTask, canoni
 
 class Adding(TokenTask):
     """Generator of the adding problem; the tokens are unmarked, marked, padding."""
-
-    meanings: ClassVar[dict[str, str]] = {"length": "tokens of the row"}
 
     padding = 2
     config: Config

@@ -15,7 +15,7 @@ bits are needed, and a trace does not help (Wen, Dang & Lyu 2024). With a search
 
 from __future__ import annotations
 
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -37,8 +37,6 @@ class Drawn(NamedTuple):
 
 class AssociativeRecall(SymbolTask):
     """Generator of associative recall."""
-
-    meanings: ClassVar[dict[str, str]] = {"length": "pairs of key and value"}
 
     config: Config
 

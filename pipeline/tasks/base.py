@@ -6,7 +6,7 @@ Shapes: B rows, T tokens of the longest row, S letters of all rows end to end.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -152,9 +152,6 @@ def rows_of(
 
 class TokenTask:
     """A task whose rows are tokens: it makes rows from a key and scores answers."""
-
-    meanings: ClassVar[dict[str, str]] = {}
-    """What each metadata column means, for the dataset's card."""
 
     padding: int = 0
     eos: int = EOS

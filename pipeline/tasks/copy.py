@@ -18,8 +18,6 @@ Arrays are flat, rows end to end: S symbols of all rows together; B rows.
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import numpy as np
 import pyarrow as pa
 
@@ -33,11 +31,6 @@ CELLS = 1 << 22
 
 class Copy(TokenTask):
     """Generator and score of the copy task; the tokens are letters 0..V-1, V blank, V+1 delimiter, V+2 padding, then noise."""
-
-    meanings: ClassVar[dict[str, str]] = {
-        "delay": "tokens before the answer, the delimiter counted, that are not symbols",
-        "symbols": "symbols to remember",
-    }
 
     config: Config
 

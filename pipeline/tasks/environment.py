@@ -37,7 +37,7 @@ class EnvironmentTask:
     """A task whose rows are episodes: it draws them from a key and makes the environment that plays them."""
 
     meanings: ClassVar[dict[str, str]] = {}
-    """What each column of an episode means, for the dataset's card."""
+    """What the columns of an episode mean that are not metadata columns of the entry, for the dataset's card."""
 
     def __init__(self, config: Any) -> None:
         self.config = config

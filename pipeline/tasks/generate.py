@@ -26,6 +26,7 @@ from pipeline.storage.source_code import LENGTH
 from pipeline.tasks.base import BUCKETS, TokenTask
 
 if TYPE_CHECKING:
+    from pipeline.config.tasks.base import Column
     from pipeline.tasks.environment import EnvironmentTask
 
 SPECIFICATION = "dataset.yaml"
@@ -124,11 +125,17 @@ def _check(path: Path, spec: dict[str, Any], index: int) -> ShardInfo:
 
 def _columns(task: TokenTask | EnvironmentTask) -> dict[str, str]:
     """What each column of a shard means."""
+    metadata = {name: _meaning(column) for name, column in task.config.columns.items()}
     if not isinstance(task, TokenTask):
-        return task.meanings
+        return {**metadata, **task.meanings}
     features = task.config.features
     values = {"values": f"real numbers, {features} per token in the order of the tokens, float32"} if features else {}
-    return {**COLUMNS, **values, **task.meanings}
+    return {**COLUMNS, **values, **metadata}
+
+
+def _meaning(column: Column) -> str:
+    names = ", ".join(f"{value} {name}" for value, name in enumerate(column.categories))
+    return f"{column.meaning}: {names}" if names else column.meaning
 
 
 def _card_facts(folder: Path, spec: dict[str, Any], task: TokenTask | EnvironmentTask, names: list[str], tokens: int | None) -> CardFields:

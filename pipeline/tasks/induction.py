@@ -15,8 +15,6 @@ Shapes: B rows, S letters of all rows end to end: a row of `length` tokens has l
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import numpy as np
 import pyarrow as pa
 
@@ -27,8 +25,6 @@ from pipeline.tasks.base import ANSWER, PROMPT, Ragged, Split, TokenTask, draw, 
 
 class Induction(TokenTask):
     """Generator of the induction heads task; the tokens are letters 0..V-1, V special, V+1 padding."""
-
-    meanings: ClassVar[dict[str, str]] = {"length": "tokens of the row"}
 
     config: Config
 

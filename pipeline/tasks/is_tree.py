@@ -28,7 +28,7 @@ of all rows end to end.
 
 from __future__ import annotations
 
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -81,11 +81,6 @@ class Rows(NamedTuple):
 
 class IsTree(TokenTask):
     """Generator of the rows, and what answers their searches."""
-
-    meanings: ClassVar[dict[str, str]] = {
-        "nodes": "nodes of the graph",
-        "family": "what the graph is drawn from: " + ", ".join(f"{place} {family}" for place, family in enumerate(FAMILIES)),
-    }
 
     config: Config
 

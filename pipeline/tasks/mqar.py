@@ -34,7 +34,7 @@ Shapes: B rows, N keys of the largest row, K words of a key, G offsets, T tokens
 
 from __future__ import annotations
 
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -59,8 +59,6 @@ class Rows(NamedTuple):
 
 class Mqar(TokenTask):
     """Generator of multi-query associative recall; the tokens are filler 0, then keys, then values."""
-
-    meanings: ClassVar[dict[str, str]] = {"length": "tokens of the row", "pairs": "different keys, each asked for once"}
 
     config: Config
 

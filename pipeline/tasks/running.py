@@ -5,7 +5,7 @@ Shapes: B rows, T elements of the longest row, S elements of all rows end to end
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,8 +20,6 @@ class RunningProduct(TokenTask):
     `product_GG[a, b]` is a followed by b. The first position is not scored, since the product there is the token itself; at every later
     one the product is uniform whatever the token, so that a predictor without memory has nothing to go by.
     """
-
-    meanings: ClassVar[dict[str, str]] = {"length": "tokens of the row"}
 
     def __init__(self, config: Any, product_GG: np.ndarray) -> None:
         super().__init__(config)

@@ -82,7 +82,6 @@ def in_turns(*columns: int | np.ndarray) -> np.ndarray:
 class SymbolTask(TokenTask):
     """Generator of rows with one question. Subclasses draw rows, hash what each asks for, and write it all down."""
 
-    meanings: ClassVar[dict[str, str]] = {"length": "letters of the row"}
     steady: ClassVar[tuple[str, ...]] = ("direct", "icr")
     """Layouts in which all rows of one length have one number of tokens."""
 

@@ -39,7 +39,6 @@ class TMaze(EnvironmentTask):
     """An episode is a corridor, a cue, and the seed of its distractors."""
 
     meanings: ClassVar[dict[str, str]] = {
-        "corridor": "positions from start to junction, int32",
         "cue": "where the reward is: 0 up, 1 down, int32",
         "seed": "64 bits from which the distractors follow",
         "best": "return of the best policy",

@@ -8,7 +8,7 @@ which the chain ends is even:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -16,6 +16,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
+from pipeline.config.tasks.base import Column
 from pipeline.config.tasks.retrieval import RetrievalTask
 from pipeline.networks.decoding import Continuation
 from pipeline.storage.rng import Key, generator
@@ -66,7 +67,7 @@ def play(tokens: list[int]) -> int:
 class ChainsConfig(RetrievalTask):
     """The configuration of the small task."""
 
-    columns: ClassVar[tuple[str, ...]] = ("length",)
+    columns: ClassVar[Mapping[str, Column]] = {"length": Column("length", "links of the chain", "links")}
 
     name: Literal["chains"] = "chains"
     names: int = NAMES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,7 +13,7 @@ import torch
 
 from pipeline.config.catalogue import implementation
 from pipeline.config.frozen import read_spec, write_spec
-from pipeline.config.tasks import Copy, IsTree
+from pipeline.config.tasks import Column, Copy, IsTree
 from pipeline.evaluation import collect as collecting
 from pipeline.evaluation import free_running
 from pipeline.evaluation.collect import collect
@@ -235,7 +236,10 @@ def test_tables_show_free_runs_beside_teacher_forcing(free: Tiny, tmp_path: Path
 class Titled(Copy):
     """Copy, as if its numbers of symbols were names."""
 
-    named: ClassVar[dict[str, tuple[str, ...]]] = {"symbols": ("none", "one", "a pair", "a trio")}
+    columns: ClassVar[Mapping[str, Column]] = {
+        **Copy.columns,
+        "symbols": Column("symbols", "symbols to remember", categories=("none", "one", "a pair", "a trio")),
+    }
 
 
 def test_values_that_are_names_are_written_as_names(free: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

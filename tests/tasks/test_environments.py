@@ -53,7 +53,7 @@ def test_episodes_follow_from_their_key(name: str) -> None:
     task = task_of(SMALL[name])
     one, same, other = (task.episodes(50, key) for key in (KEY, KEY, derive_key("test", 1)))
     assert one.equals(same) and not one.equals(other)
-    assert set(one.schema.names) == set(task.meanings)
+    assert set(one.schema.names) == {*task.config.columns, *task.meanings}
     assert set(task.config.columns) <= set(one.schema.names)
     assert task.episodes(0, KEY).num_rows == 0 and task.episodes(0, KEY).schema.equals(one.schema)
 

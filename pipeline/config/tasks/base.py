@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import count
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
@@ -53,16 +54,32 @@ Kind = Literal["tokens", "environment"]
 """What a task is made of: rows of tokens, or episodes of an environment that answers actions."""
 
 
+class Column(NamedTuple):
+    """A metadata column: one value per row, by which a curriculum filters, an evaluation groups, and figures draw. Stored as int32.
+
+    meaning: what a value is, for the dataset's card. label: what tables and axes call it. unit: what it counts; empty for categories.
+    categories: names of the values 0, 1, ...; empty where the values are numbers.
+    """
+
+    label: str
+    meaning: str
+    unit: str = ""
+    categories: tuple[str, ...] = ()
+
+    @property
+    def axis(self) -> str:
+        """The label of an axis, with the unit where it says more."""
+        return self.label if self.unit in ("", self.label) else f"{self.label} ({self.unit})"
+
+
 class Task(Component):
     """A problem with rows of tokens: it says how long they are and what they are made of."""
 
     kind: ClassVar[Kind] = "tokens"
     """What networks and learners must be made for."""
     evaluation: ClassVar[type[Evaluation]] = Evaluation
-    columns: ClassVar[tuple[str, ...]] = ()
-    """Metadata columns of every row: a curriculum can filter on them, an evaluation groups by them."""
-    named: ClassVar[dict[str, tuple[str, ...]]] = {}
-    """Names of the values 0, 1, ... of those metadata columns that are not numbers."""
+    columns: ClassVar[Mapping[str, Column]] = {}
+    """Metadata columns of every row by name."""
     decoded: ClassVar[bool] = False
     """An evaluation also lets the network run freely: rows end with one answer, and what it answers by itself is its accuracy."""
     apart_by: ClassVar[tuple[str, str]] = ("length", "tokens")

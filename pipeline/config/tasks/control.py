@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from pipeline.config.base import Clash, Draw, largest, smallest
-from pipeline.config.tasks.base import EnvironmentTask, Evaluation, Grid, Observation, ReturnRange
+from pipeline.config.tasks.base import Column, EnvironmentTask, Evaluation, Grid, Observation, ReturnRange
 
 Size = Annotated[int, Field(ge=1, le=65_536)]
 
@@ -32,7 +33,9 @@ class TMaze(EnvironmentTask):
     implementation: ClassVar[str] = "pipeline.tasks.t_maze:TMaze"
     source: ClassVar[str] = "Bakker 2001; with position and distractors: Pramanik et al. 2023"
     evaluation: ClassVar[type[Evaluation]] = CorridorEvaluation
-    columns: ClassVar[tuple[str, ...]] = ("corridor",)
+    columns: ClassVar[Mapping[str, Column]] = {
+        "corridor": Column("corridor", "positions from the start to the junction, both counted", "positions")
+    }
 
     name: Literal["t_maze"] = "t_maze"
     corridor: Draw = Field(default=10, description="positions from the start to the junction, both counted; at least 2")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from itertools import product
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from pipeline.config.base import Clash, Draw, largest, smallest
-from pipeline.config.tasks.base import ENOUGH, Evaluation, Grid, LengthEvaluation, Task, long_enough, shortest_apart
+from pipeline.config.tasks.base import ENOUGH, Column, Evaluation, Grid, LengthEvaluation, Task, long_enough, shortest_apart
 
 
 class CopyEvaluation(Evaluation):
@@ -34,7 +35,10 @@ class Copy(Task):
     implementation: ClassVar[str] = "pipeline.tasks.copy:Copy"
     source: ClassVar[str] = "Hochreiter & Schmidhuber 1997; Arjovsky et al. 2016; selective: Gu & Dao 2023"
     evaluation: ClassVar[type[Evaluation]] = CopyEvaluation
-    columns: ClassVar[tuple[str, ...]] = ("delay", "symbols")
+    columns: ClassVar[Mapping[str, Column]] = {
+        "delay": Column("delay", "tokens before the answer, the delimiter counted, that are not symbols", "tokens"),
+        "symbols": Column("symbols", "symbols to remember", "symbols"),
+    }
     apart_by: ClassVar[tuple[str, str]] = ("symbols", "symbols")
 
     name: Literal["copy"] = "copy"
@@ -103,7 +107,10 @@ class Mqar(Task):
     implementation: ClassVar[str] = "pipeline.tasks.mqar:Mqar"
     source: ClassVar[str] = "Arora et al. 2023"
     evaluation: ClassVar[type[Evaluation]] = MqarEvaluation
-    columns: ClassVar[tuple[str, ...]] = ("length", "pairs")
+    columns: ClassVar[Mapping[str, Column]] = {
+        "length": Column("length", "tokens of the row", "tokens"),
+        "pairs": Column("pairs", "different keys, each asked for once", "pairs"),
+    }
     apart_by: ClassVar[tuple[str, str]] = ("pairs", "pairs")
 
     name: Literal["mqar"] = "mqar"
@@ -205,7 +212,7 @@ class Parity(Task):
     implementation: ClassVar[str] = "pipeline.tasks.parity:Parity"
     source: ClassVar[str] = "Grazzi et al. 2025"
     evaluation: ClassVar[type[Evaluation]] = LengthEvaluation
-    columns: ClassVar[tuple[str, ...]] = ("length",)
+    columns: ClassVar[Mapping[str, Column]] = {"length": Column("length", "bits of the row", "bits")}
 
     name: Literal["parity"] = "parity"
     length: Draw = Field(default=40, description="bits in each row, at least 2; all but the first are answered")
@@ -251,7 +258,7 @@ class GroupWord(Task):
     implementation: ClassVar[str] = "pipeline.tasks.group_word:GroupWord"
     source: ClassVar[str] = "Merrill, Petty & Sabharwal 2024"
     evaluation: ClassVar[type[Evaluation]] = LengthEvaluation
-    columns: ClassVar[tuple[str, ...]] = ("length",)
+    columns: ClassVar[Mapping[str, Column]] = {"length": Column("length", "permutations of the row", "permutations")}
 
     name: Literal["group_word"] = "group_word"
     length: Draw = Field(default=16, description="permutations in each row, at least 2; all but the first are answered")
@@ -298,7 +305,7 @@ class Induction(Task):
     implementation: ClassVar[str] = "pipeline.tasks.induction:Induction"
     source: ClassVar[str] = "Olsson et al. 2022; as a task: Gu & Dao 2023"
     evaluation: ClassVar[type[Evaluation]] = LengthEvaluation
-    columns: ClassVar[tuple[str, ...]] = ("length",)
+    columns: ClassVar[Mapping[str, Column]] = {"length": Column("length", "tokens of the row", "tokens")}
 
     name: Literal["induction"] = "induction"
     length: Draw = Field(default=256, description="tokens of each row, at least 3; the last one is answered")
@@ -348,7 +355,7 @@ class Adding(Task):
     implementation: ClassVar[str] = "pipeline.tasks.adding:Adding"
     source: ClassVar[str] = "Hochreiter & Schmidhuber 1997"
     evaluation: ClassVar[type[Evaluation]] = LengthEvaluation
-    columns: ClassVar[tuple[str, ...]] = ("length",)
+    columns: ClassVar[Mapping[str, Column]] = {"length": Column("length", "tokens of the row", "tokens")}
 
     name: Literal["adding"] = "adding"
     length: Draw = Field(default=100, description="tokens of each row, at least 3; the last one is answered")

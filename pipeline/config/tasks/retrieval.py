@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 from pydantic import AfterValidator, Field
 
 from pipeline.config.base import Clash, Draw, largest, smallest
-from pipeline.config.tasks.base import ENOUGH, Evaluation, Grid, Task
+from pipeline.config.tasks.base import ENOUGH, Column, Evaluation, Grid, Task
 
 APART = 8
 """Nodes from which on every family has more than ENOUGH different graphs with each answer, whatever their names."""
@@ -136,8 +136,10 @@ class IsTree(RetrievalTask):
     implementation: ClassVar[str] = "pipeline.tasks.is_tree:IsTree"
     source: ClassVar[str] = "Wen, Dang & Lyu 2024"
     evaluation: ClassVar[type[Evaluation]] = IsTreeEvaluation
-    columns: ClassVar[tuple[str, ...]] = ("nodes", "family")
-    named: ClassVar[dict[str, tuple[str, ...]]] = {"family": FAMILIES}
+    columns: ClassVar[Mapping[str, Column]] = {
+        "nodes": Column("nodes", "nodes of the graph", "nodes"),
+        "family": Column("family", "what the graph is sampled from", categories=FAMILIES),
+    }
 
     name: Literal["is_tree"] = "is_tree"
     nodes: Draw = Field(default=16, description="nodes of each graph, 6 to 1024; of caterpillar at least 7, of balanced_binary 8")

@@ -8,13 +8,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from pipeline.config.base import Clash, Distribution, Draw, largest, smallest
-from pipeline.config.tasks.base import ENOUGH, Evaluation, LengthEvaluation, long_enough, shortest_apart
+from pipeline.config.tasks.base import ENOUGH, Column, Evaluation, LengthEvaluation, long_enough, shortest_apart
 from pipeline.config.tasks.retrieval import RetrievalTask, memoryless
 
 Follows = dict[tuple[str, str], float]
@@ -33,7 +33,7 @@ class SymbolTask(RetrievalTask):
     """What the four have in common."""
 
     evaluation: ClassVar[type[Evaluation]] = LengthEvaluation
-    columns: ClassVar[tuple[str, ...]] = ("length",)
+    columns: ClassVar[Mapping[str, Column]] = {"length": Column("length", "letters of the row", "letters")}
     apart_by: ClassVar[tuple[str, str]] = ("length", "letters")
 
     length: Draw = Field(default=32, description="letters of each row")
@@ -145,6 +145,7 @@ class AssociativeRecall(SymbolTask):
 
     implementation: ClassVar[str] = "pipeline.tasks.associative_recall:AssociativeRecall"
     source: ClassVar[str] = "Ba et al. 2016; Wen, Dang & Lyu 2024"
+    columns: ClassVar[Mapping[str, Column]] = {"length": Column("length", "pairs of key and value", "pairs")}
     apart_by: ClassVar[tuple[str, str]] = ("length", "pairs")
 
     name: Literal["associative_recall"] = "associative_recall"
