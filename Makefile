@@ -1,7 +1,6 @@
-# Two commands: `make` sets up and runs the default suite to its report, `make test` sets up and runs the tests. `make test-cluster` runs those
-# that need SLURM or the image.
-# It needs Python 3.11 to 3.13 and make; everything else goes into .venv. PYTHON names another interpreter, SUITE another config file,
-# PROFILE=profiles/slurm a cluster, SDM=apptainer the image. `make image` and `make sif` build that.
+# `make` installs into .venv and runs the default suite; `make test` installs and runs the tests; `make test-cluster` runs the tests that need
+# SLURM or the container image; `make image` and `make sif` build that image.
+# Variables: PYTHON=python3.12 (3.11 to 3.13), SUITE=config.yaml, PROFILE=profiles/slurm for a cluster, SDM=apptainer to run jobs in the image.
 
 PYTHON ?= python3
 SUITE ?= config.yaml
@@ -9,7 +8,7 @@ PROFILE ?= default
 SDM ?=
 BIN := .venv/bin
 READY := .venv/.ready
-# What pip is told by its variables and files, uv is told as well, under what its own variables say; versions are chosen over all indexes, as pip does.
+# Pass pip's settings (variables and config files) to uv, unless uv's own variables are set; like pip, choose versions from all indexes.
 SOURCES = settings="$$($(BIN)/python -m pip config list 2>/dev/null)"; \
   setting() { printf '%s\n' "$$settings" | sed -n "s/^[a-z:]*\.$$1='\(.*\)'\$$/\1/p" | head -n 1; }; \
   cert="$${SSL_CERT_FILE:-$$(setting cert)}"; if [ -n "$$cert" ]; then export SSL_CERT_FILE="$$cert"; fi; \
@@ -17,16 +16,16 @@ SOURCES = settings="$$($(BIN)/python -m pip config list 2>/dev/null)"; \
   UV_FIND_LINKS="$${UV_FIND_LINKS:-$$(setting find-links | tr -s ' ' ,)}" UV_INSECURE_HOST="$${UV_INSECURE_HOST:-$$(setting trusted-host)}" \
   UV_INDEX_STRATEGY="$${UV_INDEX_STRATEGY:-unsafe-best-match}";
 UV = $(SOURCES) $(BIN)/uv pip install --quiet --python .venv --constraint constraints.txt
-# What pipeline/environment_variables.py shuts out; and what would put packages elsewhere than into .venv.
+# Variables that pipeline/environment_variables.py removes, and those that would install packages elsewhere than into .venv.
 unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONUSERBASE PYTHONWARNINGS PYTHONIOENCODING BASH_ENV ENV CDPATH MPLBACKEND MATPLOTLIBRC
 unexport PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT PIP_DRY_RUN UV_SYSTEM_PYTHON UV_TARGET UV_PREFIX UV_PYTHON UV_DRY_RUN
 export PYTHONUTF8 := 1
-# Where no home can be written, caches lie beside the packages.
+# If the home folder is not writable, put caches into .venv.
 CACHES := $(shell folder="$${XDG_CACHE_HOME:-$$HOME/.cache}"; mkdir -p "$$folder" 2>/dev/null && test -w "$$folder" && echo usable)
 ifeq ($(CACHES),)
   export XDG_CACHE_HOME := $(CURDIR)/.venv/cache
 endif
-# A workflow is many short processes: without compiled bytecode each would compile torch's Python anew, five seconds at a time.
+# A workflow starts many short processes: without bytecode each would compile torch's Python code again, which takes five seconds.
 unexport PYTHONDONTWRITEBYTECODE
 ON_PATH := PATH="$(CURDIR)/$(BIN):$$PATH"
 
@@ -40,7 +39,7 @@ all: $(READY)
 setup: $(READY)
 
 $(READY): pyproject.toml constraints.txt
-	@echo "Setting up .venv"
+	@echo "Installing into .venv"
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] < (3, 14) else f"Recurlab needs Python 3.11 to 3.13, $(PYTHON) is {sys.version.split()[0]}; use make PYTHON=python3.12")'
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
@@ -58,7 +57,7 @@ $(READY): pyproject.toml constraints.txt
 test: .venv/.ready-test
 	@OMP_NUM_THREADS=1 $(ON_PATH) pytest -n 2 --dist worksteal $(PYTEST)
 
-# They wait more than they compute, so there are more of them than processors.
+# These tests mostly wait, so there are more workers than CPUs.
 test-cluster: .venv/.ready-test
 	@OMP_NUM_THREADS=1 $(ON_PATH) pytest -m "slurm or container" -n 4 --dist worksteal -r s $(PYTEST)
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Build the image with whichever of docker, podman, buildah works here, or with ENGINE, and the SIF from it. See containers/README.md.
-#   containers/build.sh image     VARIANT=cpu|cuda, BASE_IMAGE, BUILD_IMAGE, IMAGE=name:tag, IMAGE_FLAGS=further options of the build
+# Build the image with docker, podman or buildah (or ENGINE), and the SIF from it. See containers/README.md.
+#   containers/build.sh image     VARIANT=cpu|cuda, BASE_IMAGE, BUILD_IMAGE, IMAGE=name:tag, IMAGE_FLAGS=further build options
 #   containers/build.sh sif       IMAGE, SIF=file
 set -euo pipefail
 CDPATH= cd "$(dirname "$0")/.."
@@ -22,7 +22,7 @@ engine() {
   elif docker info >/dev/null 2>&1; then echo docker
   elif command -v buildah >/dev/null; then echo buildah
   elif command -v podman >/dev/null; then echo podman
-  else echo "no engine to build an image with; expected a running docker, or podman, or buildah" >&2; exit 2; fi
+  else echo "no container engine found; install docker, podman or buildah" >&2; exit 2; fi
 }
 
 image() {
@@ -39,19 +39,19 @@ image() {
 }
 
 sif() {
-  command -v apptainer >/dev/null || { echo "apptainer is not installed; it makes the SIF" >&2; exit 2; }
+  command -v apptainer >/dev/null || { echo "apptainer: not on PATH; it is needed to build the SIF" >&2; exit 2; }
   local engine work digest; engine=$(engine)
   work=$(mktemp -d)
-  # shellcheck disable=SC2064  # its name as it is now
+  # shellcheck disable=SC2064  # expand now
   trap "rm -rf '$work'" EXIT
   case $engine in
     docker) docker save --output "$work/image.tar" "$IMAGE"; digest=$(docker image inspect --format '{{.Id}}' "$IMAGE") ;;
     buildah) buildah push --quiet "$IMAGE" "docker-archive:$work/image.tar:$IMAGE"; digest=$(buildah inspect --type image --format '{{.FromImageDigest}}' "$IMAGE") ;;
     podman) podman save --quiet --output "$work/image.tar" "$IMAGE"; digest=$(podman image inspect --format '{{.Digest}}' "$IMAGE") ;;
   esac
-  # To a new name and then in place: a running workflow keeps the file it has open.
+  # Write to a temporary name and rename: a running workflow keeps its open file.
   mkdir -p "$(dirname "$SIF")"
-  # Jobs unpack what they read: lz4 is two thirds of the time that zstd takes to do so, and a seventh larger.
+  # lz4 decompresses in two thirds of the time of zstd, and is a seventh larger.
   apptainer build --force --mksquashfs-args "-comp lz4 -Xhc" --build-arg ARCHIVE="$work/image.tar" --build-arg DIGEST="$digest" "$SIF.new" containers/pipeline.def
   mv "$SIF.new" "$SIF"
   echo "$SIF: made from $IMAGE, $digest"

@@ -11,7 +11,7 @@ __all__ = ["Run", "load_run"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for only now, so that commands that need none of it start at once."""
+    """Import lazily, so that commands that do not need it start fast."""
     if name not in __all__:
         raise AttributeError(f"module 'pipeline' has no attribute {name!r}")
     from pipeline.evaluation import runs

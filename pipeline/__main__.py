@@ -6,7 +6,7 @@ from pipeline.environment_variables import clean_environment
 
 
 def main() -> None:
-    """Settle what the shell brought along, before anything heavy is imported, and run the command line."""
+    """Clean the environment, before anything heavy is imported, and run the command line."""
     clean_environment()
     from pipeline.cli import main as run
 

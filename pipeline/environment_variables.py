@@ -1,7 +1,7 @@
-"""What the shell that starts a command brings along: which environment variables are honoured and which are shut out.
+"""Which environment variables are honoured and which are removed.
 
-One table says it for all: `settle` acts on it when the `pipeline` command starts and when the Snakefile is read, so jobs inherit what is
-left; the Makefile unsets what is shut out of the set-up; docs/reference/variables.md is made from it.
+`clean_environment` applies `TABLE` when the `pipeline` command starts and when the Snakefile is read, so jobs inherit the result; the
+Makefile unsets the variables that would affect the installation; docs/reference/variables.md is generated from the table.
 """
 
 from __future__ import annotations
@@ -16,66 +16,72 @@ from typing import Any, Literal, NamedTuple
 
 
 class Variable(NamedTuple):
-    """Variables that are treated alike, `*` for any rest of a name; the first entry of `TABLE` that fits a name counts."""
+    """Variables with one treatment; `*` matches any rest of a name. The first matching entry of `TABLE` applies."""
 
     names: str
-    treatment: Literal["honoured", "recorded", "shut out", "searched last"]
+    treatment: Literal["honoured", "recorded", "removed", "searched last"]
     reason: str
 
 
 TABLE = (
-    Variable("PYTHONPATH", "searched last", "packages of this environment come first; a plug-in found there works. `make` unsets it"),
-    Variable("PYTHONHOME PYTHONSTARTUP PYTHONUSERBASE", "shut out", "the interpreter is that of the environment"),
-    Variable("PYTHONWARNINGS", "shut out", "a library's warning is no error of a training"),
-    Variable("PYTHONIOENCODING", "shut out", "files are UTF-8; what a terminal cannot show is written as an escape"),
-    Variable("PYTHON*", "honoured", "they change no number"),
-    Variable("LANG LC_* LANGUAGE TZ", "honoured", "messages of other programs; no file of results depends on them"),
-    Variable("MPLBACKEND MATPLOTLIBRC", "shut out", "figures are drawn without a screen, from matplotlib's own defaults"),
+    Variable("PYTHONPATH", "searched last", "packages of the environment come first; plug-ins found there work. `make` unsets it"),
+    Variable("PYTHONHOME PYTHONSTARTUP PYTHONUSERBASE", "removed", "the environment's interpreter is used"),
+    Variable("PYTHONWARNINGS", "removed", "so that a library's warning does not fail a training"),
+    Variable("PYTHONIOENCODING", "removed", "files are UTF-8; characters that a terminal cannot show are escaped"),
+    Variable("PYTHON*", "honoured", "they do not affect numbers"),
+    Variable("LANG LC_* LANGUAGE TZ", "honoured", "they affect messages of other programs, but no result"),
+    Variable("MPLBACKEND MATPLOTLIBRC", "removed", "figures are drawn without a screen, from matplotlib's own defaults"),
     Variable("MPLCONFIGDIR", "honoured", "where matplotlib keeps its list of fonts"),
-    Variable("PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT PIP_DRY_RUN", "shut out", "packages go into .venv"),
+    Variable("PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT PIP_DRY_RUN", "removed", "packages go into .venv"),
     Variable(
-        "PIP_*", "honoured", "and pip's files: index, further indexes, local folders, certificate and trusted hosts; uv is told them too"
+        "PIP_*",
+        "honoured",
+        "as are pip's config files: index, extra indexes, local folders, certificate and trusted hosts; they are passed to uv",
     ),
-    Variable("UV_SYSTEM_PYTHON UV_TARGET UV_PREFIX UV_PYTHON UV_DRY_RUN", "shut out", "packages go into .venv"),
-    Variable("UV_*", "honoured", "they come before what pip is told"),
-    Variable("VIRTUAL_ENV CONDA_*", "honoured", "which change nothing: commands name .venv"),
-    Variable("OMP_NUM_THREADS MKL_NUM_THREADS OPENBLAS_NUM_THREADS", "honoured", "by libraries outside torch, which has `runtime.threads`"),
+    Variable("UV_SYSTEM_PYTHON UV_TARGET UV_PREFIX UV_PYTHON UV_DRY_RUN", "removed", "packages go into .venv"),
+    Variable("UV_*", "honoured", "they take precedence over pip's settings"),
+    Variable("VIRTUAL_ENV CONDA_*", "honoured", "without effect: commands use .venv"),
+    Variable(
+        "OMP_NUM_THREADS MKL_NUM_THREADS OPENBLAS_NUM_THREADS",
+        "honoured",
+        "by libraries other than torch, whose threads are `runtime.threads`",
+    ),
     Variable(
         "ATEN_CPU_CAPABILITY MKL_CBWR MKL_ENABLE_INSTRUCTIONS ONEDNN_MAX_CPU_ISA DNNL_MAX_CPU_ISA NPY_DISABLE_CPU_FEATURES",
         "recorded",
-        "instructions decide how sums are rounded; `environment.json` names them",
+        "the instruction set affects rounding",
     ),
     Variable(
         "NVIDIA_TF32_OVERRIDE TORCH_ALLOW_TF32_CUBLAS_OVERRIDE CUBLAS_WORKSPACE_CONFIG",
         "recorded",
-        "they decide how a GPU rounds; `environment.json` names them",
+        "they affect rounding on GPUs",
     ),
     Variable(
         "OMP_* GOMP_* KMP_* MKL_* OPENBLAS_* CUDA_* NCCL_* TORCH* TRITON_*", "honoured", "devices, placement of threads, logs, caches"
     ),
-    Variable("GIT_*", "honoured", "but for the commit of the code, which is asked of the repository it lies in"),
-    Variable("WANDB_API_KEY WANDB_BASE_URL WANDB_ENTITY WANDB_IDENTITY_TOKEN_FILE WANDB_*_DIR", "honoured", "who sends where"),
-    Variable("WANDB_*", "shut out", "`tracking` says whether, and under which project, name and tags"),
-    Variable("SNAKEMAKE_PROFILE", "honoured", "a profile of the site, beneath the workflow's own"),
-    Variable("SNAKEMAKE_*", "honoured", "Snakemake's own"),
-    Variable("BASH_ENV ENV CDPATH", "shut out", "the shell of a job runs nothing of a user's, and changes to the folder it was given"),
-    Variable("CC", "honoured", "the compiler of the C functions"),
-    Variable("HOME XDG_CACHE_HOME", "honoured", "where none can be written, caches lie in .venv (`make`) or in the temporary folder"),
-    Variable("TMPDIR", "honoured", "where it cannot be written, Python takes another"),
-    Variable("RECURLAB_PLUGINS", "honoured", "off: only the components of this repository are there"),
-    Variable("RECURLAB_*", "honoured", "the container sets them; see containers/README.md"),
+    Variable("GIT_*", "honoured", "except for the commit of the code, which is read from its own repository"),
+    Variable("WANDB_API_KEY WANDB_BASE_URL WANDB_ENTITY WANDB_IDENTITY_TOKEN_FILE WANDB_*_DIR", "honoured", "account and server"),
+    Variable("WANDB_*", "removed", "`tracking` sets mode, project, name and tags"),
+    Variable("SNAKEMAKE_PROFILE", "honoured", "a site profile, overridden by the workflow's own"),
+    Variable("SNAKEMAKE_*", "honoured", "by Snakemake"),
+    Variable("BASH_ENV ENV CDPATH", "removed", "so that a job's shell runs no user code and changes to the right folder"),
+    Variable("CC", "honoured", "the compiler of the C kernels"),
+    Variable("HOME XDG_CACHE_HOME", "honoured", "if not writable, caches are in .venv (`make`) or in the temporary folder"),
+    Variable("TMPDIR", "honoured", "if not writable, Python uses another"),
+    Variable("RECURLAB_PLUGINS", "honoured", "off: only this repository's components are available"),
+    Variable("RECURLAB_*", "honoured", "set in the container; see containers/README.md"),
 )
 
 
 def treatment(name: str) -> str:
-    """What is done with a variable; empty where the table says nothing of it, which leaves it alone."""
+    """The treatment of a variable; empty if it is not in the table and left unchanged."""
     return next((entry.treatment for entry in TABLE if any(fnmatchcase(name, part) for part in entry.names.split())), "")
 
 
 def clean_environment(environ: MutableMapping[str, str] = os.environ) -> None:
-    """Take out what is shut out, of `environ` and of this process, and search PYTHONPATH last."""
+    """Delete removed variables from `environ`, undo their effect on this process, and search PYTHONPATH last."""
     warned = "PYTHONWARNINGS" in environ
-    for name in [name for name in environ if treatment(name) == "shut out"]:
+    for name in [name for name in environ if treatment(name) == "removed"]:
         del environ[name]
     if warned:
         warnings.resetwarnings()
@@ -90,7 +96,7 @@ def clean_environment(environ: MutableMapping[str, str] = os.environ) -> None:
 
 
 def recorded(environ: MutableMapping[str, str] = os.environ) -> dict[str, str]:
-    """The variables that change how numbers are rounded, with their values."""
+    """The variables that affect rounding, with their values."""
     return {name: environ[name] for name in sorted(environ) if treatment(name) == "recorded"}
 
 
@@ -101,9 +107,9 @@ def variables_text() -> str:
         [
             "# Environment variables",
             "",
-            "What a shell, a notebook or a cluster has set when a command starts, and what becomes of it. *Honoured*: it has its usual effect.",
-            "*Recorded*: the same, and `environment.json` of a run names it, since it changes how numbers are rounded. *Shut out*: removed before",
-            "anything reads it, for the jobs as well. Variables that are not listed are left alone. Made from `pipeline/environment_variables.py`.",
+            "How variables set by a shell, a notebook or a cluster are treated. *Honoured*: the variable has its usual effect.",
+            "*Recorded*: the same, and a run's `environment.json` records it, because it changes rounding. *Removed*: deleted before",
+            "anything reads it, for the jobs too. Variables that are not listed are unchanged. Generated from `pipeline/environment_variables.py`.",
             "",
             "| variables | | |",
             "|---|---|---|",

@@ -1,7 +1,7 @@
 """From the resolved config to datasets, networks, runs, evaluations and experiments, each with its identifier. Never imports torch.
 
 An identifier is a readable slug and a digest of the canonical spec: what differs from the defaults, component versions, and the
-identifiers it depends on. Equal specs are one thing, in however many experiments they appear.
+identifiers it depends on. Experiments with equal specs share the runs.
 
     config.yaml -> Plan -> plan.json (frozen while its jobs run) -> the Snakefile's targets and every rule's params
 """
@@ -24,9 +24,9 @@ from pipeline.storage.errors import UserError
 
 Spec = dict[str, Any]
 SHARD_ROWS = 65_536
-"""Rows of a full shard: one `generate` job each."""
-SEALED = ("manifest.json", "card.md")
-TRAINED = (
+"""Rows per shard; each shard is one `generate` job."""
+DATASET_FILES = ("manifest.json", "card.md")
+RUN_FILES = (
     "model/config.json",
     "model/model.safetensors",
     "history.parquet",
@@ -36,7 +36,7 @@ TRAINED = (
     "curve.png",
     "manifest.json",
 )
-COLLECTED = (
+EXPERIMENT_FILES = (
     "results.parquet",
     "curves.parquet",
     "positions.parquet",
@@ -60,7 +60,7 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Run:
-    """One training: its spec and what it depends on."""
+    """One training: its spec, datasets, parent and network."""
 
     id: str
     spec: Spec
@@ -72,7 +72,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One run measured on a list of datasets."""
+    """One run evaluated on a list of datasets."""
 
     run: str
     id: str
@@ -81,7 +81,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Figure:
-    """One picture of an experiment: all its options, the files of the code that draws it, how to read it."""
+    """One figure of an experiment: its options, the source files that draw it, how to read it."""
 
     spec: Spec
     modules: list[str]
@@ -92,9 +92,9 @@ class Figure:
 class Experiment:
     """Runs shown together.
 
-    dropped: by label, what base writes and its runs do not have, since another component took its place. overlap: which of its test rows may
-    occur in training, as its tasks say. looks: the slot of each of its labels, see `pipeline.config.labels`; a label has the same one in all
-    experiments of a suite.
+    dropped: by label, the keys of base that its runs do not use because another component replaced base's. overlap: which test rows may
+    occur in training, in the tasks' words. looks: the style slot of each label, see `pipeline.config.labels`; a label has the same slot in
+    all experiments of a suite.
     """
 
     name: str
@@ -108,7 +108,7 @@ class Experiment:
 
 @dataclass
 class Plan:
-    """Everything that a config asks for, by identifier. `suite`: the config's file, its text, and the presets it names with theirs."""
+    """Everything in a config, by identifier. `suite`: the config's file name and text, and the texts of its presets."""
 
     datasets: dict[str, Dataset] = field(default_factory=dict)
     networks: dict[str, Spec] = field(default_factory=dict)
@@ -120,23 +120,23 @@ class Plan:
     suite: Spec = field(default_factory=dict)
 
     def to_json(self) -> str:
-        """The frozen form. Keys keep their order: Snakemake takes a mapping in another order for another value."""
+        """Serialize. Keys keep their order: to Snakemake, a mapping in another order is another value."""
         return json.dumps(asdict(self), ensure_ascii=False, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> Plan:
-        """The plan as it was frozen."""
+        """Deserialize JSON text."""
         return cls.from_dict(json.loads(text))
 
     @classmethod
     def from_dict(cls, block: Spec) -> Plan:
-        """The plan as it was frozen, read from its JSON."""
+        """Deserialize parsed JSON."""
         return cls(
             datasets={key: Dataset(**value) for key, value in block["datasets"].items()},
             networks=block["networks"],
             runs={key: Run(**value) for key, value in block["runs"].items()},
             evaluations={key: Evaluation(**value) for key, value in block["evaluations"].items()},
-            experiments={key: _thaw(value) for key, value in block["experiments"].items()},
+            experiments={key: _experiment_from_dict(value) for key, value in block["experiments"].items()},
             runtime=block["runtime"],
             tracking=block["tracking"],
             suite=block["suite"],
@@ -144,17 +144,17 @@ class Plan:
 
     @property
     def declared(self) -> list[str]:
-        """Every declared file below the results folder."""
+        """Every declared file, relative to the results folder."""
         return [file for files in self.files().values() for file in files]
 
     @property
     def size(self) -> str:
-        """How many experiments, runs, datasets and networks it has, in words."""
+        """The number of experiments, runs, datasets and networks, in words."""
         kinds = {"experiment": self.experiments, "run": self.runs, "dataset": self.datasets, "network": self.networks}
         return ", ".join(f"{len(things):,} {kind}{'' if len(things) == 1 else 's'}" for kind, things in kinds.items())
 
     def spec(self, kind: str, name: str) -> Spec:
-        """The spec that `describe` writes for one thing of a kind: dataset, network, run or experiment."""
+        """The spec of a dataset, network, run or experiment, as `describe` writes it."""
         things = {"dataset": self.datasets, "network": self.networks, "run": self.runs, "experiment": self.experiments}[kind]
         if name not in things:
             raise UserError(f"{kind} {name}: not in the plan; expected one of {', '.join(sorted(things)[:5])} ...")
@@ -162,7 +162,7 @@ class Plan:
         return thing if isinstance(thing, dict) else thing.spec
 
     def files(self) -> dict[str, list[str]]:
-        """Every declared file below the results folder, by stage: what `rule all` names and `pipeline status` looks for."""
+        """Every declared file by stage, relative to the results folder: the inputs of `rule all`."""
         figures = [(name, figure) for name, experiment in self.experiments.items() for figure in experiment.figures]
         return {
             "describe": [
@@ -172,18 +172,18 @@ class Plan:
                 *(f"experiments/{name}/experiment.yaml" for name in self.experiments),
             ],
             "generate": [f"datasets/{name}/{shard}.parquet" for name, dataset in self.datasets.items() for shard in dataset.shards],
-            "seal": [f"datasets/{name}/{file}" for name in self.datasets for file in SEALED],
-            "train": [f"runs/{name}/{file}" for name in self.runs for file in TRAINED],
+            "seal": [f"datasets/{name}/{file}" for name in self.datasets for file in DATASET_FILES],
+            "train": [f"runs/{name}/{file}" for name in self.runs for file in RUN_FILES],
             "evaluate": [f"evaluations/{item.run}/{item.id}.parquet" for item in self.evaluations.values()],
             "profile": [f"profiles/{name}.parquet" for name in self.networks],
-            "collect": [f"experiments/{name}/{file}" for name in self.experiments for file in COLLECTED],
+            "collect": [f"experiments/{name}/{file}" for name in self.experiments for file in EXPERIMENT_FILES],
             "plot": [f"experiments/{name}/{figure}.{kind}" for name, figure in figures for kind in ("svg", "pdf", "png", "csv")],
         }
 
     def accelerators(self, most: int | None = None) -> dict[str, int | str]:
-        """The GPUs that a job on one node asks a cluster for, `most` at most; one that shares its SLURM job with a training on several nodes.
+        """The GPUs that a job requests, at most `most` on one node.
 
-        Of several nodes the executor can ask for so many on each only by their generic name, and all members of a SLURM job ask for the same.
+        With several nodes, the executor can request GPUs per node only as `gres`, and all stages of a SLURM job must request the same.
         """
         gpus = self.runtime["gpus"]
         if self.runtime["nodes"] > 1 and gpus:
@@ -204,7 +204,7 @@ class Plan:
         return [parent] if parent else []
 
     def code_of(self, stage: str, root: str, experiment: str = "", figure: str = "") -> list[str]:
-        """The modules whose content a table (`collect`) or a figure (`plot`) depends on; `root` is the folder of the Snakefile."""
+        """The source files that a table (`collect`) or a figure (`plot`) depends on; `root`: the folder of the Snakefile."""
         names = ("collect", "overlap", "progress", "scores", "settings", "statistics", "summary")
         modules = [f"pipeline/evaluation/{name}.py" for name in names]
         if stage == "plot":
@@ -214,7 +214,7 @@ class Plan:
         return [module if here else str(Path(root).resolve() / module) for module in modules]
 
     def datasets_of(self, experiment: str) -> list[str]:
-        """The datasets that the runs of an experiment were trained and are measured on."""
+        """The datasets on which an experiment's runs are trained and evaluated."""
         runs = {run["run"] for run in self.experiments[experiment].spec["runs"]}
         measured = {name for item in self.evaluations_of(experiment) for name in item.datasets}
         return sorted(measured | {name for run in runs if (name := self.runs[run].spec["data"]["train"])})
@@ -224,12 +224,12 @@ class Plan:
         return sorted({run["network"] for run in self.experiments[experiment].spec["runs"]})
 
 
-def _thaw(value: Spec) -> Experiment:
+def _experiment_from_dict(value: Spec) -> Experiment:
     return Experiment(**{**value, "figures": {name: Figure(**figure) for name, figure in value["figures"].items()}})
 
 
 def _modules(figure: Component) -> list[str]:
-    """The module of a figure of this package, below the folder of the Snakefile; of a plug-in all files of its own."""
+    """The module of a built-in figure, relative to the Snakefile's folder; for a plug-in, all of its own files."""
     module = type(figure).implementation.partition(":")[0]
     if module.startswith("pipeline."):
         return [f"{module.replace('.', '/')}.py"]
@@ -237,7 +237,7 @@ def _modules(figure: Component) -> list[str]:
 
 
 def plan_file(path: Path) -> Plan:
-    """The plan of a config file. Raises ConfigError, one line, for any mistake in it."""
+    """Plan a config file. Raises ConfigError, one line, if the config is invalid."""
     document, text = read_document(path), path.read_text(encoding="utf-8-sig")
     plan = make_plan(resolve(document))
     plan.suite = {"file": str(path), "text": text, "presets": preset_texts(document)}
@@ -245,7 +245,7 @@ def plan_file(path: Path) -> Plan:
 
 
 def make_plan(resolved: Resolved) -> Plan:
-    """The plan of a validated config."""
+    """Plan a validated config."""
     return _Planner(resolved).plan()
 
 
@@ -280,7 +280,7 @@ class _Planner:
         )
 
     def _entry(self, member: Member, label: str) -> Spec:
-        """One run as its experiment's spec lists it."""
+        """The entry of one run in its experiment's spec."""
         point = member.point
         run = self._run(member)
         datasets = sorted(self._dataset(task, "test", member.evaluation.rows) for task in member.measured)
@@ -349,18 +349,16 @@ class _Planner:
         return identifier
 
     def _register(self, identifier: str, block: Spec) -> None:
-        """Refuse one identifier for two different blocks: a digest collision."""
+        """Raise UserError on a digest collision: two different specs with one identifier."""
         known = self._blocks.setdefault(identifier, canonical_json(block))
         if known != canonical_json(block):
-            raise UserError(
-                f"{identifier}: two different specifications share this identifier; change any value of one, for example its seed"
-            )
+            raise UserError(f"{identifier}: two different specs share this identifier; change a value of one of them, for example its seed")
 
     _blocks: dict[str, str] = field(default_factory=dict)
 
 
 def dataset_of(task: Component, split: str, rows: int) -> Dataset:
-    """The dataset of so many rows of one task and split."""
+    """The dataset of `rows` rows of one task and split."""
     count = -(-rows // SHARD_ROWS)
     block = {"task": canonical(task), "split": split, "rows": rows, "shards": count}
     identifier = f"{task.name}-{split}".replace("_", "-") + f"-{digest(block)}"
@@ -369,14 +367,14 @@ def dataset_of(task: Component, split: str, rows: int) -> Dataset:
 
 
 def _labels(experiment: ResolvedExperiment) -> list[str]:
-    """A short name per member, the same for all seeds: its coordinates, shortened to component names where these suffice."""
+    """A label per member, the same for all seeds: its coordinates, shortened to component names if these are unique."""
     full = [_label(experiment, member, text) for member in experiment.members]
     short = [_label(experiment, member, lambda value: text(value).split(" (")[0]) for member in experiment.members]
     labels = full if len(set(short)) < len(set(full)) else short
     swept = {label for label, member in zip(labels, experiment.members, strict=True) if not member.variant}
     for member in experiment.members:
         if member.variant in swept:
-            raise member.place.error(f"variant {member.variant!r} has the name of a swept point; expected another name")
+            raise member.place.error(f"variant {member.variant!r} has the same name as a swept point; rename the variant")
     return labels
 
 

@@ -17,19 +17,19 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("MPLBACKEND", "shut out"),
+        ("MPLBACKEND", "removed"),
         ("MPLCONFIGDIR", "honoured"),
         ("WANDB_API_KEY", "honoured"),
         ("WANDB_CACHE_DIR", "honoured"),
-        ("WANDB_DIR", "shut out"),
-        ("WANDB_PROJECT", "shut out"),
+        ("WANDB_DIR", "removed"),
+        ("WANDB_PROJECT", "removed"),
         ("PYTHONPATH", "searched last"),
         ("PYTHONUNBUFFERED", "honoured"),
-        ("PIP_USER", "shut out"),
+        ("PIP_USER", "removed"),
         ("PIP_INDEX_URL", "honoured"),
         ("MKL_CBWR", "recorded"),
         ("MKL_DYNAMIC", "honoured"),
-        ("BASH_ENV", "shut out"),
+        ("BASH_ENV", "removed"),
         ("EDITOR", ""),
     ],
 )
@@ -50,7 +50,7 @@ def test_what_rounds_is_recorded() -> None:
 def test_the_makefile_unsets_what_is_shut_out_of_the_set_up() -> None:
     lines = re.findall(r"^unexport (.*)$", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
     unset = {name for line in lines for name in line.split()} - {"PYTHONDONTWRITEBYTECODE"}
-    wanted = {name for entry in TABLE if entry.treatment in ("shut out", "searched last") for name in entry.names.split()}
+    wanted = {name for entry in TABLE if entry.treatment in ("removed", "searched last") for name in entry.names.split()}
     assert unset == wanted - {"WANDB_*"}
 
 

@@ -191,7 +191,7 @@ SWEEPS = {
     "a variant with a swept point's name": (
         "    sweep: {network.mixer: [lstm, gru]}\n    variants:\n      gru: {network.width: 16}\n",
         2,
-        "variants.gru: variant 'gru' has the name of a swept point; expected another name",
+        "variants.gru: variant 'gru' has the same name as a swept point; expected another name",
     ),
     "an unused value of base": ("      seed: -1\n    sweep: {seed: [0, 1]}\n", 0, "base.seed: got -1; expected at least 0"),
     "a figure twice": (

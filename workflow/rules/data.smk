@@ -1,4 +1,4 @@
-# Make the rows of every dataset, shard by shard, and seal them with their digests.
+# Generate the rows of every dataset, shard by shard, and write its manifest.
 
 
 rule generate:

@@ -1,4 +1,4 @@
-# Freeze the specification of every run, dataset, network and experiment into a file that lies beside what is made from it.
+# Write the spec of every dataset, network, run and experiment into its folder.
 
 
 localrules:
@@ -18,7 +18,7 @@ rule describe_dataset:
     params:
         spec=lambda wc: PLAN.spec("dataset", wc.dataset),
     message:
-        "Describe dataset {wildcards.dataset}"
+        "Write spec of dataset {wildcards.dataset}"
     shell:
         "pipeline describe dataset {wildcards.dataset} > {log} 2>&1"
 
@@ -33,7 +33,7 @@ rule describe_network:
     params:
         spec=lambda wc: PLAN.spec("network", wc.network),
     message:
-        "Describe network {wildcards.network}"
+        "Write spec of network {wildcards.network}"
     shell:
         "pipeline describe network {wildcards.network} > {log} 2>&1"
 
@@ -48,7 +48,7 @@ rule describe_run:
     params:
         spec=lambda wc: PLAN.spec("run", wc.run),
     message:
-        "Describe run {wildcards.run}"
+        "Write spec of run {wildcards.run}"
     shell:
         "pipeline describe run {wildcards.run} > {log} 2>&1"
 
@@ -63,6 +63,6 @@ rule describe_experiment:
     params:
         spec=lambda wc: PLAN.spec("experiment", wc.experiment),
     message:
-        "Describe experiment {wildcards.experiment}"
+        "Write spec of experiment {wildcards.experiment}"
     shell:
         "pipeline describe experiment {wildcards.experiment} > {log} 2>&1"

@@ -1,4 +1,4 @@
-# Measure every run on test rows, and say in the tables which of them it has seen.
+# Evaluate every run on its test datasets.
 
 
 rule evaluate:

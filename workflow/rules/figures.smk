@@ -1,4 +1,4 @@
-# Bring an experiment's runs together and draw them. A figure's module is its input: a change of the picture redraws the picture only.
+# Collect an experiment's results into tables, and draw its figures. A figure's source file is an input: changing it redraws that figure only.
 
 
 rule collect:

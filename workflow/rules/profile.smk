@@ -1,4 +1,4 @@
-# Measure what each network costs. Alone on the machine: the job asks for every core, whatever it uses.
+# Measure size and speed of each network. The job requests all cores, so that nothing else runs on the machine.
 
 
 rule profile:

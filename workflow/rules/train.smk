@@ -1,4 +1,4 @@
-# Train every run. Checkpoints live in results/checkpoints/, which no rule declares: Snakemake deletes an interrupted job's outputs.
+# Train every run. No rule declares the files in results/checkpoints/, because Snakemake deletes the outputs of an interrupted job.
 
 
 rule train:
