@@ -325,7 +325,7 @@ def test_a_plan_survives_being_frozen() -> None:
 
 def test_two_specifications_never_share_an_identifier(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planning, "digest", lambda value: "00000000")
-    with pytest.raises(UserError, match=r"^copy-test-00000000: two different specs share this identifier; change any value"):
+    with pytest.raises(UserError, match=r"^copy-test-00000000: two different specs share this identifier; change a value"):
         planned()
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from pipeline.config.base import Clash, Distribution, canonical
-from pipeline.config.document import Block, Place, shown, suggestion
+from pipeline.config.document import PRESETS, Block, Place, shown, suggestion
 from pipeline.config.figures import Figure
 from pipeline.config.networks import SMALLEST_IMAGE, ActorCritic, Stack
 from pipeline.config.resolved import Member, ResolvedExperiment
@@ -20,7 +21,10 @@ ROWS = {"tokens": "tokens", "environment": "steps"}
 
 
 def place_of(written: Block, *paths: str) -> Place:
-    """The place of the dotted path that was written last; of a block that was overridden in part, the place of the override."""
+    """Where the user wrote the dotted paths: the last of their lines.
+
+    For a block that was overridden in part, the place of the override. For a value from a preset, the place of the component that names it.
+    """
     return max((_place(written, path) for path in paths), key=lambda place: place.line)
 
 
@@ -30,9 +34,16 @@ def _place(written: Block, path: str) -> Place:
     for key in path.split("."):
         if not isinstance(value, Block) or key not in value:
             break
+        if _in_preset(value.places[key]):
+            break
         here, value = value.places[key], value[key]
-    overriding = [place for place in value.places.values() if not place.path.startswith(here.path)] if isinstance(value, Block) else []
+    places = value.places.values() if isinstance(value, Block) else ()
+    overriding = [place for place in places if not place.path.startswith(here.path) and not _in_preset(place)]
     return max(overriding, key=lambda place: place.line, default=here)
+
+
+def _in_preset(place: Place) -> bool:
+    return Path(place.file).parent == PRESETS
 
 
 def check_point(member: Member, written: Block) -> None:
@@ -69,7 +80,7 @@ def _check_sizes(member: Member, written: Block) -> None:
     if longest.longest > context:
         here = place_of(written, "task" if longest is task else "evaluate", "network.context")
         rows = f"rows of {longest.longest} {ROWS[task.kind]}"
-        raise here.error(f"{rows} do not fit network.context of {context}; expected at most that")
+        raise here.error(f"{rows} exceed network.context = {context}")
     for other in measured:
         for key, size in task.sizes.items():
             if other.sizes.get(key) != size:

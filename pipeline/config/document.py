@@ -33,6 +33,10 @@ WHOLE = {"name", "uniform", "log_uniform"}
 KINDS = {dict: "a mapping", list: "a list", bool: "true or false", int: "a number", float: "a number", str: "a text"}
 
 
+PRESETS = Path(__file__).resolve().parents[2] / "workflow" / "presets"
+"""Folder of the presets."""
+
+
 @dataclass(frozen=True)
 class Place:
     """Where a value was written: file, line counted from 1, and its dotted path there."""

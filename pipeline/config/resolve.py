@@ -6,12 +6,12 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pipeline.config.base import Component, Section
 from pipeline.config.checks import check_figures, check_members, check_parents, check_point, find_parent, place_of
 from pipeline.config.document import (
+    PRESETS,
     Block,
     ConfigError,
     Items,
@@ -32,7 +32,6 @@ from pipeline.config.tasks import Evaluation
 from pipeline.config.validation import validate
 from pipeline.storage.paths import is_name
 
-PRESETS = Path(__file__).resolve().parents[2] / "workflow" / "presets"
 DEEPEST = 5
 REQUIRED = ("task", "network", "learner")
 TOP = ("experiments", "runtime", "tracking")

@@ -213,17 +213,17 @@ SWEEPS = {
     "a long evaluation": (
         "      evaluate:\n        delays: [500]\n",
         0,
-        "base.evaluate: rows of 506 tokens do not fit network.context of 500; expected at most that",
+        "base.evaluate: rows of 506 tokens exceed network.context = 500",
     ),
     "a long variant": (
         "    variants:\n      far: {task.delay: 600}\n",
         1,
-        "variants.far.task.delay: rows of 606 tokens do not fit network.context of 500; expected at most that",
+        "variants.far.task.delay: rows of 606 tokens exceed network.context = 500",
     ),
     "a short context": (
         "    variants:\n      v: {network.context: 14}\n",
         1,
-        "variants.v.network.context: rows of 15 tokens do not fit network.context of 14; expected at most that",
+        "variants.v.network.context: rows of 15 tokens exceed network.context = 14",
     ),
     "a tied head without classes": (
         "    variants:\n      v:\n        task: {name: adding}\n        evaluate: {rows: 10}\n        network.tied: true\n",
@@ -468,3 +468,13 @@ def test_loading_answers_what_resolving_does(tmp_path: Path) -> None:
     assert isinstance(found, Resolved)
     assert found.runtime.threads == 1
     assert found.tracking.wandb == "off"
+
+
+def test_a_context_from_a_preset_is_reported_where_the_user_named_the_preset() -> None:
+    text = HEAD.replace("{log_uniform: [1, 9]}", "6000")
+    network = "{preset: 1m_transformer}"
+    text = "".join(f"      network: {network}\n" if "network:" in line else line for line in text.splitlines(keepends=True))
+    with pytest.raises(
+        UserError, match=r"^suite\.yaml:5: experiments\.a\.base\.network: rows of 6006 tokens exceed network.context = 4096$"
+    ):
+        resolve(read_text(text, "suite.yaml"))
