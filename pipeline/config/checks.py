@@ -80,7 +80,7 @@ def _check_sizes(member: Member, written: Block) -> None:
     if longest.longest > context:
         here = place_of(written, "task" if longest is task else "evaluate", "network.context")
         rows = f"rows of {longest.longest} {ROWS[task.kind]}"
-        raise here.error(f"{rows} exceed network.context = {context}")
+        raise here.error(f"{rows} exceed network.context = {context}; expected at most that")
     for other in measured:
         for key, size in task.sizes.items():
             if other.sizes.get(key) != size:

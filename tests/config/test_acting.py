@@ -62,7 +62,7 @@ WRONG = {
     "episodes longer than the context": (
         ("width: 16", "width: 16, context: 500"),
         5,
-        "rows of 1000 steps exceed network.context = 500",
+        "rows of 1000 steps exceed network.context = 500; expected at most that",
     ),
     "a budget below a rollout": (
         ("total_timesteps: 20k", "total_timesteps: 2k"),

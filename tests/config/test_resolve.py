@@ -191,7 +191,7 @@ SWEEPS = {
     "a variant with a swept point's name": (
         "    sweep: {network.mixer: [lstm, gru]}\n    variants:\n      gru: {network.width: 16}\n",
         2,
-        "variants.gru: variant 'gru' has the same name as a swept point; expected another name",
+        "variants.gru: variant 'gru' has the same name as a swept point; rename the variant",
     ),
     "an unused value of base": ("      seed: -1\n    sweep: {seed: [0, 1]}\n", 0, "base.seed: got -1; expected at least 0"),
     "a figure twice": (
@@ -213,17 +213,17 @@ SWEEPS = {
     "a long evaluation": (
         "      evaluate:\n        delays: [500]\n",
         0,
-        "base.evaluate: rows of 506 tokens exceed network.context = 500",
+        "base.evaluate: rows of 506 tokens exceed network.context = 500; expected at most that",
     ),
     "a long variant": (
         "    variants:\n      far: {task.delay: 600}\n",
         1,
-        "variants.far.task.delay: rows of 606 tokens exceed network.context = 500",
+        "variants.far.task.delay: rows of 606 tokens exceed network.context = 500; expected at most that",
     ),
     "a short context": (
         "    variants:\n      v: {network.context: 14}\n",
         1,
-        "variants.v.network.context: rows of 15 tokens exceed network.context = 14",
+        "variants.v.network.context: rows of 15 tokens exceed network.context = 14; expected at most that",
     ),
     "a tied head without classes": (
         "    variants:\n      v:\n        task: {name: adding}\n        evaluate: {rows: 10}\n        network.tied: true\n",
@@ -475,6 +475,7 @@ def test_a_context_from_a_preset_is_reported_where_the_user_named_the_preset() -
     network = "{preset: 1m_transformer}"
     text = "".join(f"      network: {network}\n" if "network:" in line else line for line in text.splitlines(keepends=True))
     with pytest.raises(
-        UserError, match=r"^suite\.yaml:5: experiments\.a\.base\.network: rows of 6006 tokens exceed network.context = 4096$"
+        UserError,
+        match=r"^suite\.yaml:5: experiments\.a\.base\.network: rows of 6006 tokens exceed network.context = 4096; expected at most that$",
     ):
         resolve(read_text(text, "suite.yaml"))

@@ -73,7 +73,7 @@ def test_an_environment_that_drifted_is_not_called_reproducible(drifts: bool, tm
 
 def test_its_own_limit_must_fit_the_context(tmp_path: Path) -> None:
     """Where the limit is known it is refused when the config is read; where it is not, before the training."""
-    with pytest.raises(UserError, match=r"rows of 30 steps exceed network.context = 29"):
+    with pytest.raises(UserError, match=r"rows of 30 steps exceed network.context = 29; expected at most that"):
         described(tmp_path, None, 29)
     described(tmp_path, None, 30)
     spec = gymnasium.registry.pop("Counting-v0")
