@@ -148,7 +148,7 @@ def complaints(call: ast.Call) -> Iterator[str]:
     yield from (f"{option}=True" for option in ("shell", "allow_pickle", "trust_remote_code") if options.get(option) == "True")
 
 
-def test_nothing_can_run_what_it_reads() -> None:
+def test_no_code_is_executed_from_files() -> None:
     wrong = []
     for path in [*MODULES, *sorted((REPOSITORY / "benchmarks").rglob("*.py"))]:
         tree = tree_of(path)
@@ -158,7 +158,7 @@ def test_nothing_can_run_what_it_reads() -> None:
     assert wrong == []
 
 
-def test_the_scan_sees_what_it_should() -> None:
+def test_the_scan_finds_forbidden_code() -> None:
     lines = ["import pickle", "if TYPE_CHECKING:", "    import torch", "def f():", "    import numpy", "    eval('1')"]
     code = "\n".join([*lines, "torch.load(x)", "YAML()", "run(x, shell=True)", "net.eval()"])
     tree = ast.parse(code)
@@ -199,7 +199,7 @@ def unannotated(node: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str]:
         yield f"{node.name} -> ?"
 
 
-def test_everything_public_is_documented_and_every_function_annotated() -> None:
+def test_public_code_is_documented_and_functions_are_annotated() -> None:
     wrong = []
     for path in MODULES:
         tree, name = tree_of(path), name_of(path)
@@ -216,7 +216,7 @@ def texts() -> Iterator[Path]:
         yield from (Path(folder, name) for name in files if Path(name).suffix in TEXT)
 
 
-def test_no_path_of_a_machine_stands_anywhere() -> None:
+def test_no_file_contains_a_machines_path() -> None:
     machine = re.compile("|".join(rf"(?<![\w.~-])/{name}/\w" for name in ("work", "home", "root", "Users", "mnt", "scratch")))
     found = [
         f"{path.relative_to(REPOSITORY)}: {match[0]}"
@@ -226,7 +226,7 @@ def test_no_path_of_a_machine_stands_anywhere() -> None:
     assert not found
 
 
-def test_nothing_is_left_half_done() -> None:
+def test_there_are_no_todos() -> None:
     words = re.compile(r"\b(" + "|".join(("TO" + "DO", "FIX" + "ME", "X" * 3, "HA" + "CK")) + r")\b")
     found = [f"{name_of(path)}: {match[0]}" for path in MODULES for match in words.finditer(path.read_text(encoding="utf-8"))]
     assert not found

@@ -116,7 +116,7 @@ def test_the_documented_mixer_trains(place: str, request: pytest.FixtureRequest,
     assert (tmp_path / "out" / "runs").exists()
 
 
-def test_the_projects_own_tests_hold_beside_a_plug_in(package: Path) -> None:
+def test_the_projects_tests_pass_with_a_plug_in_installed(package: Path) -> None:
     tests = ("tests/config/test_golden.py", "tests/test_architecture.py")
     assert "passed" in run(package, "-m", "pytest", *tests, "-q", "-p", "no:cacheprovider", cwd=REPOSITORY)
 
@@ -146,7 +146,7 @@ def test_the_recipe_in_the_docs_is_the_one_that_runs() -> None:
     assert preset == YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
 
 
-def test_the_command_line_page_is_in_step() -> None:
+def test_the_command_line_page_is_up_to_date() -> None:
     page = (REPOSITORY / "docs" / "reference" / "cli.md").read_text(encoding="utf-8")
     assert page == cli_text(cli), "run `pipeline schema --write`"
 

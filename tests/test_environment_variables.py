@@ -33,21 +33,21 @@ REPOSITORY = Path(__file__).resolve().parents[1]
         ("EDITOR", ""),
     ],
 )
-def test_the_first_entry_that_fits_counts(name: str, expected: str) -> None:
+def test_the_first_matching_entry_applies(name: str, expected: str) -> None:
     assert treatment(name) == expected
 
 
-def test_what_is_shut_out_is_gone_and_the_rest_stays() -> None:
+def test_removed_variables_are_deleted_and_others_stay() -> None:
     environ = {"MPLBACKEND": "module://x", "WANDB_MODE": "online", "WANDB_API_KEY": "k", "EDITOR": "vi", "BASH_ENV": "/x"}
     clean_environment(environ)
     assert environ == {"WANDB_API_KEY": "k", "EDITOR": "vi"}
 
 
-def test_what_rounds_is_recorded() -> None:
+def test_variables_that_affect_rounding_are_recorded() -> None:
     assert recorded({"ATEN_CPU_CAPABILITY": "default", "HOME": "/root"}) == {"ATEN_CPU_CAPABILITY": "default"}
 
 
-def test_the_makefile_unsets_what_is_shut_out_of_the_set_up() -> None:
+def test_the_makefile_unsets_removed_variables() -> None:
     lines = re.findall(r"^unexport (.*)$", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
     unset = {name for line in lines for name in line.split()} - {"PYTHONDONTWRITEBYTECODE"}
     wanted = {name for entry in TABLE if entry.treatment in ("removed", "searched last") for name in entry.names.split()}
@@ -55,7 +55,7 @@ def test_the_makefile_unsets_what_is_shut_out_of_the_set_up() -> None:
 
 
 @pytest.mark.parametrize("heavy", ["numpy", "torch"])
-def test_a_package_on_the_path_does_not_come_before_the_environments(heavy: str, tmp_path: Path) -> None:
+def test_pythonpath_is_searched_last(heavy: str, tmp_path: Path) -> None:
     (tmp_path / heavy).mkdir()
     (tmp_path / heavy / "__init__.py").write_text("raise SystemExit('the wrong one')")
     (tmp_path / "of_a_user.py").write_text("")
@@ -65,7 +65,7 @@ def test_a_package_on_the_path_does_not_come_before_the_environments(heavy: str,
 
 
 @pytest.mark.parametrize("variables", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}])
-def test_a_terminal_without_accents_ends_nothing(variables: dict[str, str], tmp_path: Path) -> None:
+def test_an_ascii_terminal_does_not_stop_a_command(variables: dict[str, str], tmp_path: Path) -> None:
     text = "experiments:\n  é: {}\n"
     (tmp_path / "ünsinn.yaml").write_text(text, encoding="utf-8")
     command = [sys.executable, "-m", "pipeline", "check", "ünsinn.yaml"]

@@ -69,7 +69,7 @@ def changes(old: str, new: str, text: str = BASE) -> dict[str, tuple[int, int]]:
     return {kind: count for kind, count in counts.items() if count != (0, 0)}
 
 
-def test_what_a_config_comes_to() -> None:
+def test_the_plan_of_a_config() -> None:
     plan = planned()
     assert {kind: len(found) for kind, found in things(plan).items()} == {
         "datasets": 5,
@@ -82,7 +82,7 @@ def test_what_a_config_comes_to() -> None:
     assert all(name == item.id == item.spec["id"] for found in (plan.datasets, plan.runs) for name, item in found.items())
 
 
-def test_identifiers_are_the_same_for_ever() -> None:
+def test_identifiers_never_change() -> None:
     """These stand in people's results folders: whoever changes them makes everything run again, and says so in the changelog."""
     plan = planned()
     found = {kind: sorted(names) for kind, names in things(plan).items() if kind not in ("experiments", "figures")}
@@ -90,7 +90,7 @@ def test_identifiers_are_the_same_for_ever() -> None:
     assert found == recorded
 
 
-def test_equal_specifications_are_one_run_in_however_many_experiments() -> None:
+def test_experiments_share_runs_with_equal_specs() -> None:
     plan = planned()
     shared = {run["run"] for run in plan.experiments["first"].spec["runs"]} & {run["run"] for run in plan.experiments["third"].spec["runs"]}
     assert len(shared) == 1
@@ -129,7 +129,7 @@ def test_a_neutral_edit_changes_nothing(old: str, new: str) -> None:
         ("{nodes: 2}", {"gpu": 0, "gres": ""}, {"gpu": 0, "gres": ""}),
     ],
 )
-def test_what_jobs_ask_a_cluster_for(runtime: str, training: dict[str, Any], evaluation: dict[str, Any]) -> None:
+def test_resources_that_jobs_request(runtime: str, training: dict[str, Any], evaluation: dict[str, Any]) -> None:
     plan = planned(f"runtime: {runtime}\n{BASE}")
     assert plan.accelerators() == training
     assert plan.accelerators(most=1) == evaluation
@@ -155,7 +155,7 @@ EDITS: list[tuple[str, str, dict[str, tuple[int, int]]]] = [
 
 
 @pytest.mark.parametrize(("old", "new", "expected"), EDITS)
-def test_an_edit_changes_what_depends_on_it_and_nothing_else(old: str, new: str, expected: dict[str, tuple[int, int]]) -> None:
+def test_an_edit_changes_only_what_depends_on_it(old: str, new: str, expected: dict[str, tuple[int, int]]) -> None:
     assert changes(old, new) == expected
 
 
@@ -247,7 +247,7 @@ def with_field(dotted: str, value: str) -> Plan:
 
 
 @pytest.mark.parametrize("dotted", FIELDS)
-def test_every_field_changes_the_identifiers_of_what_it_is_part_of(dotted: str) -> None:
+def test_every_field_changes_identifiers(dotted: str) -> None:
     value, expected = FIELDS[dotted]
     before, after = things(planned(ONE)), things(with_field(dotted, value))
     assert {kind for kind in before if before[kind] != after[kind]} == expected
@@ -273,7 +273,7 @@ def test_a_stream_needs_no_training_rows() -> None:
     assert run.data == [run.spec["data"]["validation"]]
 
 
-def test_a_new_version_runs_again_what_used_the_component(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_version_changes_the_identifiers_of_its_users(monkeypatch: pytest.MonkeyPatch) -> None:
     before = planned()
     monkeypatch.setattr(Gru, "version", 2)
     after = planned()
@@ -310,7 +310,7 @@ def test_a_run_descends_from_its_parent() -> None:
     assert other.spec["learner"] == {**child.spec["learner"], "parent": other.parent}
 
 
-def test_a_plan_survives_being_frozen() -> None:
+def test_a_plan_round_trips_through_json() -> None:
     plan = planned()
     text = plan.to_json()
     thawed = Plan.from_json(text)
@@ -323,13 +323,13 @@ def test_a_plan_survives_being_frozen() -> None:
     }
 
 
-def test_two_specifications_never_share_an_identifier(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_specs_never_share_an_identifier(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planning, "digest", lambda value: "00000000")
     with pytest.raises(UserError, match=r"^copy-test-00000000: two different specs share this identifier; change a value"):
         planned()
 
 
-def test_files_lists_everything_a_plan_makes() -> None:
+def test_files_lists_every_output_of_a_plan() -> None:
     plan = planned()
     files = plan.files()
     listed = list(itertools.chain(*files.values()))
@@ -360,7 +360,7 @@ def test_every_file_is_the_output_of_a_rule() -> None:
         assert f"/{name}" in rules or (f'"results/runs/{{run}}/{stem}"' in rules and f'"{dot}{kind}"' in rules), name
 
 
-def test_what_the_rules_ask_of_a_plan() -> None:
+def test_the_methods_that_rules_call() -> None:
     plan = planned()
     run = next(iter(plan.runs.values()))
     assert plan.spec("run", run.id) == run.spec
@@ -413,7 +413,7 @@ SAME = [
 
 
 @pytest.mark.parametrize("extra", SAME)
-def test_the_bare_name_of_bases_component_keeps_its_fields(extra: str) -> None:
+def test_a_bare_name_keeps_the_fields_of_base(extra: str) -> None:
     """The base's own run is among those of the sweep, by its identifier; the variant is that run."""
     (base,) = planned(KEPT).runs
     found = planned(f"{KEPT}    {extra}\n")
@@ -421,7 +421,7 @@ def test_the_bare_name_of_bases_component_keeps_its_fields(extra: str) -> None:
     assert len(found.runs) == (1 if "variants" in extra else 2)
 
 
-def test_what_base_says_of_a_replaced_component_is_shown() -> None:
+def test_unused_keys_of_base_are_shown() -> None:
     variants = "{other: {learner: {name: supervised, rows: 640, batch_size: 32}}, wide: {network.width: 32}}"
     extra = f"sweep: {{network.mixer: [lstm, gru]}}\n    variants: {variants}"
     experiment = planned(f"{KEPT}    {extra}\n").experiments["only"]
@@ -434,7 +434,7 @@ def test_what_base_says_of_a_replaced_component_is_shown() -> None:
     assert coordinates["gru"] == {"network.mixer": "gru"}
 
 
-def test_the_readmes_wide_network_differs_in_its_width_only() -> None:
+def test_the_wide_variant_in_the_readme_differs_only_in_width() -> None:
     page = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
     plan = planned(page.split("```yaml\n")[1].split("```")[0])
     lstm, wide = (
@@ -446,7 +446,7 @@ def test_the_readmes_wide_network_differs_in_its_width_only() -> None:
 
 
 @pytest.mark.parametrize(("most", "right"), [(8, False), (9, True)])
-def test_a_sweep_beyond_max_runs_is_refused_before_it_is_made(most: int, right: bool) -> None:
+def test_a_sweep_beyond_max_runs_is_refused(most: int, right: bool) -> None:
     extra = "sweep: {network.width: [8, 16], seed: [0, 1, 2]}\n    variants: {deep: {network.depth: 2}}"
     text = f"{KEPT}    {extra}\nruntime: {{max_runs: {most}}}\n"
     if right:

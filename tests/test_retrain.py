@@ -219,7 +219,7 @@ def forge(folder: Path, component: str = "mixer lru") -> None:
     seal(folder, manifest["files"], {**extra, "code": code})
 
 
-def test_a_checkpoint_of_other_code_is_gone_on_from_only_when_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_of_other_code_is_resumed_only_if_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = tiny_plan(steps=6)
     run = describe(plan, tmp_path)
     stopped = "tests.training.tiny"
@@ -241,7 +241,7 @@ def test_a_checkpoint_of_other_code_is_gone_on_from_only_when_asked(tmp_path: Pa
     assert list(changed_runs(tmp_path, plan)) == [run]
 
 
-def test_data_of_other_code_is_not_trained_on(tmp_path: Path) -> None:
+def test_data_of_other_code_is_refused(tmp_path: Path) -> None:
     plan = tiny_plan(steps=2)
     run = describe(plan, tmp_path)
     data = next((tmp_path / "datasets").glob("copy-train-*"))
@@ -295,6 +295,6 @@ def test_runs_are_selected_by_identifier_pattern_or_experiment(tmp_path: Path) -
         select_runs(tmp_path, plan, [f"{run[:-1]}x"])
 
 
-def test_a_stamp_of_another_specification_is_refused_first(tmp_path: Path) -> None:
+def test_a_stamp_of_another_spec_is_refused_first(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="belongs to specification 111111111111"):
         Stamp("0" * 64).check(tmp_path / "run" / "finished", {"spec": "1" * 64})

@@ -73,7 +73,7 @@ def records(state: Path) -> list[Path]:
     return sorted(path for kind in ("metadata", "incomplete") for path in (state / kind).rglob("*") if path.is_file())
 
 
-def test_what_snakemake_wrote_is_left_alone(state: Path) -> None:
+def test_valid_records_are_kept(state: Path) -> None:
     before = {path: path.read_bytes() for path in records(state)}
     assert list(repair_state(state)) == []
     assert {path: path.read_bytes() for path in records(state)} == before and len(before) == 6
@@ -102,7 +102,7 @@ def test_a_field_of_another_type_is_noticed(state: Path, field: str, value: Any)
     assert read_everything() == ["7"]
 
 
-def test_200_seeded_mutations_leave_nothing_that_ends_in_a_trace(state: Path) -> None:
+def test_200_mutated_records_never_cause_a_traceback(state: Path) -> None:
     draw, whole = random.Random(5), {path: path.read_bytes() for path in records(state)}
     for _ in range(200):
         for path, content in whole.items():
@@ -117,7 +117,7 @@ def test_200_seeded_mutations_leave_nothing_that_ends_in_a_trace(state: Path) ->
         read_everything()
 
 
-def test_folders_and_files_in_the_wrong_place_go(state: Path) -> None:
+def test_misplaced_folders_and_files_are_deleted(state: Path) -> None:
     for path in records(state):
         path.unlink()
         path.mkdir()
@@ -133,7 +133,7 @@ def test_folders_and_files_in_the_wrong_place_go(state: Path) -> None:
     assert read_everything() == []
 
 
-def test_a_dry_run_says_what_to_delete_and_deletes_nothing(state: Path) -> None:
+def test_a_dry_run_reports_records_and_deletes_nothing(state: Path) -> None:
     path = records(state)[0]
     path.write_bytes(b"\xff")
     with pytest.raises(UserError, match=r"^.+: invalid JSON or UTF-8; delete it, or run snakemake, which does$"):

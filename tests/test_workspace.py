@@ -64,7 +64,7 @@ def opened(*words: str, main: bool = True) -> Workspace:
     return Workspace(Path("config.yaml"), Path("results"), main=main, arguments=list(words))
 
 
-def test_a_second_owner_is_refused_and_told_who_the_first_is(folder: Path) -> None:
+def test_a_second_owner_is_refused_with_the_name_of_the_first(folder: Path) -> None:
     with another_owner(folder) as process:
         with pytest.raises(BusyError) as caught:
             acquire_lock(Path("results"))
@@ -77,7 +77,7 @@ def test_a_second_owner_is_refused_and_told_who_the_first_is(folder: Path) -> No
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_the_folder_is_free_the_moment_its_owner_dies(folder: Path, number: signal.Signals) -> None:
+def test_the_lock_is_released_when_its_owner_dies(folder: Path, number: signal.Signals) -> None:
     with another_owner(folder) as process:
         process.send_signal(number)
         process.wait()
@@ -89,7 +89,7 @@ def test_the_folder_is_free_the_moment_its_owner_dies(folder: Path, number: sign
     assert owner(Path("results")) is None
 
 
-def test_children_of_the_owner_do_not_hold_the_folder(folder: Path) -> None:
+def test_children_of_the_owner_do_not_inherit_the_lock(folder: Path) -> None:
     with acquire_lock(Path("results")):
         child = subprocess.Popen(["sleep", "30"])
     try:
@@ -100,7 +100,7 @@ def test_children_of_the_owner_do_not_hold_the_folder(folder: Path) -> None:
         child.wait()
 
 
-def test_looking_at_the_owner_never_keeps_one_out(folder: Path) -> None:
+def test_reading_the_owner_never_blocks_a_new_one(folder: Path) -> None:
     acquire_lock(Path("results")).close()
     with Path("results/.pipeline/owner").open("r") as looker:
         fcntl.flock(looker, fcntl.LOCK_SH)
@@ -110,7 +110,7 @@ def test_looking_at_the_owner_never_keeps_one_out(folder: Path) -> None:
         release.join()
 
 
-def test_stale_locks_of_snakemake_go_with_a_new_owner_and_stay_under_a_live_one(folder: Path) -> None:
+def test_a_new_owner_deletes_stale_snakemake_locks(folder: Path) -> None:
     locks = folder / ".snakemake" / "locks"
     locks.mkdir(parents=True)
     stale = [locks / "0.input.lock", locks / "0.output.lock"]
@@ -132,7 +132,7 @@ def test_stale_locks_of_snakemake_go_with_a_new_owner_and_stay_under_a_live_one(
 @pytest.mark.parametrize(
     "words", [["-n"], ["--dry-run", "--cores", "2"], ["-np"], ["-nq", "all"], ["--lint"], ["--dag"], ["--summary"], ["-l"]]
 )
-def test_a_look_neither_owns_nor_writes(words: list[str], folder: Path) -> None:
+def test_read_only_options_take_no_lock_and_write_nothing(words: list[str], folder: Path) -> None:
     found = opened(*words)
     assert found.lock is None
     assert found.plan.runs
@@ -142,11 +142,11 @@ def test_a_look_neither_owns_nor_writes(words: list[str], folder: Path) -> None:
 @pytest.mark.parametrize(
     "words", [[], ["--cores", "2"], ["--config", "suite=-n"], ["--report", "r.html"], ["--no-lock", "all"], ["--nolock"], ["-j4"]]
 )
-def test_everything_else_owns(words: list[str]) -> None:
+def test_other_options_are_not_read_only(words: list[str]) -> None:
     assert not is_read_only(words)
 
 
-def test_every_word_that_only_looks_is_one_that_snakemake_knows() -> None:
+def test_snakemake_knows_every_read_only_option() -> None:
     from snakemake.cli import get_argument_parser
 
     known = get_argument_parser()._option_string_actions
@@ -168,7 +168,7 @@ def test_the_owner_freezes_its_plan_and_jobs_read_it(folder: Path) -> None:
     main.lock.close()
 
 
-def test_a_look_beside_a_live_owner_sees_the_edited_config_and_leaves_the_frozen_plan(folder: Path) -> None:
+def test_a_dry_run_beside_a_live_owner_reads_the_edited_config(folder: Path) -> None:
     main = opened()
     (folder / "config.yaml").write_text(SMALL.replace("steps: 5", "steps: 6"))
     assert set(opened("-n").plan.runs) != set(main.plan.runs)
@@ -177,19 +177,19 @@ def test_a_look_beside_a_live_owner_sees_the_edited_config_and_leaves_the_frozen
     main.lock.close()
 
 
-def test_a_wrong_config_leaves_the_folder_untouched(folder: Path) -> None:
+def test_an_invalid_config_leaves_the_folder_untouched(folder: Path) -> None:
     (folder / "config.yaml").write_text(SMALL.replace("steps", "stesp"))
     with pytest.raises(UserError, match="did you mean 'steps'"):
         opened()
     assert sorted(folder.iterdir()) == [folder / "config.yaml"]
 
 
-def test_a_job_without_a_frozen_plan_says_so(folder: Path) -> None:
+def test_a_job_without_a_frozen_plan_is_an_error(folder: Path) -> None:
     with pytest.raises(MissingFileError, match=r"^results/\.pipeline/plan\.json: no such file; expected the plan that snakemake freezes"):
         opened(main=False)
 
 
-def test_the_specs_of_the_frozen_plan(folder: Path) -> None:
+def test_specs_are_read_from_the_frozen_plan(folder: Path) -> None:
     main = opened()
     for kind, things in (
         ("dataset", main.plan.datasets),
@@ -205,7 +205,7 @@ def test_the_specs_of_the_frozen_plan(folder: Path) -> None:
     main.lock.close()
 
 
-def test_opening_ends_the_process_with_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_config_exits_with_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "config.yaml").write_text(SMALL.replace("steps", "stesp"))
     with pytest.raises(SystemExit) as caught:
         Workspace.open(Path("config.yaml"), Path("results"), SimpleNamespace(is_main_process=True))
@@ -267,7 +267,7 @@ def test_a_read_only_file_system_is_one_line(folder: Path) -> None:
         subprocess.run(["umount", str(folder / "results")], check=True)
 
 
-def test_the_owner_writes_who_it_is(folder: Path) -> None:
+def test_the_lock_file_names_the_owner(folder: Path) -> None:
     with acquire_lock(Path("results")):
         written = json.loads((folder / "results" / ".pipeline" / "owner").read_text())
     assert written["pid"] == os.getpid()

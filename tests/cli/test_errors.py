@@ -52,7 +52,7 @@ def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_the_command_says_it_in_one_line(case: str, tmp_path: Path) -> None:
+def test_invalid_configs_are_one_line_from_the_command(case: str, tmp_path: Path) -> None:
     expected = written(tmp_path, case)
     before = sorted(tmp_path.iterdir())
     answer = run(tmp_path, "pipeline", "check", "suite.yaml")
@@ -63,7 +63,7 @@ def test_the_command_says_it_in_one_line(case: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("case", ["open bracket", "no file"])
-def test_snakemake_says_it_in_one_line_of_ours(case: str, tmp_path: Path) -> None:
+def test_invalid_configs_are_one_line_from_snakemake(case: str, tmp_path: Path) -> None:
     folder = tmp_path / "suite"
     folder.mkdir()
     expected = written(folder, case)

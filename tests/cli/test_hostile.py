@@ -169,7 +169,7 @@ GROUPS = sorted({(name, str(parameter.name)) for name, parameter, _ in CASES})
 
 
 @pytest.mark.parametrize(("command", "parameter"), GROUPS)
-def test_hostile_values_are_refused_in_one_line(command: str, parameter: str, place: Path, call: Call) -> None:
+def test_invalid_values_are_refused_in_one_line(command: str, parameter: str, place: Path, call: Call) -> None:
     """`GROUPS` walks the commands, so that a new one is tried too."""
     before = state(place)
     passwd = Path("/etc/passwd").read_bytes()
@@ -189,7 +189,7 @@ def test_hostile_values_are_refused_in_one_line(command: str, parameter: str, pl
     assert Path("/dev/null").is_char_device() and Path("/dev/zero").is_char_device()
 
 
-def test_every_command_is_tried() -> None:
+def test_every_command_is_covered() -> None:
     without = {name for name in cli.commands if name not in {case[0] for case in CASES}}
     assert without == {"schema", "doctor"}, "these take no values"
 
@@ -262,7 +262,7 @@ def outside(folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("command", SPECS)
-def test_a_frozen_file_of_anothers_making_is_refused_or_harmless(command: str, folder: Path, call: Call) -> None:
+def test_mutated_specs_and_plans_are_refused_or_harmless(command: str, folder: Path, call: Call) -> None:
     """Seeded mutations of every value: one line and code 2, or done with what it says; nothing outside the results folder in any case."""
     from pipeline.config.frozen import read_spec
 
@@ -291,7 +291,7 @@ def test_a_frozen_file_of_anothers_making_is_refused_or_harmless(command: str, f
 
 
 @pytest.mark.parametrize("field", ["id", "train", "validation", "parent"])
-def test_a_run_that_names_another_place_writes_nothing(field: str, folder: Path, call: Call) -> None:
+def test_a_run_with_a_path_as_its_name_writes_nothing(field: str, folder: Path, call: Call) -> None:
     from pipeline.config.frozen import read_spec, write_spec
 
     (file,) = folder.glob("results/runs/*/run.yaml")
@@ -306,7 +306,7 @@ def test_a_run_that_names_another_place_writes_nothing(field: str, folder: Path,
     assert state(folder.parent) == before
 
 
-def test_a_run_is_trained_at_its_place_only(folder: Path, call: Call) -> None:
+def test_a_run_is_trained_in_its_own_folder_only(folder: Path, call: Call) -> None:
     (file,) = folder.glob("results/runs/*/run.yaml")
     for made in (file, seal_path(file)):
         (folder / made.name).write_bytes(made.read_bytes())
@@ -320,7 +320,7 @@ def test_a_run_is_trained_at_its_place_only(folder: Path, call: Call) -> None:
 
 
 @pytest.mark.parametrize("linked", ["runs", "checkpoints", ".pipeline"])
-def test_nothing_is_written_through_a_link_out_of_the_results(linked: str, folder: Path, call: Call) -> None:
+def test_nothing_is_written_through_a_symlink_out_of_the_results(linked: str, folder: Path, call: Call) -> None:
     (file,) = folder.glob("results/runs/*/run.yaml")
     target, place = folder.parent / "elsewhere", folder / "results" / linked
     place.rename(target)

@@ -107,7 +107,7 @@ def whole(folder: Path, call: Call) -> Path:
     return folder
 
 
-def test_500_mutations_are_named_or_without_effect(whole: Path, call: Call) -> None:
+def test_500_mutations_are_reported_or_without_effect(whole: Path, call: Call) -> None:
     plan, draw = plan_file(Path("config.yaml")), random.Random(10)
     (run,) = plan.runs
     files = sorted(path for path in Path("results").rglob("*") if path.is_file())
@@ -132,7 +132,7 @@ def test_500_mutations_are_named_or_without_effect(whole: Path, call: Call) -> N
     assert {path: file_sha256(path) for path in numbers} == numbers
 
 
-def test_a_damaged_declared_file_is_set_aside_and_a_whole_one_is_left(whole: Path) -> None:
+def test_only_damaged_declared_files_are_set_aside(whole: Path) -> None:
     plan, draw = plan_file(Path("config.yaml")), random.Random(3)
     files = [file for files in plan.files().values() for file in files if (Path("results") / file).exists()]
     for kind in (flip, truncate, append, edit, swap, empty, folder_instead):
@@ -149,7 +149,7 @@ def test_a_damaged_declared_file_is_set_aside_and_a_whole_one_is_left(whole: Pat
     assert list(set_aside_damaged(Path("results"), files)) == []
 
 
-def test_rot_that_leaves_no_trace_in_times_is_found_when_a_job_has_failed(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_corruption_without_changed_times_is_found_after_a_failed_job(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from pipeline.storage import integrity
 
     results = Path("results")
@@ -165,7 +165,7 @@ def test_rot_that_leaves_no_trace_in_times_is_found_when_a_job_has_failed(whole:
     assert list(integrity.find_damaged(results, files)) == [path]
 
 
-def test_reading_by_hand_refuses_what_was_damaged(whole: Path, call: Call) -> None:
+def test_commands_refuse_damaged_inputs(whole: Path, call: Call) -> None:
     (run,) = Path("results/runs").iterdir()
     spec = run / "run.yaml"
     text = spec.read_text()
@@ -178,7 +178,7 @@ def test_reading_by_hand_refuses_what_was_damaged(whole: Path, call: Call) -> No
     assert load_run(run.name).spec["seed"] == 0
 
 
-def test_damaged_weights_are_put_back_without_training_and_kept_to_look_at(whole: Path, call: Call) -> None:
+def test_damaged_weights_are_restored_without_training(whole: Path, call: Call) -> None:
     files = [file for files in plan_file(Path("config.yaml")).files().values() for file in files]
     (run,) = Path("results/runs").iterdir()
     weights = run / "model" / "model.safetensors"

@@ -34,7 +34,7 @@ def test_describe_writes_the_frozen_spec(folder: Path, call: Call) -> None:
     assert call("describe", "run", "nothing").err.startswith("run nothing: not in the frozen plan results/.pipeline/plan.json; expected")
 
 
-def test_generate_and_seal_make_the_same_bytes_again(folder: Path, call: Call) -> None:
+def test_generate_and_seal_are_deterministic(folder: Path, call: Call) -> None:
     (data,) = folder.glob("results/datasets/copy-train-*")
     before = digests(data)
     for path in data.iterdir():
@@ -50,7 +50,7 @@ def test_generate_and_seal_make_the_same_bytes_again(folder: Path, call: Call) -
     assert digests(data) == before
 
 
-def test_generate_by_hand(empty: Path, call: Call) -> None:
+def test_generate_from_a_task(empty: Path, call: Call) -> None:
     words = [
         "generate",
         "--task",
@@ -79,7 +79,7 @@ def test_generate_by_hand(empty: Path, call: Call) -> None:
     assert digests(out) == before
 
 
-def test_train_goes_on_where_it_was_and_says_so_by_its_code(folder: Path, call: Call) -> None:
+def test_train_resumes_and_its_exit_code_says_so(folder: Path, call: Call) -> None:
     (run,) = folder.glob("results/runs/*")
     weights = file_sha256(run / "model" / "model.safetensors")
     assert call("train", run / "run.yaml").code == 0
@@ -106,7 +106,7 @@ def test_evaluate_profile_collect_and_plot(folder: Path, call: Call) -> None:
     assert "Does it work?" in (experiment / "learning_curves.svg").read_text()
 
 
-def test_try_runs_a_chain_and_uses_it_again(empty: Path, call: Call) -> None:
+def test_try_runs_one_point_and_reuses_it(empty: Path, call: Call) -> None:
     (empty / "config.yaml").write_text(TINY)
     answer = call("try", "tiny", "--set", "learner.steps=2", "--set", "network.mixer=none", "--out", "here")
     assert answer.code == 0
@@ -120,7 +120,7 @@ def test_try_runs_a_chain_and_uses_it_again(empty: Path, call: Call) -> None:
 
 
 @pytest.mark.parametrize("budget", ["learner.rows=64", "learner.steps=3", "learner.seconds=5"])
-def test_a_budget_by_hand_replaces_the_one_of_the_config(budget: str, empty: Path) -> None:
+def test_a_budget_set_by_option_replaces_the_configs(budget: str, empty: Path) -> None:
     from pipeline.cli.try_ import document_of_point
     from pipeline.config.resolve import resolve
 
@@ -159,7 +159,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("words", "message"), MISTAKES, ids=lambda value: " ".join(value) if isinstance(value, list) else "")
-def test_a_mistake_is_one_line_and_writes_nothing(words: list[str], message: str, empty: Path, call: Call) -> None:
+def test_invalid_input_is_one_line_and_writes_nothing(words: list[str], message: str, empty: Path, call: Call) -> None:
     (empty / "config.yaml").write_text(TINY)
     write_sealed(empty / "other.yaml", TINY)
     answer = call(*words)
@@ -169,7 +169,7 @@ def test_a_mistake_is_one_line_and_writes_nothing(words: list[str], message: str
     assert sorted(path.name for path in empty.iterdir()) == [".other.yaml.sha256", "config.yaml", "other.yaml"]
 
 
-def test_try_says_what_is_wrong_with_the_config_it_is_given(empty: Path, call: Call) -> None:
+def test_try_reports_errors_of_its_config(empty: Path, call: Call) -> None:
     for text, message in (
         (TINY.replace("delay", "dealy"), "config.yaml:5: experiments.tiny.base.task.dealy: unknown key; did you mean 'delay'?\n"),
         ("experiments: [tiny]\n", "config.yaml:1: experiments: got a list; expected a mapping of at least one experiment\n"),
@@ -179,7 +179,7 @@ def test_try_says_what_is_wrong_with_the_config_it_is_given(empty: Path, call: C
         assert call("try", "tiny") == (2, "", message)
 
 
-def test_a_figure_that_is_not_planned_is_named(folder: Path, call: Call) -> None:
+def test_a_figure_that_is_not_planned_is_reported(folder: Path, call: Call) -> None:
     expected = "figure cost_quality of tiny: not in the plan; expected one of accuracy_by_delay, learning_curves\n"
     assert call("plot", "cost_quality", "tiny") == (2, "", expected)
 
@@ -197,7 +197,7 @@ def test_export_writes_a_file_or_prints_it(folder: Path, call: Call) -> None:
     assert [path.read_text() for path in Path("new").iterdir()] == [printed.out]
 
 
-def test_evaluation_of_what_is_not_there_is_one_line(folder: Path, call: Call) -> None:
+def test_a_missing_checkpoint_or_model_is_one_line(folder: Path, call: Call) -> None:
     (run,), (data,) = folder.glob("results/runs/*"), folder.glob("results/datasets/copy-test-*")
     answer = call("evaluate", run / "run.yaml", "--data", data, "--out", "z.parquet", "--checkpoint", "best")
     assert answer.code == 2
@@ -239,19 +239,19 @@ call("plot", "accuracy_by_delay", "tiny")
 """
 
 
-def test_what_needs_no_torch_does_not_load_it(folder: Path) -> None:
+def test_commands_that_do_not_need_torch_do_not_import_it(folder: Path) -> None:
     answer = subprocess.run([sys.executable, "-c", LIGHT], cwd=folder, capture_output=True, text=True, timeout=120, check=False)
     assert answer.returncode == 0, answer.stderr
 
 
-def test_help_is_there_at_once() -> None:
+def test_help_is_fast() -> None:
     before = os.times()
     subprocess.run([sys.executable, "-m", "pipeline", "--help"], check=True, capture_output=True, timeout=60)
     after = os.times()
     assert (after.children_user + after.children_system) - (before.children_user + before.children_system) < 1
 
 
-def test_the_frozen_plan_says_how_runs_are_executed(folder: Path) -> None:
+def test_runtime_settings_come_from_the_frozen_plan(folder: Path) -> None:
     from pipeline.cli.param_types import results_folder
     from pipeline.cli.stages import settings
 

@@ -32,7 +32,7 @@ def test_everything_in_a_lock_has_a_digest(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["cpu.lock", "cuda.lock"])
-def test_a_lock_has_what_the_package_asks_for_in_the_versions_of_the_tests(name: str) -> None:
+def test_a_lock_has_the_packages_dependencies_in_the_tested_versions(name: str) -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     wanted = {re.split(r"[=<>;\[ ]", line)[0].lower().replace(".", "-") for line in project["dependencies"]}
     versions = locked(name)

@@ -41,7 +41,7 @@ def native(tmp_path_factory: pytest.TempPathFactory) -> Suite:
     return made_once(tmp_path_factory, "native", config("unused"))[0]
 
 
-def test_it_has_no_tool_to_build_with_and_no_secret(sif: Path) -> None:
+def test_the_image_has_no_build_tools_and_no_secrets(sif: Path) -> None:
     for tool in ("gcc", "cc", "g++", "clang", "make", "ld", "git", "nvcc"):
         assert inside(sif, "sh", "-c", f"command -v {tool}").returncode == 127, tool
     assert inside(sif, "sh", "-c", "command -v pipeline").stdout == "/opt/recurlab/venv/bin/pipeline\n"
@@ -60,7 +60,7 @@ def test_it_has_no_tool_to_build_with_and_no_secret(sif: Path) -> None:
     assert not [name for name in outside_of_system if any(word in name.lower() for word in SECRETS)]
 
 
-def test_its_size_its_labels_and_its_user(sif: Path) -> None:
+def test_the_images_size_labels_and_user(sif: Path) -> None:
     size = sif.stat().st_size
     print(f"SIF: {size / 1e9:.2f} GB")
     assert size < LARGEST
@@ -73,7 +73,7 @@ def test_its_size_its_labels_and_its_user(sif: Path) -> None:
     assert image["OCIv1"]["config"]["User"] == "1000:1000"
 
 
-def test_the_doctor_finds_it_well(sif: Path, tmp_path: Path) -> None:
+def test_doctor_passes_in_the_image(sif: Path, tmp_path: Path) -> None:
     answer = inside(sif, "pipeline", "doctor", folder=tmp_path)
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert "PROBLEM" not in answer.stdout

@@ -84,7 +84,7 @@ def test_a_signal_to_the_first_process_of_a_step_reaches_the_trainer(untrained: 
     goes_on_where_it_was(untrained, undisturbed, tell)
 
 
-def test_time_that_is_nearly_up_saves_and_is_submitted_again(untrained: SlurmSuite, undisturbed: Suite) -> None:
+def test_a_job_near_its_time_limit_saves_and_is_resubmitted(untrained: SlurmSuite, undisturbed: Suite) -> None:
     """SLURM looks at the time every half minute: the trainer waits for that, or it would be done before."""
 
     def tell(training: Training, job: str) -> None:
@@ -106,7 +106,7 @@ def is_told(process: int) -> bool:
     return False
 
 
-def test_a_job_past_its_time_that_hears_nothing_is_submitted_again(untrained: SlurmSuite, undisturbed: Suite) -> None:
+def test_a_job_past_its_time_limit_without_a_signal_is_resubmitted(untrained: SlurmSuite, undisturbed: Suite) -> None:
     process = untrained.start()
     training = untrained.training()
     job = training.job()
@@ -123,7 +123,7 @@ def test_a_job_past_its_time_that_hears_nothing_is_submitted_again(untrained: Sl
     assert training.resumed() >= saved
 
 
-def test_a_cancelled_job_is_submitted_again(untrained: SlurmSuite, undisturbed: Suite) -> None:
+def test_a_cancelled_job_is_resubmitted(untrained: SlurmSuite, undisturbed: Suite) -> None:
     goes_on_where_it_was(untrained, undisturbed, lambda training, job: untrained.cluster.call("scancel", job))
 
 
@@ -170,7 +170,7 @@ def test_kill_nine_of_a_node_and_its_steps(untrained: SlurmSuite, undisturbed: S
     cluster.wait(lambda: set(cluster.states()) == {"idle"}, PATIENCE, "all nodes to be idle again")
 
 
-def test_kill_nine_of_the_controller_which_comes_back(untrained: SlurmSuite, undisturbed: Suite) -> None:
+def test_kill_nine_of_the_controller_and_its_restart(untrained: SlurmSuite, undisturbed: Suite) -> None:
     """Jobs that are running run on; what Snakemake asks in the meantime goes unanswered."""
     process = untrained.start()
     untrained.training()

@@ -37,7 +37,7 @@ def test_a_cluster_is_up_in_seconds_and_leaves_nothing(cluster: Cluster) -> None
     assert set(cluster.states()) == {"idle"}
 
 
-def test_the_tiny_suite_is_the_same_bytes_as_here(submitted: Submitted, finished: Suite) -> None:
+def test_the_tiny_suite_gives_the_same_bytes_as_locally(submitted: Submitted, finished: Suite) -> None:
     suite = submitted()
     code, output = suite.call()
     assert code == 0, output

@@ -50,7 +50,7 @@ def shared(cluster: Cluster, alone: Suite, tmp_path_factory: pytest.TempPathFact
     return suite
 
 
-def test_two_nodes_come_to_the_numbers_of_one_process(shared: SlurmSuite, alone: Suite) -> None:
+def test_two_nodes_give_the_numbers_of_one_process(shared: SlurmSuite, alone: Suite) -> None:
     environment = json.loads(next(shared.results.glob("runs/*/environment.json")).read_text())
     assert (environment["nodes"], environment["processes"]) == (2, 2)
     for ours, theirs in zip(history(shared), history(alone), strict=True):

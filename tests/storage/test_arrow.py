@@ -12,7 +12,7 @@ from pipeline.storage.arrow import binary_array, fixed_size_list_array, from_num
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.int32, np.int64, np.float32])
-def test_numbers_there_and_back(kind: type[np.generic]) -> None:
+def test_number_arrays_round_trip(kind: type[np.generic]) -> None:
     values = np.arange(10).astype(kind)
     array = from_numpy(values[::3])
     assert array.to_pylist() == [0, 3, 6, 9]
@@ -21,7 +21,7 @@ def test_numbers_there_and_back(kind: type[np.generic]) -> None:
     assert len(to_numpy(from_numpy(values[:0]))) == 0
 
 
-def test_lists_of_all_sorts_have_no_nulls() -> None:
+def test_list_arrays_have_no_nulls() -> None:
     values = from_numpy(np.arange(6, dtype=np.uint16))
     ragged, even = list_array(values, np.array([0, 1, 5])), fixed_size_list_array(values, 3)
     assert ragged.to_pylist() == [[], [0], [1, 2, 3, 4, 5]]
@@ -29,7 +29,7 @@ def test_lists_of_all_sorts_have_no_nulls() -> None:
     assert not ragged.type.value_field.nullable and not even.type.value_field.nullable
 
 
-def test_texts_repeat_their_distinct_values() -> None:
+def test_binary_arrays_repeat_their_distinct_values() -> None:
     assert binary_array([b"ab", b"", b"c"], np.array([2, 0, 0, 1])).to_pylist() == [b"c", b"ab", b"ab", b""]
     assert binary_array([b"x"], np.array([], np.int64)).to_pylist() == []
 

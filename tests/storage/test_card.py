@@ -5,7 +5,7 @@ from __future__ import annotations
 from pipeline.storage.card import CardFields, card
 
 
-def test_a_card_shows_its_facts() -> None:
+def test_a_card_shows_its_fields() -> None:
     facts = CardFields(
         name="copy-12345678",
         about="Copying.",

@@ -65,7 +65,7 @@ def test_rows_come_back_as_written(tmp_path: Path, small_groups: None, mode: Any
         check(rows, sample, indices)
 
 
-def test_both_modes_say_where_the_row_groups_are(tmp_path: Path, small_groups: None) -> None:
+def test_both_modes_know_the_row_groups(tmp_path: Path, small_groups: None) -> None:
     make_dataset(tmp_path, [40, 16])
     assert open_rows(tmp_path, "row_groups").groups.tolist() == [0, 16, 32, 40, 56]
     assert open_rows(tmp_path, "memory").groups.tolist() == [0, 56]
@@ -99,7 +99,7 @@ def test_few_row_groups_are_open_at_once_and_each_is_read_once(tmp_path: Path, s
     assert len(read) == 21
 
 
-def test_auto_goes_by_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_depends_on_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sample = make_dataset(tmp_path, [20])
     size = 2 * sum(len(row) for row in sample.tokens)
     monkeypatch.setattr(loader, "MAX_MEMORY_BYTES", size)
@@ -125,7 +125,7 @@ def test_nothing_is_read_before_it_is_verified(tmp_path: Path, mode: Any) -> Non
         open_rows(tmp_path, mode)
 
 
-def test_a_sealed_file_that_is_no_shard(tmp_path: Path) -> None:
+def test_a_sealed_file_that_is_not_a_shard(tmp_path: Path) -> None:
     write_table(tmp_path / "x.parquet", pa.table({"loss": from_numpy(np.ones(1))}))
     seal(tmp_path, ["x.parquet"], {})
     with pytest.raises(CorruptFileError, match=r"x\.parquet: no column role or tokens; expected a shard"):
@@ -157,7 +157,7 @@ def test_damage_after_opening_is_noticed_too(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_sealed_shard_of_other_columns_is_named(name: str, values: pa.Array, message: str, tmp_path: Path) -> None:
+def test_a_shard_with_wrong_columns_is_reported(name: str, values: pa.Array, message: str, tmp_path: Path) -> None:
     columns = {
         "tokens": pa.array([[1, 2]] * 6, pa.list_(pa.uint16())),
         "role": pa.array([b"\0\1"] * 6),

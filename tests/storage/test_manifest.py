@@ -22,7 +22,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_what_is_sealed_verifies(folder: Path) -> None:
+def test_a_sealed_folder_verifies(folder: Path) -> None:
     manifest = verify(folder)
     assert manifest == read_manifest(folder)
     assert manifest["rows"] == 5
@@ -36,12 +36,12 @@ def test_the_order_of_names_does_not_matter(folder: Path) -> None:
     assert (folder / "manifest.json").read_bytes() == before
 
 
-def test_files_that_are_not_listed_are_nobodys_business(folder: Path) -> None:
+def test_unlisted_files_are_ignored(folder: Path) -> None:
     (folder / "timing.parquet").write_text("differs from run to run")
     assert "timing.parquet" not in verify(folder)["files"]
 
 
-def test_sealing_what_is_not_there(folder: Path) -> None:
+def test_sealing_a_missing_file(folder: Path) -> None:
     (folder / "manifest.json").unlink()
     with pytest.raises(MissingFileError, match=r"model\.safetensors: no such file"):
         seal(folder, ["model/model.safetensors"], {})
@@ -61,7 +61,7 @@ def test_a_missing_file(folder: Path) -> None:
     verify(folder, ["model/config.json"])
 
 
-def test_asking_for_what_is_not_listed(folder: Path) -> None:
+def test_verifying_a_file_that_is_not_listed(folder: Path) -> None:
     with pytest.raises(MissingFileError, match=r"best\.safetensors: not in .*manifest\.json; expected one of history\.parquet, model"):
         verify(folder, ["model/best.safetensors"])
 
@@ -75,7 +75,7 @@ def test_changed_and_swapped_files(folder: Path) -> None:
         verify(folder)
 
 
-def test_alien_manifests(folder: Path) -> None:
+def test_invalid_manifests(folder: Path) -> None:
     path = folder / "manifest.json"
     manifest = json.loads(path.read_text())
     surrogate = {**manifest, "note": "\ud800"}

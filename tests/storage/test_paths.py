@@ -18,14 +18,14 @@ WRONG = ["", ".", "..", "../x", "a/b", "/etc", "a\0b", "-rf", "A", "é", "a b", 
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_what_is_no_name_becomes_no_path(name: str, tmp_path: Path) -> None:
+def test_invalid_names_are_refused(name: str, tmp_path: Path) -> None:
     assert not is_name(name)
     with pytest.raises(UserError, match="invalid name"):
         safe_join(tmp_path, name, "x.yaml")
 
 
 @given(st.text(max_size=8) | st.text("a./-_\0\n ", max_size=8))
-def test_a_name_is_one_part_of_a_path(name: str) -> None:
+def test_a_name_is_one_path_component(name: str) -> None:
     """The oracle is the operating system's own idea of a path, for all names that are accepted."""
     if is_name(name):
         assert os.path.normpath(f"/top/{name}") == f"/top/{name}"
@@ -34,7 +34,7 @@ def test_a_name_is_one_part_of_a_path(name: str) -> None:
         assert os.path.normpath(f"/top/{name}") == f"/top/{name}"
 
 
-def test_a_symlink_below_the_folder_leads_nowhere_else(tmp_path: Path) -> None:
+def test_a_symlink_out_of_the_folder_is_refused(tmp_path: Path) -> None:
     root, elsewhere = tmp_path / "results", tmp_path / "elsewhere"
     (root / "runs").mkdir(parents=True)
     elsewhere.mkdir()

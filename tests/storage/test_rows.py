@@ -20,7 +20,7 @@ def sequences(lists: list[list[int]]) -> RaggedArray:
 
 
 @given(RAGGED | EVEN, st.data())
-def test_gather_pads_and_chain_does_not(lists: list[list[int]], data: st.DataObject) -> None:
+def test_gather_pads_and_concatenated_does_not(lists: list[list[int]], data: st.DataObject) -> None:
     held = sequences(lists)
     chosen = np.array(data.draw(st.lists(st.integers(0, len(lists) - 1), max_size=12)), np.int64)
     longest = max((len(lists[place]) for place in chosen), default=0)
@@ -33,11 +33,11 @@ def test_gather_pads_and_chain_does_not(lists: list[list[int]], data: st.DataObj
 
 
 @given(EVEN)
-def test_even_rows_are_recognised(lists: list[list[int]]) -> None:
+def test_rows_of_equal_length_are_recognised(lists: list[list[int]]) -> None:
     assert sequences(lists).width == len(lists[0])
 
 
-def test_gathering_leaves_the_rows_as_they_are() -> None:
+def test_gathering_does_not_modify_the_rows() -> None:
     held = sequences([[1, 2, 3], [4]])
     held.gather(np.array([0, 1]), 9)[:] = 0
     assert held.concatenated(np.array([0, 1])).tolist() == [1, 2, 3, 4]

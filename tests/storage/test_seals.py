@@ -30,7 +30,7 @@ def test_a_file_that_was_moved_with_its_seal_is_noticed(tmp_path: Path) -> None:
         read_sealed(one)
 
 
-def test_a_folder_may_be_moved_whole(tmp_path: Path) -> None:
+def test_a_results_folder_can_be_moved(tmp_path: Path) -> None:
     write_sealed(tmp_path / "results" / "gru" / "test.txt", "text")
     (tmp_path / "results").rename(tmp_path / "elsewhere")
     assert read_sealed(tmp_path / "elsewhere" / "gru" / "test.txt") == b"text"

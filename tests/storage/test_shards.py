@@ -22,13 +22,13 @@ from tests.storage.datasets import make_dataset
 
 
 @given(st.integers(0, 10_000), st.integers(1, 50))
-def test_rows_are_spread_evenly_and_none_is_lost(rows: int, count: int) -> None:
+def test_rows_are_split_evenly(rows: int, count: int) -> None:
     sizes = [shard_rows(rows, count, index) for index in range(count)]
     assert sum(sizes) == rows
     assert max(sizes) - min(sizes) <= 1
 
 
-def test_the_footer_tells_rows_tokens_and_metadata(tmp_path: Path, small_groups: None) -> None:
+def test_the_footer_has_rows_tokens_and_metadata(tmp_path: Path, small_groups: None) -> None:
     sample = make_dataset(tmp_path, [50, 0])
     facts = shard_info(tmp_path / "00000.parquet")
     assert facts.rows == 50
@@ -37,13 +37,13 @@ def test_the_footer_tells_rows_tokens_and_metadata(tmp_path: Path, small_groups:
     assert shard_info(tmp_path / "00001.parquet")[:2] == (0, 0)
 
 
-def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_an_unreadable_shard_is_reported(tmp_path: Path) -> None:
     (tmp_path / "00000.parquet").write_bytes(b"nothing")
     with pytest.raises(CorruptFileError, match=r"00000\.parquet"):
         shard_info(tmp_path / "00000.parquet")
 
 
-def test_form_on_disk(tmp_path: Path, small_groups: None) -> None:
+def test_column_types_on_disk(tmp_path: Path, small_groups: None) -> None:
     make_dataset(tmp_path, [40], fixed=True)
     with pq.ParquetFile(tmp_path / "00000.parquet") as file:
         footer, schema = file.metadata, file.schema_arrow
@@ -56,7 +56,7 @@ def test_form_on_disk(tmp_path: Path, small_groups: None) -> None:
     assert all(column.compression == "ZSTD" and "RLE_DICTIONARY" in column.encodings for column in columns)
 
 
-def test_real_numbers_are_no_dictionary(tmp_path: Path) -> None:
+def test_floats_have_no_dictionary(tmp_path: Path) -> None:
     make_dataset(tmp_path, [40], features=2)
     with pq.ParquetFile(tmp_path / "00000.parquet") as file:
         group = file.metadata.row_group(0)
@@ -97,7 +97,7 @@ def test_the_same_rows_give_the_same_bytes(tmp_path: Path) -> None:
     assert file_sha256(tmp_path / "one" / "00000.parquet") == file_sha256(tmp_path / "two" / "00000.parquet")
 
 
-def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(table: object, path: Path, **options: object) -> None:
         path.write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -120,7 +120,7 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", place], check=True)
 
 
-def test_a_really_full_disk_leaves_nothing(tiny_disk: Path) -> None:
+def test_a_real_full_disk_leaves_no_file(tiny_disk: Path) -> None:
     make_dataset(tiny_disk / "fits", [20])
     with pytest.raises(UserError, match=r"00000\.parquet: the disk is full; free some space"):
         random_tokens(tiny_disk / "large" / "00000.parquet", 512)

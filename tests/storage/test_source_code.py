@@ -60,17 +60,17 @@ MEANS = {
 
 
 @pytest.mark.parametrize("case", LOOKS)
-def test_what_only_looks_different_has_the_same_digest(case: str) -> None:
+def test_formatting_does_not_change_the_digest(case: str) -> None:
     assert LOOKS[case] != CODE
     assert read_source(LOOKS[case]).digest == read_source(CODE).digest
 
 
 @pytest.mark.parametrize("case", MEANS)
-def test_what_means_something_else_has_another_digest(case: str) -> None:
+def test_a_change_of_meaning_changes_the_digest(case: str) -> None:
     assert read_source(MEANS[case]).digest != read_source(CODE).digest
 
 
-def test_classes_that_are_passed_over_do_not_count() -> None:
+def test_skipped_classes_do_not_affect_the_digest() -> None:
     without = frozenset({"Other"})
     changed = edited((b"    pass", b"    x = 1"))
     assert read_source(CODE, without).digest == read_source(changed, without).digest
@@ -83,11 +83,11 @@ def test_the_digest_is_the_same_in_every_version_of_python() -> None:
     assert read_source(code).digest == "0649385631a319f8"
 
 
-def test_what_is_no_python_counts_byte_by_byte() -> None:
+def test_invalid_python_is_digested_as_bytes() -> None:
     assert read_source(b"def (").digest != read_source(b"def ( ").digest
 
 
-def test_imports_are_found_wherever_they_stand() -> None:
+def test_imports_are_found_everywhere() -> None:
     code = b"""
 import a.b, c
 from d import e
@@ -108,7 +108,7 @@ def late():
     assert sorted(read_source(code).modules("own.inner")) == sorted(expected)
 
 
-def test_files_are_those_that_strings_name(tmp_path: Path) -> None:
+def test_files_named_in_string_literals_are_found(tmp_path: Path) -> None:
     (tmp_path / "csrc").mkdir()
     for name in ("scan.c", "other.c", "csrc/fast.cu", "scan.txt"):
         (tmp_path / name).touch()

@@ -44,7 +44,7 @@ def test_missing_file(tmp_path: Path) -> None:
         read_table(tmp_path / "none.parquet")
 
 
-def test_truncated_alien_and_empty_files_are_named(tmp_path: Path, table: pa.Table) -> None:
+def test_truncated_foreign_and_empty_files_are_reported(tmp_path: Path, table: pa.Table) -> None:
     write_table(tmp_path / "whole", table)
     content = (tmp_path / "whole").read_bytes()
     for damaged in (b"", b"PAR1", b"{}", content[:-1], content[: len(content) // 2], content[1:], bytes(len(content))):

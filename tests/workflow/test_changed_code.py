@@ -34,7 +34,7 @@ def allowing(config: dict[str, Any]) -> dict[str, Any]:
     return {**config, "runtime": {"changed_code": "allow"}}
 
 
-def test_old_weights_are_not_measured_by_new_code_unless_the_config_says_so(workspace: Make) -> None:
+def test_new_code_does_not_evaluate_old_weights_unless_allowed(workspace: Make) -> None:
     config = tiny()
     suite = workspace(config)
     run = with_other_code(suite)
@@ -49,7 +49,7 @@ def test_old_weights_are_not_measured_by_new_code_unless_the_config_says_so(work
     assert suite.run() == Counter(evaluate=1, collect=1, plot=1)
 
 
-def test_a_forced_training_brings_no_old_weights_back(workspace: Make) -> None:
+def test_a_forced_training_does_not_restore_old_weights(workspace: Make) -> None:
     suite = workspace()
     run = with_other_code(suite)
     weights = run / "model" / "model.safetensors"

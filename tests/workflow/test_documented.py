@@ -64,11 +64,11 @@ def test_the_command_runs(line: str, tmp_path: Path) -> None:
     assert done.stdout.strip() or list((tmp_path / words[words.index("--out") + 1]).glob("*.parquet"))
 
 
-def test_what_runs_elsewhere_is_still_shown() -> None:
+def test_commands_tested_elsewhere_are_still_documented() -> None:
     assert set(ELSEWHERE) <= set(lines("pipeline "))
 
 
-def test_rows_that_were_generated_are_read_as_shown(tmp_path: Path) -> None:
+def test_generated_rows_can_be_read_as_documented(tmp_path: Path) -> None:
     page = (REPOSITORY / "docs" / "families" / "memory.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"^```bash\n(pipeline generate.*?)^```$", page, re.DOTALL | re.MULTILINE)
     done = call(tmp_path, "bash", "-ec", block)
@@ -76,7 +76,7 @@ def test_rows_that_were_generated_are_read_as_shown(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("line", lines("make", "snakemake"))
-def test_what_make_and_snakemake_are_called_with_is_understood(line: str, finished: Suite, workspace: Callable[..., Suite]) -> None:
+def test_documented_make_and_snakemake_calls_work(line: str, finished: Suite, workspace: Callable[..., Suite]) -> None:
     words = shlex.split(line)
     if words[0] == "make":
         assert call(REPOSITORY, "make", "-n", *words[1:]).returncode == 0

@@ -26,7 +26,7 @@ def ours(output: str) -> list[str]:
     return [line for line in output.splitlines() if line and not line.startswith("Using workflow specific profile")]
 
 
-def test_a_config_mistake_is_one_line_and_writes_nothing(tmp_path: Path) -> None:
+def test_an_invalid_config_is_one_line_and_writes_nothing(tmp_path: Path) -> None:
     config = tiny()
     config["experiments"]["first"]["base"]["task"]["dealy"] = 3
     suite = Suite(tmp_path, config)
@@ -60,7 +60,7 @@ def damage(path: Path, seed: int) -> None:
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
-def test_a_damaged_shard_is_named_and_nothing_is_trained_on_it(workspace: Make) -> None:
+def test_a_damaged_shard_is_reported_and_not_trained_on(workspace: Make) -> None:
     suite = workspace()
     run = sorted(suite.results.glob("runs/copy-gru-*"))[0]
     shard = sorted(suite.results.glob("datasets/copy-train-*/*.parquet"))[0]
@@ -73,7 +73,7 @@ def test_a_damaged_shard_is_named_and_nothing_is_trained_on_it(workspace: Make) 
     assert "Traceback" not in answer.stderr
 
 
-def test_damaged_weights_are_named_and_never_evaluated(workspace: Make) -> None:
+def test_damaged_weights_are_reported_and_not_evaluated(workspace: Make) -> None:
     suite = workspace()
     run = sorted(suite.results.glob("runs/copy-gru-*"))[0]
     damage(run / "model" / "model.safetensors", 5)
@@ -85,7 +85,7 @@ def test_damaged_weights_are_named_and_never_evaluated(workspace: Make) -> None:
     assert not (suite.folder / "table.parquet").exists()
 
 
-def test_a_missing_shard_is_named(workspace: Make) -> None:
+def test_a_missing_shard_is_reported(workspace: Make) -> None:
     suite = workspace()
     data = sorted(suite.results.glob("datasets/copy-test-*"))[0]
     (data / "00000.parquet").unlink()
@@ -135,7 +135,7 @@ def edited(config: dict[str, Any]) -> dict[str, Any]:
     return config
 
 
-def test_an_edit_while_jobs_wait_changes_nothing_of_the_running_invocation(workspace: Make) -> None:
+def test_an_edit_during_a_run_does_not_affect_it(workspace: Make) -> None:
     suite = workspace(edited(tiny()))
     frozen = suite.results / ".pipeline" / "plan.json"
     before = frozen.read_bytes()
@@ -153,7 +153,7 @@ def test_an_edit_while_jobs_wait_changes_nothing_of_the_running_invocation(works
     assert not suite.planned()
 
 
-def test_the_report_is_made(workspace: Make) -> None:
+def test_the_report_is_written(workspace: Make) -> None:
     suite = workspace()
     code, output = suite.call("--report", "asked.html")
     assert code == 0, output
@@ -170,7 +170,7 @@ def test_lint_is_clean(tmp_path: Path) -> None:
     assert "Congratulations" in output
 
 
-def test_the_commands_of_a_user_on_a_finished_suite(workspace: Make) -> None:
+def test_commands_on_a_finished_suite(workspace: Make) -> None:
     suite = workspace()
     status = suite.pipeline("status")
     assert status.returncode == 0, status.stderr

@@ -96,7 +96,7 @@ def one_run(runs: int = 1, **more: int) -> dict[str, int]:
 SHOWN_AGAIN = {"describe_experiment": 1, "collect": 1, "plot": 1}
 
 
-def test_first_run_does_everything(first_run: Finished) -> None:
+def test_the_first_run_runs_everything(first_run: Finished) -> None:
     assert first_run[1] == Counter(
         describe_dataset=4, describe_network=2, describe_run=2, describe_experiment=1, generate=4, seal=4,
         train=2, evaluate=2, profile=2, collect=1, plot=1,
@@ -106,7 +106,7 @@ def test_first_run_does_everything(first_run: Finished) -> None:
 @pytest.mark.parametrize(
     "spelling", [comment, blank_lines, quotes, numbers, sweep_order, delays_order, spelled_default, key_order, runtime]
 )
-def test_cosmetic_edits_change_the_text_and_plan_nothing(workspace: Make, spelling: Callable[[str], str]) -> None:
+def test_cosmetic_edits_re_run_nothing(workspace: Make, spelling: Callable[[str], str]) -> None:
     suite = workspace()
     path = suite.folder / "config.yaml"
     text = path.read_text()
@@ -115,7 +115,7 @@ def test_cosmetic_edits_change_the_text_and_plan_nothing(workspace: Make, spelli
     assert suite.planned() == Counter()
 
 
-def test_lost_bookkeeping_and_touched_specs_plan_nothing(workspace: Make) -> None:
+def test_lost_snakemake_records_and_touched_specs_re_run_nothing(workspace: Make) -> None:
     suite = workspace()
     for spec in suite.results.glob("runs/*/run.yaml"):
         spec.touch()
@@ -189,7 +189,7 @@ def test_edits_of_data(workspace: Make) -> None:
     redone(suite, config, one_run(2, describe_dataset=3, generate=3, seal=3))
 
 
-def test_lost_files_are_made_again(workspace: Make) -> None:
+def test_lost_files_are_regenerated(workspace: Make) -> None:
     suite = workspace()
     before = suite.digests()
     run = sorted(suite.results.glob("runs/copy-gru-*"))[0]

@@ -54,14 +54,14 @@ def where(suite: Suite) -> str:
     return json.loads(files[0].read_text())["recurlab"]["path"]
 
 
-def test_another_pipeline_that_comes_first_is_not_run(tmp_path: Path) -> None:
+def test_jobs_ignore_another_pipeline_command_on_the_path(tmp_path: Path) -> None:
     environment = decoys(tmp_path)
     suite = Suite(tmp_path / "suite", small())
     suite.run(**environment)
     assert where(suite) == str(REPOSITORY / "pipeline")
 
 
-def test_of_two_checkouts_the_snakefile_runs_its_own(tmp_path: Path) -> None:
+def test_jobs_run_the_checkout_of_the_snakefile(tmp_path: Path) -> None:
     checkout = tmp_path / "checkout"
     checkout.mkdir()
     for name in ("pipeline", "workflow", "profiles"):

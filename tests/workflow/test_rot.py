@@ -22,7 +22,7 @@ DAMAGED = (
 )  # fmt: skip
 
 
-def test_damage_is_named_and_made_again_by_the_same_command(workspace: Make) -> None:
+def test_damaged_files_are_reported_and_regenerated(workspace: Make) -> None:
     suite = workspace()
     suite.run()  # so that everything has been verified, and would be trusted by its times
     before = suite.digests()
@@ -46,7 +46,7 @@ def test_damage_is_named_and_made_again_by_the_same_command(workspace: Make) -> 
     assert not suite.planned()
 
 
-def test_whatever_lies_in_the_folder_of_snakemake_the_next_run_ends_well(workspace: Make) -> None:
+def test_damaged_snakemake_records_do_not_stop_the_next_run(workspace: Make) -> None:
     suite, draw = workspace(), random.Random(0)
     before, state = suite.digests(), suite.folder / ".snakemake"
     records = sorted(path for path in (state / "metadata").rglob("*") if path.is_file())

@@ -47,7 +47,7 @@ def brought_along(folder: Path) -> dict[str, str]:
     }
 
 
-def test_results_are_the_same_bytes_whatever_is_brought_along(finished: Suite, tmp_path: Path) -> None:
+def test_environment_variables_do_not_change_results(finished: Suite, tmp_path: Path) -> None:
     variables = brought_along(tmp_path)
     suite = Suite(tmp_path, tiny())
     assert (tmp_path / "matplotlibrc").exists(), "matplotlib reads it in the folder it works in"
