@@ -62,7 +62,7 @@ def transformer(depth: int) -> nn.Module:
 
 def ours(mixer: str, depth: int) -> nn.Module:
     """Blocks of a mixer alone, as the papers have them."""
-    fields = {"name": mixer, "heads": HEADS, "states": STATES} if mixer == "mamba2" else {"name": mixer}
+    fields = {"name": mixer, "heads": HEADS, "d_state": STATES} if mixer == "mamba2" else {"name": mixer}
     config = {"mixer": fields, "width": WIDTH, "depth": depth, "norm": "rms", "final_norm": "rms", "residual": True}
     return build(SequenceNetwork.model_validate(config), {"vocabulary": VOCABULARY, "classes": VOCABULARY})
 

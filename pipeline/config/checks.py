@@ -57,8 +57,8 @@ def check_point(member: Member, written: Block) -> None:
         message = f"{point.task.title} has no time limit of its own; expected task.limit, steps after which an episode is cut off"
         raise place_of(written, "task.id").error(message)
     _check_sizes(member, written)
-    if getattr(point.network, "tied", False) and point.task.tolerance is not None:
-        raise place_of(written, "network.tied").error(
+    if getattr(point.network, "tie_embeddings", False) and point.task.tolerance is not None:
+        raise place_of(written, "network.tie_embeddings").error(
             f"{point.task.name} is answered by real numbers; expected false: they have no embedding"
         )
     if isinstance(point.task, EnvironmentTask) and isinstance(point.network, ActorCritic):

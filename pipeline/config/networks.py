@@ -20,7 +20,7 @@ class Network(Component):
     """A model with weights: what a learner trains and an evaluation reads."""
 
     kind: ClassVar[Kind] = "tokens"
-    """The tasks it is made for."""
+    """The kind of task it is for."""
 
     context: int
 
@@ -31,15 +31,17 @@ class Network(Component):
 
 
 class AttentionBlocks(Section):
-    """Which blocks of a stack are a transformer's: attention in place of the stack's mixer, and a feed-forward layer of their own."""
+    """Hybrid networks: blocks with attention instead of the network's mixer, and a feed-forward layer of their own."""
 
     at: list[Literal["last"] | Annotated[int, Field(ge=1)]] = Field(
-        default=["last"], min_length=1, description="these blocks, counted from 1, or the last one"
+        default=["last"], min_length=1, description="which blocks, counted from 1; last: the last one"
     )
-    heads: int = Field(default=4, ge=1, le=1_024, description="attention heads; must divide the width into even parts")
-    rotary_base: float = Field(default=10_000.0, gt=1, le=1e12, description="base of the rotary frequencies")
+    heads: int = Field(default=4, ge=1, le=1_024, description="attention heads; the width must be divisible by twice as many")
+    rope_theta: float = Field(
+        default=10_000.0, gt=1, le=1e12, description="base of the rotary frequencies; raise it for contexts of many thousand positions"
+    )
     feedforward: float = Field(
-        default=4.0, ge=0, le=1_024, description="width of these blocks' gated feed-forward layer, in multiples of width; 0: none"
+        default=4.0, ge=0, le=1_024, description="inner width of these blocks' feed-forward layer, in multiples of width; 0: none"
     )
 
     @field_validator("at")
@@ -49,46 +51,55 @@ class AttentionBlocks(Section):
 
     @property
     def mixer(self) -> Attention:
-        """What these blocks mix with."""
-        return Attention(heads=self.heads, rotary_base=self.rotary_base)
+        """The mixer of these blocks."""
+        return Attention(heads=self.heads, rope_theta=self.rope_theta)
 
 
 Residual = bool | Literal["gru"]
-"""How what a mixer or feed-forward layer gives joins its input."""
+"""How the output of a mixer or feed-forward layer joins the residual stream."""
 RESIDUAL = (
-    "false: each mixer's output replaces its input; true: it is added; gru: it, and that of the feed-forward layer, "
-    "comes in through a relu and the gate of GTrXL (Parisotto et al. 2020)"
+    "residual connection around each mixer: false: none; true: added; gru: the gate of GTrXL (Parisotto et al. 2020), around the "
+    "feed-forward layer too, which steadies reinforcement learning. Use true or gru for more than one block"
 )
 
 
 class Stack(Network):
-    """A network whose middle is blocks of mixer and feed-forward, one after the other."""
+    """A network of `depth` blocks, each a mixer and a feed-forward layer."""
 
-    mixer: AnyMixer = Field(default=Lstm(), description="what carries information along the sequence")
+    mixer: AnyMixer = Field(default=Lstm(), description="sequence mixer of every block: the architecture under study")
     width: Annotated[int, Field(ge=1, le=65_536)] | Literal["auto"] = Field(
-        default=64, description="channels of the residual stream; auto solves it from parameters"
+        default=64, description="channels of the residual stream; auto: solved so that the network has `parameters` weights"
     )
-    parameters: Count | None = Field(default=None, description="trainable weights to come within 3 % of, with width: auto")
+    parameters: Count | None = Field(
+        default=None, description="trainable weights, met within 3 %, with width: auto; to compare mixers at equal size"
+    )
     depth: int = Field(default=1, ge=1, le=1_024, description="number of blocks")
     feedforward: float = Field(
-        default=0.0, ge=0, le=1_024, description="width of each block's feed-forward layer, in multiples of width; 0: none"
+        default=0.0,
+        ge=0,
+        le=1_024,
+        description="inner width of each block's feed-forward layer, in multiples of width; 0: none; 4 is usual for attention",
     )
     activation: Literal["swiglu", "relu"] = Field(
-        default="swiglu", description="feed-forward layers: gated with silu (Shazeer 2020), or two maps with biases and a relu between"
+        default="swiglu", description="feed-forward layer: gated with silu (Shazeer 2020), or linear, relu, linear"
     )
-    attention: AttentionBlocks | None = Field(default=None, description="blocks that are a transformer's: a hybrid; null: none")
-    norm: Literal["none", "rms", "layer"] = Field(default="none", description="normalisation before every mixer and feed-forward")
+    attention: AttentionBlocks | None = Field(
+        default=None, description="blocks with attention instead of the mixer, for a hybrid; null: none"
+    )
+    norm: Literal["none", "rms", "layer"] = Field(
+        default="none", description="normalisation before every mixer and feed-forward layer; use rms or layer for more than one block"
+    )
     final_norm: Literal["none", "rms", "layer"] = Field(default="layer", description="normalisation before the head")
-    norm_epsilon: float = Field(default=1e-5, ge=1e-30, le=1e9, description="added to the variance by every normalisation")
+    norm_eps: float = Field(default=1e-5, ge=1e-30, le=1e9, description="added to the variance in every normalisation")
     convolution: int = Field(
         default=0,
         ge=0,
         le=1_024,
-        description="positions seen by a short_convolution between each mixer and its input; 0: none, 2 to 4 are usual",
+        description="kernel size of a short convolution before each mixer, in positions; 0: none; 4 helps recall of key-value pairs",
     )
     residual: Residual = Field(default=False, description=RESIDUAL)
-    gate_gain: float = Field(default=1.0, gt=0, le=1000, description="gain at which the gates of residual: gru start orthogonal")
-    context: int = Field(default=16_384, ge=1, le=2**24, description="longest sequence the network accepts, in tokens")
+    gate_gain: float = Field(default=1.0, gt=0, le=1000, description="gain of the orthogonal initialisation of the gates of residual: gru")
+    context: int = Field(default=16_384, ge=1, le=2**24, description="longest sequence the network accepts, in tokens or environment steps")
 
     @model_validator(mode="after")
     def _sizes_agree(self) -> Stack:
@@ -140,16 +151,20 @@ class SequenceNetwork(Stack):
 
     name: Literal["sequence"] = "sequence"
     embedding: Literal["learned", "sinusoid", "orthogonal"] = Field(
-        default="learned", description="vectors of the tokens: trained, or frozen waves of Vaswani et al. 2017, or frozen orthogonal codes"
+        default="learned", description="token embedding: learned, or frozen: the sinusoids of Vaswani et al. 2017, or orthogonal vectors"
     )
-    tied: bool = Field(default=False, description="the head's weights are the embedding's, without a bias")
-    dropout: float = Field(default=0.0, ge=0, lt=1, description="share of channels dropped after each mixer and feed-forward in training")
+    tie_embeddings: bool = Field(
+        default=False, description="share the weights of head and embedding; for tasks whose answers repeat input tokens"
+    )
+    dropout: float = Field(
+        default=0.0, ge=0, lt=1, description="dropout probability after each mixer and feed-forward layer, in training; against overfitting"
+    )
 
 
 class ActorCritic(Stack):
-    """Encoder of observations, `depth` blocks of mixer and feed-forward, and two heads: what to do, and how much reward is to come.
+    """Encoder of observations, `depth` blocks of mixer and feed-forward, and two heads: policy and value.
 
-    With shared: false policy and critic have an encoder and blocks each, and the network twice the state.
+    With shared: false, policy and critic have an encoder and blocks each, and the state doubles.
     """
 
     implementation: ClassVar[str] = "pipeline.networks.actor_critic:ActorCritic"
@@ -159,16 +174,23 @@ class ActorCritic(Stack):
     name: Literal["actor_critic"] = "actor_critic"
     encoder: Literal["none", "mlp", "nature_cnn"] = Field(
         default="none",
-        description="what an observation passes before the blocks: one linear map; layers with an activation; three convolutions of pixels",
+        description="encoder of observations: one linear map (none), an MLP, or the convolutions of Mnih et al. 2015 for pixels",
     )
-    encoder_depth: int = Field(default=1, ge=1, le=1_024, description="layers of encoder: mlp, each as wide as the network")
-    encoder_activation: Literal["relu", "tanh"] = Field(default="relu", description="after each layer of encoder: mlp")
-    shared: bool = Field(default=True, description="policy and critic read one trunk of encoder and blocks; false: each has its own")
+    encoder_depth: int = Field(default=1, ge=1, le=1_024, description="layers of encoder: mlp, each of the network's width")
+    encoder_activation: Literal["relu", "tanh"] = Field(default="relu", description="activation of encoder: mlp")
+    shared: bool = Field(
+        default=True,
+        description="policy and critic share encoder and blocks; false: each has its own, which costs twice as "
+        "much and removes interference",
+    )
     final_norm: Literal["none", "rms", "layer"] = Field(default="none", description="normalisation before the heads")
-    residual: Residual = Field(default=True, description=f"{RESIDUAL}; with false mixer: none is blind")
-    head_width: int = Field(default=128, ge=1, le=65_536, description="channels of the tanh layer of each of the two heads")
+    residual: Residual = Field(default=True, description=f"{RESIDUAL}; with false, mixer: none sees no observation")
+    head_width: int = Field(default=128, ge=1, le=65_536, description="width of the hidden tanh layer of each head")
     policy_gain: float = Field(
-        default=0.01, gt=0, le=1000, description="gain at which the policy's last layer starts orthogonal; small: no action is preferred"
+        default=0.01,
+        gt=0,
+        le=1000,
+        description="gain of the orthogonal initialisation of the policy's last layer; small: the first policy is nearly uniform",
     )
     critic_gain: float = Field(default=1.0, gt=0, le=1000, description="gain at which the critic's last layer starts orthogonal")
     context: int = Field(default=16_384, ge=1, le=2**24, description="longest episode the network accepts, in steps")

@@ -72,7 +72,7 @@ class AReLiT(Mixer):
 
     def __init__(self, config: config.Arelit, width: int) -> None:
         super().__init__(width)
-        self.heads, self.channels = config.heads, config.channels or width // config.heads
+        self.heads, self.channels = config.heads, config.head_dim or width // config.heads
         self.eta, self.r, self.oscillators = config.eta, config.r, config.oscillators
         self.epsilon = EPSILON[config.oscillators] if config.epsilon is None else config.epsilon
         self.project = nn.Linear(width, 5 * self.heads * self.channels)

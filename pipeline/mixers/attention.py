@@ -47,7 +47,7 @@ class Attention(Mixer):
 
     def __init__(self, config: config.Attention, width: int) -> None:
         super().__init__(width)
-        self.heads, self.channels, self.base = config.heads, width // config.heads, config.rotary_base
+        self.heads, self.channels, self.base = config.heads, width // config.heads, config.rope_theta
         assert width % (2 * config.heads) == 0, "the heads divide the width into even parts"
         self.project = nn.Linear(width, 3 * width, bias=False)
         self.out = nn.Linear(width, width, bias=False)

@@ -37,7 +37,7 @@ class DeltaNet(Mixer):
         super().__init__(width)
         assert width % (2 * config.heads) == 0, "the heads divide the width into even parts"
         self.heads, self.channels = config.heads, width // config.heads
-        self.strongest = 2 if config.negative_eigenvalues else 1
+        self.strongest = 2 if config.allow_neg_eigval else 1
         self.project = nn.Linear(width, 3 * width, bias=False)
         self.strength = nn.Linear(width, config.heads, bias=False)
         self.norm = nn.RMSNorm(self.channels, eps=EPSILON)

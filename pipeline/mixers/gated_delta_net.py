@@ -43,7 +43,7 @@ class GatedDeltaNet(Mixer):
         super().__init__(width)
         assert width % (2 * config.heads) == 0, "the heads divide the width into even parts"
         self.heads, self.channels = config.heads, width // config.heads
-        self.strongest = 2 if config.negative_eigenvalues else 1
+        self.strongest = 2 if config.allow_neg_eigval else 1
         self.project = nn.Linear(width, 4 * width, bias=False)
         self.gates = nn.Linear(width, 2 * config.heads, bias=False)
         self.log_rate_H = nn.Parameter(torch.empty(config.heads))

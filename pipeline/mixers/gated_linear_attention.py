@@ -38,7 +38,7 @@ class GatedLinearAttention(Mixer):
         self.heads, keys = config.heads, width // 2
         self.sizes = [keys, keys, width, width]
         self.project = nn.Linear(width, sum(self.sizes), bias=False)
-        self.decay = nn.Sequential(nn.Linear(width, config.gate_rank, bias=False), nn.Linear(config.gate_rank, keys))
+        self.decay = nn.Sequential(nn.Linear(width, config.gate_low_rank_dim, bias=False), nn.Linear(config.gate_low_rank_dim, keys))
         self.norm = nn.RMSNorm(width // config.heads, eps=EPSILON)
         self.out = nn.Linear(width, width, bias=False)
 

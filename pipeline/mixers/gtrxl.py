@@ -49,8 +49,8 @@ class GTrXL(Mixer):
 
     def __init__(self, config: config.Gtrxl, width: int) -> None:
         super().__init__(width)
-        self.heads, self.channels = config.heads, config.channels or width // config.heads
-        self.memory, self.cache = config.memory, config.cache
+        self.heads, self.channels = config.heads, config.head_dim or width // config.heads
+        self.memory, self.cache = config.mem_len, config.cache
         inner = self.heads * self.channels
         self.query, self.keys_values = nn.Linear(width, inner), nn.Linear(width, 2 * inner)
         self.positions, self.out = nn.Linear(width, inner, bias=False), nn.Linear(inner, width)

@@ -35,7 +35,7 @@ class LRU(Mixer):
 
     def __init__(self, config: config.Lru, width: int) -> None:
         super().__init__(width)
-        self.states = config.states or width
+        self.states = config.d_state or width
         self.nu_N = nn.Parameter(torch.empty(self.states))
         self.theta_N = nn.Parameter(torch.empty(self.states))
         self.gamma_N = nn.Parameter(torch.empty(self.states))
@@ -61,10 +61,10 @@ class LRU(Mixer):
 
         out_DS holds Re C and -Im C. Eigenvalues are drawn on the CPU, whatever the device.
         """
-        smallest, largest = config.radius
+        smallest, largest = config.r_min, config.r_max
         squared_N = torch.empty(self.states, device="cpu").uniform_(smallest**2, largest**2).clamp(*SQUARED)
         self.nu_N.copy_(torch.log(-0.5 * torch.log(squared_N)))
-        self.theta_N.copy_(torch.log(torch.empty(self.states, device="cpu").uniform_(1e-6, 1) * config.phase))
+        self.theta_N.copy_(torch.log(torch.empty(self.states, device="cpu").uniform_(1e-6, 1) * config.max_phase))
         self.gamma_N.copy_(0.5 * torch.log1p(-squared_N))
         self.into_SD.normal_(std=1 / math.sqrt(2 * self.width))
         self.out_DS.normal_(std=1 / math.sqrt(self.states))

@@ -50,10 +50,10 @@ class Mamba(Mixer):
 
     def __init__(self, config: mixers.Mamba, width: int) -> None:
         super().__init__(width)
-        self.inner, self.states = config.expand * width, config.states
-        self.rank = config.rank or math.ceil(width / 16)
+        self.inner, self.states = config.expand * width, config.d_state
+        self.rank = config.dt_rank or math.ceil(width / 16)
         self.in_proj = nn.Linear(width, 2 * self.inner, bias=False)
-        self.conv1d = ShortConvolution(mixers.ShortConvolution(kernel=config.kernel), self.inner)
+        self.conv1d = ShortConvolution(mixers.ShortConvolution(kernel_size=config.d_conv), self.inner)
         self.x_proj = nn.Linear(self.inner, self.rank + 2 * self.states, bias=False)
         self.dt_proj = nn.Linear(self.rank, self.inner)
         self.A_log = nn.Parameter(torch.arange(1.0, self.states + 1).log().repeat(self.inner, 1))

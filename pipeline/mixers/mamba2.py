@@ -50,10 +50,10 @@ class Mamba2(Mixer):
     def __init__(self, config: mixers.Mamba2, width: int) -> None:
         super().__init__(width)
         assert width % (2 * config.heads) == 0, "the heads divide the width into even parts"
-        self.inner, self.states, self.heads = config.expand * width, config.states, config.heads
+        self.inner, self.states, self.heads = config.expand * width, config.d_state, config.heads
         self.mixed = self.inner + 2 * self.states
         self.in_proj = nn.Linear(width, self.inner + self.mixed + self.heads, bias=False)
-        self.conv1d = ShortConvolution(mixers.ShortConvolution(kernel=config.kernel), self.mixed)
+        self.conv1d = ShortConvolution(mixers.ShortConvolution(kernel_size=config.d_conv), self.mixed)
         self.dt_bias = nn.Parameter(torch.empty(self.heads))
         self.A_log = nn.Parameter(torch.empty(self.heads))
         self.D = nn.Parameter(torch.ones(self.heads))

@@ -55,7 +55,7 @@ class ReLiT(Mixer):
     def __init__(self, config: config.Relit, width: int) -> None:
         super().__init__(width)
         self.update, self.map, self.eta, self.epsilon = config.update, config.feature_map, config.eta, config.epsilon
-        self.heads, self.channels = config.heads, config.channels or width // config.heads
+        self.heads, self.channels = config.heads, config.head_dim or width // config.heads
         self.keys = multiples(config.feature_map, config.eta) * self.channels
         scales = config.eta if is_projected(config.feature_map) else 0
         gates = {

@@ -75,10 +75,10 @@ class RWKV7(Mixer):
         self.heads, self.channels = config.heads, width // config.heads
         self.shift_MD = nn.Parameter(torch.empty(len(SHIFTS), width))
         self.receptance, self.key, self.value, self.out = (nn.Linear(width, width, bias=False) for _ in range(4))
-        self.decay = nn.Sequential(nn.Linear(width, config.rank, bias=False), nn.Tanh(), nn.Linear(config.rank, width))
-        self.rate = nn.Sequential(nn.Linear(width, config.rank, bias=False), nn.Linear(config.rank, width))
+        self.decay = nn.Sequential(nn.Linear(width, config.low_rank_dim, bias=False), nn.Tanh(), nn.Linear(config.low_rank_dim, width))
+        self.rate = nn.Sequential(nn.Linear(width, config.low_rank_dim, bias=False), nn.Linear(config.low_rank_dim, width))
         self.gate = nn.Sequential(
-            nn.Linear(width, config.gate_rank, bias=False), nn.Sigmoid(), nn.Linear(config.gate_rank, width, bias=False)
+            nn.Linear(width, config.gate_low_rank_dim, bias=False), nn.Sigmoid(), nn.Linear(config.gate_low_rank_dim, width, bias=False)
         )
         self.removed_D = nn.Parameter(torch.full((width,), 0.85))
         self.rated_D = nn.Parameter(torch.ones(width))

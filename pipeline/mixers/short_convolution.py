@@ -26,8 +26,8 @@ class ShortConvolution(Mixer):
 
     def __init__(self, config: config.ShortConvolution, width: int) -> None:
         super().__init__(width)
-        self.back = config.kernel - 1
-        start = nn.Conv1d(width, width, config.kernel, groups=width)
+        self.back = config.kernel_size - 1
+        start = nn.Conv1d(width, width, config.kernel_size, groups=width)
         assert start.bias is not None
         self.weight, self.bias = start.weight, start.bias
 

@@ -48,7 +48,7 @@ class Trunk(Stack):
         assert isinstance(config.width, int), "resolve_width comes first"
         self.encoder = Encoder(config, tuple(observation), pixels, config.width)
         self.blocks = make_blocks(config)
-        self.norm = make_norm(config.final_norm, config.width, config.norm_epsilon)
+        self.norm = make_norm(config.final_norm, config.width, config.norm_eps)
 
     def read(self, observed_BT: Tensor, state: State | None, reset_BT: Tensor | None) -> tuple[Tensor, State]:
         """x_BTD of a whole sequence, and the state after it."""

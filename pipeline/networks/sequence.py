@@ -4,7 +4,7 @@ Notation: B = batch size, T = sequence length, D = width, C = classes, F = real 
 
     x = E[token] [+ V values]     the numbers where the task has some; E trained or frozen
     the blocks of `pipeline.networks.stack`
-    logits = W norm(x) + b        where `tied`, W holds the rows of E that stand for classes, and b is zero
+    logits = W norm(x) + b        where `tie_embeddings`, W holds the rows of E that stand for classes, and b is zero
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class SequenceNetwork(Stack):
         self.embedding = make_embedding(config, vocabulary)
         self.values = nn.Linear(features, config.width, bias=False) if features else None
         self.blocks = make_blocks(config, config.dropout)
-        self.norm = make_norm(config.final_norm, config.width, config.norm_epsilon)
-        self.head = nn.Linear(config.width, classes) if not config.tied else None
+        self.norm = make_norm(config.final_norm, config.width, config.norm_eps)
+        self.head = nn.Linear(config.width, classes) if not config.tie_embeddings else None
         self.answers = slice(first_class, first_class + classes)
 
     def forward(
@@ -97,7 +97,7 @@ def make_embedding(config: config.SequenceNetwork, vocabulary: int) -> nn.Embedd
             return embedding
         if config.embedding == "orthogonal":
             embedding.weight.copy_(functional.normalize(nn.init.orthogonal_(embedding.weight)) * math.sqrt(config.width))
-        if config.tied:
+        if config.tie_embeddings:
             embedding.weight.div_(math.sqrt(config.width))
     return embedding
 

@@ -61,11 +61,11 @@ class Block(nn.Module):
     def __init__(self, config: config.Stack, width: int, mixer: mixers.Mixer, feedforward: float, dropout: float) -> None:
         super().__init__()
         inner = max(1, round(feedforward * width)) if feedforward else 0
-        self.norm = make_norm(config.norm, width, config.norm_epsilon)
+        self.norm = make_norm(config.norm, width, config.norm_eps)
         self.mixer = _mixer(mixer, config.convolution, width)
         self.residual = make_residual(config.residual, width, config.gate_gain)
         kind = GatedFeedForward if config.activation == "swiglu" else PlainFeedForward
-        self.feedforward = nn.Sequential(make_norm(config.norm, width, config.norm_epsilon), kind(width, inner)) if inner else None
+        self.feedforward = nn.Sequential(make_norm(config.norm, width, config.norm_eps), kind(width, inner)) if inner else None
         self.feedforward_residual = make_residual(config.residual or True, width, config.gate_gain) if inner else None
         self.dropout = nn.Dropout(dropout)
 
@@ -92,7 +92,7 @@ class Block(nn.Module):
 
 def _mixer(config: mixers.Mixer, convolution: int, width: int) -> Mixer:
     mixer = implementation(config)(config, width)
-    return Chain(ShortConvolution(mixers.ShortConvolution(kernel=convolution), width), mixer) if convolution else mixer
+    return Chain(ShortConvolution(mixers.ShortConvolution(kernel_size=convolution), width), mixer) if convolution else mixer
 
 
 class Stack(nn.Module):

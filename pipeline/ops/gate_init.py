@@ -37,7 +37,7 @@ class RecurrentStart(Protocol):
     """The field of an entry that says how recurrent matrices start."""
 
     @property
-    def recurrent(self) -> str:
+    def recurrent_init(self) -> str:
         """uniform or orthogonal."""
         ...
 
@@ -71,11 +71,11 @@ def start_gates(bias: Tensor, other_bias: Tensor | None, config: GateStart, keep
 
 @torch.no_grad()
 def start_recurrence(weight: Tensor, config: RecurrentStart) -> None:
-    """Set the recurrent matrices of all gates, stacked in rows (G D, D), by `config.recurrent`; `uniform` leaves torch's start.
+    """Set the recurrent matrices of all gates, stacked in rows (G D, D), by `config.recurrent_init`; `uniform` leaves torch's start.
 
     orthogonal: a random rotation for each gate, which neither shrinks nor stretches the state (Saxe et al. 2014).
     """
-    if config.recurrent == "orthogonal":
+    if config.recurrent_init == "orthogonal":
         for gate in weight.split(weight.shape[1]):
             nn.init.orthogonal_(gate)
 

@@ -135,9 +135,9 @@ SWEEPS = {
         "sweep.network.mixer[1]: got 'lstn'; did you mean 'lstm'?",
     ),
     "a field of a swept component": (
-        "    sweep:\n      network.mixer:\n        - {name: gru}\n        - name: lru\n          radios: 1\n",
+        "    sweep:\n      network.mixer:\n        - {name: gru}\n        - name: lru\n          r_mim: 1\n",
         4,
-        "sweep.network.mixer[1].radios: unknown key; did you mean 'radius'?",
+        "sweep.network.mixer[1].r_mim: unknown key; did you mean 'r_min'?",
     ),
     "a swept key": ("    sweep:\n      learner.batches: [1]\n", 1, "sweep.learner.batches[0]: unknown key; did you mean 'batch_size'?"),
     "a swept path": (
@@ -225,10 +225,10 @@ SWEEPS = {
         1,
         "variants.v.network.context: rows of 15 tokens exceed network.context = 14; expected at most that",
     ),
-    "a tied head without classes": (
-        "    variants:\n      v:\n        task: {name: adding}\n        evaluate: {rows: 10}\n        network.tied: true\n",
+    "tied embeddings without classes": (
+        "    variants:\n      v:\n        task: {name: adding}\n        evaluate: {rows: 10}\n        network.tie_embeddings: true\n",
         4,
-        "variants.v.network.tied: adding is answered by real numbers; expected false: they have no embedding",
+        "variants.v.network.tie_embeddings: adding is answered by real numbers; expected false: they have no embedding",
     ),
     "a curriculum's column": (
         "    variants:\n      v:\n        learner.curriculum: {column: dealy}\n",
@@ -274,8 +274,8 @@ def test_fields_that_contradict_each_other(written: str) -> None:
         ("{name: sequence, width: 8, parameters: 1k}", "network.parameters: 'parameters' is used with width: auto only, got width: 8"),
         ("{name: sequence, mixer: attention, width: 12}", "network.width: got width 12; 4 heads expect one divisible by 8"),
         (
-            "{name: sequence, mixer: {name: lru, radius: [0.9, 1.5]}}",
-            "network.mixer.radius: got [0.9, 1.5]; expected 0 <= smallest <= largest <= 1",
+            "{name: sequence, mixer: {name: lru, r_max: 0.5}}",
+            "network.mixer.r_max: got r_min: 0.9 and r_max: 0.5; expected r_min <= r_max",
         ),
     ],
 )

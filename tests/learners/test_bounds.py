@@ -27,8 +27,33 @@ from tests.learners.small import SIZES, small_learner
 
 LARGE = 64
 SIZED = {
-    *("width", "depth", "feedforward", "convolution", "encoder_depth", "head_width", "channels", "memory", "states", "expand", "kernel"),
-    *("rank", "gate_rank", "eta", "r", "batch_size", "num_envs", "rollout_steps", "update_epochs", "steps", "num_updates"),
+    *(
+        "width",
+        "depth",
+        "feedforward",
+        "convolution",
+        "encoder_depth",
+        "head_width",
+        "head_dim",
+        "mem_len",
+        "d_state",
+        "expand",
+        "d_conv",
+        "kernel_size",
+    ),
+    *(
+        "dt_rank",
+        "low_rank_dim",
+        "gate_low_rank_dim",
+        "eta",
+        "r",
+        "batch_size",
+        "num_envs",
+        "rollout_steps",
+        "update_epochs",
+        "steps",
+        "num_updates",
+    ),
     *("rows", "total_timesteps", "validation_rows", "distinct_rows"),
 }
 """Fields whose value decides how much memory or time a run needs."""
@@ -121,9 +146,9 @@ def test_mixers(mixer: str, field: str, value: float, init: bool) -> None:
     learn(field, mixer=chosen, network={"depth": 1})
 
 
-@pytest.mark.parametrize("radius", [(0.0, 0.0), (0.0, 1.0), (1.0 - 1e-12, 1.0)])
-def test_the_ring_of_lru(radius: Any) -> None:
-    learn("radius", mixer={"name": "lru", "radius": radius}, network={"depth": 1})
+@pytest.mark.parametrize(("r_min", "r_max"), [(0.0, 0.0), (0.0, 1.0), (1.0 - 1e-12, 1.0)])
+def test_the_ring_of_lru(r_min: float, r_max: float) -> None:
+    learn("r_min", mixer={"name": "lru", "r_min": r_min, "r_max": r_max}, network={"depth": 1})
 
 
 @pytest.mark.parametrize(("network", "field", "value"), extremes(NETWORKS))

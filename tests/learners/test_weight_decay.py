@@ -97,7 +97,7 @@ def test_the_longest_time_constant_of_lru_stays(optimizer: Any) -> None:
 def test_tied_and_frozen_embeddings() -> None:
     tied, frozen = (
         build(SequenceNetwork.model_validate({"width": 16, **fields}), {"vocabulary": 8, "classes": 8})
-        for fields in ({"tied": True}, {"embedding": "orthogonal"})
+        for fields in ({"tie_embeddings": True}, {"embedding": "orthogonal"})
     )
     for network, factor in ((tied, 0.9), (frozen, 1.0)):
         weight = network.get_submodule("embedding").get_parameter("weight")

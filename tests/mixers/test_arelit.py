@@ -68,7 +68,7 @@ def naive(mixer: AReLiT, x_TD: Tensor, kind: str, epsilon: float = 0.1) -> Tenso
 @pytest.mark.parametrize("r", [1, 2, 3, 8])
 @torch.no_grad()
 def test_rotation_is_that_of_complex_sums_all_of_which_are_read(r: int) -> None:
-    mixer, x_BTD = moved(r=r, eta=2, channels=5), sequence(1, 20)
+    mixer, x_BTD = moved(r=r, eta=2, head_dim=5), sequence(1, 20)
     close(mixer(x_BTD)[0][0], naive(mixer, x_BTD[0], "turned"))
 
 
@@ -109,7 +109,7 @@ def published(mixer: AReLiT, x_TD: np.ndarray, first_T: np.ndarray, restart: boo
 @torch.no_grad()
 def test_upstream_is_the_published_recurrence(r: int) -> None:
     """To rounding; but for the counter across episodes, which the published code never sets back."""
-    mixer, x_BTD = moved(r=r, oscillators="upstream", eta=2, channels=5), sequence(1, 20)
+    mixer, x_BTD = moved(r=r, oscillators="upstream", eta=2, head_dim=5), sequence(1, 20)
     reset_BT = torch.zeros(1, 20, dtype=torch.bool)
     close(mixer(x_BTD)[0][0], torch.from_numpy(published(mixer, x_BTD[0].numpy(), reset_BT[0].numpy(), restart=False)))
     reset_BT[0, [7, 12]] = True
@@ -124,9 +124,9 @@ def test_upstream_is_the_published_recurrence(r: int) -> None:
 @pytest.mark.parametrize("epsilon", [0.1, 1e-6])
 @torch.no_grad()
 def test_epsilon_is_added_to_the_normaliser(epsilon: float) -> None:
-    x_BTD, state = 0.1 * sequence(1, 20), moved(r=2, eta=2, channels=5).state_dict()
+    x_BTD, state = 0.1 * sequence(1, 20), moved(r=2, eta=2, head_dim=5).state_dict()
     for oscillators, kind in (("rotation", "turned"), ("upstream", "published")):
-        mixer = make("arelit", r=2, eta=2, channels=5, oscillators=oscillators, epsilon=epsilon)
+        mixer = make("arelit", r=2, eta=2, head_dim=5, oscillators=oscillators, epsilon=epsilon)
         mixer.load_state_dict(state)
         if kind == "turned":
             expected = naive(mixer, x_BTD[0], kind, epsilon)
@@ -227,4 +227,4 @@ def test_slow_gates_spread_their_time_constants() -> None:
 @pytest.mark.parametrize(("eta", "r", "floats"), [(4, 2, 3584), (8, 2, 6656), (4, 1, 2304)])
 def test_the_state_is_that_of_the_published_sizes(eta: int, r: int, floats: int) -> None:
     """And an integer of eight bytes, where the published code has a float for the whole batch."""
-    assert make("arelit", torch.float32, width=128, channels=64, eta=eta, r=r).state_bytes(10) == 4 * floats + 8
+    assert make("arelit", torch.float32, width=128, head_dim=64, eta=eta, r=r).state_bytes(10) == 4 * floats + 8

@@ -19,14 +19,14 @@ from tests.mixers.making import close, make, nbytes, same_future, sequence, step
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "arelit": ("arelit", {}),
-    "arelit of seven": ("arelit", {"r": 7, "channels": 3, "eta": 3}),
+    "arelit of seven": ("arelit", {"r": 7, "head_dim": 3, "eta": 3}),
     "arelit of one": ("arelit", {"r": 1, "init": "zero"}),
     "arelit upstream": ("arelit", {"oscillators": "upstream", "r": 5, "init": "zero"}),
     "relit": ("relit", {}),
-    "relit zero": ("relit", {"init": "zero", "eta": 3, "channels": 3}),
-    "gtrxl": ("gtrxl", {"memory": 9}),
-    "gtrxl recomputed": ("gtrxl", {"memory": 9, "cache": False, "channels": 3}),
-    "gtrxl of one": ("gtrxl", {"memory": 1}),
+    "relit zero": ("relit", {"init": "zero", "eta": 3, "head_dim": 3}),
+    "gtrxl": ("gtrxl", {"mem_len": 9}),
+    "gtrxl recomputed": ("gtrxl", {"mem_len": 9, "cache": False, "head_dim": 3}),
+    "gtrxl of one": ("gtrxl", {"mem_len": 1}),
     **{f"relit {kind}": ("relit", {"update": kind}) for kind in ("dense", "scalar", "constant", "sum", "delta")},
     **{f"relit {kind}": ("relit", {"feature_map": kind}) for kind in ("projected_elu", "relu", "elu", "dpfp")},
 }
@@ -150,7 +150,7 @@ def test_a_step_costs_the_same_however_long_the_episode(name: str) -> None:
 def test_a_step_of_gtrxl_costs_what_its_memory_holds() -> None:
     counts = {}
     for memory in (10, 20, 30):
-        mixer = make("gtrxl", memory=memory)
+        mixer = make("gtrxl", mem_len=memory)
         early, late = mixer.initial_state(2), mixer(sequence(2, 300))[1]
         work(mixer, early)
         counts[memory] = work(mixer, early)

@@ -65,7 +65,7 @@ def test_the_loop_for_resets_equals_torchs_kernel() -> None:
 
 
 def test_chrono_spreads_time_constants_up_to_the_horizon() -> None:
-    layer = make("gru", width=1024, init="chrono", horizon=50, recurrent="uniform").layer
+    layer = make("gru", width=1024, init="chrono", horizon=50, recurrent_init="uniform").layer
     reset, update, candidate = layer.bias_ih_l0.detach().chunk(3)
     constants = 1 / (1 - torch.sigmoid(update))
     assert 2 <= constants.min() < 3 and 48 < constants.max() <= 50 and 24.5 < constants.mean() < 27.5

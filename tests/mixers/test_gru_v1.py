@@ -51,7 +51,7 @@ def test_a_large_forget_bias_keeps_the_state() -> None:
 
 
 def test_chrono_spreads_time_constants_up_to_the_horizon() -> None:
-    reset, update, candidate = make("gru_v1", width=1024, init="chrono", horizon=50, recurrent="uniform").input.bias.detach().chunk(3)
+    reset, update, candidate = make("gru_v1", width=1024, init="chrono", horizon=50, recurrent_init="uniform").input.bias.detach().chunk(3)
     constants = 1 / torch.sigmoid(update)
     assert 2 <= constants.min() < 3 and 48 < constants.max() <= 50 and 24.5 < constants.mean() < 27.5
     assert not reset.any() and not candidate.any()

@@ -52,7 +52,7 @@ def naive(mixer: GTrXL, x_TD: Tensor, starts: tuple[int, ...] = (0,)) -> Tensor:
 @pytest.mark.parametrize("cache", [True, False])
 @torch.no_grad()
 def test_equals_a_softmax_written_out(memory: int, cache: bool) -> None:
-    mixer, x_BTD = moved(memory=memory, cache=cache, channels=3), sequence(1, 30)
+    mixer, x_BTD = moved(mem_len=memory, cache=cache, head_dim=3), sequence(1, 30)
     reset_BT = torch.zeros(1, 30, dtype=torch.bool)
     reset_BT[0, [4, 17]] = True
     close(mixer(x_BTD)[0][0], naive(mixer, x_BTD[0]), 1e-6)
@@ -61,7 +61,7 @@ def test_equals_a_softmax_written_out(memory: int, cache: bool) -> None:
 
 @torch.no_grad()
 def test_both_kinds_of_memory_give_the_same() -> None:
-    cached, recomputed = moved(memory=9), moved(memory=9, cache=False)
+    cached, recomputed = moved(mem_len=9), moved(mem_len=9, cache=False)
     recomputed.load_state_dict(cached.state_dict())
     x_BTD, states = sequence(2, 40), [mixer.initial_state(2) for mixer in (cached, recomputed)]
     for part in x_BTD.split([13, 1, 26], 1):
@@ -73,7 +73,7 @@ def test_both_kinds_of_memory_give_the_same() -> None:
 @pytest.mark.parametrize("way", ["training", "acting"])
 @torch.no_grad()
 def test_what_is_older_than_the_memory_is_never_seen(way: str) -> None:
-    mixer, x_BTD, steps = moved(memory=20), sequence(1, 2 * SIZE + 30), 2 * SIZE + 30
+    mixer, x_BTD, steps = moved(mem_len=20), sequence(1, 2 * SIZE + 30), 2 * SIZE + 30
     other_BTD = x_BTD.clone()
     other_BTD[:, 50] += 1
 
@@ -101,7 +101,7 @@ def test_distances_move_to_their_places() -> None:
 
 @torch.no_grad()
 def test_an_empty_memory_leaves_a_position_to_itself() -> None:
-    mixer, x_BTD = moved(memory=7), sequence(2, 1)
+    mixer, x_BTD = moved(mem_len=7), sequence(2, 1)
     alone_BD = mixer.out(mixer.keys_values(x_BTD[:, 0]).chunk(2, 1)[1])
     close(mixer(x_BTD)[0][:, 0], alone_BD)
     close(mixer.step(x_BTD[:, 0], mixer.initial_state(2))[0], alone_BD)
@@ -111,7 +111,7 @@ def test_an_empty_memory_leaves_a_position_to_itself() -> None:
 
 def test_no_gradient_goes_into_an_earlier_call() -> None:
     for cache in (True, False):
-        mixer, x_BTD = moved(memory=5, cache=cache), sequence(1, 8).requires_grad_()
+        mixer, x_BTD = moved(mem_len=5, cache=cache), sequence(1, 8).requires_grad_()
         _, after = mixer(x_BTD)
         stepped = mixer.step(x_BTD[:, 0], after)[1]
         assert not any(leaf.requires_grad for leaf in leaves((after, stepped)))
@@ -119,12 +119,12 @@ def test_no_gradient_goes_into_an_earlier_call() -> None:
 
 @torch.no_grad()
 def test_rows_of_distances_follow_the_weights() -> None:
-    mixer = moved(memory=5)
+    mixer = moved(mem_len=5)
     rows = mixer._rows()
     assert mixer._rows() is rows
     mixer.positions.weight.mul_(2)
     close(mixer._rows(), 2 * rows)
-    mixer.load_state_dict(make("gtrxl", memory=5).state_dict())
+    mixer.load_state_dict(make("gtrxl", mem_len=5).state_dict())
     close(mixer._rows(), mixer._made_rows())
     mixer.float()
     assert mixer._rows().dtype == torch.float32
@@ -138,7 +138,7 @@ def test_rows_of_distances_follow_the_weights() -> None:
 
 
 def test_what_acted_in_inference_mode_goes_on_outside() -> None:
-    mixer = moved(memory=5)
+    mixer = moved(mem_len=5)
     with torch.inference_mode():
         _, carried = steps_of(mixer, sequence(1, 7))
     y_BTD, _ = mixer(sequence(1, 3, seed=2), carried)
@@ -156,6 +156,6 @@ def test_queries_of_any_shape_meet_every_distance() -> None:
 @pytest.mark.parametrize(("memory", "floats"), [(32, 4096), (64, 8192), (128, 16384), (256, 32768)])
 def test_the_memory_is_that_of_the_published_sizes(memory: int, floats: int) -> None:
     """Inputs of 128 channels; keys and values of 4 heads with 64 channels are four times as many."""
-    recomputed, cached = (make("gtrxl", torch.float32, width=128, channels=64, memory=memory, cache=cache) for cache in (False, True))
+    recomputed, cached = (make("gtrxl", torch.float32, width=128, head_dim=64, mem_len=memory, cache=cache) for cache in (False, True))
     assert recomputed.state_bytes(9999) == 4 * floats + 8
     assert cached.state_bytes(9999) == 4 * 4 * floats + 8 == nbytes(cached.initial_state(1))

@@ -27,7 +27,7 @@ def lru(width: int = WIDTH, **fields: Any) -> LRU:
 @torch.no_grad()
 @pytest.mark.parametrize("states", [None, 5])
 def test_equals_its_definition(states: int | None) -> None:
-    mixer, x_BTD = lru(states=states), sequence(2, 40)
+    mixer, x_BTD = lru(d_state=states), sequence(2, 40)
     n = states or WIDTH
     a_N = torch.exp(torch.complex(-torch.exp(mixer.nu_N), torch.exp(mixer.theta_N)))
     into_ND = torch.exp(mixer.gamma_N).unsqueeze(1) * torch.complex(mixer.into_SD[:n], mixer.into_SD[n:])
@@ -42,7 +42,7 @@ def test_equals_its_definition(states: int | None) -> None:
 
 
 def test_eigenvalues_start_evenly_in_the_ring() -> None:
-    re, im = lru(states=4000, radius=(0.4, 0.8), phase=math.pi).decay().detach()
+    re, im = lru(d_state=4000, r_min=0.4, r_max=0.8, max_phase=math.pi).decay().detach()
     modulus, angle = torch.hypot(re, im), torch.atan2(im, re)
     assert 0.4 <= modulus.min() < 0.41 and 0.79 < modulus.max() <= 0.8
     close(modulus.square().mean(), torch.tensor((0.16 + 0.64) / 2).double(), 0.01)
@@ -52,7 +52,7 @@ def test_eigenvalues_start_evenly_in_the_ring() -> None:
 
 def test_the_state_starts_at_unit_scale() -> None:
     """White noise in, each complex state has unit variance once the transient is over: that is what gamma is for."""
-    mixer = lru(width=64, radius=(0.9, 0.99))
+    mixer = lru(width=64, r_min=0.9, r_max=0.99)
     with torch.no_grad():
         _, after = mixer(sequence(200, 600, width=64))
     assert float(after.square().sum(1).mean() / 64) == pytest.approx(1.0, abs=0.1)
@@ -67,12 +67,12 @@ def test_it_stays_stable_whatever_is_learned() -> None:
 
 @pytest.mark.parametrize("radius", [(0.9, 0.9), (0.999, 1.0), (1e-6, 0.1)])
 def test_every_allowed_ring_gives_finite_numbers(radius: tuple[float, float]) -> None:
-    mixer = lru(states=2000, radius=radius)
+    mixer = lru(d_state=2000, r_min=radius[0], r_max=radius[1])
     assert all(bool(parameter.isfinite().all()) for parameter in mixer.parameters())
     assert bool(mixer(sequence(2, 50))[0].isfinite().all())
 
 
 @pytest.mark.parametrize("radius", [(0.9, 1.1), (0.9, 0.8), (-0.5, 0.5), (1.0, 1.0)])
 def test_a_ring_outside_the_unit_circle_is_an_error(radius: tuple[float, float]) -> None:
-    with pytest.raises(ValidationError, match=r"got \[.*\]; expected 0 <= smallest <= largest <= 1"):
-        Lru(radius=radius)
+    with pytest.raises(ValidationError, match=r"expected r_min <= r_max|less than|greater than"):
+        Lru(r_min=radius[0], r_max=radius[1])

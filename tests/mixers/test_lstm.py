@@ -101,7 +101,7 @@ def test_forget_bias_is_the_only_bias() -> None:
 
 
 def test_chrono_spreads_time_constants_up_to_the_horizon() -> None:
-    layer = make("lstm", width=1024, init="chrono", horizon=100, recurrent="uniform").layer
+    layer = make("lstm", width=1024, init="chrono", horizon=100, recurrent_init="uniform").layer
     write, forget, *rest = layer.bias_ih_l0.detach().chunk(4)
     constants = 1 / (1 - torch.sigmoid(forget))
     assert 2 <= constants.min() < 3 and 98 < constants.max() <= 100 and 48 < constants.mean() < 54
@@ -111,10 +111,10 @@ def test_chrono_spreads_time_constants_up_to_the_horizon() -> None:
 def test_the_default_start_is_torchs_own() -> None:
     torch.manual_seed(7)
     twin = nn.LSTM(WIDTH, WIDTH, batch_first=True).double()
-    mixer = lstm(recurrent="uniform")
+    mixer = lstm(recurrent_init="uniform")
     assert all(torch.equal(one, other) for one, other in zip(mixer.layer.parameters(), twin.parameters(), strict=True))
 
 
 def test_every_gate_starts_with_a_rotation() -> None:
-    for gate in weights_of(lstm(recurrent="orthogonal").layer)[1].detach().split(WIDTH):
+    for gate in weights_of(lstm(recurrent_init="orthogonal").layer)[1].detach().split(WIDTH):
         close(gate @ gate.t(), torch.eye(WIDTH).double(), 1e-6)

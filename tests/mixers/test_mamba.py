@@ -18,7 +18,7 @@ from torch.nn import functional
 from tests.mixers.making import close, make, sequence
 
 WIDTH = 48
-FIELDS: dict[str, dict[str, Any]] = {"mamba": {}, "mamba2": {"heads": 4, "states": 8}}
+FIELDS: dict[str, dict[str, Any]] = {"mamba": {}, "mamba2": {"heads": 4, "d_state": 8}}
 every_one = pytest.mark.parametrize("name", sorted(FIELDS))
 
 

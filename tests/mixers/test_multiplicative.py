@@ -243,8 +243,10 @@ def test_every_matrix_on_the_state_starts_with_a_rotation() -> None:
 
 
 def test_chrono_spreads_time_constants_up_to_the_horizon() -> None:
-    write, forget, *rest = make("multiplicative_lstm", width=1024, init="chrono", horizon=50, recurrent="uniform").recurrent.bias.chunk(4)
-    z, *others = make("multiplicative_gru", width=1024, init="chrono", horizon=50, recurrent="uniform").recurrent.bias.chunk(3)
+    write, forget, *rest = make(
+        "multiplicative_lstm", width=1024, init="chrono", horizon=50, recurrent_init="uniform"
+    ).recurrent.bias.chunk(4)
+    z, *others = make("multiplicative_gru", width=1024, init="chrono", horizon=50, recurrent_init="uniform").recurrent.bias.chunk(3)
     for keeping in (forget, -z):
         constants = 1 / (1 - torch.sigmoid(keeping))
         assert 2 <= constants.min() < 3 and 48 < constants.max() <= 50 and 24.5 < constants.mean() < 27.5

@@ -14,13 +14,13 @@ from pipeline.mixers.base import Mixer
 from tests.mixers.making import MIXERS, close, make, sequence
 
 VARIANTS = [
-    ("delta_net", {"negative_eigenvalues": True}),
-    ("gated_delta_net", {"negative_eigenvalues": True}),
+    ("delta_net", {"allow_neg_eigval": True}),
+    ("gated_delta_net", {"allow_neg_eigval": True}),
     ("min_gru", {"candidate": "positive"}),
     ("min_lstm", {"candidate": "positive"}),
     ("arelit", {"oscillators": "upstream", "r": 3}),
     ("relit", {"feature_map": "dpfp"}),
-    ("gtrxl", {"memory": 4, "cache": False}),
+    ("gtrxl", {"mem_len": 4, "cache": False}),
 ]
 
 

@@ -91,7 +91,7 @@ def naive(mixer: Any, x_TD: Tensor, epsilon: float = 0.1) -> Tensor:
 @pytest.mark.parametrize("feature_map", MAPS)
 @torch.no_grad()
 def test_equals_its_equations(update: str, feature_map: str) -> None:
-    mixer, x_BTD = moved(update=update, feature_map=feature_map, eta=3, channels=5), sequence(1, 12)
+    mixer, x_BTD = moved(update=update, feature_map=feature_map, eta=3, head_dim=5), sequence(1, 12)
     close(mixer(x_BTD)[0][0], naive(mixer, x_BTD[0]))
 
 
@@ -127,7 +127,7 @@ def test_slow_gates_spread_their_time_constants() -> None:
 
 
 def test_the_state_is_that_of_the_published_sizes() -> None:
-    mixer = make("relit", torch.float32, width=128, channels=64)
+    mixer = make("relit", torch.float32, width=128, head_dim=64)
     assert mixer.state_bytes(10) == 4 * 33_280
 
 

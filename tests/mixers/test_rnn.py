@@ -35,4 +35,4 @@ def test_the_loop_for_resets_equals_torchs_kernel() -> None:
 def test_the_recurrent_matrix_starts_as_a_rotation_or_as_torch_does() -> None:
     rotation_DD = make("rnn").layer.weight_hh_l0.detach()
     close(rotation_DD @ rotation_DD.t(), torch.eye(WIDTH).double(), 1e-6)
-    assert make("rnn", recurrent="uniform").layer.weight_hh_l0.abs().max() <= WIDTH**-0.5
+    assert make("rnn", recurrent_init="uniform").layer.weight_hh_l0.abs().max() <= WIDTH**-0.5

@@ -15,7 +15,7 @@ from tests.mixers.making import WIDTH, close, make, resets, same_future, sequenc
 @torch.no_grad()
 @pytest.mark.parametrize("kernel", [2, 3, 4, 12])
 def test_equals_the_formula_within_each_episode(kernel: int) -> None:
-    mixer, x_BTD, reset_BT = make("short_convolution", kernel=kernel), sequence(3, 9), resets(3, 9)
+    mixer, x_BTD, reset_BT = make("short_convolution", kernel_size=kernel), sequence(3, 9), resets(3, 9)
     y_BTD, _ = mixer(x_BTD, None, reset_BT)
     for b in range(3):
         first = 0

@@ -96,7 +96,7 @@ def test_hybrids(size: str) -> None:
 @pytest.mark.parametrize("name", ["0.5m_transformer", "0.5m_rnn", "0.5m_hybrid"])
 def test_tokens_are_fixed_codes_that_the_head_reads_back(name: str) -> None:
     config, network = made(name)
-    assert config.embedding == "sinusoid" and config.tied and network.head is None
+    assert config.embedding == "sinusoid" and config.tie_embeddings and network.head is None
     assert [key for key, value in network.named_parameters() if not value.requires_grad] == ["embedding.weight"]
 
 

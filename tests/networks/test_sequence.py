@@ -230,7 +230,9 @@ def test_attention_never_reads_beyond_the_context_whatever_is_carried() -> None:
 
 @torch.no_grad()
 def test_a_tied_head_reads_with_the_vectors_of_the_tokens_that_are_classes() -> None:
-    model = build(Config(width=WIDTH, tied=True, **RICH), {"vocabulary": VOCABULARY, "classes": CLASSES, "first_class": 2}).double()
+    model = build(
+        Config(width=WIDTH, tie_embeddings=True, **RICH), {"vocabulary": VOCABULARY, "classes": CLASSES, "first_class": 2}
+    ).double()
     assert isinstance(model, SequenceNetwork)
     tokens_BT = tokens(2, 6)
     x_BTD = model.embedding(tokens_BT)
@@ -247,8 +249,8 @@ def test_a_tied_head_reads_with_the_vectors_of_the_tokens_that_are_classes() -> 
 @pytest.mark.parametrize("tied", [True, False])
 def test_frozen_embeddings_take_no_gradient_and_count_for_nothing(tied: bool) -> None:
     for kind in ("sinusoid", "orthogonal"):
-        model = build(Config(width=WIDTH, embedding=kind, tied=tied), {"vocabulary": VOCABULARY, "classes": CLASSES})
-        learned = build(Config(width=WIDTH, tied=tied), {"vocabulary": VOCABULARY, "classes": CLASSES})
+        model = build(Config(width=WIDTH, embedding=kind, tie_embeddings=tied), {"vocabulary": VOCABULARY, "classes": CLASSES})
+        learned = build(Config(width=WIDTH, tie_embeddings=tied), {"vocabulary": VOCABULARY, "classes": CLASSES})
         assert isinstance(model, SequenceNetwork)
         model(tokens(2, 5))[0].sum().backward()
         assert model.embedding.weight.grad is None
@@ -258,7 +260,7 @@ def test_frozen_embeddings_take_no_gradient_and_count_for_nothing(tied: bool) ->
 
 @torch.no_grad()
 def test_frozen_waves_are_the_formula() -> None:
-    model = build(Config(width=6, embedding="sinusoid", tied=True), {"vocabulary": VOCABULARY, "classes": CLASSES})
+    model = build(Config(width=6, embedding="sinusoid", tie_embeddings=True), {"vocabulary": VOCABULARY, "classes": CLASSES})
     assert isinstance(model, SequenceNetwork)
     for i in range(VOCABULARY):
         for j in range(6):
@@ -269,7 +271,7 @@ def test_frozen_waves_are_the_formula() -> None:
 @torch.no_grad()
 @pytest.mark.parametrize(("tied", "length"), [(True, 1.0), (False, WIDTH**0.5)])
 def test_frozen_codes_are_orthogonal_and_of_one_length(tied: bool, length: float) -> None:
-    model = build(Config(width=WIDTH, embedding="orthogonal", tied=tied), {"vocabulary": VOCABULARY, "classes": CLASSES})
+    model = build(Config(width=WIDTH, embedding="orthogonal", tie_embeddings=tied), {"vocabulary": VOCABULARY, "classes": CLASSES})
     assert isinstance(model, SequenceNetwork)
     products_VV = model.embedding.weight @ model.embedding.weight.T
     torch.testing.assert_close(products_VV, torch.eye(VOCABULARY) * length**2, rtol=1e-5, atol=1e-4)

@@ -153,7 +153,7 @@ def test_twice_the_strength_mirrors_the_state() -> None:
 @pytest.mark.parametrize("negative", [False, True])
 def test_the_state_stays_bounded(name: str, negative: bool) -> None:
     """Whatever the input, a write moves the state by no more than what it stores: no eigenvalue is larger than one."""
-    mixer, x_BTD = make(name, torch.float32, negative_eigenvalues=negative), 30 * sequence(2, 2000, torch.float32)
+    mixer, x_BTD = make(name, torch.float32, allow_neg_eigval=negative), 30 * sequence(2, 2000, torch.float32)
     with torch.no_grad():
         y_BTD, after = mixer(x_BTD)
     assert bool(y_BTD.isfinite().all()) and float(after.abs().max()) < 2000
@@ -162,7 +162,7 @@ def test_the_state_stays_bounded(name: str, negative: bool) -> None:
 @pytest.mark.parametrize("name", ["delta_net", "gated_delta_net"])
 def test_negative_eigenvalues_double_the_strength(name: str) -> None:
     x_BTD = sequence(2, 5)
-    single, double = (make(name, negative_eigenvalues=negative)._projected(x_BTD)[3] for negative in (False, True))
+    single, double = (make(name, allow_neg_eigval=negative)._projected(x_BTD)[3] for negative in (False, True))
     close(double, 2 * single)
     assert bool((single < 1).all())
 

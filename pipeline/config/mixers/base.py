@@ -1,4 +1,4 @@
-"""What every entry of the mixers' pages is made of."""
+"""Base classes of the mixer catalogue."""
 
 from __future__ import annotations
 
@@ -13,30 +13,43 @@ class Mixer(Component):
     """Maps a sequence (batch, time, width) to one of the same shape, carrying state from step to step."""
 
     display_name: ClassVar[str] = ""
-    """What papers call it, in figures; without one, `name` with spaces."""
+    """Name in figures, as in the papers; empty: `name` with spaces."""
     causal: ClassVar[bool] = True
     constant_state: ClassVar[bool] = True
-    """The state's size does not grow with the context."""
+    """The size of the state does not depend on the context length."""
     carries_gradient: ClassVar[bool] = True
-    """Gradients go through a state into the call that gave it; otherwise states come detached."""
+    """Gradients flow through a state into the call that returned it; false: states are detached."""
 
 
 class Gated(Mixer):
-    """What mixers start from that keep their state through gates read from the input."""
+    """Fields of mixers with input-dependent gates."""
 
     init: Literal["default", "forget_bias", "chrono"] = Field(
-        default="default", description="bias initialisation; chrono spreads the gates' time constants over 2..horizon steps"
+        default="default",
+        description="initial gate biases; chrono: time constants uniform in 2..horizon steps, for dependencies "
+        "longer than a few steps; default: as torch",
     )
     forget_bias: float = Field(
         default=1.0,
         ge=-100,
         le=100,
-        description="initial bias of the gate that keeps the state, or minus that of the one that writes it, used by init: forget_bias",
+        description="initial bias of the forget gate, with init: forget_bias; larger: the state is kept for "
+        "longer (sigmoid(1) = 0.73 per step)",
     )
-    horizon: int = Field(default=40, ge=3, le=10_000_000, description="longest time constant in steps, used by init: chrono")
+    horizon: int = Field(
+        default=40,
+        ge=3,
+        le=10_000_000,
+        description="longest initial time constant in steps, with init: chrono; set it near the longest dependency of the task",
+    )
 
 
 class Headed(Mixer):
-    """What mixers of several heads have in common."""
+    """Fields of multi-head mixers."""
 
-    heads: int = Field(default=4, ge=1, le=1_024, description="heads, each with a state of its own; must divide the width into even parts")
+    heads: int = Field(
+        default=4,
+        ge=1,
+        le=1_024,
+        description="number of heads; the width must be divisible by twice as many. Fewer heads: a larger state per head",
+    )

@@ -1,7 +1,4 @@
-"""Cells: recurrences that are not linear in their state, one position after the other.
-
-Code: `pipeline/mixers/`, one file each.
-"""
+"""Nonlinear recurrent cells. Code: `pipeline/mixers/`, one file each."""
 
 from __future__ import annotations
 
@@ -20,16 +17,17 @@ class Rnn(Mixer):
     source: ClassVar[str] = "Elman 1990; orthogonal start: Saxe et al. 2014"
 
     name: Literal["rnn"] = "rnn"
-    recurrent: Literal["uniform", "orthogonal"] = Field(
-        default="orthogonal", description="initial recurrent matrix: a random rotation, or torch's uniform start"
+    recurrent_init: Literal["uniform", "orthogonal"] = Field(
+        default="orthogonal", description="initial recurrent matrix; orthogonal keeps the norm of the state, uniform is torch's default"
     )
 
 
 class GatedCell(Gated):
-    """What cells with gates start from: their biases and their recurrent matrices."""
+    """Fields of gated cells."""
 
-    recurrent: Literal["uniform", "orthogonal"] = Field(
-        default="orthogonal", description="initial matrices on the state: one random rotation each, or torch's uniform start"
+    recurrent_init: Literal["uniform", "orthogonal"] = Field(
+        default="orthogonal",
+        description="initial recurrent matrices; orthogonal (one per gate) keeps the norm of the state, uniform is torch's default",
     )
 
 
@@ -91,8 +89,9 @@ class InputMultiplicativeLstm(GatedCell):
     source: ClassVar[str] = "a study of multiplicative variants; starts as there"
 
     name: Literal["input_multiplicative_lstm"] = "input_multiplicative_lstm"
-    recurrent: Literal["uniform", "orthogonal"] = Field(
-        default="uniform", description="initial matrices on h: one random rotation each, or the study's uniform start"
+    recurrent_init: Literal["uniform", "orthogonal"] = Field(
+        default="uniform",
+        description="initial recurrent matrices; uniform as in the study, orthogonal (one per gate) keeps the norm of the state",
     )
 
 
@@ -104,6 +103,7 @@ class InputMultiplicativeGru(GatedCell):
     source: ClassVar[str] = "a study of multiplicative variants; starts as there"
 
     name: Literal["input_multiplicative_gru"] = "input_multiplicative_gru"
-    recurrent: Literal["uniform", "orthogonal"] = Field(
-        default="uniform", description="initial matrices on h: one random rotation each, or the study's uniform start"
+    recurrent_init: Literal["uniform", "orthogonal"] = Field(
+        default="uniform",
+        description="initial recurrent matrices; uniform as in the study, orthogonal (one per gate) keeps the norm of the state",
     )

@@ -1,4 +1,4 @@
-"""Linear recurrences whose state is a matrix of each head, written with keys and values and read with queries.
+"""Linear recurrences with a matrix state per head, written with keys and values and read with queries.
 
 Code: `pipeline/mixers/`, one file each.
 """
@@ -9,10 +9,10 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from pipeline.config.mixers.base import Headed, Mixer
+from pipeline.config.mixers.base import Headed
 
 
-class LinearAttention(Mixer):
+class LinearAttention(Headed):
     """Attention without softmax: outer products of keys and values summed in a matrix, read with positive features."""
 
     implementation: ClassVar[str] = "pipeline.mixers.linear_attention:LinearAttention"
@@ -21,9 +21,6 @@ class LinearAttention(Mixer):
     source: ClassVar[str] = "Katharopoulos et al. 2020"
 
     name: Literal["linear_attention"] = "linear_attention"
-    heads: int = Field(
-        default=4, ge=1, le=1_024, description="heads, each with its own matrix state; must divide the width into even parts"
-    )
 
 
 class GatedLinearAttention(Headed):
@@ -34,7 +31,9 @@ class GatedLinearAttention(Headed):
     source: ClassVar[str] = "Yang et al. 2024"
 
     name: Literal["gated_linear_attention"] = "gated_linear_attention"
-    gate_rank: int = Field(default=16, ge=1, le=65_536, description="channels that the decays of all heads are computed through")
+    gate_low_rank_dim: int = Field(
+        default=16, ge=1, le=65_536, description="rank of the map from the input to the decays; larger: more freedom, more parameters"
+    )
 
 
 class DeltaNet(Headed):
@@ -45,8 +44,10 @@ class DeltaNet(Headed):
     source: ClassVar[str] = "Yang et al. 2024; negative eigenvalues: Grazzi et al. 2025"
 
     name: Literal["delta_net"] = "delta_net"
-    negative_eigenvalues: bool = Field(
-        default=False, description="strengths of a write from 0 to 2 instead of 1: above 1 the state's part along the key changes sign"
+    allow_neg_eigval: bool = Field(
+        default=False,
+        description="write strengths in 0..2 instead of 0..1, so that the transition can have negative "
+        "eigenvalues; for state tracking, as parity",
     )
 
 
@@ -58,12 +59,14 @@ class GatedDeltaNet(Headed):
     source: ClassVar[str] = "Yang et al. 2025; negative eigenvalues: Grazzi et al. 2025"
 
     name: Literal["gated_delta_net"] = "gated_delta_net"
-    negative_eigenvalues: bool = Field(
-        default=False, description="strengths of a write from 0 to 2 instead of 1: above 1 the state's part along the key changes sign"
+    allow_neg_eigval: bool = Field(
+        default=False,
+        description="write strengths in 0..2 instead of 0..1, so that the transition can have negative "
+        "eigenvalues; for state tracking, as parity",
     )
 
 
-class MatrixLstm(Mixer):
+class MatrixLstm(Headed):
     """The matrix LSTM of xLSTM: a matrix state with exponential input gates and forget gates of each head, and a normaliser."""
 
     implementation: ClassVar[str] = "pipeline.mixers.matrix_lstm:MatrixLSTM"
@@ -71,9 +74,6 @@ class MatrixLstm(Mixer):
     source: ClassVar[str] = "Beck et al. 2024"
 
     name: Literal["matrix_lstm"] = "matrix_lstm"
-    heads: int = Field(
-        default=4, ge=1, le=1_024, description="heads, each with its own matrix state; must divide the width into even parts"
-    )
 
 
 class Rwkv7(Headed):
@@ -84,10 +84,10 @@ class Rwkv7(Headed):
     source: ClassVar[str] = "Peng et al. 2025"
 
     name: Literal["rwkv7"] = "rwkv7"
-    rank: int = Field(
-        default=32, ge=1, le=65_536, description="channels that the decays are computed through, and as many for the learning rates"
+    low_rank_dim: int = Field(
+        default=32, ge=1, le=65_536, description="rank of the maps to the decays and to the in-context learning rates; grows with the width"
     )
-    gate_rank: int = Field(default=64, ge=1, le=65_536, description="channels that the output gate is computed through")
+    gate_low_rank_dim: int = Field(default=64, ge=1, le=65_536, description="rank of the map to the output gate; grows with the width")
 
 
 class Mamba2(Headed):
@@ -98,11 +98,9 @@ class Mamba2(Headed):
     source: ClassVar[str] = "Dao & Gu 2024"
 
     name: Literal["mamba2"] = "mamba2"
-    states: int = Field(default=64, ge=1, le=65_536, description="states of each inner channel")
-    expand: int = Field(default=2, ge=1, le=1_024, description="inner channels, in multiples of the width")
-    kernel: int = Field(
-        default=4, ge=2, le=1_024, description="positions seen by the convolution before the recurrence, the present one with them"
-    )
+    d_state: int = Field(default=64, ge=1, le=65_536, description="states per inner channel; larger: more memory, and proportional cost")
+    expand: int = Field(default=2, ge=1, le=1_024, description="inner width as a multiple of the width; larger: more state and parameters")
+    d_conv: int = Field(default=4, ge=2, le=1_024, description="kernel size of the convolution before the recurrence, in positions")
 
 
 class Relit(Headed):
@@ -114,27 +112,37 @@ class Relit(Headed):
     source: ClassVar[str] = "Pramanik et al. 2023; slow gates: Tallec & Ollivier 2018"
 
     name: Literal["relit"] = "relit"
-    channels: int | None = Field(default=None, ge=1, le=65_536, description="channels of a head; default: the width divided by the heads")
+    head_dim: int | None = Field(default=None, ge=1, le=65_536, description="channels per head; null: width / heads")
     eta: int = Field(
-        default=2, ge=1, le=1_024, description="features of a key for each of its channels; dpfp has twice as many, relu and elu one"
+        default=2,
+        ge=1,
+        le=1_024,
+        description="features per channel of a key (dpfp: twice as many; relu and elu: one); larger: more capacity, and proportional state",
     )
     feature_map: Literal["projected_relu", "projected_elu", "relu", "elu", "dpfp"] = Field(
-        default="projected_relu", description="how keys and queries become positive features; projected: outer product of two maps"
+        default="projected_relu",
+        description="feature map that makes keys and queries positive; projected: outer product of two linear maps, as published",
     )
     update: Literal["outer", "dense", "scalar", "constant", "sum", "delta"] = Field(
         default="outer",
-        description="what a write replaces: by gates that are outer products, gates of each key feature, one gate, learned constants; "
-        "nothing; or what stood under the key",
+        description="forgetting: outer product of two gates (as published), a gate per key feature (dense), "
+        "one gate (scalar), learned constants, "
+        "none (sum), or the delta rule; for ablations",
     )
     init: Literal["zero", "slow"] = Field(
-        default="slow", description="gate biases: zero as published, or time constants spread over 2..horizon steps"
+        default="slow", description="initial gate biases: zero as published, or time constants uniform in 2..horizon steps (slow)"
     )
-    horizon: int = Field(default=40, ge=3, le=10_000_000, description="longest time constant in steps, used by init: slow")
+    horizon: int = Field(
+        default=40,
+        ge=3,
+        le=10_000_000,
+        description="longest initial time constant in steps, with init: slow; set it near the longest dependency of the task",
+    )
     epsilon: float = Field(
         default=0.1,
         ge=1e-30,
         le=1e9,
-        description="added to the normaliser, so that a query that meets little reads little; published: 1e-10",
+        description="added to the normaliser; published: 1e-10, with which gradients can grow without bound",
     )
 
 
@@ -147,21 +155,31 @@ class Arelit(Headed):
     source: ClassVar[str] = "Pramanik et al. 2023; slow gates: Tallec & Ollivier 2018"
 
     name: Literal["arelit"] = "arelit"
-    channels: int | None = Field(default=None, ge=1, le=65_536, description="channels of a head; default: the width divided by the heads")
-    eta: int = Field(default=4, ge=1, le=1_024, description="features of a key for each of its channels")
-    r: int = Field(default=2, ge=1, le=1_024, description="oscillators, and so sums of keys and of values")
+    head_dim: int | None = Field(default=None, ge=1, le=65_536, description="channels per head; null: width / heads")
+    eta: int = Field(default=4, ge=1, le=1_024, description="features per channel of a key; larger: more capacity, and proportional state")
+    r: int = Field(
+        default=2,
+        ge=1,
+        le=1_024,
+        description="rank of the approximation: number of oscillators; larger: more exact, and proportional state",
+    )
     oscillators: Literal["rotation", "upstream"] = Field(
         default="rotation",
-        description="rotation: positions whose distance is no multiple of r are told apart exactly; upstream: the published cosines",
+        description="rotation: exact unless the distance of two positions is a multiple of r; upstream: the published cosines",
     )
     init: Literal["zero", "slow"] = Field(
-        default="slow", description="gate biases: zero as published, or time constants spread over 2..horizon steps"
+        default="slow", description="initial gate biases: zero as published, or time constants uniform in 2..horizon steps (slow)"
     )
-    horizon: int = Field(default=40, ge=3, le=10_000_000, description="longest time constant in steps, used by init: slow")
+    horizon: int = Field(
+        default=40,
+        ge=3,
+        le=10_000_000,
+        description="longest initial time constant in steps, with init: slow; set it near the longest dependency of the task",
+    )
     orthogonal: Literal["separate", "joint"] = Field(
         default="separate",
-        description="what starts orthogonal: every head's map of keys, queries, values and gates, or as published all of them as one matrix",
+        description="orthogonal initialisation of each head's maps separately, or of all as one matrix, as published (joint)",
     )
     epsilon: float | None = Field(
-        default=None, ge=1e-30, le=1e9, description="added to the normaliser; default: 0.1 with rotation, 1e-5 as published with upstream"
+        default=None, ge=1e-30, le=1e9, description="added to the normaliser; null: 0.1 with rotation, 1e-5 as published with upstream"
     )

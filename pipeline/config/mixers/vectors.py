@@ -1,23 +1,21 @@
-"""Linear recurrences whose state is a vector, each of its channels by itself.
-
-Code: `pipeline/mixers/`, one file each.
-"""
+"""Linear recurrences with a vector state, elementwise. Code: `pipeline/mixers/`, one file each."""
 
 from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, model_validator
 
+from pipeline.config.base import Clash
 from pipeline.config.mixers.base import Gated, Mixer
 
 
 class Minimal(Gated):
-    """What the minimal cells have in common."""
+    """Fields of minGRU and minLSTM."""
 
     candidate: Literal["linear", "positive"] = Field(
         default="linear",
-        description="what is written: a linear map of the input, or a positive function of it as in the paper's log-space form",
+        description="candidate state: a linear map of the input, or a positive function of it, as in the paper's log-space form",
     )
 
 
@@ -50,19 +48,23 @@ class Lru(Mixer):
     source: ClassVar[str] = "Orvieto et al. 2023"
 
     name: Literal["lru"] = "lru"
-    states: int | None = Field(default=None, ge=1, le=65_536, description="complex states; default: the network's width")
-    radius: tuple[float, float] = Field(default=(0.9, 0.999), description="ring from which the eigenvalues' moduli are drawn")
-    phase: float = Field(
-        default=6.283185307179586, ge=1e-6, le=6.283185307179586, description="largest initial phase of an eigenvalue, radians per step"
+    d_state: int | None = Field(default=None, ge=1, le=65_536, description="number of complex states; null: the width of the network")
+    r_min: float = Field(default=0.9, ge=0, lt=1, description="smallest initial modulus of an eigenvalue; nearer 1: longer memory")
+    r_max: float = Field(
+        default=0.999, ge=0, le=1, description="largest initial modulus of an eigenvalue; its memory is 1 / (1 - r_max) steps"
+    )
+    max_phase: float = Field(
+        default=6.283185307179586,
+        ge=1e-6,
+        le=6.283185307179586,
+        description="largest initial phase of an eigenvalue, in radians per step; smaller for long sequences",
     )
 
-    @field_validator("radius")
-    @classmethod
-    def _inside_the_unit_circle(cls, radius: tuple[float, float]) -> tuple[float, float]:
-        smallest, largest = radius
-        if not (0 <= smallest <= largest <= 1 and smallest < 1):
-            raise ValueError(f"got {list(radius)}; expected 0 <= smallest <= largest <= 1")
-        return radius
+    @model_validator(mode="after")
+    def _ordered(self) -> Lru:
+        if self.r_min > self.r_max:
+            raise Clash(f"got r_min: {self.r_min} and r_max: {self.r_max}; expected r_min <= r_max", "r_min", "r_max")
+        return self
 
 
 class Mamba(Mixer):
@@ -73,14 +75,12 @@ class Mamba(Mixer):
     source: ClassVar[str] = "Gu & Dao 2023"
 
     name: Literal["mamba"] = "mamba"
-    states: int = Field(default=16, ge=1, le=65_536, description="states of each inner channel")
-    expand: int = Field(default=2, ge=1, le=1_024, description="inner channels, in multiples of the width")
-    kernel: int = Field(
-        default=4, ge=2, le=1_024, description="positions seen by the convolution before the recurrence, the present one with them"
-    )
-    rank: int | None = Field(
+    d_state: int = Field(default=16, ge=1, le=65_536, description="states per inner channel; larger: more memory, and proportional cost")
+    expand: int = Field(default=2, ge=1, le=1_024, description="inner width as a multiple of the width; larger: more state and parameters")
+    d_conv: int = Field(default=4, ge=2, le=1_024, description="kernel size of the convolution before the recurrence, in positions")
+    dt_rank: int | None = Field(
         default=None,
         ge=1,
         le=65_536,
-        description="channels that the step sizes are computed through; default: a 16th of the width, rounded up",
+        description="rank of the map from the input to the step sizes; null: width / 16, rounded up",
     )

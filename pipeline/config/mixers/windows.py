@@ -1,7 +1,4 @@
-"""Mixers that keep what they read as it was, all of it or the last of it, and the control that keeps nothing.
-
-Code: `pipeline/mixers/`, one file each.
-"""
+"""Attention, windows over the last inputs, and the memoryless control. Code: `pipeline/mixers/`, one file each."""
 
 from __future__ import annotations
 
@@ -21,7 +18,9 @@ class Attention(Headed):
     source: ClassVar[str] = "Vaswani et al. 2017; rotary positions: Su et al. 2021"
 
     name: Literal["attention"] = "attention"
-    rotary_base: float = Field(default=10_000.0, gt=1, le=1e12, description="base of the rotary frequencies")
+    rope_theta: float = Field(
+        default=10_000.0, gt=1, le=1e12, description="base of the rotary frequencies; raise it for contexts of many thousand positions"
+    )
 
 
 class Gtrxl(Headed):
@@ -33,22 +32,27 @@ class Gtrxl(Headed):
     source: ClassVar[str] = "Parisotto et al. 2020; relative positions: Dai et al. 2019"
 
     name: Literal["gtrxl"] = "gtrxl"
-    channels: int | None = Field(default=None, ge=1, le=65_536, description="channels of a head; default: the width divided by the heads")
-    memory: int = Field(default=128, ge=1, le=2**24, description="positions that are seen before the present one, in training as in acting")
+    head_dim: int | None = Field(default=None, ge=1, le=65_536, description="channels per head; null: width / heads")
+    mem_len: int = Field(
+        default=128,
+        ge=1,
+        le=2**24,
+        description="earlier positions that each layer attends to; layers add up. Raise it for longer dependencies",
+    )
     cache: bool = Field(
-        default=True, description="carry keys and values; without it inputs, of which all is computed again at every step, as published"
+        default=True, description="carry keys and values; false: carry inputs and compute keys and values again at every step, as published"
     )
 
 
 class ShortConvolution(Mixer):
-    """Each channel weighs its own last few inputs: the lower reference, which remembers nothing else."""
+    """Depthwise convolution over the last few inputs: a baseline that remembers nothing else."""
 
     implementation: ClassVar[str] = "pipeline.mixers.short_convolution:ShortConvolution"
     display_name: ClassVar[str] = "Short convolution"
     source: ClassVar[str] = "Fu et al. 2023; Arora et al. 2024"
 
     name: Literal["short_convolution"] = "short_convolution"
-    kernel: int = Field(default=4, ge=2, le=1_024, description="positions that are seen, the present one with them")
+    kernel_size: int = Field(default=4, ge=2, le=1_024, description="positions seen, including the current one")
 
 
 class NoMixer(Mixer):
