@@ -106,14 +106,14 @@ def test_validation_is_broken_off_and_goes_on(number: signal.Signals, started: A
     words = ("train", tmp_path / "results" / "runs" / run / "run.yaml")
     process, log = started(*words)
     line = "0 of 3 episodes played, step " if number == signal.SIGTERM else f"{run}: step 0"
-    wait_for(lambda: line in log.read_text(encoding="utf-8"), 60)
+    wait_for(lambda: line in log.read_text(encoding="utf-8"))
     time.sleep(0.5)
     assert stopped_by(process, number) == RESUMABLE
     assert f"{number.name}: saved step 0; the same command goes on from there" in log.read_text(encoding="utf-8")
     assert run_state(tmp_path / "results", run).detail == "stopped; goes on from step 0"
     ends.touch()
     process, log = started(*words)
-    assert process.wait(120) == 0
+    assert process.wait(300) == 0
     assert read_table(tmp_path / "results" / "runs" / run / "history.parquet").column("step").to_pylist() == [0, 2, 3]
 
 
@@ -122,7 +122,7 @@ def test_an_update_without_end_is_given_up(started: Any, tmp_path: Path) -> None
     ends.touch()
     run = endless(tmp_path / "results", pause=3.0, ends=str(ends))
     process, log = started("train", tmp_path / "results" / "runs" / run / "run.yaml")
-    wait_for(lambda: "step 0" in log.read_text(encoding="utf-8"), 60)
+    wait_for(lambda: "step 0" in log.read_text(encoding="utf-8"))
     time.sleep(12)
     assert stopped_by(process, signal.SIGTERM, PATIENCE + SECONDS) == RESUMABLE
     assert "SIGTERM: stopped; the same command goes on from the newest checkpoint" in log.read_text(encoding="utf-8")
@@ -133,12 +133,12 @@ def test_evaluation_is_broken_off(started: Any, tmp_path: Path) -> None:
     ends.touch()
     run = endless(results, ends=str(ends))
     process, _ = started("train", results / "runs" / run / "run.yaml")
-    assert process.wait(120) == 0
+    assert process.wait(300) == 0
     ends.unlink()
     data, out = next((results / "datasets").glob("*validation*")), tmp_path / "out" / "table.parquet"
     both = [(number, *started("evaluate", results / "runs" / run / "run.yaml", "--data", data, "--out", out)) for number in NOTED[:2]]
     for number, process, log in both:
-        wait_for(lambda log=log: "0 of 3 episodes played, step " in log.read_text(encoding="utf-8"), 60)
+        wait_for(lambda log=log: "0 of 3 episodes played, step " in log.read_text(encoding="utf-8"))
         assert stopped_by(process, number) == RESUMABLE
         assert log.read_text(encoding="utf-8").splitlines()[-1] == f"{number.name}: stopped; the same command resumes"
     assert not out.exists()
@@ -152,7 +152,7 @@ def test_waiting_for_a_lease_is_broken_off(number: signal.Signals, started: Any,
     with (folder / "lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         process, log = started("train", tmp_path / "results" / "runs" / run / "run.yaml")
-        wait_for(lambda: "waiting" in log.read_text(encoding="utf-8"), 60)
+        wait_for(lambda: "waiting" in log.read_text(encoding="utf-8"))
         assert stopped_by(process, number) == RESUMABLE
 
 
@@ -162,14 +162,14 @@ def test_a_compiler_that_hangs_is_broken_off(started: Any, tmp_path: Path) -> No
     compiler.write_text(f"#!/bin/sh\n[ \"$1\" = --version ] && exec echo cc\ntouch '{called}'\nexec sleep 600\n", encoding="utf-8")
     compiler.chmod(0o755)
     process, _ = started("doctor", CC=str(compiler), XDG_CACHE_HOME=str(cache), RECURLAB_NATIVE="")
-    wait_for(called.exists, 60)
+    wait_for(called.exists)
     assert stopped_by(process, signal.SIGTERM) == RESUMABLE
     assert not [*(cache / "recurlab").iterdir()]
 
 
 def test_making_rows_is_broken_off(started: Any, tmp_path: Path) -> None:
     process, log = started("generate", "--task", "copy", "--rows", 50_000_000, "--out", tmp_path / "data")
-    wait_for(lambda: [*(tmp_path / "data").glob("*.parquet")], 120)
+    wait_for(lambda: [*(tmp_path / "data").glob("*.parquet")])
     assert stopped_by(process, signal.SIGTERM) == RESUMABLE
     assert log.read_text(encoding="utf-8").splitlines()[-1] == "SIGTERM: stopped; the same command resumes"
     assert not [path for path in (tmp_path / "data").iterdir() if path.name.endswith(".tmp")]
@@ -180,7 +180,7 @@ def test_the_check_asks_for_a_limit(started: Any, tmp_path: Path) -> None:
     parts = "network: {name: actor_critic}, learner: {name: ppo, total_timesteps: 10k}"
     (tmp_path / "config.yaml").write_text(f"experiments:\n  cliff:\n    base:\n      {{{parts},\n       task: {task}}}\n", encoding="utf-8")
     process, log = started("check")
-    assert process.wait(60) == 2
+    assert process.wait(300) == 2
     expected = "gymnasium CliffWalking-v1 has no time limit of its own; expected task.limit, steps after which an episode is cut off"
     assert log.read_text(encoding="utf-8") == f"config.yaml:5: experiments.cliff.base.task.id: {expected}\n"
 
@@ -188,6 +188,6 @@ def test_the_check_asks_for_a_limit(started: Any, tmp_path: Path) -> None:
 def test_a_training_asks_for_a_limit_that_no_check_could_miss(started: Any, tmp_path: Path) -> None:
     run = endless(tmp_path / "results", limit=None)
     process, log = started("train", tmp_path / "results" / "runs" / run / "run.yaml")
-    assert process.wait(60) == 2
+    assert process.wait(300) == 2
     expected = "it has no time limit of its own; expected task.limit, steps after which an episode is cut off"
     assert log.read_text(encoding="utf-8") == f"gymnasium endless:Endless-v0: {expected}\n"

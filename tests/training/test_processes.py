@@ -167,10 +167,10 @@ def test_the_launcher_passes_signals_codes_and_deaths_on(tmp_path: Path) -> None
     for number, whom in ((signal.SIGTERM, "launcher"), (signal.SIGKILL, "launcher"), (signal.SIGKILL, "member")):
         launcher = command(results, run)
         progress = results / "checkpoints" / run / "progress.json"
-        wait_for(progress.exists, 120)
+        wait_for(progress.exists)
         member = psutil.Process(launcher.pid).children()[1]
         (launcher if whom == "launcher" else member).send_signal(number)
-        said = launcher.communicate(timeout=120)[1].splitlines()  # until the last that could write to it has ended
+        said = launcher.communicate(timeout=300)[1].splitlines()  # until the last that could write to it has ended
         progress.unlink()
         if whom == "launcher":
             assert launcher.returncode == (RESUMABLE if number == signal.SIGTERM else -number)
@@ -191,7 +191,7 @@ def test_an_error_that_all_meet_is_one_line(tmp_path: Path) -> None:
     shard = next((tmp_path / "datasets").glob("*train*/00000.parquet"))
     shard.write_bytes(shard.read_bytes()[:-8])
     launcher = command(tmp_path, run)
-    said = launcher.communicate(timeout=120)[1].splitlines()
+    said = launcher.communicate(timeout=300)[1].splitlines()
     assert (launcher.returncode, len(said)) == (2, 1), said
     assert "00000.parquet" in said[0]
 
@@ -224,7 +224,7 @@ def test_the_code_is_that_of_the_process_that_failed(
 def test_a_batch_that_does_not_divide_is_one_line_before_anything_starts(tmp_path: Path) -> None:
     run = tiny_run(tmp_path, steps=4)
     launcher = command(tmp_path, run, "--processes", "3")
-    said = launcher.communicate(timeout=120)[1]
+    said = launcher.communicate(timeout=300)[1]
     assert launcher.returncode == 2
     expected = "learner.batch_size: got 4 rows, expected a multiple of the 3 processes of runtime.gpus, processes and nodes"
     assert said == f"{tmp_path / 'runs' / run / 'run.yaml'}: {expected}\n"
