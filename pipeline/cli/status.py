@@ -73,7 +73,9 @@ def _width(plan: Plan, network: str) -> str:
 
 
 def _budget(learner: dict[str, Any]) -> str:
-    return next(f"{learner[key]:,} {key}" for key in ("rows", "steps", "seconds") if learner.get(key) is not None)
+    from pipeline.config.learners import LEARNERS
+
+    return next(f"{learner[key]:,} {key}" for key in LEARNERS[learner["name"]].budgets if learner.get(key) is not None)
 
 
 @click.command()

@@ -75,6 +75,13 @@ def test_plan_names_every_run_and_dataset(folder: Path, call: Call) -> None:
     assert json.loads(whole)["runtime"]["device"] == "auto"
 
 
+def test_plan_shows_the_budget_of_every_learner(call: Call) -> None:
+    answer = call("plan", Path(__file__).parents[2] / "config.yaml")
+    assert answer.code == 0
+    assert re.search(r"^copy-gru-s0-\w+ +gru +0 +64 +[\d,]+ rows +-$", answer.out, re.MULTILINE)
+    assert re.search(r"^t-maze-gru-s0-\w+ +gru +0 +\d+ +[\d,]+ total_timesteps +-$", answer.out, re.MULTILINE)
+
+
 def test_plan_shows_a_solved_width(empty: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     def solved(config: SequenceNetwork, sizes: dict[str, int]) -> SequenceNetwork:
         assert (config.width, config.parameters, sizes) == ("auto", 5000, {"vocabulary": 7, "classes": 4})

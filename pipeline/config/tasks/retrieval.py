@@ -1,4 +1,4 @@
-"""Tasks of the retrieval family: what a network finds again in its own context, alone, by thinking aloud, or by searching it.
+"""Tasks of the retrieval family: what a network retrieves from its context: directly, by chain of thought, or by in-context retrieval.
 
 Code: `pipeline/tasks/`, one file each; the tokens are in `vocabulary.py` there.
 """
