@@ -21,7 +21,7 @@ PACKAGES = ("torch", "numpy", "pyarrow", "safetensors", "pydantic", "snakemake",
 
 def describe_environment(learner: Learner, device: torch.device) -> dict[str, Any]:
     """Code that ran, versions, host, device, threads, processes, backends, and whether the same specification gives the same bits again."""
-    budget = next(key for key in ("rows", "steps", "seconds") if getattr(learner.config, key) is not None)
+    budget = next(key for key in learner.config.budgets if getattr(learner.config, key) is not None)
     return {
         "python": platform.python_version(),
         "recurlab": own_package(),
