@@ -50,7 +50,7 @@ EXPERIMENT_FILES = (
 
 
 @dataclass(frozen=True)
-class Dataset:
+class PlannedDataset:
     """Rows of one task and split, in shards."""
 
     id: str
@@ -59,7 +59,7 @@ class Dataset:
 
 
 @dataclass(frozen=True)
-class Run:
+class PlannedRun:
     """One training: its spec, datasets, parent and network."""
 
     id: str
@@ -71,7 +71,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class PlannedEvaluation:
     """One run evaluated on a list of datasets."""
 
     run: str
@@ -80,7 +80,7 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class Figure:
+class PlannedFigure:
     """One figure of an experiment: its options, the source files that draw it, how to read it."""
 
     spec: Spec
@@ -89,7 +89,7 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Experiment:
+class PlannedExperiment:
     """Runs shown together.
 
     dropped: by label, the keys of base that its runs do not use because another component replaced base's. overlap: which test rows may
@@ -100,7 +100,7 @@ class Experiment:
     name: str
     question: str
     spec: Spec
-    figures: dict[str, Figure]
+    figures: dict[str, PlannedFigure]
     dropped: dict[str, Spec]
     overlap: str = ""
     looks: dict[str, int] = field(default_factory=dict)
@@ -110,11 +110,11 @@ class Experiment:
 class Plan:
     """Everything in a config, by identifier. `suite`: the config's file name and text, and the texts of its presets."""
 
-    datasets: dict[str, Dataset] = field(default_factory=dict)
+    datasets: dict[str, PlannedDataset] = field(default_factory=dict)
     networks: dict[str, Spec] = field(default_factory=dict)
-    runs: dict[str, Run] = field(default_factory=dict)
-    evaluations: dict[str, Evaluation] = field(default_factory=dict)
-    experiments: dict[str, Experiment] = field(default_factory=dict)
+    runs: dict[str, PlannedRun] = field(default_factory=dict)
+    evaluations: dict[str, PlannedEvaluation] = field(default_factory=dict)
+    experiments: dict[str, PlannedExperiment] = field(default_factory=dict)
     runtime: Spec = field(default_factory=dict)
     tracking: Spec = field(default_factory=dict)
     suite: Spec = field(default_factory=dict)
@@ -132,10 +132,10 @@ class Plan:
     def from_dict(cls, block: Spec) -> Plan:
         """Deserialize parsed JSON."""
         return cls(
-            datasets={key: Dataset(**value) for key, value in block["datasets"].items()},
+            datasets={key: PlannedDataset(**value) for key, value in block["datasets"].items()},
             networks=block["networks"],
-            runs={key: Run(**value) for key, value in block["runs"].items()},
-            evaluations={key: Evaluation(**value) for key, value in block["evaluations"].items()},
+            runs={key: PlannedRun(**value) for key, value in block["runs"].items()},
+            evaluations={key: PlannedEvaluation(**value) for key, value in block["evaluations"].items()},
             experiments={key: _experiment_from_dict(value) for key, value in block["experiments"].items()},
             runtime=block["runtime"],
             tracking=block["tracking"],
@@ -190,11 +190,11 @@ class Plan:
             return {"gpu": 0, "gres": f"gpu:{gpus}"}
         return {"gpu": gpus if most is None else min(gpus, most), "gres": ""}
 
-    def evaluation(self, run: str, evaluation: str) -> Evaluation:
+    def evaluation(self, run: str, evaluation: str) -> PlannedEvaluation:
         """The evaluation of a run by its identifier."""
         return self.evaluations[f"{run}/{evaluation}"]
 
-    def evaluations_of(self, experiment: str) -> list[Evaluation]:
+    def evaluations_of(self, experiment: str) -> list[PlannedEvaluation]:
         """The evaluations that an experiment collects."""
         return [self.evaluation(run["run"], run["evaluation"]) for run in self.experiments[experiment].spec["runs"]]
 
@@ -224,8 +224,8 @@ class Plan:
         return sorted({run["network"] for run in self.experiments[experiment].spec["runs"]})
 
 
-def _experiment_from_dict(value: Spec) -> Experiment:
-    return Experiment(**{**value, "figures": {name: Figure(**figure) for name, figure in value["figures"].items()}})
+def _experiment_from_dict(value: Spec) -> PlannedExperiment:
+    return PlannedExperiment(**{**value, "figures": {name: PlannedFigure(**figure) for name, figure in value["figures"].items()}})
 
 
 def _modules(figure: Component) -> list[str]:
@@ -267,11 +267,11 @@ class _Planner:
         check_names(experiment, labels)
         runs = [self._entry(member, label) for member, label in zip(experiment.members, labels, strict=True)]
         runs.sort(key=lambda run: (run["label"], run["seed"], run["run"]))
-        self.made.experiments[experiment.name] = Experiment(
+        self.made.experiments[experiment.name] = PlannedExperiment(
             name=experiment.name,
             question=experiment.question,
             spec={"name": experiment.name, "columns": sorted(experiment.columns), "runs": runs},
-            figures={figure.name: Figure(filled(figure), _modules(figure), type(figure).reading) for figure in experiment.figures},
+            figures={figure.name: PlannedFigure(filled(figure), _modules(figure), type(figure).reading) for figure in experiment.figures},
             dropped=dict(
                 sorted((label, member.dropped) for label, member in zip(labels, experiment.members, strict=True) if member.dropped)
             ),
@@ -284,7 +284,7 @@ class _Planner:
         point = member.point
         run = self._run(member)
         datasets = sorted(self._dataset(task, "test", member.evaluation.rows) for task in member.measured)
-        evaluation = Evaluation(run.id, f"test-{digest(datasets)}", datasets)
+        evaluation = PlannedEvaluation(run.id, f"test-{digest(datasets)}", datasets)
         self.made.evaluations[f"{run.id}/{evaluation.id}"] = evaluation
         further = {} if point.task.unit == NATS else {"unit": point.task.unit}
         if point.task.kind == "environment":
@@ -307,7 +307,7 @@ class _Planner:
             "evaluate": filled(member.evaluation),
         }
 
-    def _run(self, member: Member) -> Run:
+    def _run(self, member: Member) -> PlannedRun:
         point, parent = member.point, None
         if point.learner.parent:
             parent = self._run(find_parent(self.resolved.experiments, member)).id
@@ -329,7 +329,7 @@ class _Planner:
         identifier = self._identifier(f"{point.task.name}-{point.network.label}-s{point.seed}", block)
         shown = {"task": filled(point.task), "network": filled(point.network), "learner": {**filled(point.learner), "parent": parent}}
         spec = {"id": identifier, **shown, "seed": point.seed, "data": data}
-        run = Run(identifier, spec, block, [item for item in data.values() if item], parent, network)
+        run = PlannedRun(identifier, spec, block, [item for item in data.values() if item], parent, network)
         return self.made.runs.setdefault(identifier, run)
 
     def _dataset(self, task: Component, split: str, rows: int) -> str:
@@ -357,13 +357,13 @@ class _Planner:
     _blocks: dict[str, str] = field(default_factory=dict)
 
 
-def dataset_of(task: Component, split: str, rows: int) -> Dataset:
+def dataset_of(task: Component, split: str, rows: int) -> PlannedDataset:
     """The dataset of `rows` rows of one task and split."""
     count = -(-rows // SHARD_ROWS)
     block = {"task": canonical(task), "split": split, "rows": rows, "shards": count}
     identifier = f"{task.name}-{split}".replace("_", "-") + f"-{digest(block)}"
     spec = {"id": identifier, "task": filled(task), "split": split, "rows": rows, "shards": count}
-    return Dataset(identifier, spec, [f"{index:05d}" for index in range(count)])
+    return PlannedDataset(identifier, spec, [f"{index:05d}" for index in range(count)])
 
 
 def _labels(experiment: ResolvedExperiment) -> list[str]:

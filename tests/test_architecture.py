@@ -1,4 +1,4 @@
-"""The floors of the house, what is never done in it, and how long its files and functions may be."""
+"""The package's layers, forbidden imports and calls, and the length of files and functions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the docs tell contributors to write is run as it stands, and the commands they show exist."""
+"""The code blocks in the docs run as they are, and the commands they show exist."""
 
 from __future__ import annotations
 

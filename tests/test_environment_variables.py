@@ -1,4 +1,4 @@
-"""The table of environment variables, and what `settle` does with them."""
+"""The table of environment variables, and `clean_environment`."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from tests.training.deaths import wait_for
 
 @pytest.fixture
 def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of commands that is all there is on the path; the current folder is an empty one with traces of SLURM jobs."""
+    """A folder of fake commands, the only one on PATH; the current folder is empty except for logs of SLURM jobs."""
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))

@@ -1,4 +1,4 @@
-"""Identifiers: stable where the meaning is, new exactly where it is not."""
+"""Identifiers: equal if and only if the spec means the same."""
 
 from __future__ import annotations
 
@@ -348,7 +348,7 @@ def test_files_lists_every_output_of_a_plan() -> None:
     assert {
         f"experiments/first/{figure}.{kind}" for figure in ("accuracy_by_delay", "cost_quality") for kind in ("svg", "pdf", "png", "csv")
     } == set(files["plot"])
-    assert len(files["collect"]) == 3 * len(planning.COLLECTED)
+    assert len(files["collect"]) == 3 * len(planning.EXPERIMENT_FILES)
 
 
 def test_every_file_is_the_output_of_a_rule() -> None:

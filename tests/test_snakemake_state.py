@@ -1,4 +1,4 @@
-"""Whatever lies in `.snakemake/`, Snakemake can read it afterwards: its own reader is the judge."""
+"""Whatever is in `.snakemake/`, Snakemake's own reader can read it after the repair."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One owner per results folder, whatever happens to it, and jobs that see the plan their owner froze."""
+"""The lock on a results folder, and the frozen plan that jobs read."""
 
 from __future__ import annotations
 

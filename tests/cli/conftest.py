@@ -1,4 +1,4 @@
-"""The command line called in this process, and one tiny chain run by it."""
+"""Fixtures: the command line called in this process, and a tiny finished suite."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ experiments:
 
 
 class Answer(NamedTuple):
-    """What a command ended with and said."""
+    """Exit code and output of a command."""
 
     code: int
     out: str

@@ -1,4 +1,4 @@
-"""A wrong config as the user meets it: through the installed command, and through Snakemake."""
+"""Invalid configs, through the installed command and through Snakemake."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ WRONG: dict[str, tuple[str | bytes | None, str]] = {
 
 
 def written(folder: Path, case: str) -> str:
-    """Write a wrong config and answer what is said of it."""
+    """Write an invalid config and return the expected message."""
     content, message = WRONG[case]
     if content is not None:
         (folder / "suite.yaml").write_bytes(content if isinstance(content, bytes) else content.encode())

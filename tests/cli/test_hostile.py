@@ -1,4 +1,4 @@
-"""Every command with input that nobody should give it: one line, exit code 2, within seconds, and nothing written anywhere."""
+"""Every command with invalid or hostile input: one line, exit code 2, within seconds, and nothing written."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def run_of(folder: Path) -> str:
 
 
 def sound(command: str, folder: Path) -> list[str]:
-    """Words that make the command work, beside the one that is tried; a command that is not here gets none."""
+    """Valid arguments for the parameters that are not under test; none for commands not listed."""
     run, test = run_of(folder), next(folder.glob("results/datasets/copy-test-*"))
     network = next(folder.glob("results/profiles/*.yaml"))
     words: dict[str, list[Any]] = {
@@ -95,7 +95,7 @@ def sound(command: str, folder: Path) -> list[str]:
 
 
 def hostile(command: click.Command) -> Iterator[tuple[click.Parameter, str]]:
-    """Every parameter of a command with every value that it should refuse."""
+    """Every parameter of a command with every value that it must refuse."""
     for parameter in command.params:
         kind = parameter.type
         if isinstance(kind, click.types.BoolParamType) or parameter.name in ("help", "version"):
@@ -112,7 +112,7 @@ def hostile(command: click.Command) -> Iterator[tuple[click.Parameter, str]]:
 
 
 def words_for(command: click.Command, parameter: click.Parameter, value: str, folder: Path) -> list[str]:
-    """The command line in which one parameter has a hostile value and the others are sound."""
+    """The command line in which one parameter has a hostile value and the others are valid."""
     words = sound(str(command.name), folder)
     if isinstance(parameter, click.Option):
         name = parameter.opts[0]
@@ -130,7 +130,7 @@ CASES = [(name, parameter, value) for name, command in cli.commands.items() for 
 
 
 def state(folder: Path) -> dict[str, Any]:
-    """Every file below a folder with what it holds; locks and the files of no end by their kind only."""
+    """Every file below a folder with its SHA-256; locks and endless files by their mode only."""
     found = {}
     for path in sorted(folder.rglob("*")):
         if path.is_symlink() or not path.is_file() or path.stat().st_size > 1 << 29:
@@ -142,7 +142,7 @@ def state(folder: Path) -> dict[str, Any]:
 
 @contextmanager
 def within(seconds: int) -> Iterator[None]:
-    """Fail after so many seconds, also where something blocks."""
+    """Fail after so many seconds, even if a call blocks."""
 
     def stop(*_: object) -> None:
         raise TimeoutError(f"not ended within {seconds} s")
@@ -157,7 +157,7 @@ def within(seconds: int) -> Iterator[None]:
 
 
 def check(answer: Answer) -> None:
-    """One line, exit code 2."""
+    """Assert one line and exit code 2."""
     assert answer.code == 2, answer
     assert answer.out == "", answer.out[:500]
     assert answer.err.count("\n") == 1, answer.err[:500]
@@ -170,7 +170,7 @@ GROUPS = sorted({(name, str(parameter.name)) for name, parameter, _ in CASES})
 
 @pytest.mark.parametrize(("command", "parameter"), GROUPS)
 def test_invalid_values_are_refused_in_one_line(command: str, parameter: str, place: Path, call: Call) -> None:
-    """`GROUPS` walks the commands, so that a new one is tried too."""
+    """`GROUPS` is built from the commands, so a new command is tested too."""
     before = state(place)
     passwd = Path("/etc/passwd").read_bytes()
     wrong = []

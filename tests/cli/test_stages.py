@@ -1,4 +1,4 @@
-"""The stages and the work by hand, called as a user calls them."""
+"""The stages, `try` and `export`, called as a user calls them."""
 
 from __future__ import annotations
 

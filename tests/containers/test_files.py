@@ -1,4 +1,4 @@
-"""What can be said of the image without building it."""
+"""The container files, without building the image."""
 
 from __future__ import annotations
 

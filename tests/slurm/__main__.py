@@ -12,7 +12,7 @@ from snakemake_executor_plugin_slurm import Executor
 
 
 def _keep(executor: Any, seconds: float) -> None:
-    """Let the interval stay as it is."""
+    """Keep the interval unchanged."""
 
 
 if __name__ == "__main__":

@@ -184,7 +184,7 @@ class Cluster:
         return self.call("squeue", "--noheader", f"--format={form}").splitlines()
 
     def call(self, *words: str, check: bool = True) -> str:
-        """What a client command prints."""
+        """The output of a client command."""
         done = subprocess.run(list(words), env={**os.environ, **self.environment}, capture_output=True, text=True, timeout=60, check=False)
         assert not check or done.returncode == 0, done.stderr
         return done.stdout

@@ -1,4 +1,4 @@
-"""A cluster for each test process that asks for one, and suites that are submitted to it."""
+"""Fixtures: a SLURM cluster per test process, and suites that are submitted to it."""
 
 from __future__ import annotations
 

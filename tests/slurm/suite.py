@@ -116,5 +116,5 @@ class Training:
         return int(json.loads((self.folder / "progress.json").read_text())["step"])
 
     def resumed(self) -> int:
-        """Step from which the last attempt went on."""
+        """Step from which the last attempt resumed."""
         return int(re.findall(r"going on from step (\d+)", self.log)[-1])

@@ -1,4 +1,4 @@
-"""What a cluster does to jobs, done to them; then the one documented command, and the same bytes as an undisturbed run on one machine."""
+"""Every interruption on a cluster, followed by the same command: the same bytes as an uninterrupted run on one machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tiny suite on a cluster: the same bytes as here, an edit in mid-flight, and one line for what a site can get wrong."""
+"""The tiny suite on a cluster: the same bytes as locally, an edit during a run, and one-line errors for wrong settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One training shared by processes on two nodes: the numbers of one process, and the same bytes again when it is interrupted."""
+"""Data-parallel training on two nodes: the numbers of one process, and the same bytes after an interruption."""
 
 from __future__ import annotations
 

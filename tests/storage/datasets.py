@@ -1,4 +1,4 @@
-"""Small sealed datasets for the tests of reading: what they hold is also given as plain lists."""
+"""Small sealed datasets for the tests of the loader, with their content as plain lists."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keys: different purposes have different random numbers, on every machine the same."""
+"""Random keys: different purposes get different random numbers, the same on every machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shards: how rows are spread, and what is written."""
+"""Shards: how rows are split, and what is written."""
 
 from __future__ import annotations
 

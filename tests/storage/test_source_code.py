@@ -1,4 +1,4 @@
-"""What a source file means, whatever it looks like, and what it loads."""
+"""Digests of source files, and the modules and files they use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables: the same bytes for the same content, damage noticed."""
+"""Tables: the same bytes for the same content; damage is noticed."""
 
 from __future__ import annotations
 

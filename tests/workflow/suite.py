@@ -150,7 +150,7 @@ def jobs(output: str) -> Counter[str]:
 
 
 def wait_until(condition: Any, seconds: float, what: str) -> None:
-    """Poll until `condition()` holds; fail naming what was waited for."""
+    """Poll until `condition()` is true; on timeout fail with what was waited for."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"waited {seconds} s for {what}"

@@ -1,4 +1,4 @@
-"""An environment from config to figures by Snakemake, and what a change of its config runs again."""
+"""An environment task from config to figures with Snakemake, and what a config change re-runs."""
 
 from __future__ import annotations
 

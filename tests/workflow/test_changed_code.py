@@ -1,4 +1,4 @@
-"""Results of other code in the workflow: refused in one line, allowed by the config, trained anew after `pipeline retrain`."""
+"""Results of other code in the workflow: refused in one line, allowed by the config, retrained after `pipeline retrain`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every command and snippet that README and docs show runs as shown, budgets made smaller; those that cannot run here are named, with why."""
+"""Every command and snippet in README and docs runs as shown, with smaller budgets; commands that cannot run here are listed with the reason."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ELSEWHERE = {
     "pipeline export copy_sizes --format copy-study": "it needs the memory suite; tests/evaluation/test_export.py has such results",
 }
 SMALLER = ("--set", "evaluate.rows=20", "--set", "learner.validation_rows=20", "--set")
-"""What `pipeline try` is called with besides."""
+"""Options added to every `pipeline try`."""
 # Commands with the mixer of docs/extending.md run in tests/test_contributing.py, which installs it.
 
 

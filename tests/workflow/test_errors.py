@@ -1,4 +1,4 @@
-"""What a user sees of mistakes and accidents when running the workflow: one line that names the place, and nothing half done."""
+"""Errors and accidents in the workflow, as a user sees them: one line that names the place, and no partial results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Change one line, and exactly what depends on it runs again; then nothing is left to do, however the config is spelled."""
+"""A changed line re-runs exactly what depends on it; afterwards nothing is left to do, whatever the config's formatting."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Jobs run the package beside the Snakefile, with the Python that runs Snakemake, whatever else bears its name."""
+"""Jobs run the package beside the Snakefile, with the Python that runs Snakemake, whatever else is named `pipeline`."""
 
 from __future__ import annotations
 

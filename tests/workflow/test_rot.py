@@ -1,4 +1,4 @@
-"""Rot in a finished suite: plain `snakemake` names what is damaged, makes it again with the same bytes, and then has nothing left to do."""
+"""Corruption in a finished suite: `snakemake` reports damaged files, regenerates them with the same bytes, and then has nothing left to do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a shell, a notebook or a home folder brings along changes no byte of the results and ends nothing."""
+"""Environment variables and an unwritable home folder neither change the results nor stop a command."""
 
 from __future__ import annotations
 
