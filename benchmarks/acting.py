@@ -1,18 +1,18 @@
-"""What one step of acting costs: AReLiT against GTrXL, both as published, in the T-Maze's networks of four blocks.
+"""Cost of one acting step: AReLiT against GTrXL, both as published, in the T-Maze's networks of four blocks.
 
     python -m benchmarks.acting            about two minutes
     python -m benchmarks.acting --quick    under a minute
 
-Eight rows side by side, 128 channels, the presets arelit4, gtrxl_128 and gtrxl_256. Each row of the table has three measures:
+Batch size 8, 128 channels, the presets arelit4, gtrxl_128 and gtrxl_256. Each row of the table has three measures:
 
-    time     milliseconds of a step for all eight rows, process CPU time, median; all networks take turns in one process
-    macs     millions of multiply-accumulates of the matrix products of a step, per row; AReLiT's sums, elementwise, are not among them
+    time     milliseconds of a step for all eight rows: median process CPU time; the networks' steps are interleaved in one process
+    macs     millions of multiply-accumulates of the matrix products of a step, per row; AReLiT's elementwise sums are not counted
              (0.4 % of its step)
     state    bytes carried per row
 
 ours / peer. arelit_gtrxl_M: the peer carries its inputs and computes keys, values and distances of all M + 1 positions at every step, as
-the published code does. arelit_gtrxl_M_cached: it carries keys and values, the honest comparison; a fifth of its step, at most, is that
-they move on by one. GTrXL's memory is full. One thread.
+the published code does. arelit_gtrxl_M_cached: it caches keys and values, which is the fair comparison; shifting the
+cache by one takes at most a fifth of its step. GTrXL's memory is full. One thread.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""How soon PPO solves CartPole-v1, against Stable-Baselines3's with the same settings: the presets `sb3_ppo` and `mlp_policy`.
+"""Environment steps until PPO solves CartPole-v1, against Stable-Baselines3 with the same hyperparameters: the presets `sb3_ppo` and `mlp_policy`.
 
     python -m benchmarks.cartpole               five seeds, about ten minutes
     python -m benchmarks.cartpole --quick       one seed
 
 cartpole_20, cartpole_100: environment steps until the last 20 and the last 100 training episodes have a mean return of 475, mean over
-seeds; `each` has them all. A hundred is gymnasium's measure, of which 50,000 steps are the episodes themselves.
+seeds; `each` lists every seed. A hundred is gymnasium's criterion; these episodes alone take 50,000 steps.
 cartpole_cpu: CPU seconds for 10,000 of these steps, updates included, one thread.
 
-The last line has the same of `cleanrl_ppo`, whose peer is no package; docs/families/control.md has both. Without Stable-Baselines3 (extra
+The last line has the same for `cleanrl_ppo`, whose peer is not a package; docs/families/control.md has both. Without Stable-Baselines3 (extra
 `peers`) there is no comparison. ours / peer.
 """
 
@@ -71,7 +71,7 @@ class Episodic:
         return self.solved
 
     def found(self) -> Found:
-        """What came out."""
+        """The results."""
         few, many = (self.reached.get(last, BUDGET) for last in (FEW, MANY))
         return Found(few, many, (time.process_time() - self.begun) / self.steps * 10_000)
 

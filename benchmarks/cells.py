@@ -1,10 +1,10 @@
-"""What one training step of a recurrent cell costs: the catalogue's mixers against torch.nn.LSTM, forward and backward.
+"""Cost of one training step of a recurrent cell: the catalogue's mixers against torch.nn.LSTM, forward and backward.
 
     python -m benchmarks.cells            64 rows of 1020 positions, width 128: a minute
     python -m benchmarks.cells --quick    64 rows of 510 positions, fewer repeats: seconds
 
-ours / peer: process CPU milliseconds, medians. All cells and the peer take turns in one process, so that a change of the machine's
-load or clock meets them alike. One thread.
+ours / peer: process CPU milliseconds, medians. All cells and the peer are interleaved in one process, so that changes of
+load or clock frequency affect them equally. One thread.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def training_step(module: nn.Module, x_BTD: torch.Tensor, d_y_BTD: torch.Tensor)
 
 
 def measure(steps: dict[str, Step], repeats: int) -> dict[str, float]:
-    """Median CPU milliseconds of each step, taken in turns."""
+    """Median CPU milliseconds of each step, interleaved."""
     for _ in range(WARM_UP):
         for step in steps.values():
             step()

@@ -1,4 +1,4 @@
-"""What every benchmark prints: a table for people, then one line of JSON for the test that holds the goals."""
+"""The output of every benchmark: a table, then one line of JSON for the tests of the goals."""
 
 from __future__ import annotations
 

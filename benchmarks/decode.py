@@ -1,15 +1,15 @@
-"""What decoding costs: rows that run freely side by side with carried state, and one token more at a long context.
+"""Cost of decoding: batched free running with carried state, and one more token at a long context.
 
     python -m benchmarks.decode            some minutes
     python -m benchmarks.decode --quick    under a minute
 
-icr_64: traces per CPU second of IsTree with 64 nodes and searches, 64 rows side by side with the state carried, against one row at a time
-of which all is read again for every token. Both are led along the true traces, so that the work is that of a network that has learned them;
-reading again is timed at prefixes spread evenly over a trace. Before that, rows decoded freely in both ways must agree in every token.
+icr_64: traces per CPU second of IsTree with 64 nodes and searches, 64 rows in a batch with carried state, against one row at a time
+that is read again as a whole for every token. Both follow the true traces, so that the work is that of a network that has learned them;
+rereading is timed at prefixes spread evenly over a trace. Before that, both ways must decode the same tokens.
 
 mamba_8192: milliseconds of one step after 8192 tokens, one row, of Mamba against attention with a cache of keys and values, at equal width
-and depth, without feed-forward layers; and the bytes of state that they carry there. Each network takes BURST steps in a row, as a network that
-decodes does: with turns of one step the other's cache would push its weights out of the processor's every time.
+and depth, without feed-forward layers; and the bytes of state that they carry there. Each network takes BURST steps in a row, as in
+real decoding: interleaving single steps would evict its weights from the CPU cache.
 
 ours / peer, process CPU time, medians. One thread.
 """

@@ -2,11 +2,11 @@
 
 t_maze: 64 and 1024 copies in one numpy environment, against as many ordinary gymnasium environments, one Python object each, behind
 gymnasium's vector interface, as the original study has them. mystery_path: 64 boards at once against one of memory-gym 1.0.2, which has no
-other form than pixels; so `mystery_path` (symbols) leaves out work that memory-gym cannot leave out, and the rows `_pixels` do not. Ends,
-infos and new episodes are counted everywhere. Rounds alternate; medians.
+other form than pixels; so `mystery_path` (symbols) leaves out work that memory-gym cannot leave out, and the rows `_pixels` do not. Episode ends,
+infos and resets are included everywhere. Rounds are interleaved; medians.
 
-`--peer PYTHON` names the Python of an environment with memory-gym, which is measured in the same run. Without it, theirs are figures
-recorded on two shared cores of an AMD EPYC under load, and the ratios only as good as the two machines are alike.
+`--peer PYTHON` names the Python of an environment with memory-gym, which is measured in the same run. Without it, the peer's numbers are
+those recorded on two shared cores of an AMD EPYC under load, so the ratios hold only for a similar machine.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ print(steps / (time.process_time() - start))
 
 
 class Maze(gymnasium.Env[Any, Any]):
-    """The maze as one would write it without thinking of speed."""
+    """The maze, written without regard to speed."""
 
     def __init__(self, config: TMaze) -> None:
         self.config, self.corridor = config, int(config.corridor)  # type: ignore[arg-type]
@@ -85,7 +85,7 @@ class Maze(gymnasium.Env[Any, Any]):
 
 
 def actions_of(task: EnvironmentTask, batch: int) -> np.ndarray:
-    """What the copies do, a hundred steps of it: anything, or in the maze mostly right, so that episodes end."""
+    """A hundred steps of random actions; in the maze mostly correct ones, so that episodes end."""
     rng = np.random.default_rng(0)
     if isinstance(task, TMaze):
         return rng.choice(4, size=(100, batch), p=[0.06, 0.06, 0.03, 0.85])

@@ -2,10 +2,10 @@
 
 Ours: `generate` in the public code's form (its token numbers, orders and lengths; tests/tasks hold the layouts to them): tokens of 16 bits, a
 role for each, metadata, rows kept apart by splits. Theirs: drawing the graphs, writing and tokenising them, and stacking the padded tensors
-of tokens, masks and labels, with its progress bars silenced. Neither writes a file. Rounds alternate; medians.
+of tokens, masks and labels, with its progress bars silenced. Neither writes a file. Rounds are interleaved; medians.
 
-`--peer DIR` names a checkout of the public code (dangxingyu/rnn-icrag), which is measured in the same run. Without it, theirs are figures
-recorded at commit e22a55c on two shared cores of an AMD EPYC under load, and the ratios only as good as the two machines are alike.
+`--peer DIR` names a checkout of the public code (dangxingyu/rnn-icrag), which is measured in the same run. Without it, the peer's numbers are
+those recorded at commit e22a55c on two shared cores of an AMD EPYC under load, so the ratios hold only for a similar machine.
 
 Bytes per token are those of a shard of ours, roles and metadata included, against three 64-bit numbers; that theirs pads is not counted.
 """

@@ -2,9 +2,9 @@
 
 Ours: open the dataset (every byte hashed), decode it, draw one shuffled epoch as int64 batches of 64 with the labels that the roles give.
 Theirs: the files are converted to their Arrow cache beforehand, which is not counted; then the shuffled dataset is read in batches of 64
-and its tokens alone made int64, in the numpy or the torch format, whichever is faster in that round. Rounds alternate; medians.
+and its tokens alone made int64, in the numpy or the torch format, whichever is faster in that round. Rounds are interleaved; medians.
 
-The tokens are uniform over a vocabulary of 256, so eight bits each is the least they can be stored in.
+The tokens are uniform over a vocabulary of 256, so each needs at least eight bits.
 """
 
 from __future__ import annotations

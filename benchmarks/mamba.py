@@ -1,13 +1,13 @@
-"""What one training step of Mamba and Mamba-2 costs, against a transformer of the same depth and against the `transformers` library.
+"""Cost of one training step of Mamba and Mamba-2, against a transformer of the same depth and against the `transformers` library.
 
     python -m benchmarks.mamba            4 rows of 512 tokens, width 256, 4 blocks: some minutes
     python -m benchmarks.mamba --quick    2 blocks, fewer repeats: under a minute
 
 ours / peer: training tokens per process CPU second, medians; forward, backward and the optimiser's step, one thread. All networks of a
-length take turns in one process, so that a change of the machine's load or clock meets them alike. The transformer is plain torch:
+length are interleaved in one process, so that changes of load or clock frequency affect them equally. The transformer is plain torch:
 pre-norm blocks of one fused scaled-dot-product attention and a feed-forward layer of four times the width, about twice a Mamba block's
 weights. The library's Mamba runs on rows of 128 tokens, since its backward pass is quadratic in the length; without the library (extra
-`peers`) its rows are left out. `mamba_torch_transformer` is Mamba without the compiled scan.
+`peers`) its rows are omitted. `mamba_torch_transformer` is Mamba without the compiled scan.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""What one training step of a network costs with each mixer that carries matrices, against the same network with attention.
+"""Cost of one training step of a network with each matrix-state mixer, against the same network with attention.
 
     python -m benchmarks.mixers            4 rows of 512 tokens, width 256, 4 blocks with feed-forward layers: some minutes
     python -m benchmarks.mixers --quick    2 blocks, fewer repeats: under a minute
 
-ours / peer: training tokens per process CPU second, medians; forward, backward and the optimiser's step. All networks take turns in
-one process, so that a change of the machine's load or clock meets them alike. One thread.
+ours / peer: training tokens per process CPU second, medians; forward, backward and the optimiser's step. All networks are interleaved in
+one process, so that changes of load or clock frequency affect them equally. One thread.
 """
 
 from __future__ import annotations

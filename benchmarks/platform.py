@@ -1,10 +1,10 @@
-"""What running elsewhere costs: wall seconds of one small suite in the image, on a cluster, and both, against plain `snakemake` here.
+"""Overhead of containers and clusters: wall seconds of a small suite in the image, on SLURM, and both, against plain `snakemake`.
 
     python -m benchmarks.platform --sif containers/recurlab.sif            26 jobs, each way once, minutes
     python -m benchmarks.platform --sif containers/recurlab.sif --quick    17 jobs
 
 Rows `sif`, `slurm` and `slurm_sif`; ours is that way, peer is `local`, all in one run. The cluster is a real SLURM of three nodes that this
-process starts on this machine (root, Debian's slurm-wlm and munge), so it has no more processors than `local`: what is seen is what submitting costs.
+process starts on this machine (root, Debian's slurm-wlm and munge), so it has no more CPUs than `local`: the difference is the overhead of submission.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""What acting costs beside the network: the environment, buffers, advantages, random numbers and figures of PPO's updates.
+"""Cost of PPO outside the network: environment, buffers, advantages, random numbers and metrics.
 
     python -m benchmarks.ppo            about a minute
     python -m benchmarks.ppo --quick    some seconds
 
-ppo: CPU seconds of updates outside the network, of the CPU seconds of whole updates; the ratio is the share. In the network: every call of
-it, gradients, the optimizer's steps and the losses between them. T-Maze of ten positions, recipe and size of the preset `t_maze`.
+ppo: CPU seconds of updates outside the network, and of whole updates; the ratio is the share. Inside the network: its calls,
+gradients, optimizer steps and losses. T-Maze of ten positions, recipe and size of the preset `t_maze`.
 
 ours / peer, process CPU time, one thread. Medians over rounds of ten updates.
 """

@@ -1,4 +1,4 @@
-"""What the workflow itself costs: wall seconds against the jobs' own seconds, and how much of the jobs' CPU is start-up and imports.
+"""Overhead of the workflow: wall seconds against the jobs' own seconds, and the share of start-up and imports in the jobs' CPU time.
 
     python -m benchmarks.workflow            the default suite, minutes
     python -m benchmarks.workflow --quick    a tiny suite, under a minute
@@ -6,7 +6,7 @@
 
 ours / peer of `workflow`: wall seconds / (sum of the jobs' seconds / cores).
 ours / peer of `startup`: CPU seconds of starting and importing / CPU seconds of all jobs.
-ours / peer of `help` and `dry_run`: CPU seconds / those of `snakemake --version`, the floor under any Snakemake call.
+ours / peer of `help` and `dry_run`: CPU seconds / those of `snakemake --version`, the minimum of any Snakemake call.
 """
 
 from __future__ import annotations
