@@ -4,7 +4,8 @@
     python -m benchmarks.platform --sif containers/recurlab.sif --quick    17 jobs
 
 Rows `sif`, `slurm` and `slurm_sif`; ours is that way, peer is `local`, all in one run. The cluster is a real SLURM of three nodes that this
-process starts on this machine (root, Debian's slurm-wlm and munge), so it has no more CPUs than `local`: the difference is the overhead of submission.
+process starts on this machine (root, Debian's slurm-wlm and munge), so it has no
+more CPUs than `local`: the difference is the overhead of submission.
 """
 
 from __future__ import annotations
