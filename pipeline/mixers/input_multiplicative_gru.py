@@ -9,7 +9,7 @@ Recurrent form, * elementwise, W and U of shape (3 D, D) in the order z, r, n:
     h_t = (1 - z) * h_{t-1} + z * n               y_t = h_t
 
 z lets the new in, as in the first version of Cho et al. (2014). Every number starts uniform within 1 / sqrt(D), as in the study: m then
-is small, so the cell starts nearly blind to its input. There is no parallel form; `pipeline.ops.input_multiplicative` runs a whole
+is small, so the cell starts nearly blind to its input. There is no parallel form; `pipeline.ops.multiplicative` runs a whole
 sequence.
 """
 
@@ -20,16 +20,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.config import mixers as config
-from pipeline.mixers.base import Mixer
+from pipeline.mixers.base import HiddenMixer
 from pipeline.ops.gate_init import start_gates, start_recurrence
-from pipeline.ops.input_multiplicative import Layers, input_multiplicative
 from pipeline.ops.loop import States
-from pipeline.ops.padding import at_end
-from pipeline.ops.state import State, where
+from pipeline.ops.multiplicative import Layers, input_multiplicative
 
 
-class InputMultiplicativeGRU(Mixer):
-    """One layer as wide as the network. State: h of shape (B, D)."""
+class InputMultiplicativeGRU(HiddenMixer):
+    """One layer as wide as the network."""
 
     def __init__(self, config: config.InputMultiplicativeGru, width: int) -> None:
         super().__init__(width)
@@ -52,22 +50,17 @@ class InputMultiplicativeGRU(Mixer):
             outputs.append(h)
         return torch.stack(outputs)
 
-    def initial_state(self, batch: int) -> State:
-        """Zero."""
-        return self.into.weight.new_zeros(batch, self.width)
+    def projected(self, x: Tensor) -> Tensor:
+        """x, then W_m x + b_m: W has to wait for h."""
+        return self._layers().projected(x)
 
-    def forward(
-        self, x_BTD: Tensor, state: State | None = None, reset_BT: Tensor | None = None, length_B: Tensor | None = None
-    ) -> tuple[Tensor, State]:
-        """See `Mixer.forward`."""
-        start_BD = self.initial_state(x_BTD.shape[0]) if state is None else state
-        (y_BTD,) = input_multiplicative("gru", x_BTD, self._layers(), self._advance, (start_BD,), reset_BT)
-        return y_BTD, at_end(y_BTD, length_B, start_BD)
+    def advance(self, projected_BP: Tensor, h_BD: Tensor) -> Tensor:
+        """One step of the recurrence."""
+        return self._advance(projected_BP, (h_BD,))[0]
 
-    def step(self, x_BD: Tensor, state: State, active_B: Tensor | None = None) -> tuple[Tensor, State]:
-        """One position; see `Mixer.step`."""
-        (h_BD,) = self._advance(self._layers().projected(x_BD), (state,))
-        return h_BD, h_BD if active_B is None else where(active_B, h_BD, state)
+    def sequence(self, x_BTD: Tensor, h_BD: Tensor, reset_BT: Tensor | None) -> Tensor:
+        """The state after every position, by the chosen backend."""
+        return input_multiplicative("gru", x_BTD, self._layers(), self._advance, (h_BD,), reset_BT)[0]
 
     def _layers(self) -> Layers:
         return Layers(self.factor, self.into, self.recurrent)
@@ -79,7 +72,3 @@ class InputMultiplicativeGRU(Mixer):
         x_gates, x_n = self.into((of_x_BD + of_h_BD) * x_BD).split([2 * width, width], 1)
         z, r = torch.sigmoid(x_gates + h_gates).chunk(2, 1)
         return (torch.lerp(h_BD, torch.tanh(x_n + functional.linear(r * h_BD, of_n)), z),)
-
-    def state_bytes(self, context: int) -> int:
-        """D numbers, whatever the context."""
-        return self.width * self.into.weight.element_size()

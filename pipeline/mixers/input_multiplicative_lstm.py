@@ -11,7 +11,7 @@ Recurrent form, * elementwise, W and U of shape (4 D, D) in the order i, f, g, o
 
 Every number starts uniform within 1 / sqrt(D), as in the study: m then is small, so the cell starts nearly blind to its input.
 It is not the cell of Krause et al. (2016), which is `multiplicative_lstm`. There is no parallel form; a whole sequence is run by
-`pipeline.ops.input_multiplicative`.
+`pipeline.ops.multiplicative`.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from pipeline.config import mixers as config
 from pipeline.mixers.base import Mixer
 from pipeline.ops.gate_init import start_gates, start_recurrence
-from pipeline.ops.input_multiplicative import Layers, input_multiplicative
 from pipeline.ops.loop import States
+from pipeline.ops.multiplicative import Layers, input_multiplicative
 from pipeline.ops.padding import at_end
 from pipeline.ops.state import State, where
 

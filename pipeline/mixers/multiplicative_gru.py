@@ -18,15 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.config import mixers as config
-from pipeline.mixers.base import Mixer
+from pipeline.mixers.base import HiddenMixer
 from pipeline.ops.gate_init import start_gates, start_recurrence
 from pipeline.ops.multiplicative import Weights, gru_step, multiplicative
-from pipeline.ops.padding import at_end
-from pipeline.ops.state import State, where
 
 
-class MultiplicativeGRU(Mixer):
-    """One layer as wide as the network, m too. State: h of shape (B, D).
+class MultiplicativeGRU(HiddenMixer):
+    """One layer as wide as the network, m too.
 
     `recurrent: orthogonal` rotates W_m as well, so that for inputs of unit variance m is on average as large as h.
     """
@@ -54,27 +52,17 @@ class MultiplicativeGRU(Mixer):
             outputs.append(h)
         return torch.stack(outputs)
 
-    def initial_state(self, batch: int) -> State:
-        """Zero."""
-        return self.factor.weight.new_zeros(batch, self.width)
+    def projected(self, x: Tensor) -> Tensor:
+        """W_m x, then W x + b."""
+        return self._weights().project(x)
 
-    def forward(
-        self, x_BTD: Tensor, state: State | None = None, reset_BT: Tensor | None = None, length_B: Tensor | None = None
-    ) -> tuple[Tensor, State]:
-        """See `Mixer.forward`."""
-        start_BD = self.initial_state(x_BTD.shape[0]) if state is None else state
-        (y_BTD,) = multiplicative("gru", x_BTD, self._weights(), (start_BD,), reset_BT)
-        return y_BTD, at_end(y_BTD, length_B, start_BD)
+    def advance(self, projected_BP: Tensor, h_BD: Tensor) -> Tensor:
+        """One step of the recurrence."""
+        return gru_step(self._weights(), projected_BP, (h_BD,))[0]
 
-    def step(self, x_BD: Tensor, state: State, active_B: Tensor | None = None) -> tuple[Tensor, State]:
-        """One position; see `Mixer.step`."""
-        weights = self._weights()
-        (h_BD,) = gru_step(weights, weights.project(x_BD), (state,))
-        return h_BD, h_BD if active_B is None else where(active_B, h_BD, state)
+    def sequence(self, x_BTD: Tensor, h_BD: Tensor, reset_BT: Tensor | None) -> Tensor:
+        """The state after every position, by the chosen backend."""
+        return multiplicative("gru", x_BTD, self._weights(), (h_BD,), reset_BT)[0]
 
     def _weights(self) -> Weights:
         return Weights(self.into.weight, self.factor.weight, self.recurrent.weight, self.recurrent.bias)
-
-    def state_bytes(self, context: int) -> int:
-        """D numbers, whatever the context."""
-        return self.width * self.factor.weight.element_size()

@@ -1,4 +1,4 @@
-"""The multiplicative LSTM and GRU over whole sequences, as operations with backends.
+"""The four multiplicative cells over whole sequences, as operations with backends; first the two of Krause et al. (2016).
 
     m_t = (W_m x_t) * (U_m h_{t-1})        h_{t-1} counts as zero where t starts a new episode
 
@@ -14,15 +14,18 @@ Backends. `torch`: a loop under autograd, for any device and number type. `c`: o
 the whole sequence. In the loop it does the recurrent products only: input projections come before it and all gradients of weights after
 it, as larger products over a block of positions that is still in cache. `triton`: the same on CUDA, where the whole loop
 is one kernel.
+
+The two cells that read m * x have their equations in the files of their mixers, and the backends `torch` and `triton`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.ops import backends, multiplicative_c, multiplicative_triton, native
@@ -94,3 +97,36 @@ def multiplicative(
         return multiplicative_triton.run(cell, weights.project(x_BTD), recurrent_ED, states, reset_BT)
     tensors = (x_BTD, weights.into_ED, weights.bias_E, weights.factor_DD, weights.recurrent_GD)
     return multiplicative_c.run(cell, tensors, states, reset_BT)
+
+
+class Layers(NamedTuple):
+    """W_m and b_m; W and b; U_m above U."""
+
+    factor: nn.Linear
+    into: nn.Linear
+    recurrent: nn.Linear
+
+    def projected(self, x: Tensor) -> Tensor:
+        """x and W_m x + b_m, along the last dimension: W has to wait for h."""
+        return torch.cat([x, self.factor(x)], -1)
+
+
+def input_multiplicative(
+    cell: str,
+    x_BTD: Tensor,
+    layers: Layers,
+    advance: Callable[[Tensor, States], States],
+    states: States,
+    reset_BT: Tensor | None = None,
+    backend: str | None = None,
+) -> States:
+    """States after every position, (B, T, D) each, from those before the first: h and c for cell `lstm`, h for `gru`.
+
+    advance: the states after one position, from `Layers.projected` and those before it. Raises UserError where an explicit backend
+    cannot serve.
+    """
+    candidates: dict[str, backends.Refusal] = {"triton": partial(multiplicative_triton.refusal, x_BTD), "torch": lambda: None}
+    if backends.choose(f"input_multiplicative_{cell}", candidates, backend) == "torch":
+        return loop(advance, layers.projected(x_BTD), states, reset_BT)
+    projected_BTE = torch.cat([layers.factor(x_BTD), layers.into.bias.expand(*x_BTD.shape[:2], -1)], -1)
+    return multiplicative_triton.run(cell, projected_BTE, layers.recurrent.weight, states, reset_BT, x_BTD, layers.into.weight)
