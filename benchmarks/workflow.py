@@ -32,7 +32,7 @@ IMPORTS = {
     "describe": "pipeline.cli, ruamel.yaml",
     "generate": "pipeline.cli, pipeline.tasks.generate, pipeline.tasks.copy",
     "seal": "pipeline.cli, pipeline.tasks.generate",
-    "train": "pipeline.cli, pipeline.training.train, pipeline.training.fit, pipeline.training.export, pipeline.networks.sequence, "
+    "train": "pipeline.cli, pipeline.training.train, pipeline.training.fit, pipeline.training.run_files, pipeline.networks.sequence, "
     "pipeline.learners.supervised, pipeline.figures.run_curve",
     "evaluate": "pipeline.cli, pipeline.evaluation.evaluate, pipeline.networks.sequence",
     "profile": "pipeline.cli, pipeline.evaluation.profile, pipeline.networks.sequence",

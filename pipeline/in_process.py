@@ -21,7 +21,7 @@ def run_plan(plan: Plan, results: Path) -> tuple[int, str]:
     from pipeline.evaluation.evaluate import evaluate
     from pipeline.evaluation.profile import profile
     from pipeline.storage.console import print0
-    from pipeline.training.spec import read_run
+    from pipeline.training.run_spec import read_run
     from pipeline.training.stamp import check_run
     from pipeline.training.train import train
 

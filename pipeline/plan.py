@@ -9,6 +9,7 @@ identifiers it depends on. Experiments with equal specs share the runs.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ class PlannedDataset:
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One training: its spec, datasets, parent and network."""
+    """One training: its spec, datasets, parent and network, and which files it leaves besides `RUN_FILES`: further networks and assets."""
 
     id: str
     spec: Spec
@@ -68,6 +69,7 @@ class PlannedRun:
     data: list[str]
     parent: str | None
     network: str
+    further: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -173,7 +175,7 @@ class Plan:
             ],
             "generate": [f"datasets/{name}/{shard}.parquet" for name, dataset in self.datasets.items() for shard in dataset.shards],
             "seal": [f"datasets/{name}/{file}" for name in self.datasets for file in DATASET_FILES],
-            "train": [f"runs/{name}/{file}" for name in self.runs for file in RUN_FILES],
+            "train": [f"runs/{name}/{file}" for name, run in self.runs.items() for file in (*RUN_FILES, *run.further)],
             "evaluate": [f"evaluations/{item.run}/{item.id}.parquet" for item in self.evaluations.values()],
             "profile": [f"profiles/{name}.parquet" for name in self.networks],
             "collect": [f"experiments/{name}/{file}" for name in self.experiments for file in EXPERIMENT_FILES],
@@ -212,6 +214,13 @@ class Plan:
             modules = [*(f"pipeline/{name}.py" for name in shared), *self.experiments[experiment].figures[figure].modules]
         here = Path(root).resolve() == Path.cwd()
         return [module if here else str(Path(root).resolve() / module) for module in modules]
+
+    def trainings(self) -> list[tuple[list[str], str]]:
+        """Further files of runs, with a regular expression of the runs that leave them: the outputs of a rule for each. First: none."""
+        runs: dict[tuple[str, ...], list[str]] = {(): []}
+        for name, run in self.runs.items():
+            runs.setdefault(tuple(run.further), []).append(name)
+        return [(list(files), "|".join(map(re.escape, names)) or "-" if len(runs) > 1 else "[^/]+") for files, names in runs.items()]
 
     def datasets_of(self, experiment: str) -> list[str]:
         """The datasets on which an experiment's runs are trained and evaluated."""
@@ -329,7 +338,9 @@ class _Planner:
         identifier = self._identifier(f"{point.task.name}-{point.network.label}-s{point.seed}", block)
         shown = {"task": filled(point.task), "network": filled(point.network), "learner": {**filled(point.learner), "parent": parent}}
         spec = {"id": identifier, **shown, "seed": point.seed, "data": data}
-        run = PlannedRun(identifier, spec, block, [item for item in data.values() if item], parent, network)
+        models = [f"{name}.safetensors" for name in point.learner.models if name != "model"]
+        further = [f"model/{name}" for name in (*models, *point.learner.assets)]
+        run = PlannedRun(identifier, spec, block, [item for item in data.values() if item], parent, network, further)
         return self.made.runs.setdefault(identifier, run)
 
     def _dataset(self, task: Component, split: str, rows: int) -> str:

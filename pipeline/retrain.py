@@ -116,7 +116,7 @@ class Deletion:
     def check(self) -> None:
         """Raise BusyError if one of the runs is being trained."""
         from pipeline.training.lease import read_owner
-        from pipeline.training.live import is_running
+        from pipeline.training.run_status import is_running
 
         for run in (*self.runs, *self.children):
             folder = self.results / "checkpoints" / run

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tomllib
@@ -114,6 +116,81 @@ def test_the_documented_mixer_trains(place: str, request: pytest.FixtureRequest,
     table = run(request.getfixturevalue(place), "-m", "pipeline", "try", "copy", *words, "--out", str(tmp_path / "out"), cwd=tmp_path)
     assert re.search(r"^\| leaky \|", table, re.MULTILINE)
     assert (tmp_path / "out" / "runs").exists()
+
+
+LEARNING = """
+import os, signal, sys
+from pathlib import Path
+
+from pipeline.config.experiment import Runtime, Tracking
+from pipeline.learners.mutual import Mutual
+from pipeline.training.train import train
+
+spec, last = Path(sys.argv[1]), int(sys.argv[2])
+update = Mutual.update
+
+def counted(self):
+    if self.steps == last:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return update(self)
+
+Mutual.update = counted
+sys.exit(train(spec, spec.parents[2], Runtime(threads=1, device="cpu", checkpoint_seconds=1e-9), Tracking()))
+"""
+"""Trains a run with a checkpoint after every update, and kills itself after so many."""
+LOADING = """
+import sys
+from pathlib import Path
+
+from pipeline import load_run
+
+run = load_run(Path(sys.argv[1]))
+assert run.history["validation_accuracy"].iloc[-1] >= 0 and run.history["peer_learning_rate"].iloc[0] == 0.002
+for checkpoint in ("model", "last"):
+    one, other = (run.network(checkpoint, name=name).state_dict() for name in ("model", "peer"))
+    assert one.keys() == other.keys() and any(not one[key].equal(other[key]) for key in one)
+try:
+    run.network(name="critic")
+except Exception as error:
+    print(error)
+"""
+
+
+@pytest.fixture(scope="module")
+def learner(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the package with the documented learner's entry and file in it, and nothing else edited."""
+    folder = tmp_path_factory.mktemp("learner")
+    shutil.copytree(REPOSITORY / "pipeline", folder / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
+    page = folder / "pipeline" / "config" / "learners.py"
+    text, marker = page.read_text(encoding="utf-8"), "\nLEARNERS = collect("
+    assert text.count(marker) == 1
+    page.write_text(text.replace(marker, f"\n{block('pipeline/config/learners.py')}\n{marker}"), encoding="utf-8")
+    (folder / "pipeline" / "learners" / "mutual.py").write_text(block("pipeline/learners/mutual.py"), encoding="utf-8")
+    return folder
+
+
+def test_the_documented_learner_of_two_networks_is_killed_and_resumed_to_the_same_bytes(learner: Path, tmp_path: Path) -> None:
+    sizes = ["task.delay=4", "task.symbols=2", "network.width=8", "learner.name=mutual", "learner.steps=6", "learner.batch_size=4"]
+    sizes += ["learner.peer_learning_rate=0.002", "learner.validation_rows=8", "learner.keep=[last, best]", "learner.select=best"]
+    words = [word for size in (*sizes, "learner.evaluate_every=2", "evaluate.rows=8") for word in ("--set", size)]
+    whole, again = tmp_path / "whole", tmp_path / "again"
+    run(learner, "-m", "pipeline", "try", "copy", *words, "--out", str(whole), cwd=tmp_path)
+    (trained,) = (whole / "runs").iterdir()
+    shutil.copytree(whole / "datasets", again / "datasets")
+    (again / "runs" / trained.name).mkdir(parents=True)
+    for name in ("run.yaml", ".run.yaml.sha256"):
+        shutil.copy(trained / name, again / "runs" / trained.name)
+    spec, environment = again / "runs" / trained.name / "run.yaml", {**os.environ, "PYTHONPATH": str(learner), "OMP_NUM_THREADS": "1"}
+    for last in (3, 5):
+        died = subprocess.run([sys.executable, "-c", LEARNING, str(spec), str(last)], cwd=tmp_path, env=environment, check=False)
+        assert died.returncode == -signal.SIGKILL
+    run(learner, "-c", LEARNING, str(spec), "-1", cwd=tmp_path)
+    manifests = [(folder / "manifest.json").read_bytes() for folder in (trained, spec.parent)]
+    assert manifests[0] == manifests[1]
+    files = set(json.loads(manifests[0])["files"])
+    assert {"model/model.safetensors", "model/peer.safetensors", "model/last/model.safetensors", "model/last/peer.safetensors"} <= files
+    said = run(learner, "-c", LOADING, str(spec.parent), cwd=tmp_path)
+    assert said.strip().endswith("network critic: not trained; expected one of model, peer")
 
 
 def test_the_projects_tests_pass_with_a_plug_in_installed(package: Path) -> None:

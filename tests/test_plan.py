@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -485,3 +486,14 @@ def test_planning_hundreds_of_runs_is_fast() -> None:
     start = time.process_time()
     assert len(planned(text).runs) == 300
     assert time.process_time() - start < 4
+
+
+def test_files_of_further_networks_and_assets_are_declared(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [files for files, _ in planned().trainings()] == [[]]
+    monkeypatch.setattr("pipeline.config.learners.Supervised.models", ("model", "peer"))
+    monkeypatch.setattr("pipeline.config.learners.Supervised.assets", ("tokenizer.json",))
+    plan = planned()
+    further = ["model/peer.safetensors", "model/tokenizer.json"]
+    assert {f"runs/{name}/{file}" for name in plan.runs for file in further} < set(plan.files()["train"])
+    (none, _), (files, runs) = plan.trainings()
+    assert none == [] and files == further and all(re.fullmatch(runs, name) for name in plan.runs)

@@ -150,7 +150,7 @@ def test_changed_code_is_reported_and_refused_until_retrained(kind: str, tmp_pat
     table = desk.folder / "table.parquet"
     measure, train = ("evaluate", run / "run.yaml", "--data", data, "--out", table), ("train", run / "run.yaml")
     said = f"code changed since 1 run was trained: mixer {desk.mixer}: {desk.file}\n"
-    refused = f"by other code, changed since: mixer {desk.mixer} ({desk.file}); 'pipeline retrain {run.name}' throws it away"
+    refused = f"by other code, changed since: mixer {desk.mixer} ({desk.file}); 'pipeline retrain {run.name}' deletes it"
     assert said not in desk.pipeline(("status",))[0][1]
     desk.change()
 

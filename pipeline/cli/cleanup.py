@@ -82,9 +82,9 @@ def _files(folder: Path) -> list[Path]:
 def _delete_result(results: Path, path: Path) -> None:
     from pipeline.storage.files import delete
     from pipeline.storage.paths import check_inside
-    from pipeline.training.live import run_state
+    from pipeline.training.run_status import run_status
 
-    if path.parent.name in ("runs", "checkpoints") and run_state(path.parents[1], path.name).state == "running":
+    if path.parent.name in ("runs", "checkpoints") and run_status(path.parents[1], path.name).state == "running":
         raise BusyError(f"{path}: being trained right now; stop its job first")
     check_inside(results, path.parent)
     delete(path)

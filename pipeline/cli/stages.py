@@ -141,14 +141,14 @@ def train(spec: Path, allow: bool, **options: Any) -> int:
     from pipeline.config.experiment import Runtime, Tracking
     from pipeline.config.frozen import read_spec
     from pipeline.learners.parallel import rank
-    from pipeline.training.launch import is_member, launch
+    from pipeline.training.launch import is_rank, launch
     from pipeline.training.train import train as run_training
 
     results = results_folder(spec, "runs", read_spec(spec, "run")["id"])
     written, tracking = settings(results)
     given = {key: value for key, value in options.items() if value is not None}
     runtime = Runtime(**{**written, **given, **({"changed_code": "allow"} if allow else {})})
-    if runtime.nodes * runtime.per_node > 1 and not is_member():
+    if runtime.nodes * runtime.per_node > 1 and not is_rank():
         return launch(spec, runtime, sys.argv[1:])
     code = run_training(spec, results, runtime, Tracking(**tracking))
     if code == 0 and rank() == 0:

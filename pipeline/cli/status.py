@@ -89,13 +89,13 @@ def status(config: Path) -> None:
     from pipeline.results_lock import owner
     from pipeline.retrain import changed_code_report
     from pipeline.storage.integrity import find_damaged
-    from pipeline.training.live import run_state
+    from pipeline.training.run_status import run_status
 
     results = Path("results")
     made = plan_file(config)
     rows = [("run", "status", "reason")]
     for run in made.runs.values():
-        state = run_state(results, run.id)
+        state = run_status(results, run.id)
         rows.append((run.id, state.state, state.detail if state.state != "to do" else _reason(results, made, run.id, state.detail)))
     click.echo(format_table(rows))
     click.echo()

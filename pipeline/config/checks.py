@@ -174,7 +174,9 @@ def check_parents(experiments: list[ResolvedExperiment]) -> None:
 
 
 def _check_weights(child: Member, parent: Member) -> None:
-    """A child starts from its parent's weights, so the two networks have the same shape."""
+    """A child that takes over its parent's whole network must have the same one."""
+    if not child.point.learner.same_network:
+        return
     one, other = _shape(child), _shape(parent)
     solved = {"width", "parameters"} if "auto" in (one.get("width"), other.get("width")) else set()
     different = sorted(key for key in (one.keys() | other.keys()) - solved if one.get(key) != other.get(key))

@@ -33,6 +33,12 @@ class Learner(Component):
     """The fields that hold a budget: in training examples, in updates, in seconds."""
     portion: ClassVar[str] = "batch_size"
     """The field that says what one update learns from."""
+    models: ClassVar[tuple[str, ...]] = ("model",)
+    """Names of the networks it exports; `model` is the one that evaluations measure."""
+    assets: ClassVar[tuple[str, ...]] = ()
+    """Names of further files beside the weights."""
+    same_network: ClassVar[bool] = True
+    """The network of its parent must be its own; False where it takes over a part of one."""
 
     seconds: float | None = Field(
         default=None, gt=0, le=1e9, description="budget in wall seconds of training; such a run is not reproducible bit by bit"
@@ -94,7 +100,7 @@ Schedule = Literal["constant", "cosine", "linear", "inverse"]
 class Descent(Learner):
     """A learner that descends gradients: its optimizer and the schedule of its learning rate."""
 
-    optimizer: Literal["adam", "adamw", "rmsprop"] = Field(default="adam", description="update rule")
+    optimizer: Literal["adam", "adamw", "rmsprop", "sign_sgd"] = Field(default="adam", description="update rule")
     learning_rate: float = Field(default=1e-3, gt=0, le=100, description="peak learning rate")
     betas: tuple[float, float] = Field(default=(0.9, 0.999), description="decay of the first and second moment; rmsprop uses the second")
     eps: float = Field(default=1e-8, ge=1e-30, le=1, description="added to the root of the second moment")
@@ -122,7 +128,7 @@ class Descent(Learner):
         if self.total_steps is not None and self.warmup_steps > self.total_steps:
             message = f"got warmup_steps: {self.warmup_steps}; expected at most the budget of {self.total_steps} updates"
             raise Clash(message, "warmup_steps", *self.budgets[:2])
-        if self.optimizer == "adamw" and self.learning_rate * self.weight_decay > 1:
+        if self.optimizer in ("adamw", "sign_sgd") and self.learning_rate * self.weight_decay > 1:
             message = "learning_rate times weight_decay is {:g}; expected at most 1, which takes all of a weight away"
             raise Clash(message.format(self.learning_rate * self.weight_decay), "weight_decay", "learning_rate", "optimizer")
         if self.seconds is not None and self.lr_schedule in ("cosine", "linear"):
@@ -193,7 +199,7 @@ class Supervised(Descent):
         return min(steps * self.batch_size, 1_000_000) if steps else 100_000
 
 
-class Acting(Descent):
+class OnPolicy(Descent):
     """An actor and a critic that learn from what they did: environments step side by side, an update follows every rollout."""
 
     kind: ClassVar[Kind] = "environment"
@@ -226,7 +232,7 @@ class Acting(Descent):
     stop_at: float | None = Field(default=None, gt=0, le=1, description="stop once this share of the validation episodes is solved")
 
     @model_validator(mode="after")
-    def _whole_sequences(self) -> Acting:
+    def _whole_sequences(self) -> OnPolicy:
         if self.bptt_steps is not None and self.rollout_steps % self.bptt_steps:
             raise Clash(
                 f"got bptt_steps: {self.bptt_steps}; expected a divisor of rollout_steps = {self.rollout_steps}",
@@ -262,7 +268,7 @@ class Acting(Descent):
         return None
 
 
-class Ppo(Acting):
+class Ppo(OnPolicy):
     """Proximal policy optimisation: several passes over a rollout, in which the policy is held near the one that acted."""
 
     implementation: ClassVar[str] = "pipeline.learners.ppo:PPO"
@@ -309,7 +315,7 @@ class Ppo(Acting):
         return super().undivided(processes)
 
 
-class A2c(Acting):
+class A2c(OnPolicy):
     """Advantage actor-critic: one step of plain policy gradient per rollout, all of it at once."""
 
     implementation: ClassVar[str] = "pipeline.learners.a2c:A2C"

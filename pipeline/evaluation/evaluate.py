@@ -93,7 +93,7 @@ def score_rows(network: Any, task: TokenTask, rows: DatasetRows, name: str, devi
     """The scores of every row of a dataset, in its order; `name` goes into the column dataset."""
     batch = max(1, BATCH_TOKENS // max(1, int(rows.lengths.max(initial=1))))
     tables, progress, done = [], ProgressLine(name, len(rows), "rows scored"), 0
-    for item in sequential_batches(rows, batch):
+    for item in sequential_batches(rows, batch, task.config.inputs):
         tables.append(_score_batch(network, task, item, device))
         progress(done := done + len(item.tokens_BT))
     if not tables:

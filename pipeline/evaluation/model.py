@@ -14,37 +14,40 @@ from pipeline.networks.build import build
 from pipeline.storage.errors import ForeignSpecError, UserError
 from pipeline.storage.manifest import verify
 from pipeline.storage.paths import safe_join
+from pipeline.training.serialization import check_finite, read_tensors
 from pipeline.training.stamp import check_weights
-from pipeline.training.state import read_tensors, refuse_not_finite
 
 
 def load_model(
-    run: Path, checkpoint: str = "model", allow_changed_code: bool = False, task: Task | None = None
+    run: Path, checkpoint: str = "model", allow_changed_code: bool = False, task: Task | None = None, name: str = "model"
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """The network of `results/runs/{run}` with its weights, ready to answer, on the CPU; and what model/config.json says of it.
+    """A network of `results/runs/{run}` with its weights, in evaluation mode on the CPU, and its description: run, network, sizes.
 
-    checkpoint: `model`, the weights that learner.select named, or the label of another kept checkpoint. Raises MissingFileError or
-    CorruptFileError for a run that is not finished or not intact, UserError for a label it did not keep, and ChangedCodeError where the
-    network, or the `task` it is measured on, has other code than when it was trained.
+    checkpoint: `model`, the weights that learner.select named, or the label of another kept checkpoint. name: which of the learner's
+    networks. Raises MissingFileError or CorruptFileError for a run that is not finished or not intact, UserError for a label or a name that
+    it does not have, and ChangedCodeError where the network, or the `task` it is measured on, has other code than when it was trained.
     """
     manifest = verify(run)
     config = json.loads((run / "model" / "config.json").read_text(encoding="utf-8"))
-    file = safe_join(run, "model", _file(run, config, checkpoint))
-    described = revive("network", config["network"])
-    check_weights(run, manifest, allow_changed_code, described, task)
-    network = build(described, config["sizes"])
+    if name not in config["networks"]:
+        raise UserError(f"{run.name}: network {name}: not trained; expected one of {', '.join(sorted(config['networks']))}")
+    file = safe_join(run, f"model/{_file(run, config, checkpoint, name)}")
+    described = config["networks"][name]
+    kind = revive("network", described["network"])
+    check_weights(run, manifest, allow_changed_code, kind, task=task)
+    network = build(kind, described["sizes"])
     try:
         network.load_state_dict(read_tensors(file))
     except RuntimeError:
         raise ForeignSpecError(f"{file}: tensors of another network than this version builds; run the workflow again") from None
-    refuse_not_finite(network, file)
-    return network, config
+    check_finite(network, file)
+    return network, {"run": config["run"], **described}
 
 
-def _file(run: Path, config: dict[str, Any], checkpoint: str) -> str:
+def _file(run: Path, config: dict[str, Any], checkpoint: str, name: str) -> str:
     kept = config["checkpoints"]
     if checkpoint == "model":
-        return "model.safetensors"
+        return f"{name}.safetensors"
     if checkpoint not in kept:
         raise UserError(f"{run.name}: checkpoint {checkpoint}: not kept; expected model or one of {', '.join(kept)}")
-    return kept[checkpoint]["file"]
+    return kept[checkpoint]["files"][name]

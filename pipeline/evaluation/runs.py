@@ -46,14 +46,16 @@ class Run:
         files = sorted((self.folder.parents[1] / "evaluations" / self.id).glob("*.parquet"))
         return {file.stem: read_evaluation(file).to_pandas() for file in files}
 
-    def network(self, checkpoint: str = "model", allow_changed_code: bool = False) -> nn.Module:
+    def network(self, checkpoint: str = "model", allow_changed_code: bool = False, name: str = "model") -> nn.Module:
         """The trained network with verified weights, in evaluation mode on the CPU; `checkpoint` may name another that was kept.
+
+        name: which one, of a learner that trains several networks, for example a critic.
 
         Raises ChangedCodeError where its code is not the one that trained it, unless that is allowed.
         """
         from pipeline.evaluation.model import load_model
 
-        return load_model(self.folder, checkpoint, allow_changed_code)[0]
+        return load_model(self.folder, checkpoint, allow_changed_code, name=name)[0]
 
     def __repr__(self) -> str:
         network = self.spec["network"]

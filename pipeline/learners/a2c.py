@@ -1,10 +1,11 @@
-"""Advantage actor-critic (Mnih et al. 2016) in its synchronous form: one step of plain policy gradient per rollout.
+"""Advantage actor-critic (Mnih et al. 2016), synchronous: one policy-gradient step per rollout, which is one batch.
 
-Letters: N sequences of a rollout, S steps of one; A advantage, V the critic's answer now and V' when acting, which are equal.
+    policy_loss = -mean(A log pi(a))
+    value_loss = mean((V - R)^2) / 2          R = A + V_old, and V_old = V before the step
 
-    loss = -mean(A log p) + vf_coef mean((V - A - V')^2) / 2 - ent_coef entropy
+vf_coef: 1 is the public code's 0.5 for control tasks, which leaves out the half.
 
-All of a rollout is one batch. A vf_coef of 1 is the public code's 0.5 for control tasks, which leaves out the half.
+Notation: A = advantage, V = value.
 """
 
 from __future__ import annotations
@@ -12,19 +13,19 @@ from __future__ import annotations
 from torch import Tensor
 
 from pipeline.config import learners
-from pipeline.learners.acting import Acting, Losses, normalised, value_loss
+from pipeline.learners.on_policy import OnPolicy, mse_value_loss, normalized
 from pipeline.learners.rollout import Sequences
 
 
-class A2C(Acting):
+class A2C(OnPolicy):
     """One optimizer step per rollout."""
 
     config: learners.A2c
 
     def learn(self, sequences: Sequences) -> dict[str, Tensor]:
-        """The step."""
-        judged = self.judge(sequences)
-        advantage_NS = normalised(sequences.advantage_NS, self.config.normalize_advantage)
-        policy = -(advantage_NS * judged.log_probability_NS).mean()
-        value = value_loss(judged.value_NS, sequences.advantage_NS + sequences.value_NS)
-        return self.descend(Losses(policy, value, judged.entropy_NS.mean()))
+        """Take that step."""
+        new = self.evaluate_actions(sequences)
+        advantage_NS = normalized(sequences.advantage_NS) if self.config.normalize_advantage else sequences.advantage_NS
+        policy_loss = -(advantage_NS * new.log_probability_NS).mean()
+        value_loss = mse_value_loss(new.value_NS, sequences.advantage_NS + sequences.value_NS)
+        return self.step(policy_loss, value_loss, new.entropy_NS.mean())

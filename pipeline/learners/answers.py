@@ -1,9 +1,9 @@
-"""What a network answers at the scored positions of a batch: how wrong that is, and whether it counts as right.
+"""A network's answers at the scored positions of a batch, with their losses and whether they are correct.
 
-Classes are judged by cross-entropy in nats, and the likeliest is the answer. Real answers are judged by squared error, and are right within
-the task's tolerance.
+Of classes, the loss is cross-entropy in nats and the most likely one is the answer. Of real numbers, the loss is squared error, and an answer
+within the task's tolerance is correct.
 
-B: rows of a batch. T: tokens of its longest row. C: outputs, one per class, or the one that is a real answer. N: scored positions, row
+Notation: B = rows of a batch, T = tokens of its longest row, C = outputs: one per class, or a single real number, N = scored positions, row
 after row.
 """
 
@@ -28,7 +28,7 @@ class Answers(NamedTuple):
 
     @property
     def right_N(self) -> Tensor:
-        """Whether the likeliest class is the label, or the number near enough to it."""
+        """Whether the most likely class is the label, or the number within the tolerance."""
         if self.tolerance is None:
             return self.output_NC.argmax(-1) == self.labels_N
         return (self.output_NC.squeeze(-1) - self.labels_N).abs() <= self.tolerance
@@ -43,7 +43,7 @@ class Answers(NamedTuple):
 def answers(network: nn.Module, batch: Batch, tolerance: float | None, device: torch.device, **inputs: Tensor) -> Answers:
     """The network's answers at the scored positions of a batch, on the device; `inputs` are further arguments of the network.
 
-    The positions are found on the CPU, where the labels come from: on the device, their number would have to be waited for.
+    The positions are computed on the CPU, where the labels are: on the device, the host would wait for their number.
     """
     position_N = batch.scored_BT.flatten().nonzero().squeeze(1)
     labels_N = batch.labels_BT.flatten()[position_N].to(device, non_blocking=True)

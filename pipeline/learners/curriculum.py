@@ -1,4 +1,4 @@
-"""The growing filter on a metadata column: which rows training may see, and when it has mastered them."""
+"""Curricula: a growing filter on a metadata column, which admits larger values as smaller ones are mastered."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Level:
 
     @property
     def largest(self) -> int:
-        """Where nothing is held back any more."""
+        """The level from which on all rows are admitted."""
         return int(self.values[-1])
 
     def _at_most(self, level: float, least: int) -> int:
@@ -38,11 +38,11 @@ class Level:
 
     @property
     def limit(self) -> int | None:
-        """Largest column value training sees now; None once nothing is held back."""
+        """Largest column value that is admitted; None: all."""
         return self.value if self.value < self.largest else None
 
     def observe(self, column_B: np.ndarray, row_N: Tensor, right_N: Tensor) -> None:
-        """Take in one batch: its rows' column, and for each scored position its row (on the CPU) and whether it was right."""
+        """Count one batch: its rows' column, and for each scored position its row (on the CPU) and whether it was correct."""
         if self.limit is None:
             return
         judged_N = torch.from_numpy(column_B >= self.config.upper * self.value)[row_N]
@@ -62,18 +62,18 @@ class Level:
         self._batches, self._judged, self._right = 0, 0, torch.zeros((), dtype=torch.int64)
 
     def state_dict(self) -> dict[str, Any]:
-        """Level and what has been seen of the present window."""
+        """Level, and the counts of the present window."""
         return {"value": self.value, "batches": self._batches, "judged": self._judged, "right": self._right}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a saved level."""
+        """Restore a saved level."""
         self.value, self._batches, self._judged, self._right = (state[key] for key in ("value", "batches", "judged", "right"))
 
 
 def make_level(config: Curriculum | None, problem: Problem) -> Level | None:
-    """The curriculum at its start; its levels are the values that the rows for training hold of its column.
+    """The curriculum before training; its levels are the values of its column in the training rows.
 
-    Where these come fresh, the values are those of the validation rows, and of the task's distribution all between them may occur.
+    Where these are generated, all values between the smallest and the largest of the validation rows.
     """
     if config is None:
         return None

@@ -1,39 +1,50 @@
-"""Optimizers, learning-rate schedules, gradient norms and the moving average of weights."""
+"""Update rules, learning-rate schedules, gradient clipping, and the exponential moving average of weights."""
 
 from __future__ import annotations
 
 import copy
 import inspect
 import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from pipeline.config.learners import Acting, Descent, Schedule
+from pipeline.config.learners import Descent, OnPolicy, Schedule
 
 LAYERS = (nn.Linear, nn.Bilinear, nn.modules.conv._ConvNd, nn.Embedding, nn.EmbeddingBag, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
 """Layers of torch whose weights are decayed; their biases, which have one dimension, are not."""
 
 
-def make_optimizer(network: nn.Module, config: Descent) -> torch.optim.Optimizer:
-    """The configured update rule over all parameters. Adam runs as one fused kernel, on the CPU too: a third of the time."""
-    groups = parameter_groups(network, config.weight_decay)
+def make_rule(config: Descent, *networks: nn.Module) -> Rule:
+    """The configured update rule over all parameters of some networks."""
+    optimizer = make_optimizer(config, *networks)
+    return Rule(optimizer, lambda steps: learning_rate(config, steps), config.max_grad_norm)
+
+
+def make_optimizer(config: Descent, *networks: nn.Module) -> torch.optim.Optimizer:
+    """The configured optimizer. Adam runs as one fused kernel, also on the CPU, where that takes a third of the time."""
+    groups = parameter_groups(networks, config.weight_decay)
+    if config.optimizer == "sign_sgd":
+        return _light(SignSGD)(groups, lr=config.learning_rate)
     shared: dict[str, Any] = {"lr": config.learning_rate, "eps": config.eps}
     if config.optimizer == "rmsprop":
         return _light(torch.optim.RMSprop)(groups, alpha=config.betas[1], foreach=True, **shared)
     kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
-    fused = all(parameter.is_floating_point() for parameter in network.parameters())
+    fused = all(parameter.is_floating_point() for network in networks for parameter in network.parameters())
     return _light(kind)(groups, betas=config.betas, fused=fused, **shared)
 
 
-def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """The parameters that are decayed and those that are not; one group of all where nothing is."""
+def parameter_groups(networks: Iterable[nn.Module], weight_decay: float) -> list[dict[str, Any]]:
+    """Parameters with weight decay and those without; a single group if there is no decay."""
+    every = [parameter for network in networks for parameter in network.parameters()]
     if not weight_decay:
-        return [{"params": list(network.parameters()), "weight_decay": 0.0}]
-    decayed = {id(parameter) for module in network.modules() for parameter in decayed_parameters(module)}
-    split = [[parameter for parameter in network.parameters() if (id(parameter) in decayed) == wanted] for wanted in (True, False)]
+        return [{"params": every, "weight_decay": 0.0}]
+    decayed = {id(parameter) for network in networks for module in network.modules() for parameter in decayed_parameters(module)}
+    split = [[parameter for parameter in every if (id(parameter) in decayed) == wanted] for wanted in (True, False)]
     groups = [{"params": parameters, "weight_decay": decay} for parameters, decay in zip(split, (weight_decay, 0.0), strict=True)]
     return [group for group in groups if group["params"]]
 
@@ -52,7 +63,7 @@ def decayed_parameters(module: nn.Module) -> list[nn.Parameter]:
 
 
 def _light(kind: type[torch.optim.Optimizer]) -> Any:
-    """The same optimizer without the wrappers that import torch's compiler at the first use: seconds of every job, for nothing here."""
+    """The same optimizer without the wrappers that import torch's compiler at first use, which takes seconds."""
     methods = ("add_param_group", "state_dict", "load_state_dict", "zero_grad")
     plain = {name: inspect.unwrap(getattr(kind, name)) for name in methods}
     return type(kind.__name__, (kind,), {**plain, "step": torch.no_grad()(inspect.unwrap(kind.step))})
@@ -69,13 +80,13 @@ def learning_rate(config: Descent, step: int) -> float:
     return config.learning_rate * _shape(config, config.lr_schedule, config.min_lr_ratio, step, config.warmup_steps)
 
 
-def ent_coef(config: Acting, step: int) -> float:
+def ent_coef(config: OnPolicy, step: int) -> float:
     """Entropy weight of the update after `step` updates, by a schedule of the same forms without a warm-up."""
     return config.ent_coef * _shape(config, config.ent_coef_schedule, config.min_ent_coef_ratio, step)
 
 
 def _shape(config: Descent, schedule: Schedule, final: float, step: int, begin: int = 0) -> float:
-    """What a schedule that begins after `begin` steps multiplies by at a step."""
+    """The factor of a schedule at a step, if it begins after `begin` steps."""
     if schedule == "constant":
         return 1.0
     if schedule == "inverse":
@@ -86,10 +97,99 @@ def _shape(config: Descent, schedule: Schedule, final: float, step: int, begin: 
     return final + (1 - final) * falling
 
 
-def clip_gradients(optimizer: torch.optim.Optimizer, limit: float | None) -> Tensor:
-    """Scale all gradients so that their global norm is at most `limit`; returns the norm before that."""
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    return nn.utils.clip_grad_norm_(parameters, math.inf if limit is None else limit)
+@dataclass(frozen=True)
+class Rule:
+    """An update rule: an optimizer over some parameters, its learning rate after so many updates, and the limit of its gradient norm."""
+
+    optimizer: torch.optim.Optimizer
+    learning_rate: Callable[[int], float]
+    max_grad_norm: float | None = None
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """All that it updates."""
+        return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+
+
+class Optimizers:
+    """The update rules of a learner by name, each with parameters, a learning-rate schedule and gradient clipping of its own; one state.
+
+    The rule `main` gives the history columns `learning_rate` and `gradient_norm`, any other one `{name}_learning_rate` and so on.
+    """
+
+    def __init__(self, **rules: Rule) -> None:
+        self.rules = rules
+        known = [id(parameter) for rule in rules.values() for parameter in rule.parameters]
+        assert len(known) == len(set(known)), "two rules update the same parameter"
+
+    def zero_grad(self) -> None:
+        """Drop the gradients of all parameters."""
+        for rule in self.rules.values():
+            rule.optimizer.zero_grad(set_to_none=True)
+
+    def step(self, steps: int, *names: str) -> dict[str, Tensor]:
+        """One step of all rules, or of the named ones, at the learning rates after `steps` updates; returns gradient norms by history column."""
+        norms = {}
+        for name in names or self.rules:
+            rule = self.rules[name]
+            for group in rule.optimizer.param_groups:
+                group["lr"] = rule.learning_rate(steps)
+            norms[_column(name, "gradient_norm")] = clip_gradients(rule.parameters, rule.max_grad_norm)
+            rule.optimizer.step()
+        return norms
+
+    def learning_rates(self, steps: int) -> dict[str, float | int | None]:
+        """Of the update after `steps` updates, by history column."""
+        return {_column(name, "learning_rate"): rule.learning_rate(steps) for name, rule in self.rules.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Of every optimizer. Learning rates follow from the number of updates."""
+        return {name: rule.optimizer.state_dict() for name, rule in self.rules.items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore every optimizer."""
+        for name, rule in self.rules.items():
+            rule.optimizer.load_state_dict(state[name])
+
+
+def _column(rule: str, name: str) -> str:
+    return name if rule == "main" else f"{rule}_{name}"
+
+
+class SignSGD(torch.optim.Optimizer):
+    """Signed gradient descent with decoupled weight decay (Bernstein et al. 2018): p <- (1 - lr weight_decay) p - lr sign(g).
+
+    Of a sparse gradient, as `nn.Embedding(sparse=True)` gives, only the rows that were looked up are updated and decayed, each once: the
+    rule of the puzzle embeddings in Tiny Recursive Models (Jolicoeur-Martineau 2025), whose table is far larger than a batch.
+    """
+
+    def __init__(self, params: Any, lr: float, weight_decay: float = 0.0) -> None:
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """One update of every parameter that has a gradient."""
+        for group in self.param_groups:
+            rate, kept = group["lr"], 1 - group["lr"] * group["weight_decay"]
+            for parameter in group["params"]:
+                gradient = parameter.grad
+                if gradient is None:
+                    continue
+                if not gradient.is_sparse:
+                    parameter.mul_(kept).sub_(gradient.sign(), alpha=rate)
+                    continue
+                gradient = gradient.coalesce()
+                rows_N = gradient.indices()[0]
+                parameter.index_copy_(0, rows_N, kept * parameter[rows_N] - rate * gradient.values().sign())
+
+
+def clip_gradients(parameters: list[Tensor], limit: float | None) -> Tensor:
+    """Scale gradients so that their global norm is at most `limit`, and return the norm before that.
+
+    Sparse gradients are left out: the rule that takes them, `SignSGD`, does not depend on their scale.
+    """
+    dense = [parameter for parameter in parameters if parameter.grad is None or not parameter.grad.is_sparse]
+    return nn.utils.clip_grad_norm_(dense, math.inf if limit is None else limit)
 
 
 class WeightAverage:
@@ -103,6 +203,12 @@ class WeightAverage:
         self._blend = get_ema_multi_avg_fn(decay)
         self._parameters: tuple[list[Tensor], list[Tensor]] = ([*self.network.parameters()], [*source.parameters()])
         self._buffers = list(zip(self.network.buffers(), source.buffers(), strict=True))
+
+    @torch.no_grad()
+    def restart(self) -> None:
+        """Begin anew from the present weights."""
+        for mine, current in [*zip(*self._parameters, strict=True), *self._buffers]:
+            mine.copy_(current)
 
     @torch.no_grad()
     def update(self) -> None:

@@ -1,4 +1,4 @@
-"""Which row comes next: epochs over a dataset, shuffled, re-derived from a few numbers instead of stored.
+"""The order of rows: shuffled epochs over a dataset, derived from a few numbers instead of stored.
 
 Where all rows are in memory, every order of the rows is equally likely. Where they are read by row groups, the groups are shuffled and
 the rows of a few neighbouring groups mixed, so that each group is decoded about once an epoch.

@@ -1,13 +1,14 @@
-"""Acting in many copies of an environment at once, and what comes of it as training sequences.
+"""Acting in many environments at once, and the rollout as training sequences.
 
-Letters: T steps of a rollout, B copies, N sequences, S steps of one, A parts of an action, C values of all parts.
+A rollout is collected time-major, (T, B, ...). It is learned from as N sequences of S steps, batch first as mixers read: the first S steps of
+every environment, then the next S of every one. Each sequence begins with the state that the network had there while acting.
 
-A rollout is gathered time-major, (T, B, ...). It is learned from as N sequences of S steps, batch first as mixers read: copy after copy of
-the first S steps, then of the next ones. Each begins with the state that the network carried when it acted there.
+Notation: T = steps of a rollout, B = environments, N = sequences, S = steps of one, A = parts of an action, C = choices of all parts.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,19 +17,17 @@ from gymnasium.vector import VectorEnv
 from torch import Tensor
 
 from pipeline.config import learners
-from pipeline.learners.advantages import advantages, deviation
-from pipeline.learners.playing import refuse_beyond
-from pipeline.learners.policy import log_probability
+from pipeline.learners.playing import check_episode_length, for_environment
 from pipeline.networks.sampling import sample
 from pipeline.ops.state import State, concatenate, cut, select, transform, where
 from pipeline.storage.console import print0
 
 EPISODE = ("success", "return", "length")
-"""What an environment tells of an episode when it ends."""
+"""What an environment's infos hold about a finished episode."""
 
 
 class Sequences(NamedTuple):
-    """Training sequences: what was seen, done and expected, and how it turned out. reset_NS: an observation is an episode's first."""
+    """Training sequences. reset_NS: the observation is the first of an episode. value_NS: the critic's, while acting."""
 
     observed_NS: Tensor
     reset_NS: Tensor
@@ -43,23 +42,39 @@ class Sequences(NamedTuple):
         return Sequences(*(select(part, order_N) for part in self))
 
     def split(self, parts: int) -> list[Sequences]:
-        """So many parts of equal size, one after the other, without a copy."""
+        """Consecutive parts of equal size, without a copy."""
         size = len(self.reset_NS) // parts
         return [Sequences(*(cut(part, start, start + size) for part in self)) for start in range(0, len(self.reset_NS), size)]
 
 
 class Rollout(NamedTuple):
-    """Training sequences, mean reward of a step, mean and deviation of the newest observations' numbers, and the episodes that ended."""
+    """One rollout, time-major, and the episodes that ended in it.
 
-    sequences: Sequences
-    reward: Tensor
-    observation_mean: Tensor
-    observation_deviation: Tensor
+    next_value_TB: value of the observation that followed each step; where the episode ended 0, where it was truncated that of its last one.
+    states: of the network at the first step of every sequence. last_observed_B: after the last step.
+    """
+
+    observed_TB: Tensor
+    reset_TB: Tensor
+    action_TBA: Tensor
+    log_probability_TB: Tensor
+    value_TB: Tensor
+    next_value_TB: Tensor
+    reward_TB: Tensor
+    done_TB: Tensor
+    states: list[State]
+    last_observed_B: Tensor
     episodes: dict[str, np.ndarray]
 
+    def sequences(self, advantage_TB: Tensor) -> Sequences:
+        """The rollout as training sequences, batch first."""
+        parts = (self.observed_TB, self.reset_TB, self.action_TBA, self.log_probability_TB, self.value_TB, advantage_TB)
+        observed, reset, action, log_prob, value, advantage = (_batch_first(part, len(self.states)) for part in parts)
+        return Sequences(observed, reset, action, log_prob, value, advantage, concatenate(self.states))
 
-class _Taken(NamedTuple):
-    """One step of all copies as it was taken."""
+
+class _Step(NamedTuple):
+    """One step of all environments."""
 
     observed_B: Tensor
     reset_B: Tensor
@@ -69,11 +84,11 @@ class _Taken(NamedTuple):
 
 
 class Actor:
-    """A network that acts in copies of an environment, one rollout after the other, each going on where the one before stopped."""
+    """A network that acts in parallel environments; each rollout continues where the one before stopped."""
 
-    def __init__(self, config: learners.Acting, network: Any, environment: VectorEnv, device: torch.device, name: str = "acting") -> None:
+    def __init__(self, config: learners.OnPolicy, network: Any, environment: VectorEnv, device: torch.device, name: str = "acting") -> None:
         self.config, self.network, self.environment, self.device, self.name = config, network, environment, device, name
-        self._came_back = True
+        self._restored = True
         self._begin()
 
     def _begin(self) -> None:
@@ -85,88 +100,100 @@ class Actor:
 
     @property
     def reproducible(self) -> bool:
-        """Whether the environment goes on bit by bit after a resume, and has done so."""
+        """Whether the environment's state can be restored bit by bit, and was at every resume."""
         environment: Any = self.environment
-        return environment.reproducible and self._came_back
+        return environment.reproducible and self._restored
 
     @torch.no_grad()
     def rollout(self, noise_TBC: Tensor) -> Rollout:
-        """Act for as many steps as there is noise for, by which actions are drawn; see `pipeline.networks.sampling.sample`."""
-        steps, empty = len(noise_TBC), self.network.initial_state(self.config.num_envs)
+        """Act for T steps. noise_TBC: Gumbel noise for sampling actions.
+
+        Episodes that a time limit truncates bootstrap from the critic, if `bootstrap_truncated`; terminated ones do not.
+        """
+        steps, initial = len(noise_TBC), self.network.initial_state(self.config.num_envs)
         taken, states, episodes = [], [], []
-        reward, ended, cut_off = (np.zeros((steps, self.config.num_envs), kind) for kind in (np.float32, bool, bool))
+        reward, ended, truncated = (np.zeros((steps, self.config.num_envs), kind) for kind in (np.float32, bool, bool))
         last_TB = torch.zeros(steps, self.config.num_envs, device=self.device)
         for t, noise_BC in enumerate(noise_TBC):
             if t % (self.config.bptt_steps or steps) == 0:
                 states.append(self.state)
-            refuse_beyond(self.name, self.network.context, int(self.steps_B.max()) + 1)
-            taken.append(self._act(noise_BC, empty))
-            observed, reward[t], ended[t], cut_off[t], infos = self.environment.step(self._for_environment(taken[-1].action_BA))
-            if self.config.bootstrap_truncated and cut_off[t].any():
-                last_TB[t] = self._value_of_last(infos["final_obs"], cut_off[t])
+            check_episode_length(self.name, self.network.context, int(self.steps_B.max()) + 1)
+            taken.append(self._act(noise_BC, initial))
+            action = taken[-1].action_BA
+            observed, reward[t], ended[t], truncated[t], infos = self.environment.step(for_environment(action))
+            if self.config.bootstrap_truncated and truncated[t].any():
+                last_TB[t] = self._value_of_last(infos["final_obs"], truncated[t])
             self.observed_B = self._tensor(observed)
-            self.reset_B = self._tensor(ended[t] | cut_off[t])
-            self.steps_B = np.where(ended[t] | cut_off[t], 0, self.steps_B + 1)
+            self.reset_B = self._tensor(ended[t] | truncated[t])
+            self.steps_B = np.where(ended[t] | truncated[t], 0, self.steps_B + 1)
             episodes += [{key: infos[key][infos["_length"]] for key in EPISODE}] if "_length" in infos else []
-        step = _Taken(*(torch.stack(parts) for parts in zip(*taken, strict=True)))
-        reward_TB, done_TB = self._tensor(reward), self._tensor(ended | cut_off)
-        next_TB = torch.where(done_TB, last_TB, torch.cat([step.value_B[1:], self._value_of_next().unsqueeze(0)]))
-        advantage_TB = advantages(reward_TB, step.value_B, next_TB, done_TB, self.config.gamma, self.config.gae_lambda)
-        seen = self.observed_B.float()
-        found = {key: np.concatenate([ended_there[key] for ended_there in episodes]) for key in EPISODE} if episodes else {}
-        return Rollout(self._sequences(step, advantage_TB, states), reward_TB.mean(), seen.mean(), deviation(seen), found)
+        step = _Step(*(torch.stack(parts) for parts in zip(*taken, strict=True)))
+        done_TB = self._tensor(ended | truncated)
+        return Rollout(
+            observed_TB=step.observed_B,
+            reset_TB=step.reset_B,
+            action_TBA=step.action_BA,
+            log_probability_TB=log_probability(step.logits_BC, step.action_BA, self.network.actions),
+            value_TB=step.value_B,
+            next_value_TB=torch.where(done_TB, last_TB, torch.cat([step.value_B[1:], self._value_of_next().unsqueeze(0)])),
+            reward_TB=self._tensor(reward),
+            done_TB=done_TB,
+            states=states,
+            last_observed_B=self.observed_B,
+            episodes={key: np.concatenate([some[key] for some in episodes]) for key in EPISODE} if episodes else {},
+        )
 
-    def _act(self, noise_BC: Tensor, empty: State) -> _Taken:
-        """Read what is seen and draw an action; the state goes on, from the `empty` one where an episode begins."""
-        state = where(self.reset_B, empty, self.state) if bool(self.reset_B.any()) else self.state
-        acted, self.state = self.network.step(self.observed_B, state)
-        action_BA = sample(acted.logits, noise_BC, self.network.actions)
-        return _Taken(self.observed_B, self.reset_B, acted.logits, acted.value, action_BA)
+    def _act(self, noise_BC: Tensor, initial: State) -> _Step:
+        """Read the observations and sample actions; the state continues from `initial` where an episode begins."""
+        state = where(self.reset_B, initial, self.state) if bool(self.reset_B.any()) else self.state
+        output, self.state = self.network.step(self.observed_B, state)
+        action_BA = sample(output.logits, noise_BC, self.network.actions)
+        return _Step(self.observed_B, self.reset_B, output.logits, output.value, action_BA)
 
-    def _for_environment(self, action_BA: Tensor) -> np.ndarray:
-        return (action_BA.squeeze(-1) if action_BA.shape[-1] == 1 else action_BA).cpu().numpy()
-
-    def _value_of_last(self, observed: np.ndarray, cut_off: np.ndarray) -> Tensor:
-        """The critic's answer to the last observation of the copies whose episode was cut off, zero for the others."""
-        rows_N = torch.from_numpy(np.flatnonzero(cut_off)).to(self.device)
-        acted, _ = self.network.step(self._tensor(observed[cut_off]), select(self.state, rows_N))
-        return acted.value.new_zeros(len(cut_off)).index_copy(0, rows_N, acted.value)
+    def _value_of_last(self, observed: np.ndarray, truncated: np.ndarray) -> Tensor:
+        """Value of the last observation of the episodes that were truncated, 0 elsewhere."""
+        rows_N = torch.from_numpy(np.flatnonzero(truncated)).to(self.device)
+        output, _ = self.network.step(self._tensor(observed[truncated]), select(self.state, rows_N))
+        return output.value.new_zeros(len(truncated)).index_copy(0, rows_N, output.value)
 
     def _value_of_next(self) -> Tensor:
-        """The critic's answer to what is seen now, without going on; it means nothing where an episode has just begun."""
+        """Value of the present observations, leaving the state as it is; meaningless where an episode has just begun."""
         return self.network.step(self.observed_B, self.state)[0].value
-
-    def _sequences(self, step: _Taken, advantage_TB: Tensor, states: list[State]) -> Sequences:
-        log_probability_TB = log_probability(step.logits_BC, step.action_BA, self.network.actions)
-        parts = (step.observed_B, step.reset_B, step.action_BA, log_probability_TB, step.value_B, advantage_TB)
-        observed, reset, action, taken, value, advantage = (_batch_first(part, len(states)) for part in parts)
-        return Sequences(observed, reset, action, taken, value, advantage, concatenate(states))
 
     def _tensor(self, values: np.ndarray) -> Tensor:
         return torch.from_numpy(values).to(self.device, non_blocking=True)
 
     def state_dict(self) -> dict[str, Any]:
-        """The copies, what they show, and what the network carries of each."""
-        carried = {"observed": self.observed_B, "reset": self.reset_B, "steps": self.steps_B, "state": self.state}
+        """The environments, their observations, and the network's state in each."""
+        acting = {"observed": self.observed_B, "reset": self.reset_B, "steps": self.steps_B, "state": self.state}
         environment: Any = self.environment
-        return {**carried, "environment": environment.state_dict(), "came_back": self._came_back}
+        return {**acting, "environment": environment.state_dict(), "restored": self._restored}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where the state was taken. An environment that cannot, or does not show what it showed then, begins new episodes."""
+        """Resume. An environment that cannot be restored, or then shows another observation, begins new episodes."""
         environment: Any = self.environment
         difference = environment.load_state_dict(state["environment"])
         if difference:
             print0(f"{self.name}: {difference} after a resume; new episodes begin, and the run is not reproducible")
-        self._came_back = state["came_back"] and not difference
+        self._restored = state["restored"] and not difference
         if not environment.reproducible or difference:
             self._begin()
             return
         self.steps_B = state["steps"]
         self.observed_B, self.reset_B = (state[key].to(self.device) for key in ("observed", "reset"))
-        empty = self.network.initial_state(self.config.num_envs)
-        self.state = transform(lambda leaf, saved: saved.to(leaf), empty, state["state"])
+        initial = self.network.initial_state(self.config.num_envs)
+        self.state = transform(lambda leaf, saved: saved.to(leaf), initial, state["state"])
+
+
+def log_probability(logits: Tensor, action: Tensor, parts: Sequence[int]) -> Tensor:
+    """Log-probability (...) of actions (..., A) with these logits (..., C); parts are independent given the state."""
+    chosen = [
+        part.log_softmax(-1).gather(-1, taken.unsqueeze(-1)).squeeze(-1)
+        for part, taken in zip(logits.split(list(parts), -1), action.unbind(-1), strict=True)
+    ]
+    return torch.stack(chosen).sum(0)
 
 
 def _batch_first(part_TB: Tensor, sequences: int) -> Tensor:
-    """(T, B, ...) as (N, S, ...): all copies of the first steps, then of the next."""
+    """(T, B, ...) as (N, S, ...): the first steps of all environments, then the next."""
     return part_TB.unflatten(0, (sequences, -1)).transpose(1, 2).flatten(0, 1)

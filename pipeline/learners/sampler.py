@@ -1,16 +1,16 @@
 """Samplers: which rows come next, as batches of tensors.
 
-A sampler is a function of its seed and of two counters, its whole state: the curriculum's level and the batches drawn at that level.
-It looks at a window of rows at a time, up to 64 batches of one epoch, sorts it by length so that a batch holds rows of nearly one length,
-and shuffles the batches.
+A sampler is a function of its seed and of its whole state: the curriculum's level, the batches taken at that level, and the rows taken of the
+next one. It looks at a window of rows at a time, up to 64 batches of one epoch, sorts it by length so that a batch holds rows of nearly one
+length, and shuffles the batches.
 
-Shapes: B rows of a batch, T tokens of its longest row, F real numbers per token.
+Notation: B = rows of a batch, T = tokens of its longest row, F = real numbers per token.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -29,13 +29,17 @@ IGNORED = -100
 
 
 class Batch(NamedTuple):
-    """Rows for a network: right-padded tokens, the label of each scored position, the rows' lengths, metadata and real numbers."""
+    """DatasetRows for a network: right-padded tokens, the label of each scored position, lengths, metadata, real numbers.
+
+    row_inputs: further integers of each row that the network reads, by name (`Task.inputs`): an identifier.
+    """
 
     tokens_BT: torch.Tensor  # int64
     labels_BT: torch.Tensor  # int64, or float32 where answers are real numbers
     length_B: torch.Tensor  # int64
     columns: dict[str, np.ndarray]
     values_BTF: torch.Tensor | None = None  # float32
+    row_inputs: Mapping[str, torch.Tensor] = {}  # (B,) int32 each
 
     @property
     def scored_BT(self) -> torch.Tensor:
@@ -43,8 +47,9 @@ class Batch(NamedTuple):
         return ~self.labels_BT.isnan() if self.labels_BT.is_floating_point() else self.labels_BT >= 0
 
     def inputs(self, device: torch.device) -> dict[str, torch.Tensor]:
-        """What a network reads, by the names of its arguments, on the device."""
-        read = {"tokens_BT": self.tokens_BT} if self.values_BTF is None else {"tokens_BT": self.tokens_BT, "values_BTF": self.values_BTF}
+        """The network's arguments by name, on the device; a row input is `{name}_B`."""
+        read = {"tokens_BT": self.tokens_BT, **{f"{name}_B": values for name, values in self.row_inputs.items()}}
+        read |= {} if self.values_BTF is None else {"values_BTF": self.values_BTF}
         return {name: tensor.to(device, non_blocking=True) for name, tensor in read.items()}
 
     def parts(self, rows: int | None) -> Iterator[Batch]:
@@ -57,7 +62,8 @@ class Batch(NamedTuple):
         """Some of the batch's rows."""
         values_BTF = None if self.values_BTF is None else self.values_BTF[rows]
         columns = {name: values[rows] for name, values in self.columns.items()}
-        return Batch(self.tokens_BT[rows], self.labels_BT[rows], self.length_B[rows], columns, values_BTF)
+        row_inputs = {name: values[rows] for name, values in self.row_inputs.items()}
+        return Batch(self.tokens_BT[rows], self.labels_BT[rows], self.length_B[rows], columns, values_BTF, row_inputs)
 
 
 class Generator(Protocol):
@@ -68,8 +74,10 @@ class Generator(Protocol):
         ...
 
 
-def collate(block: RowBatch, name: str = "rows") -> Batch:
-    """A block of the rows of that name as a batch. Without a target column the label of a scored token stands one position before it.
+def collate(block: RowBatch, name: str = "rows", inputs: Sequence[str] = ()) -> Batch:
+    """A block of the rows of that name as a batch. Without a target column the label of a scored token is one position before it.
+
+    inputs: metadata columns that the network reads.
 
     Raises UserError, naming the row, for a real number that is not finite.
     """
@@ -83,7 +91,8 @@ def collate(block: RowBatch, name: str = "rows") -> Batch:
         labels[scored] = block.target
     tokens, lengths = block.tokens.astype(np.int64), block.lengths.astype(np.int64)
     values = None if block.values is None else torch.from_numpy(block.values)
-    return Batch(torch.from_numpy(tokens), torch.from_numpy(labels), torch.from_numpy(lengths), block.columns, values)
+    row_inputs = {column: torch.from_numpy(block.columns[column].astype(np.int32)) for column in inputs}
+    return Batch(torch.from_numpy(tokens), torch.from_numpy(labels), torch.from_numpy(lengths), block.columns, values, row_inputs)
 
 
 def _refuse_not_finite(block: RowBatch, name: str) -> None:
@@ -99,12 +108,15 @@ def _refuse_not_finite(block: RowBatch, name: str) -> None:
 
 
 class Sampler:
-    """An endless series of batches, cut from windows; subclasses say which batches form a window, and which rows it holds."""
+    """An endless series of batches, cut from windows; subclasses say which batches form a window, and which rows it holds.
 
-    def __init__(self, batch: int, seed: int, column: str | None = None) -> None:
-        self.batch, self.seed, self.column = batch, seed, column
+    column: what the level filters. inputs: columns that the network reads.
+    """
+
+    def __init__(self, batch: int, seed: int, column: str | None = None, inputs: Sequence[str] = ()) -> None:
+        self.batch, self.seed, self.column, self.inputs = batch, seed, column, inputs
         self._level: int | None = None
-        self._batches = 0
+        self._batches = self._taken = 0
         self._window = range(0)
         self._cuts: list[np.ndarray] = []
         self._blocks: list[RowBatch] = []
@@ -118,24 +130,42 @@ class Sampler:
     @level.setter
     def level(self, level: int | None) -> None:
         if level != self._level:
-            self._level, self._batches, self._window = level, 0, range(0)
+            self._level, self._batches, self._taken, self._window = level, 0, 0, range(0)
 
     def next(self) -> Batch:
-        """The next batch, always of `batch` rows."""
+        """The next `batch` rows."""
+        return self.take(self.batch)
+
+    def take(self, rows: int) -> Batch:
+        """The next rows of the series, as many as asked for: the same rows in the same order, however they are taken."""
+        pieces: list[RowBatch] = []
+        while rows > 0:
+            some = slice(self._taken, min(self._taken + rows, self.batch))
+            pieces.append(self._piece(some))
+            rows -= some.stop - some.start
+            further, self._taken = divmod(some.stop, self.batch)
+            self._batches += further
+        assert self._rows is not None
+        return collate(RowBatch.join(pieces, self._rows.padding), self._rows.name, self.inputs)
+
+    def _piece(self, some: slice) -> RowBatch:
+        """Some rows of the batch that is next."""
         if self._batches not in self._window:
             self._open(self._window_of(self._batches))
         place = self._batches - self._window.start
-        self._batches += 1
         assert self._rows is not None
-        return collate(self._rows.gather(self._cuts[place]) if self._rows.in_memory else self._blocks[place], self._rows.name)
+        if self._rows.in_memory:
+            return self._rows.gather(self._cuts[place][some])
+        block = self._blocks[place]
+        return block if some == slice(0, self.batch) else block.cut(some)
 
     def state_dict(self) -> dict[str, Any]:
-        """The level and the batches drawn at it."""
-        return {"level": self._level, "batches": self._batches}
+        """The level, the batches taken at it, and the rows taken of the next one."""
+        return {"level": self._level, "batches": self._batches, "taken": self._taken}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on exactly after the batch that was drawn last when `state` was taken."""
-        self._level, self._batches, self._window = state["level"], state["batches"], range(0)
+        """Resume right after the row that was taken last."""
+        self._level, self._batches, self._taken, self._window = state["level"], state["batches"], state["taken"], range(0)
 
     def _open(self, window: range) -> None:
         rows, indices = self._draw(window)
@@ -159,14 +189,14 @@ class Sampler:
 
 
 class ShardSampler(Sampler):
-    """Rows of a dataset, epoch after epoch: each eligible row once, in an order drawn from (seed, level, epoch).
+    """DatasetRows of a dataset, epoch after epoch: each eligible row once, in an order drawn from (seed, level, epoch).
 
     Epochs follow each other without a gap, so a batch may hold the end of one and the beginning of the next; see `Epochs`. Such a batch
     is a window of its own. The other batches of an epoch are divided into windows of equal size, to within one.
     """
 
-    def __init__(self, rows: DatasetRows, batch: int, seed: int, column: str | None = None) -> None:
-        super().__init__(batch, seed, column)
+    def __init__(self, rows: DatasetRows, batch: int, seed: int, column: str | None = None, inputs: Sequence[str] = ()) -> None:
+        super().__init__(batch, seed, column, inputs)
         self.rows = rows
         self._series: tuple[int | None, Epochs] | None = None
 
@@ -204,8 +234,8 @@ class ShardSampler(Sampler):
 class StreamSampler(Sampler):
     """Fresh training rows from a task's generator, keyed by (seed, level, window); none is stored, none comes twice on purpose."""
 
-    def __init__(self, task: Generator, batch: int, seed: int, column: str | None = None) -> None:
-        super().__init__(batch, seed, column)
+    def __init__(self, task: Generator, batch: int, seed: int, column: str | None = None, inputs: Sequence[str] = ()) -> None:
+        super().__init__(batch, seed, column, inputs)
         self.task = task
 
     def _draw(self, window: range) -> tuple[DatasetRows, np.ndarray]:
@@ -214,10 +244,13 @@ class StreamSampler(Sampler):
         return rows, np.arange(len(rows))
 
 
-def sequential_batches(rows: DatasetRows, batch: int) -> Iterator[Batch]:
-    """Every row once, for measuring: windows in the order of the dataset, sorted by length inside; `columns["row"]` is the row's index."""
+def sequential_batches(rows: DatasetRows, batch: int, inputs: Sequence[str] = ()) -> Iterator[Batch]:
+    """Every row once, for measuring: windows in the order of the dataset, sorted by length inside; `columns["row"]` is the row's index.
+
+    inputs: metadata columns that the network reads.
+    """
     for start in range(0, len(rows), WINDOW * batch):
         window = np.arange(start, min(start + WINDOW * batch, len(rows)))
         window = window[np.argsort(rows.lengths[window], kind="stable")]
         for block in rows.gather(window).split(batch):
-            yield collate(block, rows.name)
+            yield collate(block, rows.name, inputs)

@@ -26,7 +26,7 @@ TOLERANCE = 0.03
 
 
 def build(config: Network, sizes: Sizes, seed: int = 0) -> nn.Module:
-    """The network on the CPU, in evaluation mode; see `pipeline.networks.mode`.
+    """The network on the CPU, in evaluation mode; see `pipeline.networks.mode`. It says in `config` and `sizes` what it was built from.
 
     The same seed gives the same weights; torch's global generators stay as they were. Raises UserError for sizes that the network does not
     know, or is not given.
@@ -35,7 +35,9 @@ def build(config: Network, sizes: Sizes, seed: int = 0) -> nn.Module:
     resolved = resolve_width(config, sizes)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(high << 31 | low >> 1)
-        return _make(resolved, sizes).eval()
+        network: Any = _make(resolved, sizes).eval()
+    network.config, network.sizes = resolved, dict(sizes)
+    return network
 
 
 def _make(config: Network, sizes: Sizes) -> nn.Module:

@@ -16,10 +16,12 @@ from torch import nn
 
 
 @contextmanager
-def training(network: nn.Module) -> Iterator[None]:
+def training(*networks: nn.Module) -> Iterator[None]:
     """Training mode inside the block, evaluation mode after it, however it ends."""
-    network.train()
+    for network in networks:
+        network.train()
     try:
         yield
     finally:
-        network.eval()
+        for network in networks:
+            network.eval()

@@ -60,8 +60,8 @@ class DatasetRows:
 
     in_memory = True
 
-    def __init__(self, name: str, lengths: np.ndarray, columns: dict[str, np.ndarray], groups: np.ndarray) -> None:
-        self.name, self.lengths, self.columns, self.groups = name, lengths, columns, groups
+    def __init__(self, name: str, lengths: np.ndarray, columns: dict[str, np.ndarray], groups: np.ndarray, padding: int) -> None:
+        self.name, self.lengths, self.columns, self.groups, self.padding = name, lengths, columns, groups, padding
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -82,7 +82,7 @@ class MemoryRows(DatasetRows):
     """Rows decoded in memory: 2 bytes per token, 4 per float, and each distinct layout of roles once."""
 
     def __init__(self, name: str, rows: DecodedRows, columns: dict[str, np.ndarray]) -> None:
-        super().__init__(name, rows.tokens.lengths, columns, np.array([0, len(rows.layout)]))
+        super().__init__(name, rows.tokens.lengths, columns, np.array([0, len(rows.layout)]), rows.padding)
         self.rows = rows
 
     @classmethod
@@ -106,7 +106,7 @@ class RowGroupRows(DatasetRows):
 
     def __init__(self, name: str, files: list[RowGroup], schema: pa.Schema) -> None:
         layouts, columns = _read_small(files)
-        super().__init__(name, layouts.lengths(), columns, np.cumsum([0, *(group.sizes["role"] for group in files)]))
+        super().__init__(name, layouts.lengths(), columns, np.cumsum([0, *(group.sizes["role"] for group in files)]), padding_of(schema))
         self.files, self.schema = files, schema
         self._open: OrderedDict[int, DecodedRows] = OrderedDict()
 

@@ -6,7 +6,7 @@ A manifest also holds a digest of itself. It is written last: a folder without o
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,14 @@ MANIFEST = "manifest.json"
 FORMAT = 1
 
 
-def seal(folder: Path, names: Iterable[str], extra: dict[str, Any]) -> None:
+def seal(folder: Path, names: Iterable[str], extra: dict[str, Any], known: Mapping[str, dict[str, Any]] | None = None) -> None:
     """Write a folder's manifest: the named files (paths relative to it, with /), and `extra` entries.
 
+    known: the entries of files that are hard links to files of an earlier manifest, taken from there: they are not read again.
     Raises MissingFileError if a named file does not exist.
     """
-    manifest = {**extra, "format": FORMAT, "files": {name: _entry(folder, name) for name in sorted(names)}}
+    entries = {name: (known or {}).get(name) or _entry(folder, name) for name in sorted(names)}
+    manifest = {**extra, "format": FORMAT, "files": entries}
     write_sealed(folder / MANIFEST, _dump({**manifest, "digest": digest(manifest, 64)}))
 
 

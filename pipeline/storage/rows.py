@@ -36,6 +36,30 @@ class RowBatch(NamedTuple):
         ends = np.concatenate([[0], np.cumsum(np.count_nonzero(self.roles & SCORED, axis=1))])
         return [self._cut(slice(start, min(start + size, len(self.lengths))), ends) for start in range(0, len(self.lengths), size)]
 
+    def cut(self, rows: slice) -> RowBatch:
+        """Some neighbouring rows, without copying, cut to the longest of them."""
+        return self._cut(rows, np.concatenate([[0], np.cumsum(np.count_nonzero(self.roles & SCORED, axis=1))]))
+
+    @classmethod
+    def join(cls, blocks: list[RowBatch], padding: int) -> RowBatch:
+        """All rows of some blocks, one block after the other; `padding` is the token that fills rows up."""
+        if len(blocks) == 1:
+            return blocks[0]
+        longest = max(block.tokens.shape[1] for block in blocks)
+
+        def widened(array: np.ndarray, fill: int) -> np.ndarray:
+            return np.pad(array, [(0, 0), (0, longest - array.shape[1]), *[(0, 0)] * (array.ndim - 2)], constant_values=fill)
+
+        targets, values = [block.target for block in blocks], [block.values for block in blocks]
+        return cls(
+            tokens=np.concatenate([widened(block.tokens, padding) for block in blocks]),
+            roles=np.concatenate([widened(block.roles, 0) for block in blocks]),
+            target=None if targets[0] is None else np.concatenate([target for target in targets if target is not None]),
+            lengths=np.concatenate([block.lengths for block in blocks]),
+            columns={name: np.concatenate([block.columns[name] for block in blocks]) for name in blocks[0].columns},
+            values=None if values[0] is None else np.concatenate([widened(value, 0) for value in values if value is not None]),
+        )
+
     def _cut(self, rows: slice, ends: np.ndarray) -> RowBatch:
         lengths = self.lengths[rows]
         longest = lengths.max(initial=0)

@@ -1,10 +1,15 @@
 """Checkpoints of a training: all of its state in one folder per step, sealed with digests.
 
-    results/checkpoints/{run}/step-000000001200/state.safetensors, state.json   everything that changes while a run trains
-                                                best.safetensors, ...           weights kept under a label so far
-                                                manifest.json                   SHA-256 of each file, and of specification and code
+    results/checkpoints/{run}/step-000000001200/state.safetensors, state.json    everything that changes while a run trains
+                                                best/model.safetensors, ...      each network's weights under each label
+                                                state/learner/replay/{first}-{end}.safetensors    rows of a replay buffer
+                                                manifest.json                    SHA-256 of each file, and of specification and code
 
 A folder is written under a temporary name, flushed to the disk and renamed; the two newest are kept. Nothing is pickled.
+
+What never changes is written once: labelled weights and the rows of replay buffers are hard links to the files of the checkpoint before, with
+the digests recorded there. Each checkpoint adds one file with the rows that were appended since, and leaves out files of which no row is held
+any more. Damage to a linked file damages every checkpoint that links it.
 """
 
 from __future__ import annotations
@@ -15,41 +20,48 @@ import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from torch import Tensor
 
+from pipeline.learners.replay import Replay
 from pipeline.storage.atomic import explain_write_errors, fsync, temporary_path, write_text
 from pipeline.storage.console import print0
 from pipeline.storage.errors import CorruptFileError, MissingFileError
-from pipeline.storage.manifest import seal, verify
+from pipeline.storage.manifest import MANIFEST, read_manifest, seal, verify
 from pipeline.storage.paths import safe_join
 from pipeline.training.lease import Lease
+from pipeline.training.serialization import pack, read_tensors, unpack, write_tensors
 from pipeline.training.stamp import Stamp
-from pipeline.training.state import pack, read_tensors, unpack, write_tensors
 
 KEPT = 2
-"""Newest checkpoints kept: a damaged one leaves another to go on from."""
+"""Newest checkpoints kept: if one is damaged, training resumes from the other."""
 
-Labelled = dict[str, dict[str, Tensor] | Path]
-"""Weights kept under a label: still in memory, or in the newest checkpoint's folder."""
+Kept = dict[str, dict[str, dict[str, Tensor] | Path]]
+"""Weights by label and by name of the network: still in memory, or a file in the newest checkpoint."""
+Segments = dict[str, list[tuple[int, int]]]
+"""Of each replay buffer, by its name in the state, the rows (first, end) of each of its files, in order."""
 
 
 class Saved(NamedTuple):
     """A checkpoint as it is read back."""
 
     state: dict[str, Any]
-    weights: Labelled
+    kept: Kept
 
 
 class Checkpoints:
-    """The checkpoints of one run, each with its `stamp`."""
+    """The checkpoints of one run, each with its `stamp`. `bytes_written` are those of the last `save`, links not counted."""
 
     def __init__(self, folder: Path, stamp: Stamp, lease: Lease) -> None:
         self.folder = folder
         self.stamp = stamp
         self.lease = lease
+        self.bytes_written = 0
+        self._newest: Path | None = None
+        self._segments: Segments = {}
 
-    def save(self, step: int, state: dict[str, Any], weights: Labelled) -> Labelled:
-        """Keep the state of one step; returns where its labelled weights lie now.
+    def save(self, step: int, state: dict[str, Any], kept: Kept) -> Kept:
+        """Save the state of one step; returns where its labelled weights are now.
 
         Raises UserError when the disk is full or cannot be written: earlier checkpoints stay as they were. Raises BusyError when another
         trainer has the run.
@@ -59,20 +71,21 @@ class Checkpoints:
         temporary = temporary_path(target)
         with explain_write_errors(target):
             try:
-                self._write(temporary, step, state, weights)
+                segments, written = self._write(temporary, step, state, kept)
                 shutil.rmtree(target, ignore_errors=True)  # only a damaged one can be in the way
                 temporary.rename(target)
                 fsync(self.folder)
             except BaseException:
                 shutil.rmtree(temporary, ignore_errors=True)
                 raise
-        self._forget_others(step)
-        return {label: target / f"{label}.safetensors" for label in weights}
+        self._newest, self._segments, self.bytes_written = target, segments, written
+        self._delete_others(step)
+        return _files(target, {label: list(models) for label, models in kept.items()})
 
     def load(self) -> Saved | None:
         """The newest undamaged checkpoint; None where there is none.
 
-        A damaged one is reported in one line and passed over. Raises ForeignSpecError or ChangedCodeError for one with another stamp.
+        A damaged one is reported in one line and skipped. Raises ForeignSpecError or ChangedCodeError for one with another stamp.
         """
         folders = self._all()
         for folder in reversed(folders):
@@ -85,30 +98,63 @@ class Checkpoints:
         return None
 
     def remove(self) -> None:
-        """Delete all checkpoints: the run is finished, and its result kept."""
+        """Delete all checkpoints: the run is finished, and its result stored."""
         for folder in self._all():
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _write(self, folder: Path, step: int, state: dict[str, Any], weights: Labelled) -> None:
+    def _write(self, folder: Path, step: int, state: dict[str, Any], kept: Kept) -> tuple[Segments, int]:
+        """Write all files; returns the segments of replay buffers, and the bytes written."""
         folder.mkdir(parents=True)
         tensors: dict[str, Tensor] = {}
-        tree = pack(state, tensors)
+        replays: dict[str, Replay] = {}
+        tree = pack(state, tensors, replays)
         write_tensors(folder / "state.safetensors", tensors)
         write_text(folder / "state.json", json.dumps(tree))
-        for label, kept in weights.items():
-            if isinstance(kept, Path):
-                _link(kept, folder / f"{label}.safetensors")
-            else:
-                write_tensors(folder / f"{label}.safetensors", kept)
-        names = ["state.safetensors", "state.json", *(f"{label}.safetensors" for label in weights)]
-        seal(folder, names, {"step": step, "spec": self.stamp.spec, "code": self.stamp.code, "labels": sorted(weights)})
+        names, linked = ["state.safetensors", "state.json"], dict[str, Path]()
+        for label, models in kept.items():
+            for model, weights in models.items():
+                names.append(name := f"{label}/{model}.safetensors")
+                if isinstance(weights, Path):
+                    linked[name] = weights
+                else:
+                    write_tensors(folder / name, weights)
+        segments = {name: self._write_replay(folder, name, replay, linked) for name, replay in replays.items()}
+        names += [_segment(name, *rows) for name, parts in segments.items() for rows in parts]
+        _link(folder, linked)
+        facts = {"step": step, "spec": self.stamp.spec, "code": self.stamp.code, "segments": segments}
+        known = read_manifest(self._newest)["files"] if linked and self._newest else {}
+        labels = {label: sorted(models) for label, models in kept.items()}
+        seal(folder, names, {**facts, "labels": labels}, {name: known[name] for name in linked})
+        written = [name for name in (*names, MANIFEST) if name not in linked]
+        return segments, sum((folder / name).stat().st_size for name in written)
+
+    def _write_replay(self, folder: Path, name: str, replay: Replay, linked: dict[str, Path]) -> list[tuple[int, int]]:
+        """Write the rows that are in no file yet, and add the files of the others to `linked`; returns the rows of all files."""
+        before = [(first, end) for first, end in self._segments.get(name, []) if replay.first < end <= replay.count]
+        assert self._newest or not before
+        linked |= {_segment(name, *rows): safe_join(self._newest or folder, _segment(name, *rows)) for rows in before}
+        start = before[-1][1] if before else replay.first
+        if start == replay.count:
+            return before
+        write_tensors(folder / _segment(name, start, replay.count), replay.rows(np.arange(start, replay.count)))
+        return [*before, (start, replay.count)]
 
     def _read(self, folder: Path) -> Saved:
         manifest = verify(folder)
         self.stamp.check(folder, manifest)
         tree = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-        weights: Labelled = {label: safe_join(folder, f"{label}.safetensors") for label in manifest["labels"]}
-        return Saved(unpack(tree, read_tensors(folder / "state.safetensors")), weights)
+        segments = {name: [(first, end) for first, end in parts] for name, parts in manifest["segments"].items()}
+
+        def fill(name: str, replay: Replay, count: int) -> None:
+            for index, (first, end) in enumerate(segments.get(name, [])):
+                if index == 0:
+                    replay.skip(first)
+                replay.append(read_tensors(safe_join(folder, _segment(name, first, end))))
+            assert replay.count == count, f"{name}: rows are missing"
+
+        state = unpack(tree, read_tensors(folder / "state.safetensors"), fill)
+        self._newest, self._segments = folder, segments
+        return Saved(state, _files(folder, manifest["labels"]))
 
     def _path(self, step: int) -> Path:
         return self.folder / f"step-{step:012d}"
@@ -116,8 +162,8 @@ class Checkpoints:
     def _all(self) -> list[Path]:
         return sorted(self.folder.glob("step-*"))
 
-    def _forget_others(self, step: int) -> None:
-        """Keep the newest few up to this step; later ones can only be damaged ones that were passed over."""
+    def _delete_others(self, step: int) -> None:
+        """Keep the newest few up to this step; later ones can only be damaged ones that were skipped."""
         folders = self._all()
         useful = [folder for folder in folders if folder <= self._path(step)][-KEPT:]
         for folder in folders:
@@ -125,10 +171,24 @@ class Checkpoints:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def _link(source: Path, target: Path) -> None:
-    """A second name for a file that never changes; a copy on file systems without hard links."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
-        fsync(target)
+def _files(folder: Path, labels: dict[str, list[str]]) -> Kept:
+    """The files of the labelled weights in a checkpoint."""
+    return {label: {model: safe_join(folder, f"{label}/{model}.safetensors") for model in models} for label, models in labels.items()}
+
+
+def _segment(name: str, first: int, end: int) -> str:
+    return f"{name}/{first:012d}-{end:012d}.safetensors"
+
+
+def _link(folder: Path, sources: dict[str, Path]) -> None:
+    """Hard-link files that never change into a checkpoint; copy them on file systems without hard links."""
+    for name, source in sources.items():
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(source, target)
+        except OSError:
+            shutil.copyfile(source, target)
+            fsync(target)
+    for parent in {(folder / name).parent for name in sources}:
+        fsync(parent)

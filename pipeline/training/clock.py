@@ -1,4 +1,4 @@
-"""CPU and wall seconds spent on updates, over all attempts at a run; validation and saving are not counted."""
+"""CPU and wall seconds spent on updates, over all attempts at a run, without validation and saving."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 
 class Clock:
-    """A stopwatch that can be read while it runs and goes on from a saved reading."""
+    """A stopwatch that can be read while it runs, saved and restored."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -24,11 +24,11 @@ class Clock:
         return self._cpu + time.process_time() - self._since[0], self._wall + time.perf_counter() - self._since[1]
 
     def start(self) -> None:
-        """Count from now on."""
+        """Start."""
         self._since = time.process_time(), time.perf_counter()
 
     def stop(self) -> None:
-        """Count no longer; on a GPU, only once it has done what it was told to."""
+        """Stop, after synchronizing the GPU."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         self._cpu, self._wall = self.read()
@@ -36,16 +36,16 @@ class Clock:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Not counting inside the block."""
+        """Stopped inside the block."""
         self.stop()
         yield
         self.start()
 
     def state_dict(self) -> dict[str, float]:
-        """The reading."""
+        """The seconds so far."""
         cpu, wall = self.read()
         return {"cpu": cpu, "wall": wall}
 
     def load_state_dict(self, state: dict[str, float]) -> None:
-        """Go on from a reading."""
+        """Continue from a saved reading."""
         self._cpu, self._wall = state["cpu"], state["wall"]

@@ -1,4 +1,4 @@
-"""The machine a training or an evaluation runs on: device, threads, and arithmetic that repeats."""
+"""Setting up a training or an evaluation: device, threads, deterministic arithmetic, and the state of random generators."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import socket
 
 import torch
 
-from pipeline.learners.parallel import ordinal
+from pipeline.learners.parallel import rank_suffix
 from pipeline.ops.onednn_matmul import use_faster_products
 from pipeline.storage.allocator import keep_freed_memory
 from pipeline.storage.errors import UserError
@@ -15,9 +15,9 @@ from pipeline.storage.rng import derive_key
 
 
 def prepare(threads: int, device: str) -> torch.device:
-    """Set threads and deterministic arithmetic for this process, and choose the device: auto, cpu or cuda.
+    """Set threads and deterministic arithmetic for this process, and return the device for auto, cpu or cuda.
 
-    Operations without a deterministic form run anyway, with a warning. Raises UserError when cuda is asked for and not there.
+    Operations without a deterministic implementation run with a warning. Raises UserError for cuda without a GPU.
     """
     keep_freed_memory()
     use_faster_products()
@@ -28,7 +28,7 @@ def prepare(threads: int, device: str) -> torch.device:
     if device == "cpu" or (device == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     if not torch.cuda.is_available():
-        raise UserError("runtime.device: cuda asked for, but torch finds no GPU; expected auto or cpu here")
+        raise UserError("runtime.device: got cuda, but torch finds no GPU; expected auto or cpu")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to be deterministic; read at its first use
     if "LOCAL_RANK" in os.environ:
         _choose_gpu(int(os.environ["LOCAL_RANK"]), torch.cuda.device_count())
@@ -36,23 +36,20 @@ def prepare(threads: int, device: str) -> torch.device:
 
 
 def _choose_gpu(process: int, gpus: int) -> None:
-    """The GPU of one of the processes that share a training on this machine."""
+    """Select the GPU of a local rank."""
     if process >= gpus:
         raise UserError(f"runtime.device: found {gpus} GPUs on {socket.gethostname()}, expected one for each of its processes")
     torch.cuda.set_device(process)
 
 
 def seed_everything(seed: int) -> None:
-    """Seed torch's global generators, which dropout draws from, on a stream of their own: weights and data use the seed elsewhere.
-
-    Each of several processes has a stream to itself.
-    """
-    high, low, *_ = derive_key("torch", seed, *ordinal())
+    """Seed torch's global generators, which dropout uses, differently on each rank; weights and data have generators of their own."""
+    high, low, *_ = derive_key("torch", seed, *rank_suffix())
     torch.manual_seed(high << 31 | low >> 1)
 
 
 def generator_state() -> dict[str, torch.Tensor]:
-    """State of torch's global generators, of the CPU and of the GPU in use."""
+    """State of torch's global generators on the CPU and the current GPU."""
     state = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         state["cuda"] = torch.cuda.get_rng_state()
@@ -60,7 +57,7 @@ def generator_state() -> dict[str, torch.Tensor]:
 
 
 def restore_generators(state: dict[str, torch.Tensor]) -> None:
-    """Put torch's global generators back; a GPU's state is passed over on a machine without one."""
+    """Restore torch's global generators; the GPU's is ignored on a machine without one."""
     torch.set_rng_state(state["cpu"])
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])

@@ -1,10 +1,10 @@
 """The one training loop, for every learner: budget, validation, history, checkpoints, labelled weights, stopping.
 
-What the loop has gathered besides the learner's own state is in `Fit.state_dict()`, so that a run that was cut anywhere goes on from its
-newest checkpoint and ends in the same bits as one that was not.
+The state of loop and learner is `Fit.state_dict()`: a run that was interrupted anywhere resumes from its newest checkpoint and ends with the
+same bits as one that was not.
 
-Where several processes share a training, each has a loop, and all loops do the same at the same step: what their clocks and signals say is
-agreed upon after every step. Process 0 validates, and it alone writes and reports.
+In a shared training every process runs this loop, and all do the same at the same step: after every step they agree on clocks and signals.
+Rank 0 validates, and only rank 0 writes and reports.
 """
 
 from __future__ import annotations
@@ -22,25 +22,26 @@ from pipeline.learners import parallel
 from pipeline.learners.base import Learner, NotFiniteError
 from pipeline.storage.console import print0
 from pipeline.storage.errors import UserError
-from pipeline.training.checkpoint import Checkpoints, Labelled
+from pipeline.training.checkpoint import Checkpoints, Kept
 from pipeline.training.clock import Clock
 from pipeline.training.device import generator_state, restore_generators
 from pipeline.training.means import Means
-from pipeline.training.processes import agreed, gathered, wait_for_all
-from pipeline.training.progress import Reporter, Standing
+from pipeline.training.processes import barrier, from_rank_0, gather
+from pipeline.training.reporter import Reporter, Status
+from pipeline.training.serialization import on_host
 from pipeline.training.signals import Stopped, StopRequest
-from pipeline.training.state import host_copy
 from pipeline.training.tracking import Tracker
 
 Row = dict[str, Any]
 
 
 class Fit:
-    """A learner on its way to the end of its budget.
+    """A training: one learner until its budget is spent.
 
-    `history` has a row per validation: step, rows, the learner's gauges, means of its figures since the row before, `validation_*`.
-    `timing` has the CPU and wall seconds of the same steps: these differ from attempt to attempt, so they are kept apart.
-    `reproducible`: whether the same specification gives the same bits again, as far as any process knows.
+    history: a row per validation: step, rows, the learner's metrics, means of its update metrics since the previous row, `validation_*`.
+    timing: CPU and wall seconds of the same steps, apart because they differ between attempts.
+    kept: the weights under each label, and kept_steps their steps.
+    reproducible: whether the same specification gives the same bits again, as far as any process knows.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class Fit:
         self.checkpoint_seconds = checkpoint_seconds
         self.history: list[Row] = []
         self.timing: list[Row] = []
-        self.kept: Labelled = {}
+        self.kept: Kept = {}
         self.kept_steps: dict[str, int] = {}
         self.reproducible = learner.reproducible
         self._best: float | None = None
@@ -73,10 +74,10 @@ class Fit:
         self._saved: int | None = None
 
     def run(self) -> bool:
-        """Learn until the budget is used up or validation is good enough: True. After a signal: save and return False.
+        """Train until the budget is spent or validation is good enough, and return True; after a signal, save and return False.
 
-        Raises UserError when a figure is no longer finite, or a checkpoint cannot be written; Stopped where an update took too long after a
-        signal: the newest checkpoint is what counts then.
+        Raises UserError when a metric is not finite or a checkpoint cannot be written, and Stopped when an update took too long after a
+        signal: training then resumes from the newest checkpoint.
         """
         self._resume()
         self.tracker.resume(self.history)
@@ -97,19 +98,19 @@ class Fit:
                 self._agree()
             if self._signal:
                 self._save()
-                wait_for_all()
-                print0(f"{signal.Signals(self._signal).name}: saved step {self.learner.steps}; the same command goes on from there")
+                barrier()
+                print0(f"{signal.Signals(self._signal).name}: saved step {self.learner.steps}; the same command resumes from there")
                 return False
             if self._save_is_due:
                 self._save()
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that a checkpoint holds besides labelled weights. `others`: what processes besides the first have of their own."""
-        own = gathered({"generators": generator_state(), "learner": self.learner.own_state()})
+        """The contents of a checkpoint besides labelled weights. `others`: the state of the ranks besides 0 where it differs."""
+        ranks = gather({"generators": generator_state(), "learner": self.learner.rank_state()})
         return {
             "learner": self.learner.state_dict(),
             "generators": generator_state(),
-            "others": own[1:],
+            "others": ranks[1:],
             "history": self.history,
             "timing": self.timing,
             "means": self._means.state_dict(),
@@ -120,11 +121,11 @@ class Fit:
         }
 
     def _resume(self) -> None:
-        state = agreed(self._load)
+        state = from_rank_0(self._load)
         if not state:
             return
         others = state.get("others", [])
-        self._refuse_another_number(1 + len(others))
+        self._check_world_size(1 + len(others))
         self.history, self.timing, self.kept_steps = state["history"], state["timing"], state["kept_steps"]
         self._best, self._good_enough = state["best"], state["good_enough"]
         self.learner.load_state_dict(state["learner"])
@@ -134,23 +135,23 @@ class Fit:
         if 0 < parallel.rank() <= len(others):
             own = others[parallel.rank() - 1]
             restore_generators(own["generators"])
-            self.learner.load_own_state(own["learner"])
-        self.reproducible = not parallel.largest([float(not self.learner.reproducible)])[0]
+            self.learner.load_rank_state(own["learner"])
+        self.reproducible = not parallel.all_reduce_max([float(not self.learner.reproducible)])[0]
         self._saved = self.learner.steps
         self._seconds = self._clock.read()[1]
-        print0(f"going on from step {self.learner.steps}")
+        print0(f"resuming from step {self.learner.steps}")
 
     def _load(self) -> dict[str, Any] | None:
         saved = self.checkpoints.load()
         if not saved:
             return None
-        self.kept = saved.weights
+        self.kept = saved.kept
         return saved.state
 
-    def _refuse_another_number(self, before: int) -> None:
-        """Raise UserError where each process has something of its own to go on from, and there were more of them before, or fewer."""
-        now = parallel.size()
-        if before != now and self.learner.own_state():
+    def _check_world_size(self, before: int) -> None:
+        """Raise UserError where every rank has a state of its own and the number of ranks has changed."""
+        now = parallel.world_size()
+        if before != now and self.learner.rank_state():
             message = f"saved by {before} processes, expected {now}; train it with {before} again, or delete the folder"
             raise UserError(f"{self.checkpoints.folder}: {message}")
 
@@ -164,10 +165,10 @@ class Fit:
             self._report()
 
     def _agree(self) -> None:
-        """What processes may see differently: a signal to any of them stops all, the slowest clock counts."""
+        """Agree on what ranks may see differently: a signal to one stops all, and the slowest clock counts."""
         heard = signal.Signals[self.stop.received] if self.stop.received else 0
         due = time.monotonic() - self._saved_at >= self.checkpoint_seconds
-        number, self._seconds, save = parallel.largest([float(heard), self._clock.read()[1], float(due)])
+        number, self._seconds, save = parallel.all_reduce_max([float(heard), self._clock.read()[1], float(due)])
         self._signal, self._save_is_due = int(number), bool(save)
 
     def _row_is_due(self) -> bool:
@@ -183,34 +184,34 @@ class Fit:
         return self._good_enough or self._budget_is_spent()
 
     def _validate(self) -> dict[str, float] | None:
-        """None where a signal came first: validation changes nothing, so that nothing is lost."""
+        """None after a signal: validation changes nothing, so nothing is lost."""
         try:
-            with self.stop.at_once():
+            with self.stop.immediate():
                 return self.learner.validate()
         except Stopped:
             return None
 
     def _add_row(self) -> None:
         step = self.learner.steps
-        validation = agreed(self._validate)
+        validation = from_rank_0(self._validate)
         if validation is None:
             return
-        row: Row = {"step": step, "rows": self.learner.examples_seen, **self.learner.gauges(), **self._means.read()}
+        row: Row = {"step": step, "rows": self.learner.examples_seen, **self.learner.metrics(), **self._means.read()}
         row |= {f"validation_{name}": value for name, value in validation.items()}
-        self._refuse_infinite(row)
+        self._check_finite(row)
         cpu, wall = self._clock.read()
         self.history.append(row)
         self.timing.append({"step": step, "cpu_seconds": cpu, "wall_seconds": wall})
         self._means.clear()
-        self._judge(validation)
-        self.reporter.note(row)
+        self._update_best(validation)
+        self.reporter.set_validation(row)
         self.tracker.log(row)
 
-    def _refuse_infinite(self, row: Row) -> None:
+    def _check_finite(self, row: Row) -> None:
         found = [f"{name} is {value}" for name, value in row.items() if isinstance(value, float) and not math.isfinite(value)]
         if found:
             with self._named():
-                self.learner.refuse(", ".join(found))
+                self.learner.raise_not_finite(", ".join(found))
 
     @contextmanager
     def _named(self) -> Iterator[None]:
@@ -219,21 +220,21 @@ class Fit:
         except NotFiniteError as error:
             raise UserError(f"{self.reporter.run}: {error}") from None
 
-    def _judge(self, validation: dict[str, float]) -> None:
-        self._good_enough = self.learner.reached(validation)
-        merit = self.learner.merit(validation)
-        if "best" in self.learner.config.keep and (self._best is None or merit > self._best):
-            self._best = merit
+    def _update_best(self, validation: dict[str, float]) -> None:
+        self._good_enough = self.learner.is_good_enough(validation)
+        score = self.learner.score(validation)
+        if "best" in self.learner.config.keep and (self._best is None or score > self._best):
+            self._best = score
             self._keep("best")
 
     def _keep(self, label: str) -> None:
         if parallel.rank() == 0:
-            self.kept[label] = {name: host_copy(tensor) for name, tensor in self.learner.weights().items()}
+            self.kept[label] = {name: on_host(network.state_dict()) for name, network in self.learner.models().items()}
         self.kept_steps[label] = self.learner.steps
 
     def _save(self) -> None:
         if self._saved != self.learner.steps:
-            with self._clock.paused(), self.stop.unhurried():
+            with self._clock.paused(), self.stop.shielded():
                 state = self.state_dict()
                 if parallel.rank() == 0:
                     self.kept = self.checkpoints.save(self.learner.steps, state, self.kept)
@@ -242,15 +243,15 @@ class Fit:
 
     def _report(self) -> None:
         if parallel.rank() == 0:
-            self.reporter.show(self._standing())
+            self.reporter.show(self._status())
 
-    def _standing(self) -> Standing:
+    def _status(self) -> Status:
         wall = self._clock.read()[1]
-        return Standing(
+        return Status(
             step=self.learner.steps,
             total=self.learner.config.total_steps,
             rows=self.learner.examples_seen,
-            share=min(self.learner.progress(wall), 1.0),
+            budget_spent=min(self.learner.progress(wall), 1.0),
             seconds=wall,
-            figures={**self._means.read(), **self.learner.gauges()},
+            metrics={**self._means.read(), **self.learner.metrics()},
         )

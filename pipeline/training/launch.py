@@ -1,11 +1,11 @@
-"""Starting a training in several processes: torchrun's launcher on each node, and on several nodes one launcher each, by srun.
+"""Launching a training in several processes: torchrun's launcher on one node, and srun to start one launcher per node on several.
 
-    pipeline train SPEC             runtime.gpus: 4                starts four, and waits for them
-    srun pipeline train SPEC        runtime.nodes: 2, gpus: 4      on each node the same, and the eight find each other
-    torchrun --nproc-per-node 4 --no-python pipeline train SPEC    by hand: the four that are started find each other
+    pipeline train SPEC             runtime.gpus: 4                starts four processes and waits for them
+    srun pipeline train SPEC        runtime.nodes: 2, gpus: 4      the same on each node; the eight join one group
+    torchrun --nproc-per-node 4 --no-python pipeline train SPEC    by hand
 
-torchrun's own command stops at the first signal for its children, prints a trace, and forgets their exit codes. Called as a function it leaves
-signals to us: each goes to all processes, which save after the same step and leave with code 75, and so does the launcher.
+The `torchrun` command itself kills its children at the first signal, prints a traceback, and loses their exit codes. Its launcher, called as a
+function, leaves signals to us: each is forwarded to all processes, which save after the same step and exit with code 75, as the launcher does.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ from pipeline.job_settings import pipeline_command
 from pipeline.storage.console import print0
 from pipeline.storage.errors import UserError
 from pipeline.training.processes import LOST, check_division
-from pipeline.training.signals import NOTED, RESUMABLE
-from pipeline.training.spec import RunSpec, read_run
+from pipeline.training.run_spec import RunSpec, read_run
+from pipeline.training.signals import HANDLED, RESUMABLE
 
 if TYPE_CHECKING:
     from torch.distributed.launcher.api import LaunchConfig
 
 KEPT = ("SLURM_JOB_ID", "SLURM_JOBID", "SLURM_CONF", "SLURM_CLUSTER_NAME")
-"""What a step is told of the job it belongs to. The rest describes the step that starts it."""
+"""SLURM variables of the job, which a new step needs. The others describe the step that starts it."""
 PORTS = range(20_000, 30_000)
-"""Where launchers on several nodes meet: a port for each job."""
+"""Ports for the rendezvous of launchers on several nodes; one per job."""
 
 
-def is_member() -> bool:
-    """Whether this process was started as one of those that share a training."""
+def is_rank() -> bool:
+    """Whether this process is a rank of a shared training."""
     return "RANK" in os.environ
 
 
 def launch(spec: Path, runtime: Runtime, arguments: list[str]) -> int:
-    """Train a run in several processes: `pipeline` with these arguments in each. Returns their exit code.
+    """Train a run in several processes, each running `pipeline` with these arguments; returns their combined exit code.
 
-    Raises UserError, before anything is started, where the run cannot be shared among so many.
+    Raises UserError, before any is started, where the run cannot be divided among so many.
     """
     run, processes = read_run(spec), runtime.nodes * runtime.per_node
     check_division(run, spec, processes)
@@ -56,34 +56,34 @@ def launch(spec: Path, runtime: Runtime, arguments: list[str]) -> int:
 
 
 def _on_every_node(nodes: int, arguments: list[str]) -> int:
-    """Start this very command on each node of the job, beside the step that this process may be in."""
+    """Start this command on each node of the job, in a new step."""
     job = os.environ.get("SLURM_JOB_ID")
     if job is None:
         raise UserError(f"runtime.nodes: {nodes} asked for, but this is no SLURM job; expected 1 here")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_") or name in KEPT}
     words = ["srun", "--overlap", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", "--kill-on-bad-exit=1"]
-    for number in NOTED:
-        signal.signal(number, signal.SIG_IGN)  # SLURM tells the step itself
+    for number in HANDLED:
+        signal.signal(number, signal.SIG_IGN)  # SLURM signals the new step itself
     return subprocess.run([*words, *pipeline_command(), *arguments], env=environment, check=False).returncode
 
 
 def _launch(run: RunSpec, runtime: Runtime, arguments: list[str]) -> int:
-    """Start this node's processes, hand signals on to them, and wait for them."""
+    """Start this node's processes, forward signals to them, and wait for them."""
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.elastic.rendezvous import RendezvousError
     from torch.distributed.launcher.api import elastic_launch
 
     config = _config(run, runtime)
-    logging.disable(logging.ERROR)  # the launcher's; each process has its own say
-    for number in NOTED:
-        signal.signal(number, _hand_on)
+    logging.disable(logging.ERROR)  # of the launcher; each process reports its own errors
+    for number in HANDLED:
+        signal.signal(number, _forward)
     try:
         program, *words = pipeline_command()
         elastic_launch(config, program)(*words, *arguments)
     except ChildFailedError as error:
-        return verdict(run, [(place, failure.exitcode) for place, failure in error.failures.items()])
+        return combined_exit_code(run, [(rank, failure.exitcode) for rank, failure in error.failures.items()])
     except RendezvousError as error:
-        raise UserError(f"runtime.nodes: {runtime.nodes} nodes do not find each other at {config.rdzv_endpoint} ({error})") from error
+        raise UserError(f"runtime.nodes: {runtime.nodes} nodes did not reach each other at {config.rdzv_endpoint} ({error})") from error
     return 0
 
 
@@ -93,11 +93,11 @@ def _config(run: RunSpec, runtime: Runtime) -> LaunchConfig:
     job = os.environ.get("SLURM_JOB_ID", "0")
     shared: dict[str, Any] = {"rdzv_backend": "c10d", "max_restarts": 0, "signals_to_handle": "", "run_id": f"{run.id}-{job}"}
     nodes = {"min_nodes": runtime.nodes, "max_nodes": runtime.nodes, "nproc_per_node": runtime.per_node}
-    return LaunchConfig(**nodes, rdzv_endpoint=_meeting_place(runtime.nodes, int(job)), **shared)
+    return LaunchConfig(**nodes, rdzv_endpoint=_rendezvous_endpoint(runtime.nodes, int(job)), **shared)
 
 
-def _meeting_place(nodes: int, job: int) -> str:
-    """Host and port: of one node any free port, of several one on the first node of the job's list."""
+def _rendezvous_endpoint(nodes: int, job: int) -> str:
+    """Rendezvous endpoint: any free port on a single node, else a port of the job's first node."""
     if nodes == 1:
         return "localhost:0"
     first = _scontrol("hostnames", os.environ["SLURM_STEP_NODELIST"]).split()[0]
@@ -109,22 +109,20 @@ def _scontrol(*words: str) -> str:
     return subprocess.run(["scontrol", "show", *words], capture_output=True, text=True, check=True).stdout
 
 
-def _hand_on(number: int, _: Any) -> None:
-    """Tell every process of this node what this one was told. One that has ended, and a second signal in here, do no harm."""
+def _forward(number: int, _: Any) -> None:
+    """Forward the signal to all local workers; workers that have exited are skipped."""
     for child in psutil.Process().children():
         with contextlib.suppress(psutil.Error):
             child.send_signal(number)
 
 
-def verdict(run: RunSpec, ends: Iterable[tuple[int, int]]) -> int:
-    """The exit code of a training whose processes ended with these, by number; a death that left no word of its own is put into one."""
-    codes = {place: code for place, code in ends if code not in (LOST, -signal.SIGTERM)}
-    for place, code in codes.items():
+def combined_exit_code(run: RunSpec, exits: Iterable[tuple[int, int]]) -> int:
+    """Combine the ranks' exit codes; report ranks killed by a signal."""
+    codes = {rank: code for rank, code in exits if code not in (LOST, -signal.SIGTERM)}
+    for rank, code in codes.items():
         if code < 0:
-            print0(
-                f"{run.id}: process {place} was killed by {signal.Signals(-code).name}; the same command goes on from the newest checkpoint"
-            )
+            print0(f"{run.id}: rank {rank} was killed by {signal.Signals(-code).name}; the same command resumes from the newest checkpoint")
     if not codes:
-        print0(f"{run.id}: the processes of another node have ended; the same command goes on from the newest checkpoint")
+        print0(f"{run.id}: the ranks of another node have exited; the same command resumes from the newest checkpoint")
     found = set(codes.values())
     return 2 if 2 in found else RESUMABLE if found == {RESUMABLE} else 1

@@ -1,4 +1,4 @@
-"""What code a process runs: this package and the plug-ins installed beside it, each with its version, commit and folder."""
+"""The code a process runs: this package and installed plug-ins, each with version, commit and folder."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 
 from pipeline.config.code import GROUPS, find_module
 
-PATIENCE = 10
-"""Seconds that git may take."""
+GIT_TIMEOUT = 10
+"""Seconds."""
 
 
 def own_package() -> dict[str, Any]:
@@ -22,7 +22,7 @@ def own_package() -> dict[str, Any]:
 
 
 def plugins() -> list[dict[str, Any]]:
-    """The same of every package that adds components to the catalogue, by name."""
+    """The same for every package that adds components to the catalogue, by name."""
     entries = [entry for group in GROUPS for entry in entry_points(group=group) if entry.dist]
     found = {entry.dist.name: (entry.dist, entry.module) for entry in entries if entry.dist}
     return [_plugin(distribution, module) for _, (distribution, module) in sorted(found.items())]
@@ -55,11 +55,11 @@ def commit_of(file: Path) -> str | None:
 
 
 def _git(folder: Path, *words: str) -> str | None:
-    """What git says in a folder, whatever repository the environment names."""
+    """The output of git in a folder, ignoring GIT_* variables; None if it fails."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     command = ["git", "-C", str(folder), *words]
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True, env=environment).stdout.strip()
+        return subprocess.run(command, capture_output=True, text=True, timeout=GIT_TIMEOUT, check=True, env=environment).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
 

@@ -1,6 +1,6 @@
-"""The processes of one training as a group: joining it, what process 0 finds for all, what all have for process 0, and one voice for errors.
+"""The processes of a shared training: joining the process group, broadcast and gather of nested values, each error reported once.
 
-What they tell each other besides numbers is JSON and safetensors, as in a checkpoint: nothing is unpickled here either.
+Nested values are sent as JSON and safetensors, as in a checkpoint: nothing is unpickled here either.
 """
 
 from __future__ import annotations
@@ -17,41 +17,41 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.learners.parallel import LostError, largest, rank, size, talking
+from pipeline.learners.parallel import LostError, all_reduce_max, detect_lost_rank, rank, world_size
 from pipeline.storage.errors import UserError
 from pipeline.training.signals import StopRequest
 
 if TYPE_CHECKING:
     import torch
 
-    from pipeline.training.spec import RunSpec
+    from pipeline.training.run_spec import RunSpec
 
-PATIENCE = timedelta(days=30)
-"""A process waits as long for the others, who may be waiting for a lease. That one has died, it hears from the connection."""
-ANSWER = timedelta(seconds=10)
-"""A process waits as long for what tells whether another has said a line."""
+COLLECTIVE_TIMEOUT = timedelta(days=30)
+"""Collective timeout: the other ranks may be waiting for a lease. A dead rank is detected by its closed connection."""
+STORE_TIMEOUT = timedelta(seconds=10)
+"""Timeout of the store in which ranks note which errors were reported."""
 LOST = 76
-"""Exit code of a process that lost another one, whose code says more."""
+"""Exit code of a process that lost another one; the exit code of that one is the cause."""
 PARENT_DEATH = 1
 """PR_SET_PDEATHSIG of prctl(2)."""
 GRACE = 20.0
-"""Seconds in which such a process is told to end, once the one that failed is found; it must not be taken for the first that did."""
+"""Seconds that a process that lost another one waits for SIGTERM, so that the launcher sees the other one fail first."""
 
 
 def check_division(run: RunSpec, spec: Path, processes: int) -> None:
-    """Raise UserError where a run, whose specification lies at `spec`, cannot be shared among so many processes."""
+    """Raise UserError where a run, whose specification is the file `spec`, cannot be divided among so many processes."""
     problem = run.learner.undivided(processes)
     if problem:
         raise UserError(f"{spec}: learner.{problem} of runtime.gpus, processes and nodes")
 
 
 @contextmanager
-def together(stop: StopRequest) -> Iterator[None]:
-    """Inside, the processes of this training can talk; nothing where there is one. A UserError that several meet is raised by one of them.
+def process_group(stop: StopRequest) -> Iterator[None]:
+    """Join the process group of this training inside the block; does nothing in a single process.
 
-    The others leave with its code, 2, and those that lose another process with `LOST`, when they are told to stop.
+    A UserError that several ranks raise is reported by one; the others exit with its code, 2. Ranks that lose another one exit with `LOST`.
     """
-    if size() == 1:
+    if world_size() == 1:
         yield
         return
     import torch
@@ -59,12 +59,12 @@ def together(stop: StopRequest) -> Iterator[None]:
 
     _end_with_parent()
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    with talking():
-        distributed.init_process_group(backend, timeout=PATIENCE)
+    with detect_lost_rank():
+        distributed.init_process_group(backend, timeout=COLLECTIVE_TIMEOUT)
     try:
         yield
     except UserError as error:
-        if not _is_first_to_say(str(error)):
+        if not _is_first_to_report(str(error)):
             raise SystemExit(2) from None
         raise
     except LostError:
@@ -76,45 +76,45 @@ def together(stop: StopRequest) -> Iterator[None]:
 
 
 def _end_with_parent() -> None:
-    """Have the kernel send SIGTERM to this process when the one that started it dies, however it does: nobody else would tell it to stop."""
+    """Have the kernel send SIGTERM to this process when its parent dies: nothing else would stop it."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PARENT_DEATH, signal.SIGTERM)
 
 
-def wait_for_all() -> None:
-    """Return once every process has come here."""
-    largest([0.0])
+def barrier() -> None:
+    """Wait until every rank has reached this point."""
+    all_reduce_max([0.0])
 
 
-def agreed(find: Callable[[], Any]) -> Any:
-    """What process 0 finds, on every process; the others don't look."""
-    if size() == 1:
-        return find()
+def from_rank_0(compute: Callable[[], Any]) -> Any:
+    """Compute a nested value on rank 0 only, and broadcast it."""
+    if world_size() == 1:
+        return compute()
     import torch
     from torch import distributed
 
-    data = _encode(find()) if rank() == 0 else torch.empty(0, dtype=torch.uint8)
-    length = int(largest([float(len(data))])[0])
+    data = _encode(compute()) if rank() == 0 else torch.empty(0, dtype=torch.uint8)
+    length = int(all_reduce_max([float(len(data))])[0])
     data = data if rank() == 0 else torch.empty(length, dtype=torch.uint8)
-    with talking():
+    with detect_lost_rank():
         distributed.broadcast(data, 0)
     return _decode(data)
 
 
-def gathered(value: Any) -> list[Any]:
-    """What each process has, by its number; on the others than process 0, nothing."""
-    if size() == 1:
+def gather(value: Any) -> list[Any]:
+    """Gather nested values to rank 0, by rank; empty elsewhere."""
+    if world_size() == 1:
         return [value]
     import torch
     from torch import distributed
 
     data = _encode(value)
-    lengths = torch.zeros(size())
+    lengths = torch.zeros(world_size())
     lengths[rank()] = len(data)
-    lengths = [int(length) for length in largest(lengths.tolist())]
+    lengths = [int(length) for length in all_reduce_max(lengths.tolist())]
     padded = torch.cat([data, torch.zeros(max(lengths) - len(data), dtype=torch.uint8)])
     parts = [torch.empty_like(padded) for _ in lengths] if rank() == 0 else None
-    with talking():
+    with detect_lost_rank():
         distributed.gather(padded, parts)
     return [_decode(part[:length]) for part, length in zip(parts, lengths, strict=True)] if parts else []
 
@@ -123,7 +123,7 @@ def _encode(value: Any) -> torch.Tensor:
     import torch
     from safetensors.torch import save
 
-    from pipeline.training.state import pack
+    from pipeline.training.serialization import pack
 
     tensors: dict[str, torch.Tensor] = {}
     text = json.dumps(pack(value, tensors)).encode()
@@ -134,19 +134,19 @@ def _encode(value: Any) -> torch.Tensor:
 def _decode(data: torch.Tensor) -> Any:
     from safetensors.torch import load
 
-    from pipeline.training.state import unpack
+    from pipeline.training.serialization import unpack
 
     tensors = load(data.numpy().tobytes())
     return unpack(json.loads(tensors.pop("json").numpy().tobytes()), tensors)
 
 
-def _is_first_to_say(line: str) -> bool:
-    """Whether no other process has said this line; true where the processes' common store is gone."""
+def _is_first_to_report(line: str) -> bool:
+    """Whether no other rank has reported this error; True where their common store is gone."""
     from torch import distributed
 
     try:
         place = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-        store = distributed.TCPStore(*place, is_master=False, timeout=ANSWER)  # pyright: ignore[reportPrivateImportUsage]
-        return store.add(f"recurlab/said/{line}", 1) == 1
+        store = distributed.TCPStore(*place, is_master=False, timeout=STORE_TIMEOUT)  # pyright: ignore[reportPrivateImportUsage]
+        return store.add(f"recurlab/reported/{line}", 1) == 1
     except RuntimeError:
         return True

@@ -1,11 +1,11 @@
-"""Being asked to stop: by SIGTERM, which clusters send before they kill, SIGUSR1, their early warning where one asks for it, and Ctrl-C.
+"""Stopping at a signal: SIGTERM, which clusters send before SIGKILL, SIGUSR1, their optional early warning, and Ctrl-C.
 
-    at once        setting up, validation, every command but a training      the signal raises `Stopped` where the process is
-    noted          the update of a training                                  the loop saves after it; `Stopped` where that takes longer
-                                                                             than `PATIENCE`, and the newest checkpoint counts
-    unhurried      writing a checkpoint                                      noted, and never cut short
+    immediate      setup, validation, every command except training      raises `Stopped` at once
+    deferred       an update of a training                               the loop saves after it; raises `Stopped` if it takes longer than
+                                                                         `GRACE_SECONDS`, and training resumes from the newest checkpoint
+    shielded       writing a checkpoint                                  deferred, without a limit
 
-After the first Ctrl-C the second one acts at once, as usual.
+A second Ctrl-C interrupts at once, as usual.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ from types import FrameType
 from typing import Any
 
 RESUMABLE = 75
-"""Exit code after a signal: EX_TEMPFAIL, the same command goes on."""
-NOTED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
-PATIENCE = 10.0
-"""Seconds that an update under way may take to its end."""
+"""Exit code after a signal: EX_TEMPFAIL, the same command resumes."""
+HANDLED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+GRACE_SECONDS = 10.0
+"""Seconds that the current update may take to finish."""
 
 
 class Stopped(BaseException):
-    """A signal, whose name is the message, asked this process to stop. No Exception: whoever handles errors lets it pass."""
+    """This process was asked to stop; the message is the signal's name. A BaseException, so that error handlers let it pass."""
 
 
 class StopRequest:
-    """A context in which the signals above set `received` instead of ending the process. Has no effect outside the main thread."""
+    """A context in which signals set `received` instead of ending the process. Has no effect outside the main thread."""
 
-    def __init__(self, patience: float = PATIENCE) -> None:
+    def __init__(self, grace: float = GRACE_SECONDS) -> None:
         self.received: str | None = None
-        self.patience = patience
-        self._at_once = False
+        self.grace = grace
+        self._immediate = False
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in NOTED}
-            self._before[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._lose_patience)
+            self._before = {number: signal.signal(number, self._note) for number in HANDLED}
+            self._before[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._give_up)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -49,34 +49,34 @@ class StopRequest:
             signal.signal(number, handler)
 
     @contextmanager
-    def at_once(self) -> Iterator[None]:
-        """Inside, a signal raises Stopped; so does one that came before."""
+    def immediate(self) -> Iterator[None]:
+        """Inside, a signal raises Stopped; so does one received before."""
         if self.received:
             raise Stopped(self.received)
-        self._at_once = True
+        self._immediate = True
         try:
             yield
         finally:
-            self._at_once = False
+            self._immediate = False
 
     @contextmanager
-    def unhurried(self) -> Iterator[None]:
-        """Inside, nothing is raised, however long it takes."""
+    def shielded(self) -> Iterator[None]:
+        """Inside, nothing is raised."""
         self._wait(0)
         try:
             yield
         finally:
-            self._wait(self.patience if self.received else 0)
+            self._wait(self.grace if self.received else 0)
 
     def _note(self, number: int, _: FrameType | None) -> None:
         self.received = signal.Signals(number).name
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        if self._at_once:
+        if self._immediate:
             raise Stopped(self.received)
-        self._wait(self.patience)
+        self._wait(self.grace)
 
-    def _lose_patience(self, *_: object) -> None:
+    def _give_up(self, *_: object) -> None:
         raise Stopped(self.received)
 
     def _wait(self, seconds: float) -> None:
@@ -86,7 +86,7 @@ class StopRequest:
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Inside, SIGTERM and SIGUSR1 raise Stopped, so that what was begun is tidied up. One that was ignored before stays so, as under nohup."""
+    """Inside, SIGTERM and SIGUSR1 raise Stopped, so that clean-up code runs. A signal that was ignored stays ignored, as under nohup."""
 
     def stop(number: int, _: FrameType | None) -> None:
         raise Stopped(signal.Signals(number).name)

@@ -1,8 +1,8 @@
-"""Mirroring of a run's history to Weights & Biases. Parquet is the record; nothing that fails here stops a training.
+"""Mirroring a run's history to Weights & Biases. Parquet is the record; failures here never stop a training.
 
-An offline mirror is a folder, `results/wandb/offline-run-{time}-{run}`, which no later process can add to, and `wandb sync` of a second folder
-of the same run replaces what the first one sent. So a training that is resumed logs its whole history again, into a folder that takes the
-place of the earlier ones: each run has one, and all of its history is there.
+An offline mirror is a folder, `results/wandb/offline-run-{time}-{run}`, which no later process can append to, and `wandb sync` of a second folder
+of the same run overwrites the first one's data. So a resumed training logs its whole history again, into a folder that replaces the earlier
+ones.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Tracker:
             self._run = self._attempt(lambda: _begin(tracking, run, spec, results))
 
     def resume(self, history: list[Row]) -> None:
-        """Mirror the rows of earlier attempts, but those that the server has, then delete the offline folders that these attempts left."""
+        """Mirror the rows of earlier attempts that the server does not have, then delete the offline folders of these attempts."""
         if self._run is None:
             return
         first = self._run.step  # 0 offline; online, the step after the last one that the server has
@@ -51,7 +51,7 @@ class Tracker:
             self._attempt(lambda: self._run.log(values, step=row["step"], commit=True))
 
     def close(self, finished: bool) -> None:
-        """Send what is left."""
+        """Send the rest and finish."""
         if self._run is not None:
             self._attempt(lambda: self._run.finish(exit_code=0 if finished else 1))
             self._run = None

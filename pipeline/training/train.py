@@ -2,85 +2,86 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config.catalogue import implementation
 from pipeline.config.experiment import Runtime, Tracking
+from pipeline.config.frozen import revive
 from pipeline.learners import parallel
 from pipeline.storage.console import print0
 from pipeline.storage.errors import UserError
+from pipeline.storage.manifest import verify
 from pipeline.storage.paths import safe_join
+from pipeline.training.finished_run import FinishedRun
 from pipeline.training.lease import Lease
-from pipeline.training.outcome import Outcome
-from pipeline.training.processes import agreed, check_division, together, wait_for_all
+from pipeline.training.processes import barrier, check_division, from_rank_0, process_group
+from pipeline.training.run_spec import RunSpec, read_run
 from pipeline.training.signals import RESUMABLE, Stopped, StopRequest
-from pipeline.training.spec import RunSpec, read_run
-from pipeline.training.stamp import WEIGHTS, Stamp, check_data, check_weights, code_now
+from pipeline.training.stamp import Stamp, check_data, check_weights, code_now
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
 
-    from pipeline.config.networks import Network
     from pipeline.learners.base import Learner
 
 
 def train(spec_path: Path, results: Path, runtime: Runtime, tracking: Tracking) -> int:
     """Train the run of `results/runs/{run}/run.yaml`, from its newest checkpoint if there is one, and publish it beside that file.
 
-    Returns 0 when the run is finished, now or before, and 75 when a signal stopped it with its state saved: the same call goes on.
-    Waits while another process trains the run. Raises UserError, one line, for everything a user can mend.
+    Returns 0 when the run is finished, now or before, and 75 when a signal stopped it with its state saved: the same call resumes.
+    Waits while another process trains the run. Raises UserError, one line, for invalid input.
 
-    Processes that share the training all call this. Process 0 alone has the lease, and writes.
+    Every rank of a shared training calls this; only rank 0 has the lease and writes.
     """
     try:
-        with StopRequest() as stop, together(stop):
+        with StopRequest() as stop, process_group(stop):
             return _attempt(read_run(spec_path), spec_path, results, runtime, tracking, stop)
     except Stopped as signal:
-        print0(f"{signal}: stopped; the same command goes on from the newest checkpoint")
+        print0(f"{signal}: stopped; the same command resumes from the newest checkpoint")
         return RESUMABLE
 
 
 def _attempt(run: RunSpec, spec_path: Path, results: Path, runtime: Runtime, tracking: Tracking, stop: StopRequest) -> int:
-    check_division(run, spec_path, parallel.size())
+    check_division(run, spec_path, parallel.world_size())
     stamp = Stamp(run.digest, code_now(run, results), runtime.changed_code == "allow")
-    outcome = Outcome(safe_join(results, "checkpoints", run.id), stamp)
-    with Lease(outcome.folder.parent) as lease:
-        course = agreed(lambda: _course(run, outcome, lease, stop))
-        if course == "stopped" or (course == "train" and not _train(run, results, runtime, tracking, outcome, lease, stop)):
+    result = FinishedRun(safe_join(results, "checkpoints", run.id), stamp)
+    with Lease(result.folder.parent) as lease:
+        action = from_rank_0(lambda: _next_action(run, result, lease, stop))
+        if action == "stopped" or (action == "train" and not _train(run, results, runtime, tracking, result, lease, stop)):
             return RESUMABLE
         if parallel.rank() == 0:
             lease.check()
-            outcome.publish(safe_join(results, "runs", run.id))
-        wait_for_all()
+            result.publish(safe_join(results, "runs", run.id))
+        barrier()
     return 0
 
 
-def _course(run: RunSpec, outcome: Outcome, lease: Lease, stop: StopRequest) -> str:
-    """Wait for the lease; then whether to train, or the run was finished before, or a signal came first."""
+def _next_action(run: RunSpec, result: FinishedRun, lease: Lease, stop: StopRequest) -> str:
+    """Wait for the lease, then say what to do: train, or nothing because the run was finished before or a signal came first."""
     if not lease.acquire(give_up=lambda: stop.received is not None):
         return "stopped"
-    if outcome.exists():
-        print0(f"{run.id}: finished before; 'pipeline retrain {run.id}' throws the result away")
+    if result.exists():
+        print0(f"{run.id}: already finished; 'pipeline retrain {run.id}' deletes the result")
         return "finished"
     return "train"
 
 
-def _train(run: RunSpec, results: Path, runtime: Runtime, tracking: Tracking, outcome: Outcome, lease: Lease, stop: StopRequest) -> bool:
-    """Train to the end and keep the outcome; False when a signal came first."""
+def _train(run: RunSpec, results: Path, runtime: Runtime, tracking: Tracking, result: FinishedRun, lease: Lease, stop: StopRequest) -> bool:
+    """Train to the end and store the result; False after a signal."""
     from pipeline.training.checkpoint import Checkpoints
     from pipeline.training.device import prepare, seed_everything
-    from pipeline.training.export import write_result
     from pipeline.training.fit import Fit
-    from pipeline.training.progress import Reporter
+    from pipeline.training.reporter import Reporter
+    from pipeline.training.run_files import write_result
     from pipeline.training.tracking import Tracker
 
-    device = prepare(max(runtime.threads // parallel.on_this_node(), 1), runtime.device)
+    device = prepare(max(runtime.threads // parallel.local_world_size(), 1), runtime.device)
     seed_everything(run.seed)
-    with stop.at_once():
-        learner, network = _make_learner(run, results, device, outcome.stamp.allow)
-    checkpoints = Checkpoints(lease.folder, outcome.stamp, lease)
+    with stop.immediate():
+        learner = _make_learner(run, results, device, result.stamp.allow)
+    checkpoints = Checkpoints(lease.folder, result.stamp, lease)
     first = parallel.rank() == 0
     reporter = Reporter(run.id, lease.folder / "progress.json", terminal=None if first else False)
     tracker = Tracker(tracking if first else Tracking(), run.id, run.block, results)
@@ -93,16 +94,16 @@ def _train(run: RunSpec, results: Path, runtime: Runtime, tracking: Tracking, ou
         tracker.close(finished)
     if finished and first:
         lease.check()
-        with outcome.draft() as draft:
-            write_result(draft, run, network, fit, device)
+        with result.draft() as draft:
+            write_result(draft, run.id, fit, device)
         checkpoints.remove()
     return finished
 
 
-def _make_learner(run: RunSpec, results: Path, device: torch.device, allow: bool) -> tuple[Learner, Network]:
-    """The learner at its start, and the config of the network it trains, its width known."""
+def _make_learner(run: RunSpec, results: Path, device: torch.device, allow: bool) -> Learner:
+    """The learner before its first update."""
     from pipeline.learners.base import Problem
-    from pipeline.networks.build import build, resolve_width
+    from pipeline.networks.build import build
     from pipeline.storage.loader import open_episodes, open_rows
 
     for dataset in (run.train, run.validation):
@@ -111,28 +112,25 @@ def _make_learner(run: RunSpec, results: Path, device: torch.device, allow: bool
     mode: Any = getattr(run.learner, "loader", "auto")
     train_rows = open_rows(safe_join(results, "datasets", run.train), mode) if run.train else None
     held_out = safe_join(results, "datasets", run.validation)
-    played = run.task.kind == "environment"
-    problem = Problem(run.task, train_rows, open_episodes(held_out) if played else open_rows(held_out, mode))
-    config = resolve_width(run.network, run.task.sizes)
-    network = build(config, run.task.sizes, run.seed).to(device)
+    validation = open_episodes(held_out) if run.task.kind == "environment" else open_rows(held_out, mode)
+    network = build(run.network, run.task.sizes, run.seed).to(device)
+    learner: Learner = implementation(run.learner)(run.learner, network, Problem(run.task, train_rows, validation), run.seed, device)
     if run.learner.parent:
-        _start_from(network, safe_join(results, "runs", run.learner.parent), run.network, allow)
-    return implementation(run.learner)(run.learner, network, problem, run.seed, device), config
+        _adopt(learner, safe_join(results, "runs", run.learner.parent), allow)
+    return learner
 
 
-def _start_from(network: nn.Module, parent: Path, config: Network, allow: bool) -> None:
-    """Load another run's weights. Raises UserError naming the first tensor that does not fit, ChangedCodeError for other code's weights."""
-    from pipeline.storage.manifest import verify
-    from pipeline.training.state import read_tensors, refuse_not_finite
+def _adopt(learner: Learner, parent: Path, allow: bool) -> None:
+    """Start from the weights of another run. Raises UserError where they do not fit, ChangedCodeError where other code trained them."""
+    from pipeline.learners.base import MismatchError
+    from pipeline.training.serialization import check_finite, read_tensors
 
-    check_weights(parent, verify(parent), allow, config)
-    file = parent / WEIGHTS
-    weights = read_tensors(file)
-    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-    expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    for name in sorted(found.keys() | expected.keys()):
-        if found.get(name) != expected.get(name):
-            here, there = (shapes.get(name, "no such tensor") for shapes in (found, expected))
-            raise UserError(f"{file}: {name}: got {here}, expected {there}: a parent must have the network of its child")
-    network.load_state_dict(weights)
-    refuse_not_finite(network, file)
+    manifest = verify(parent)
+    networks = json.loads((parent / "model" / "config.json").read_text(encoding="utf-8"))["networks"]
+    check_weights(parent, manifest, allow, *(revive("network", item["network"]) for item in networks.values()))
+    try:
+        learner.adopt({name: read_tensors(safe_join(parent, f"model/{name}.safetensors")) for name in networks})
+    except MismatchError as error:
+        raise UserError(f"{parent / 'model'}/{error}") from None
+    for name, network in learner.networks.items():
+        check_finite(network, parent / "model" / f"{name}.safetensors")

@@ -17,7 +17,7 @@ from pipeline.results_lock import last_owner, owner
 from pipeline.storage.digest import file_sha256
 from pipeline.storage.integrity import set_aside_damaged, verify_all
 from pipeline.storage.seals import sealed_file
-from pipeline.training.live import run_state
+from pipeline.training.run_status import run_status
 from tests.cli.conftest import Call
 
 MUTATIONS = 500
@@ -121,7 +121,7 @@ def test_500_mutations_are_reported_or_without_effect(whole: Path, call: Call) -
             seen.add(path)
             if path.name in UNSEALED or sealed_file(path) == Path("results/.pipeline/verified.json"):
                 harmless += 1
-                assert run_state(Path("results"), run).state == "done"
+                assert run_status(Path("results"), run).state == "done"
                 assert owner(Path("results")) is None
                 last_owner(Path("results"))
                 assert call("status").code == 0
@@ -186,7 +186,7 @@ def test_damaged_weights_are_restored_without_training(whole: Path, call: Call) 
     flip(weights, random.Random(1))
     assert len(list(set_aside_damaged(Path("results"), files))) == 1
     answer = call("train", run / "run.yaml")
-    assert answer.code == 0 and "finished before" in answer.err
+    assert answer.code == 0 and "already finished" in answer.err
     assert file_sha256(weights) == before
     assert file_sha256(weights.with_name("model.safetensors.damaged")) != before
     assert dict(verify_all(Path("results"))) == {}

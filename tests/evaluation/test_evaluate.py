@@ -27,8 +27,8 @@ from pipeline.storage.loader import open_rows
 from pipeline.storage.manifest import seal
 from pipeline.storage.tables import read_table, write_table
 from pipeline.tasks.generate import generate_shard, seal_dataset
-from pipeline.training.export import table as table_of
-from pipeline.training.state import write_tensors
+from pipeline.training.run_files import table as table_of
+from pipeline.training.serialization import write_tensors
 
 ALPHABET = 6
 NETWORK = SequenceNetwork.model_validate({"name": "sequence", "mixer": "lstm", "width": 8})

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.learners import supervised
+from pipeline.learners import optimization, supervised
 from pipeline.mixers import delta_net, gated_linear_attention, linear_attention
 from pipeline.mixers.lru import LRU
 from tests.golden import losses
@@ -91,8 +91,8 @@ def last_position_not_scored(patch: pytest.MonkeyPatch) -> None:
 
 def learning_rate_scaled(patch: pytest.MonkeyPatch) -> None:
     """The optimizer's steps are 0.1 % too long."""
-    rate = supervised.learning_rate
-    patch.setattr(supervised, "learning_rate", lambda *words: 1.001 * rate(*words))
+    rate = optimization.learning_rate
+    patch.setattr(optimization, "learning_rate", lambda *words: 1.001 * rate(*words))
 
 
 @pytest.mark.parametrize(("task", "dtype"), [("copy", torch.float32), ("copy", torch.float64), ("mqar", torch.float64)])

@@ -25,12 +25,12 @@ CELLS = [cell for cell in product(MIXERS, TASKS, LEARNERS) if suits(MIXERS[cell[
 @pytest.mark.parametrize(("mixer", "task", "learner"), CELLS)
 def test_two_updates_and_a_validation(mixer: str, task: str, learner: str) -> None:
     made = small_learner(mixer, task, learner)
-    before = {name: tensor.clone() for name, tensor in made.weights().items()}
+    before = {name: tensor.clone() for name, tensor in made.models()["model"].state_dict().items()}
     for _ in range(2):
         assert all(math.isfinite(float(value)) for value in made.update().values())
     assert (made.steps, made.examples_seen) == (2, 2 * made.config.rows_per_step)
-    assert any(not tensor.equal(before[name]) for name, tensor in made.weights().items())
+    assert any(not tensor.equal(before[name]) for name, tensor in made.models()["model"].state_dict().items())
     validation = made.validate()
     assert all(math.isfinite(value) for value in validation.values())
-    assert math.isfinite(made.merit(validation))
+    assert math.isfinite(made.score(validation))
     assert 0 < made.progress(0.0) < 1

@@ -14,12 +14,12 @@ from pydantic import ValidationError
 from pipeline.config.learners import A2c, Ppo
 from pipeline.config.tasks import Adding
 from pipeline.learners.base import NotFiniteError
-from pipeline.learners.rollout import deviation
+from pipeline.learners.on_policy import std
 from pipeline.learners.sampler import collate, sequential_batches
 from pipeline.storage.errors import UserError
 from pipeline.storage.loader import MemoryRows
 from pipeline.tasks import generate
-from pipeline.training.state import refuse_not_finite
+from pipeline.training.serialization import check_finite
 from tests.learners.small import small_learner, small_problem, small_task
 
 
@@ -67,7 +67,7 @@ def test_a_batch_with_nothing_to_learn_from_is_named() -> None:
     learner: Any = small_learner()
     batch = learner.sampler.next()
     nothing = batch._replace(labels_BT=torch.full_like(batch.labels_BT, -100))
-    with pytest.raises(UserError, match=r"^train: a batch of 4 rows has nothing to learn from; expected scored tokens$"):
+    with pytest.raises(UserError, match=r"^train: a batch of 4 rows has no scored token; expected at least one$"):
         learner.learn_from(nothing)
 
 
@@ -78,8 +78,8 @@ def test_a_part_of_a_batch_with_nothing_to_learn_from_counts_for_nothing() -> No
         batch = learner.sampler.next()
         batch.labels_BT[2] = -100
         assert np.isfinite(float(learner.learn_from(batch)["train_loss"]))
-    for name, weight in whole.weights().items():
-        torch.testing.assert_close(weight, parts.weights()[name], msg=name)
+    for name, weight in whole.models()["model"].state_dict().items():
+        torch.testing.assert_close(weight, parts.models()["model"].state_dict()[name], msg=name)
 
 
 @pytest.mark.parametrize(("name", "task"), [("ppo", "t_maze"), ("a2c", "t_maze")])
@@ -87,7 +87,7 @@ def test_a_network_that_gives_nan_is_not_a_learning_rate_too_high(name: str, tas
     learner: Any = small_learner("gru", task, name)
     with torch.no_grad():
         learner.network.critic[0].weight[0, 0] = np.nan
-    found = r"^step 0: the policy or the critic answers with numbers that are not finite before any update: the network as it is made gives them"
+    found = r"^step 0: the policy or the critic gives numbers that are not finite before any update: the initial weights cause it"
     with pytest.raises(NotFiniteError, match=found):
         learner.update()
     learner.steps = 3
@@ -99,11 +99,11 @@ def test_a_network_that_gives_nan_is_not_a_learning_rate_too_high(name: str, tas
 
 def test_weights_that_are_no_numbers_are_named(tmp_path: Path) -> None:
     network: Any = small_learner().network
-    refuse_not_finite(network, tmp_path / "model.safetensors")
+    check_finite(network, tmp_path / "model.safetensors")
     with torch.no_grad():
         network.head.bias[1] = np.inf
     with pytest.raises(UserError, match=r"model.safetensors: head.bias: 1 of \d+ weights are not finite"):
-        refuse_not_finite(network, tmp_path / "model.safetensors")
+        check_finite(network, tmp_path / "model.safetensors")
 
 
 @pytest.mark.parametrize("fields", [{"num_envs": 4, "rollout_steps": 1}, {"num_envs": 1, "rollout_steps": 4, "bptt_steps": 1}])
@@ -134,5 +134,5 @@ def test_one_step_of_one_copy_gives_figures_that_are_numbers(name: str) -> None:
 
 
 def test_the_deviation_of_one_number_is_zero_and_of_more_that_of_a_sample() -> None:
-    assert float(deviation(torch.tensor([[3.0]]))) == 0
-    assert float(deviation(torch.tensor([1.0, 2.0, 4.0]))) == pytest.approx(np.std([1, 2, 4], ddof=1))
+    assert float(std(torch.tensor([[3.0]]))) == 0
+    assert float(std(torch.tensor([1.0, 2.0, 4.0]))) == pytest.approx(np.std([1, 2, 4], ddof=1))

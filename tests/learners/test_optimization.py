@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from torch import nn
 
 from pipeline.config.learners import Supervised
-from pipeline.learners.optimization import WeightAverage, clip_gradients, learning_rate, make_optimizer
+from pipeline.learners.optimization import (
+    Optimizers,
+    Rule,
+    SignSGD,
+    WeightAverage,
+    clip_gradients,
+    learning_rate,
+    make_optimizer,
+    make_rule,
+)
 
 
 def config(**fields: Any) -> Supervised:
@@ -56,7 +65,7 @@ def test_one_step_of_each_optimizer(optimizer: Any, weight_decay: float) -> None
     layer = nn.Linear(1, 1, bias=False)
     nn.init.constant_(layer.weight, 2.0)
     layer.weight.grad = torch.tensor([[3.0]])
-    make_optimizer(layer, config(optimizer=optimizer, weight_decay=weight_decay, betas=(0.9, 0.96))).step()
+    make_optimizer(config(optimizer=optimizer, weight_decay=weight_decay, betas=(0.9, 0.96)), layer).step()
     gradient = 3.0 + (weight_decay * 2.0 if optimizer != "adamw" else 0.0)
     step = 0.5 / math.sqrt(1 - 0.96) if optimizer == "rmsprop" else 0.5
     decayed = 2.0 * (1 - 0.5 * weight_decay) if optimizer == "adamw" else 2.0
@@ -67,11 +76,58 @@ def test_clipping_scales_the_global_norm() -> None:
     net = nn.Sequential(nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False))
     for parameter, value in zip(net.parameters(), (3.0, 4.0), strict=True):
         parameter.grad = torch.full((1, 1), value)
-    optimizer = make_optimizer(net, config())
-    assert clip_gradients(optimizer, None) == 5
+    parameters = list[torch.Tensor](net.parameters())
+    assert clip_gradients(parameters, None) == 5
     assert [parameter.grad.item() for parameter in net.parameters() if parameter.grad is not None] == [3, 4]
-    assert clip_gradients(optimizer, 1.0) == 5
+    assert clip_gradients(parameters, 1.0) == 5
     assert [parameter.grad.item() for parameter in net.parameters() if parameter.grad is not None] == pytest.approx([0.6, 0.8])
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_sign_sgd_of_a_dense_parameter(weight_decay: float) -> None:
+    layer = nn.Linear(3, 1, bias=False)
+    layer.weight.data = torch.tensor([[2.0, -1.0, 4.0]])
+    layer.weight.grad = torch.tensor([[0.001, -50.0, 0.0]])
+    make_optimizer(config(optimizer="sign_sgd", weight_decay=weight_decay), layer).step()
+    kept = 1 - 0.5 * weight_decay
+    assert layer.weight.tolist() == [pytest.approx([2 * kept - 0.5, -kept + 0.5, 4 * kept])]
+
+
+def test_sign_sgd_of_an_embedding_table_by_hand() -> None:
+    """Rows 0 and 3 are looked up, row 3 twice: its gradients add up, and it is updated and decayed once. The other rows stay as they are."""
+    table = nn.Embedding(5, 2, sparse=True)
+    start = table.weight.detach().clone()
+    (table(torch.tensor([3, 0, 3])) * torch.tensor([[1.0, -2.0], [0.5, 0.0], [-3.0, -1.0]])).sum().backward()
+    before = table.weight.grad
+    assert before is not None and before.is_sparse
+    rule = Rule(SignSGD(table.parameters(), lr=0.0, weight_decay=0.1), lambda steps: 0.5 / (1 + steps), 1.0)
+    assert Optimizers(main=rule).step(1)["gradient_norm"] == 0, "sparse gradients are not clipped"
+    expected = start.clone()
+    expected[3] = start[3] * (1 - 0.25 * 0.1) - 0.25 * torch.tensor([-1.0, -1.0])  # signs of 1 - 3 and -2 - 1
+    expected[0] = start[0] * (1 - 0.25 * 0.1) - 0.25 * torch.tensor([1.0, 0.0])
+    torch.testing.assert_close(table.weight.detach(), expected)
+    assert table.weight[[1, 2, 4]].equal(start[[1, 2, 4]])
+
+
+def test_rules_have_rates_and_norms_of_their_own() -> None:
+    one, other = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
+    peer = config(optimizer="sign_sgd", learning_rate=0.25, lr_schedule="linear", max_grad_norm=None)
+    optimizers = Optimizers(main=make_rule(config(), one), peer=make_rule(peer, other))
+    assert optimizers.learning_rates(0) == {"learning_rate": 0.5, "peer_learning_rate": 0.25}
+    for layer in (one, other):
+        layer.weight.data.fill_(1.0)
+        layer.weight.grad = torch.full((1, 1), 3.0)
+    assert optimizers.step(0, "peer") == {"peer_gradient_norm": 3}
+    assert (one.weight.item(), other.weight.item()) == (1.0, 0.75), "only the named rule"
+    assert optimizers.step(0) == {"gradient_norm": 3, "peer_gradient_norm": 3}
+    assert one.weight.item() == pytest.approx(0.5) and other.weight.item() == 0.5
+    again = Optimizers(main=make_rule(config(), one), peer=make_rule(peer, other))
+    again.load_state_dict(optimizers.state_dict())
+    assert again.state_dict()["main"]["state"][0]["step"] == 1
+    optimizers.zero_grad()
+    assert one.weight.grad is None and other.weight.grad is None
+    with pytest.raises(AssertionError, match="two rules update the same parameter"):
+        Optimizers(main=make_rule(config(), one), peer=make_rule(peer, one))
 
 
 def test_average_follows_its_recurrence_and_copies_buffers() -> None:

@@ -74,7 +74,7 @@ class Numbered(DatasetRows):
 
     def __init__(self, lengths: np.ndarray, resident: bool = True, level: np.ndarray | None = None) -> None:
         groups = np.array([0, len(lengths)]) if resident else np.append(np.arange(0, len(lengths), 16), len(lengths))
-        super().__init__("copy-1", lengths, {} if level is None else {"level": level}, groups)
+        super().__init__("copy-1", lengths, {} if level is None else {"level": level}, groups, 0)
         self.in_memory = resident
 
     def gather(self, indices: np.ndarray) -> RowBatch:
@@ -116,7 +116,7 @@ def test_an_epoch_holds_every_row_once_and_a_batch_none_twice(rows: int, batch: 
 def test_any_batch_follows_from_the_seed_and_its_number(rows: int, batch: int, number: int, resident: bool) -> None:
     whole, resumed = (ShardSampler(numbered(rows, resident), batch, 0) for _ in range(2))
     drawn(whole, number)
-    resumed.load_state_dict({"level": None, "batches": number})
+    resumed.load_state_dict({"level": None, "batches": number, "taken": 0})
     assert drawn(resumed, 3) == drawn(whole, 3)
 
 
@@ -144,7 +144,7 @@ def test_the_ranks_of_a_shared_training_see_every_row_once(ranks: int, monkeypat
         for rank, sampler in enumerate(samplers):
             monkeypatch.setenv("RANK", str(rank))
             batch = sampler.next()
-            seen.update(batch.of(parallel.share(len(batch.tokens_BT))).columns["row"].tolist())
+            seen.update(batch.of(parallel.shard(len(batch.tokens_BT))).columns["row"].tolist())
     assert seen == dict.fromkeys(range(30), 4)
 
 
@@ -254,7 +254,40 @@ def test_a_sampler_goes_on_exactly_wherever_it_was_stopped(tmp_path: Path, mode:
         assert all(same(resumed.next(), batch) for batch in batches[5:13])
 
 
-def test_the_state_is_two_numbers(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sizes", [[1], [3], [7, 1, 4], [13, 2]])
+def test_rows_are_the_same_however_many_are_taken(tmp_path: Path, mode: Any, sizes: list[int]) -> None:
+    """Across batches, windows and epochs; a state in the middle of a batch resumes there."""
+    sample = make_dataset(tmp_path, [50, 40])
+    for make in samplers(tmp_path, mode):
+        one, other = make(), make()
+        tokens = [row[:length].tolist() for _ in range(60) for row, length in rows_of(one.next())]
+        found: list[list[int]] = []
+        for size in sizes * (240 // sum(sizes)):
+            again = make()
+            again.load_state_dict(other.state_dict())
+            batch = other.take(size)
+            assert len(batch.tokens_BT) == size and same(again.take(size), batch)
+            if isinstance(other, ShardSampler):
+                check_batch(batch, sample)
+            found += [row[:length].tolist() for row, length in rows_of(batch)]
+        assert found == tokens[: len(found)]
+
+
+def rows_of(batch: Batch) -> list[tuple[torch.Tensor, int]]:
+    return list(zip(batch.tokens_BT, batch.length_B.tolist(), strict=True))
+
+
+def test_row_inputs_are_delivered_with_the_rows(tmp_path: Path, mode: Any) -> None:
+    make_dataset(tmp_path, [50])
+    batch = ShardSampler(open_rows(tmp_path, mode), 4, 0, inputs=("level",)).take(6)
+    assert batch.row_inputs["level"].dtype == torch.int32
+    assert batch.row_inputs["level"].tolist() == batch.columns["level"].tolist()
+    for part in batch.parts(4):
+        assert part.inputs(torch.device("cpu"))["level_B"].tolist() == part.columns["level"].tolist()
+    assert set(ShardSampler(open_rows(tmp_path, mode), 4, 0).next().inputs(torch.device("cpu"))) == {"tokens_BT"}
+
+
+def test_the_state_is_three_numbers(tmp_path: Path) -> None:
     make_dataset(tmp_path, [50])
     for make in samplers(tmp_path, "memory"):
         sampler = make()
@@ -262,7 +295,7 @@ def test_the_state_is_two_numbers(tmp_path: Path) -> None:
             sampler.next()
         sampler.level = 4
         sampler.next()
-        assert sampler.state_dict() == {"level": 4, "batches": 1}
+        assert sampler.state_dict() == {"level": 4, "batches": 1, "taken": 0}
 
 
 # Batches

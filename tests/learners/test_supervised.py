@@ -48,7 +48,7 @@ def supervised(**fields: Any) -> Supervised:
 
 def test_validation_counts_positions_and_rows() -> None:
     learner = supervised()
-    learner.network = Answers(learner, right={0, 3, 4})
+    learner.networks["model"] = Answers(learner, right={0, 3, 4})
     assert learner.validate() == pytest.approx({"loss": 50 * 0.7, "accuracy": 0.3, "sequence_accuracy": 0.3}, rel=1e-5)
 
 
@@ -58,7 +58,7 @@ def test_a_row_with_one_fault_is_not_a_whole_one() -> None:
     for labels, _ in answers.known.values():
         first = int((labels >= 0).nonzero()[0])
         labels[first] = (labels[first] + 1) % 4
-    learner.network = answers
+    learner.networks["model"] = answers
     found = learner.validate()
     assert found["accuracy"] == pytest.approx(2 / 3) and found["sequence_accuracy"] == 0
 
@@ -146,7 +146,7 @@ def test_the_curriculum_limits_what_is_drawn(data: Any) -> None:
 
     def watched() -> Any:
         batch = draw()
-        seen.append((learner.gauges()["level"], int(batch.columns["delay"].max())))
+        seen.append((learner.metrics()["level"], int(batch.columns["delay"].max())))
         return batch
 
     learner.sampler.next = watched  # pyright: ignore[reportAttributeAccessIssue]
@@ -161,18 +161,18 @@ def test_learning_rate_is_the_one_of_the_schedule() -> None:
     learner = supervised(lr_schedule="linear", learning_rate=0.5, warmup_steps=2)
     rates = []
     for _ in range(10):
-        announced = learner.gauges()["learning_rate"]
+        announced = learner.metrics()["learning_rate"]
         learner.update()
-        rates.append(learner.optimizer.param_groups[0]["lr"])
+        rates.append(learner.optimizers.rules["main"].optimizer.param_groups[0]["lr"])
         assert announced == rates[-1]
     assert rates == pytest.approx([0.25, 0.5, *(0.5 * (8 - step) / 8 for step in range(8))])
 
 
 def test_merit_and_goal() -> None:
     learner = supervised(stop_at=0.9)
-    assert learner.merit({"loss": 1.0}) > learner.merit({"loss": 1.1})
-    assert learner.reached({"accuracy": 0.9}) and not learner.reached({"accuracy": 0.89})
-    assert not supervised().reached({"accuracy": 1.0})
+    assert learner.score({"loss": 1.0}) > learner.score({"loss": 1.1})
+    assert learner.is_good_enough({"accuracy": 0.9}) and not learner.is_good_enough({"accuracy": 0.89})
+    assert not supervised().is_good_enough({"accuracy": 1.0})
 
 
 def test_state_holds_everything_that_changes() -> None:
@@ -184,7 +184,7 @@ def test_state_holds_everything_that_changes() -> None:
     for _ in range(4):
         mine, theirs = one.update(), other.update()
         assert {name: float(value) for name, value in mine.items()} == {name: float(value) for name, value in theirs.items()}
-    assert one.validate() == other.validate() and one.gauges() == other.gauges()
+    assert one.validate() == other.validate() and one.metrics() == other.metrics()
 
 
 def test_the_smoke_problem_is_learned_in_seconds() -> None:

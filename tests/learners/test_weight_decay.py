@@ -40,7 +40,7 @@ def config(**fields: Any) -> Supervised:
 
 def idle(network: nn.Module, steps: int = 20, **fields: Any) -> None:
     """Optimizer steps with gradients of zero: what changes is decay."""
-    optimizer = make_optimizer(network, config(**fields))
+    optimizer = make_optimizer(config(**fields), network)
     for parameter in network.parameters():
         parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
     for _ in range(steps):
@@ -134,10 +134,10 @@ def test_a_misspelt_declaration_is_found() -> None:
 
 def test_without_decay_there_is_one_group_and_it_is_one_kernel() -> None:
     network = nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2))
-    assert len(make_optimizer(network, config(weight_decay=0.0)).param_groups) == 1
-    groups = make_optimizer(network, config()).param_groups
+    assert len(make_optimizer(config(weight_decay=0.0), network).param_groups) == 1
+    groups = make_optimizer(config(), network).param_groups
     assert [(len(group["params"]), group["weight_decay"], group["fused"]) for group in groups] == [(1, 0.1, True), (3, 0.0, True)]
-    assert len(make_optimizer(nn.LayerNorm(2), config()).param_groups) == 1
+    assert len(make_optimizer(config(), nn.LayerNorm(2)).param_groups) == 1
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "rmsprop"])

@@ -117,4 +117,4 @@ class Training:
 
     def resumed(self) -> int:
         """Step from which the last attempt resumed."""
-        return int(re.findall(r"going on from step (\d+)", self.log)[-1])
+        return int(re.findall(r"resuming from step (\d+)", self.log)[-1])

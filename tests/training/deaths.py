@@ -60,7 +60,7 @@ def train_and_die(results: Path, run: str, at: int, log: Path | None = None) -> 
     """Train, saving after every step, and die at file operation number `at`; every operation's name is added to `log`."""
 
     def body() -> int:
-        _arm(at, log)
+        arm(at, log)
         return train_tiny(results, run, checkpoint_seconds=1e-9)
 
     return ended(spawn(body))
@@ -84,7 +84,7 @@ def train_counting(results: Path, run: str, updates: Path, pause: float = 0.0, c
     return spawn(body)
 
 
-def _arm(at: int, log: Path | None) -> None:
+def arm(at: int, log: Path | None) -> None:
     """Count file operations of this process from now on, and kill it at one of them."""
     done = 0
 

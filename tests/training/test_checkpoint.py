@@ -14,8 +14,8 @@ import torch
 from pipeline.storage.errors import BusyError, ForeignSpecError, UserError
 from pipeline.training.checkpoint import KEPT, Checkpoints, Saved
 from pipeline.training.lease import Lease
+from pipeline.training.serialization import read_tensors
 from pipeline.training.stamp import Stamp
-from pipeline.training.state import read_tensors
 
 SPEC = "5" * 64
 MUTATIONS = 60
@@ -47,19 +47,19 @@ def test_newest_comes_back_and_two_are_kept(checkpoints: Checkpoints) -> None:
 
 
 def test_labelled_weights_travel_along(checkpoints: Checkpoints) -> None:
-    kept = checkpoints.save(1, state(1), {"best": {"w": torch.ones(3)}})
-    kept = checkpoints.save(2, state(2), {**kept, "step-2": {"w": torch.zeros(3)}})
+    kept = checkpoints.save(1, state(1), {"best": {"model": {"w": torch.ones(3)}}})
+    kept = checkpoints.save(2, state(2), {**kept, "step-2": {"model": {"w": torch.zeros(3)}}})
     for step in (3, 4, 5):
         kept = checkpoints.save(step, state(step), kept)
     saved = checkpoints.load()
-    assert saved and saved.weights == kept
-    assert read_tensors(Path(str(kept["best"])))["w"].equal(torch.ones(3)) and read_tensors(Path(str(kept["step-2"])))["w"].equal(
-        torch.zeros(3)
-    )
+    assert saved and saved.kept == kept
+    assert read_tensors(Path(str(kept["best"]["model"])))["w"].equal(torch.ones(3)) and read_tensors(Path(str(kept["step-2"]["model"])))[
+        "w"
+    ].equal(torch.zeros(3))
 
 
 def test_labelled_weights_without_hard_links(checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = checkpoints.save(1, state(1), {"best": {"w": torch.ones(3)}})
+    kept = checkpoints.save(1, state(1), {"best": {"model": {"w": torch.ones(3)}}})
 
     def refuse(*_: object) -> None:
         raise OSError(errno.EPERM, "no links here")
@@ -70,12 +70,12 @@ def test_labelled_weights_without_hard_links(checkpoints: Checkpoints, monkeypat
     assert step_of(checkpoints.load()) == 4
 
 
-@pytest.mark.parametrize("name", ["state.safetensors", "state.json", "best.safetensors", "manifest.json"])
+@pytest.mark.parametrize("name", ["state.safetensors", "state.json", "best/model.safetensors", "manifest.json"])
 def test_every_damage_is_noticed(checkpoints: Checkpoints, capfd: pytest.CaptureFixture[str], name: str) -> None:
-    kept = checkpoints.save(1, state(1), {"best": {"w": torch.ones(9)}})
+    kept = checkpoints.save(1, state(1), {"best": {"model": {"w": torch.ones(9)}}})
     checkpoints.save(2, state(2), kept)
     newest = checkpoints.folder / "step-000000000002" / name
-    newest.write_bytes(whole := newest.read_bytes())  # best.safetensors shares its bytes with the older checkpoint until here
+    newest.write_bytes(whole := newest.read_bytes())  # best/model.safetensors shares its bytes with the older checkpoint until here
     if newest.stat().st_nlink > 1:
         newest.unlink()
     draw = random.Random(0)
@@ -136,7 +136,7 @@ def test_a_full_disk_leaves_the_older_checkpoint(checkpoints: Checkpoints, monke
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
         with pytest.raises(UserError, match=r"step-0+2.*(disk is full|quota is exceeded); free some space and run again"):
-            checkpoints.save(2, state(2), {"best": {"w": torch.ones(2)}})
+            checkpoints.save(2, state(2), {"best": {"model": {"w": torch.ones(2)}}})
     assert step_of(checkpoints.load()) in (1, 2)
     assert {path.name[:5] for path in checkpoints.folder.iterdir()} <= {"step-", "lock", "lease"}
     checkpoints.save(2, state(2), {})

@@ -28,7 +28,7 @@ def test_choice_of_device(monkeypatch: pytest.MonkeyPatch, there: bool) -> None:
     if there:
         assert prepare(1, "cuda").type == "cuda"
     else:
-        with pytest.raises(UserError, match="cuda asked for, but torch finds no GPU; expected auto or cpu"):
+        with pytest.raises(UserError, match="got cuda, but torch finds no GPU; expected auto or cpu"):
             prepare(1, "cuda")
 
 

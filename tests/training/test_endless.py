@@ -18,8 +18,8 @@ import pytest
 from pipeline.config.resolve import resolve
 from pipeline.plan import make_plan
 from pipeline.storage.tables import read_table
-from pipeline.training.live import run_state
-from pipeline.training.signals import NOTED, PATIENCE, RESUMABLE
+from pipeline.training.run_status import run_status
+from pipeline.training.signals import GRACE_SECONDS, HANDLED, RESUMABLE
 from tests.training.deaths import wait_for
 from tests.training.tiny import block, describe, tiny_run
 
@@ -109,8 +109,8 @@ def test_validation_is_broken_off_and_goes_on(number: signal.Signals, started: A
     wait_for(lambda: line in log.read_text(encoding="utf-8"))
     time.sleep(0.5)
     assert stopped_by(process, number) == RESUMABLE
-    assert f"{number.name}: saved step 0; the same command goes on from there" in log.read_text(encoding="utf-8")
-    assert run_state(tmp_path / "results", run).detail == "stopped; goes on from step 0"
+    assert f"{number.name}: saved step 0; the same command resumes from there" in log.read_text(encoding="utf-8")
+    assert run_status(tmp_path / "results", run).detail == "stopped; resumes from step 0"
     ends.touch()
     process, log = started(*words)
     assert process.wait(300) == 0
@@ -124,8 +124,8 @@ def test_an_update_without_end_is_given_up(started: Any, tmp_path: Path) -> None
     process, log = started("train", tmp_path / "results" / "runs" / run / "run.yaml")
     wait_for(lambda: "step 0" in log.read_text(encoding="utf-8"))
     time.sleep(12)
-    assert stopped_by(process, signal.SIGTERM, PATIENCE + SECONDS) == RESUMABLE
-    assert "SIGTERM: stopped; the same command goes on from the newest checkpoint" in log.read_text(encoding="utf-8")
+    assert stopped_by(process, signal.SIGTERM, GRACE_SECONDS + SECONDS) == RESUMABLE
+    assert "SIGTERM: stopped; the same command resumes from the newest checkpoint" in log.read_text(encoding="utf-8")
 
 
 def test_evaluation_is_broken_off(started: Any, tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_evaluation_is_broken_off(started: Any, tmp_path: Path) -> None:
     assert process.wait(300) == 0
     ends.unlink()
     data, out = next((results / "datasets").glob("*validation*")), tmp_path / "out" / "table.parquet"
-    both = [(number, *started("evaluate", results / "runs" / run / "run.yaml", "--data", data, "--out", out)) for number in NOTED[:2]]
+    both = [(number, *started("evaluate", results / "runs" / run / "run.yaml", "--data", data, "--out", out)) for number in HANDLED[:2]]
     for number, process, log in both:
         wait_for(lambda log=log: "0 of 3 episodes played, step " in log.read_text(encoding="utf-8"))
         assert stopped_by(process, number) == RESUMABLE

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from pipeline.config.experiment import Tracking
 from pipeline.config.learners import Learner as Config
-from pipeline.learners.base import Learner, Weights
+from pipeline.learners.base import Learner
 from pipeline.storage.errors import UserError
 from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.device import seed_everything
 from pipeline.training.fit import Fit
 from pipeline.training.lease import Lease
-from pipeline.training.progress import Reporter
+from pipeline.training.reporter import Reporter
 from pipeline.training.signals import StopRequest
 from pipeline.training.stamp import Stamp
 from pipeline.training.tracking import Tracker
@@ -30,6 +30,7 @@ from pipeline.training.tracking import Tracker
 class WalkerConfig(Config):
     """A row a step."""
 
+    models = ("model", "critic")
     rows: int | None = None
     steps: int | None = None
 
@@ -42,8 +43,7 @@ class Walker(Learner):
     """Collects a random number of rows per update, and trains its critic on every second one only."""
 
     def __init__(self, config: Config) -> None:
-        super().__init__(config, nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5)))
-        self.critic = nn.Linear(3, 1)
+        super().__init__(config, nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5)), critic=nn.Linear(3, 1))
         self.rng = np.random.Generator(np.random.Philox(7))
         self.carry: dict[str, Any] = {"halted": np.ones(3, bool), "replay": [(0, torch.zeros(3))]}
         self.broken = False
@@ -55,7 +55,7 @@ class Walker(Learner):
         value = self.network(torch.ones(3)) + self.carry["replay"][-1][1]
         self.carry = {"halted": self.rng.random(3) > 0.5, "replay": [(self.steps, value.detach() / 2)]}
         with torch.no_grad():
-            for parameter in self.network.parameters():
+            for parameter in [*self.network.parameters(), *self.networks["critic"].parameters()]:
                 parameter.add_(0.01 * value.mean())
         self.steps += 1
         self.examples_seen += fresh
@@ -67,24 +67,20 @@ class Walker(Learner):
     def validate(self) -> dict[str, float]:
         return {"return": float(self.network[0].weight.detach().sum())}  # pyright: ignore[reportArgumentType, reportIndexIssue]
 
-    def merit(self, validation: dict[str, float]) -> float:
+    def score(self, validation: dict[str, float]) -> float:
         return validation["return"]
 
     def progress(self, seconds: float) -> float:
         assert isinstance(self.config, WalkerConfig) and self.config.rows
         return self.examples_seen / self.config.rows
 
-    def further_files(self) -> dict[str, Weights]:
-        return {"critic": self.critic.state_dict()}
-
     def state_dict(self) -> dict[str, Any]:
-        own = {"steps": self.steps, "rows": self.examples_seen, "rng": self.rng.bit_generator.state, "carry": self.carry}
-        return own | {"network": self.network.state_dict()}
+        return {**super().state_dict(), "rng": self.rng.bit_generator.state, "carry": self.carry}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.steps, self.examples_seen, self.carry = state["steps"], state["rows"], state["carry"]
+        super().load_state_dict(state)
+        self.carry = state["carry"]
         self.rng.bit_generator.state = state["rng"]
-        self.network.load_state_dict(state["network"])
 
 
 @pytest.fixture
@@ -105,7 +101,7 @@ def make_fit(lease: Lease, checkpoint_seconds: float = 1e9, **fields: Any) -> Fi
 
 
 def weights_of(fit: Fit) -> list[float]:
-    return [float(value) for tensor in fit.learner.weights().values() for value in tensor.flatten()]
+    return [float(value) for model in fit.learner.models().values() for tensor in model.state_dict().values() for value in tensor.flatten()]
 
 
 @pytest.fixture
@@ -156,8 +152,8 @@ def test_means_cover_what_was_reported_since_the_row_before(undisturbed: Fit) ->
 
 
 def test_labels(undisturbed: Fit) -> None:
-    merits = {row["step"]: row["validation_return"] for row in undisturbed.history}
-    assert merits[undisturbed.kept_steps["best"]] == max(merits.values())
+    scores = {row["step"]: row["validation_return"] for row in undisturbed.history}
+    assert scores[undisturbed.kept_steps["best"]] == max(scores.values())
     assert {step for label, step in undisturbed.kept_steps.items() if label != "best"} == set(range(5, undisturbed.learner.steps + 1, 5))
 
 
@@ -165,7 +161,7 @@ def test_checkpoints_come_by_the_clock(lease: Lease, monkeypatch: pytest.MonkeyP
     fit = make_fit(lease, checkpoint_seconds=3.0)
     saved: list[int] = []
     save = fit.checkpoints.save
-    fit.checkpoints.save = lambda step, state, weights: saved.append(step) or save(step, state, weights)
+    fit.checkpoints.save = lambda step, state, kept: saved.append(step) or save(step, state, kept)
     monkeypatch.setattr(time, "monotonic", lambda: float(fit.learner.steps))
     assert fit.run()
     assert saved == list(range(3, fit.learner.steps + 1, 3))

@@ -20,7 +20,7 @@ import pytest
 
 from pipeline.storage.errors import BusyError
 from pipeline.training.lease import Heartbeats, Lease, Owner, heartbeat_age, read_owner
-from pipeline.training.live import is_running
+from pipeline.training.run_status import is_running
 
 HOLDER = """
 import sys, time

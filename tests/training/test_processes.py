@@ -20,11 +20,11 @@ from pipeline.learners import parallel
 from pipeline.plan import make_plan
 from pipeline.storage.errors import UserError
 from pipeline.storage.tables import read_table
-from pipeline.training.launch import launch, verdict
-from pipeline.training.processes import LOST, agreed, gathered, together
+from pipeline.training.launch import combined_exit_code, launch
+from pipeline.training.processes import LOST, from_rank_0, gather, process_group
+from pipeline.training.run_spec import read_run
+from pipeline.training.serialization import read_tensors, write_tensors
 from pipeline.training.signals import RESUMABLE, StopRequest
-from pipeline.training.spec import read_run
-from pipeline.training.state import read_tensors, write_tensors
 from tests.learners.small import small_learner
 from tests.training.deaths import ended, wait_for
 from tests.training.members import run as run_members
@@ -40,12 +40,12 @@ def weights_after(path: Path, processes: int, **fields: Any) -> dict[str, torch.
 
     def body() -> int:
         torch.set_default_dtype(torch.float64)
-        with StopRequest() as stop, together(stop):
+        with StopRequest() as stop, process_group(stop):
             learner = small_learner(**fields)
             figures = [{name: float(value) for name, value in learner.update().items()} for _ in range(STEPS)]
             names = sorted(figures[0])
             table = {name: torch.tensor([row[name] for row in figures]) for name in names}
-            write_tensors(path / f"{parallel.rank()}.safetensors", {**learner.weights(), **table})
+            write_tensors(path / f"{parallel.rank()}.safetensors", {**learner.models()["model"].state_dict(), **table})
         return 0
 
     path.mkdir()
@@ -74,17 +74,17 @@ def test_what_they_tell_each_other(tmp_path: Path) -> None:
     state = {"tensor": torch.arange(3), "list": [1, None, (2.5, "x")], "empty": {}}
 
     def body() -> int:
-        with StopRequest() as stop, together(stop):
+        with StopRequest() as stop, process_group(stop):
             mine = parallel.rank()
-            told = agreed(lambda: {**state, "mine": mine})
+            told = from_rank_0(lambda: {**state, "mine": mine})
             assert told["mine"] == 0 and told["tensor"].equal(state["tensor"]) and told["list"] == state["list"]
-            parts = gathered({"mine": [mine] * (mine + 1)})
+            parts = gather({"mine": [mine] * (mine + 1)})
             assert parts == ([{"mine": [0]}, {"mine": [1, 1]}] if mine == 0 else [])
-            assert parallel.largest([float(mine), -float(mine)]) == [1.0, 0.0]
+            assert parallel.all_reduce_max([float(mine), -float(mine)]) == [1.0, 0.0]
             halves = [torch.full((2,), float(mine)), torch.full((1, 3), mine + 1)]
-            parallel.add_up(halves)
+            parallel.all_reduce_sum(halves)
             assert halves[0].tolist() == [1.0, 1.0] and halves[1].tolist() == [[3, 3, 3]]
-            assert parallel.share(6) == slice(3 * mine, 3 * mine + 3)
+            assert parallel.shard(6) == slice(3 * mine, 3 * mine + 3)
         return 0
 
     assert run_members(2, body) == [0, 0]
@@ -177,12 +177,12 @@ def test_the_launcher_passes_signals_codes_and_deaths_on(tmp_path: Path) -> None
             assert said[-1].startswith("SIGTERM: saved step "), "its processes save when it dies too"
         else:
             assert launcher.returncode == 1
-            assert said[-1] == f"{run}: process 1 was killed by SIGKILL; the same command goes on from the newest checkpoint"
+            assert said[-1] == f"{run}: rank 1 was killed by SIGKILL; the same command resumes from the newest checkpoint"
             assert "Traceback" not in "".join(said)
     launcher = command(results, run)
     said = launcher.communicate(timeout=300)[1]
     assert launcher.returncode == 0, said
-    assert "going on from step" in said
+    assert "resuming from step" in said
     assert digests(results, run)["model/model.safetensors"]
 
 
@@ -209,7 +209,7 @@ def test_nodes_are_those_of_a_slurm_job(tmp_path: Path, monkeypatch: pytest.Monk
         ([(0, RESUMABLE), (1, RESUMABLE)], RESUMABLE, ""),
         ([(0, 2), (1, LOST)], 2, ""),
         ([(0, LOST), (1, 1)], 1, ""),
-        ([(0, LOST), (1, -signal.SIGKILL)], 1, "process 1 was killed by SIGKILL"),
+        ([(0, LOST), (1, -signal.SIGKILL)], 1, "rank 1 was killed by SIGKILL"),
         ([(0, LOST), (1, -signal.SIGTERM)], 1, "the processes of another node have ended"),
     ],
 )
@@ -217,7 +217,7 @@ def test_the_code_is_that_of_the_process_that_failed(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], ends: list[tuple[int, int]], code: int, said: str
 ) -> None:
     run = read_run(tmp_path / "runs" / tiny_run(tmp_path, steps=4) / "run.yaml")
-    assert verdict(run, ends) == code
+    assert combined_exit_code(run, ends) == code
     assert (said in capfd.readouterr().err) if said else not capfd.readouterr().err
 
 

@@ -17,7 +17,7 @@ import pytest
 from pipeline.storage.errors import ForeignSpecError, UserError
 from pipeline.storage.seals import write_sealed
 from pipeline.storage.tables import read_table
-from pipeline.training.live import run_state
+from pipeline.training.run_status import run_status
 from pipeline.training.signals import RESUMABLE
 from tests.training.deaths import ended, spawn, train_and_die, train_counting, wait_for
 from tests.training.tiny import digests, tiny_run, train_tiny
@@ -101,14 +101,14 @@ def test_signals(undisturbed: Make, tmp_path: Path, number: signal.Signals) -> N
     wait_for(lambda: list((tmp_path / "checkpoints" / run).glob("step-*")))
     os.kill(child, number)
     assert ended(child) == (-number if number == signal.SIGKILL else RESUMABLE)
-    state = run_state(tmp_path, run)
-    assert state.state == "to do" and state.detail.startswith("stopped; goes on from step ")
+    state = run_status(tmp_path, run)
+    assert state.state == "to do" and state.detail.startswith("stopped; resumes from step ")
     if number != signal.SIGKILL:
         done = len((tmp_path / "updates").read_text().splitlines())
         assert state.detail.endswith(f" {done}"), "the step under way was finished and saved"
     assert train_tiny(tmp_path, run) == 0
     assert digests(tmp_path, run) == made[2]
-    assert run_state(tmp_path, run).state == "done"
+    assert run_status(tmp_path, run).state == "done"
 
 
 def test_timing_goes_on_counting(undisturbed: Make, tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_a_damaged_newest_checkpoint_costs_only_time(undisturbed: Make, tmp_path
     capfd.readouterr()
     assert train_tiny(tmp_path, run) == 0
     said = capfd.readouterr().err
-    assert "trying the checkpoint before it" in said and "going on from step" in said
+    assert "trying the checkpoint before it" in said and "resuming from step" in said
     assert digests(tmp_path, run) == made[2]
 
 

@@ -43,17 +43,17 @@ def test_other_threads_are_left_alone() -> None:
 
 def test_at_once_it_raises_where_it_arrives() -> None:
     with StopRequest() as stop:
-        with pytest.raises(Stopped, match="SIGTERM"), stop.at_once():
+        with pytest.raises(Stopped, match="SIGTERM"), stop.immediate():
             os.kill(os.getpid(), signal.SIGTERM)
             raise AssertionError("went on")
-        with pytest.raises(Stopped, match="SIGTERM"), stop.at_once():
+        with pytest.raises(Stopped, match="SIGTERM"), stop.immediate():
             raise AssertionError("one that came before counts too")
 
 
 def test_what_takes_too_long_is_given_up_but_not_a_save() -> None:
-    with StopRequest(patience=0.05) as stop:
+    with StopRequest(grace=0.05) as stop:
         os.kill(os.getpid(), signal.SIGUSR1)
-        with stop.unhurried():
+        with stop.shielded():
             time.sleep(0.2)
         with pytest.raises(Stopped, match="SIGUSR1"):
             time.sleep(5)

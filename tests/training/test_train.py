@@ -44,12 +44,13 @@ def test_history_and_timing(tmp_path: Path) -> None:
 def test_published_files(tmp_path: Path) -> None:
     folder, config, _ = finished(tmp_path)
     assert config["checkpoints"] == {
-        "last": {"file": "model.safetensors", "step": 24},
-        "best": {"file": "best.safetensors", "step": config["checkpoints"]["best"]["step"]},
-        **{f"step-{step}": {"file": f"step-{step}.safetensors", "step": step} for step in (7, 14, 21)},
+        "last": {"files": {"model": "model.safetensors"}, "step": 24},
+        "best": {"files": {"model": "best/model.safetensors"}, "step": config["checkpoints"]["best"]["step"]},
+        **{f"step-{step}": {"files": {"model": f"step-{step}/model.safetensors"}, "step": step} for step in (7, 14, 21)},
     }
-    assert config["network"]["width"] == 8 and config["sizes"] == {"vocabulary": 7, "classes": 4}
-    weights = [load_file(folder / "model" / item["file"]) for item in config["checkpoints"].values()]
+    (described,) = config["networks"].values()
+    assert described["network"]["width"] == 8 and described["sizes"] == {"vocabulary": 7, "classes": 4}
+    weights = [load_file(folder / "model" / item["files"]["model"]) for item in config["checkpoints"].values()]
     assert all(found.keys() == weights[0].keys() for found in weights)
     environment = json.loads((folder / "environment.json").read_text())
     assert environment["reproducible"] and environment["budget"] == "steps" and environment["threads"] == 1
@@ -75,10 +76,10 @@ def test_best_is_the_validation_with_the_lowest_loss(tmp_path: Path) -> None:
     )
     losses = history.column("validation_loss").to_pylist()
     best = config["checkpoints"]["best"]
-    assert best == {"file": "model.safetensors", "step": history.column("step").to_pylist()[losses.index(min(losses))]}
+    assert best == {"files": {"model": "model.safetensors"}, "step": history.column("step").to_pylist()[losses.index(min(losses))]}
     assert best["step"] != 24, "this training is meant to overshoot"
-    assert config["checkpoints"]["last"] == {"file": "last.safetensors", "step": 24}
-    assert (folder / "model" / "model.safetensors").read_bytes() != (folder / "model" / "last.safetensors").read_bytes()
+    assert config["checkpoints"]["last"] == {"files": {"model": "last/model.safetensors"}, "step": 24}
+    assert (folder / "model" / "model.safetensors").read_bytes() != (folder / "model" / "last" / "model.safetensors").read_bytes()
 
 
 def test_averaged_weights_are_what_is_validated_and_exported(tmp_path: Path) -> None:
@@ -179,7 +180,8 @@ def test_missing_and_damaged_inputs_are_named(tmp_path: Path) -> None:
 
 def test_width_is_solved_for_a_budget_of_parameters(tmp_path: Path) -> None:
     _, config, _ = finished(tmp_path, network={"width": "auto", "parameters": 2000})
-    assert isinstance(config["network"]["width"], int) and config["network"]["parameters"] is None
+    network = config["networks"]["model"]["network"]
+    assert isinstance(network["width"], int) and network["parameters"] is None
 
 
 def test_training_does_not_import_the_compiler(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def test_the_second_waits_and_finds_the_run_finished(tmp_path: Path, expected: d
     assert digests(tmp_path, run) == expected
     said = capfd.readouterr().err
     assert said.count(f"being trained by pid {first} on ") == 2
-    assert said.count(f"{run}: finished before; 'pipeline retrain {run}' throws the result away") == 2
+    assert said.count(f"{run}: already finished; 'pipeline retrain {run}' deletes the result") == 2
 
 
 def test_the_second_goes_on_where_a_killed_first_one_was(tmp_path: Path, expected: dict[str, str]) -> None:

@@ -40,7 +40,7 @@ def block(value: Any) -> Any:
 def tiny_plan(task: dict[str, Any] | None = None, network: dict[str, Any] | None = None, seed: int = 0, **learner: Any) -> Plan:
     """The plan of one tiny run; fields given as None are left out."""
     fields = {key: value for key, value in {**LEARNER, **learner}.items() if value is not None}
-    fields["warmup"] = learner.get("warmup", min(LEARNER["warmup"], fields.get("steps", 24)))
+    fields["warmup_steps"] = learner.get("warmup_steps", min(LEARNER["warmup_steps"], fields.get("steps", 24)))
     if learner.get("data") == "stream":
         fields.pop("distinct_rows", None)
     base = {

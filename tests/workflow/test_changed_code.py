@@ -43,7 +43,7 @@ def test_new_code_does_not_evaluate_old_weights_unless_allowed(workspace: Make) 
     code, output = suite.call()
     assert code == 1
     assert f"runs/{run.name}: trained by other code, changed since: mixer gru (pipeline/mixers/" in output
-    assert f"'pipeline retrain {run.name}' throws it away" in output
+    assert f"'pipeline retrain {run.name}' deletes it" in output
     assert len(list(suite.results.glob("evaluations/copy-none-*/*.parquet"))) == 2, "what is not concerned is measured"
     suite.write(allowing(config))
     assert suite.run() == Counter(evaluate=1, collect=1, plot=1)

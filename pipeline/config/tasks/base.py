@@ -80,6 +80,8 @@ class Task(Component):
     evaluation: ClassVar[type[Evaluation]] = Evaluation
     columns: ClassVar[Mapping[str, Column]] = {}
     """Metadata columns of every row by name."""
+    inputs: ClassVar[tuple[str, ...]] = ()
+    """Those metadata columns that the network reads too: an identifier of each row, which reaches it as the argument `{column}_B`."""
     decoded: ClassVar[bool] = False
     """An evaluation also lets the network run freely: rows end with one answer, and what it answers by itself is its accuracy."""
     apart_by: ClassVar[tuple[str, str]] = ("length", "tokens")

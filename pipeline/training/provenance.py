@@ -1,4 +1,4 @@
-"""Where and with what a run was trained: what may differ between two machines that are given the same specification."""
+"""Provenance of a run: the code, machine and settings that trained it, which may differ between runs of the same specification."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from pipeline.training.packages import own_package, plugins, version_of
 PACKAGES = ("torch", "numpy", "pyarrow", "safetensors", "pydantic", "snakemake", "fla-core", "triton")
 
 
-def describe_environment(learner: Learner, device: torch.device) -> dict[str, Any]:
-    """Code that ran, versions, host, device, threads, processes, backends, and whether the same specification gives the same bits again."""
+def describe_provenance(learner: Learner, device: torch.device) -> dict[str, Any]:
+    """Code, versions, host, device, threads, processes, backends, and whether the same specification gives the same bits again."""
     budget = next(key for key in learner.config.budgets if getattr(learner.config, key) is not None)
     return {
         "python": platform.python_version(),
@@ -33,8 +33,8 @@ def describe_environment(learner: Learner, device: torch.device) -> dict[str, An
         "cpu": torch.backends.cpu.get_cpu_capability(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
-        "processes": parallel.size(),
-        "nodes": parallel.size() // parallel.on_this_node(),
+        "processes": parallel.world_size(),
+        "nodes": parallel.world_size() // parallel.local_world_size(),
         "backends": used(),
         "variables": recorded(),
         "budget": budget,

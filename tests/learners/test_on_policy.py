@@ -12,20 +12,21 @@ import pytest
 import torch
 from gymnasium.vector import VectorEnv
 from torch import Tensor
+from torch.distributions import Categorical
 
 from pipeline.config.learners import A2c, Ppo
 from pipeline.config.mixers import MIXERS
 from pipeline.config.networks import ActorCritic
 from pipeline.config.tasks import TMaze
 from pipeline.learners.a2c import A2C
-from pipeline.learners.acting import Acting, Losses
+from pipeline.learners.on_policy import OnPolicy, entropy, gae
 from pipeline.learners.ppo import PPO, approximate_kl
-from pipeline.learners.rollout import Actor, Rollout
+from pipeline.learners.rollout import Actor, Rollout, Sequences, log_probability
 from pipeline.networks.actor_critic import ActorCriticOutput
 from pipeline.networks.build import build
 from pipeline.networks.sampling import gumbel
 from pipeline.storage.errors import UserError
-from pipeline.training.state import pack, unpack
+from pipeline.training.serialization import pack, unpack
 from tests.learners.small import small_learner, small_problem
 
 CPU = torch.device("cpu")
@@ -35,13 +36,19 @@ SHORT = TMaze.model_validate({"corridor": {"uniform": [2, 4]}, "limit": 6})
 
 def acting(mixer: str = "gru", learner: str = "ppo", **fields: Any) -> Any:
     made = small_learner(mixer, SHORT, learner, **fields)
-    assert isinstance(made, Acting)
+    assert isinstance(made, OnPolicy)
     return made
 
 
-def noise(learner: Acting) -> Tensor:
+def noise(learner: OnPolicy) -> Tensor:
     config = learner.config
     return gumbel(np.random.default_rng(3), (config.rollout_steps, config.num_envs, 4))
+
+
+def collected(learner: Any) -> Sequences:
+    """A rollout by fixed noise as training sequences."""
+    rollout = learner.actor.rollout(noise(learner))
+    return rollout.sequences(learner.advantages(rollout))
 
 
 @pytest.mark.parametrize(("sequence", "shared"), [(None, True), (4, True), (4, False)])
@@ -50,14 +57,14 @@ def test_before_the_first_step_every_ratio_is_one(mixer: str, sequence: int | No
     """Acting step by step and reading the rollout again as sequences say the same, episodes beginning and ending anywhere inside."""
     learner = acting(mixer, network={"shared": shared}, rollout_steps=16, bptt_steps=sequence)
     learner.actor.rollout(noise(learner))
-    sequences = learner.actor.rollout(noise(learner)).sequences
+    sequences = collected(learner)
     inside = sequences.reset_NS[:, 1:]
     assert 0.1 < float(inside.float().mean()) < 0.9
     assert not bool(sequences.reset_NS[:, 0].all()), "some sequences begin inside an episode, with what was carried there"
-    judged = learner.judge(sequences)
-    ratio = (judged.log_probability_NS - sequences.log_probability_NS).exp()
+    new = learner.evaluate_actions(sequences)
+    ratio = (new.log_probability_NS - sequences.log_probability_NS).exp()
     torch.testing.assert_close(ratio, torch.ones_like(ratio), rtol=0, atol=1e-5)
-    torch.testing.assert_close(judged.value_NS, sequences.value_NS, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(new.value_NS, sequences.value_NS, rtol=1e-5, atol=1e-5)
 
 
 class Counting(VectorEnv):
@@ -96,15 +103,16 @@ class Echo:
         return ActorCriticOutput(torch.zeros(len(observed_B), 2), (observed_B + state)[:, 0]), after
 
 
-def counted(**fields: Any) -> tuple[Rollout, Any]:
+def counted(**fields: Any) -> tuple[Rollout, Sequences]:
     config = Ppo(num_updates=1, num_envs=2, rollout_steps=9, num_minibatches=1, **fields)
-    actor = Actor(config, Echo(), Counting(), CPU)
-    return actor.rollout(torch.ones(9, 2, 2)), config
+    rollout = Actor(config, Echo(), Counting(), CPU).rollout(torch.ones(9, 2, 2))
+    values = rollout.reward_TB, rollout.value_TB, rollout.next_value_TB, rollout.done_TB
+    return rollout, rollout.sequences(gae(*values, config.gamma, config.gae_lambda))
 
 
 def test_a_cut_off_episode_is_worth_what_was_still_expected_of_it_and_an_ended_one_nothing() -> None:
     """Against a brute-force sum over the two copies, whose values are known: c + 100 c after c steps of an episode."""
-    rollout, config = counted(gamma=0.9, gae_lambda=0.8)
+    _, sequences = counted(gamma=0.9, gae_lambda=0.8)
     for copy_, (limit, cut_off) in enumerate([(3, False), (4, True)]):
         value = [101 * (t % limit) for t in range(10)]
         reward = [10 * (t % limit + 1) for t in range(9)]
@@ -118,14 +126,14 @@ def test_a_cut_off_episode_is_worth_what_was_still_expected_of_it_and_an_ended_o
                 weight *= 0.9 * 0.8
                 if done[later]:
                     break
-            assert float(rollout.sequences.advantage_NS[copy_, t]) == pytest.approx(expected, rel=1e-5), (copy_, t)
+            assert float(sequences.advantage_NS[copy_, t]) == pytest.approx(expected, rel=1e-5), (copy_, t)
 
 
 def test_without_bootstrap_a_cut_off_episode_is_worth_nothing_more() -> None:
     """The copy that is cut off after four steps: the error of its last step is 10 c - V, with nothing to come."""
-    rollout, _ = counted(gamma=0.9, gae_lambda=0.0, bootstrap_truncated=False)
+    _, sequences = counted(gamma=0.9, gae_lambda=0.0, bootstrap_truncated=False)
     for copy_, limit in enumerate((3, 4)):
-        found = rollout.sequences.advantage_NS[copy_].tolist()
+        found = sequences.advantage_NS[copy_].tolist()
         value = [101 * (t % limit) for t in range(10)]
         expected = [10 * (t % limit + 1) + (0.9 * value[t + 1] if (t + 1) % limit else 0) - value[t] for t in range(9)]
         assert found == pytest.approx(expected, rel=1e-5)
@@ -135,12 +143,11 @@ def test_a_rollout_tells_of_the_episodes_that_ended() -> None:
     rollout, _ = counted()
     assert sorted(rollout.episodes["length"].tolist()) == [3, 3, 3, 4, 4]
     assert rollout.episodes["success"].sum() == 3
-    assert rollout.reward == pytest.approx(10 * np.mean([1, 2, 3] * 3 + [1, 2, 3, 4, 1, 2, 3, 4, 1]))
+    assert float(rollout.reward_TB.mean()) == pytest.approx(10 * np.mean([1, 2, 3] * 3 + [1, 2, 3, 4, 1, 2, 3, 4, 1]))
 
 
 def test_sequences_go_on_from_what_was_carried() -> None:
-    rollout, _ = counted(bptt_steps=3)
-    sequences = rollout.sequences
+    _, sequences = counted(bptt_steps=3)
     assert sequences.observed_NS.shape == (6, 3, 1)
     assert sequences.observed_NS[:, :, 0].tolist() == [[0, 1, 2], [0, 1, 2], [0, 1, 2], [3, 0, 1], [0, 1, 2], [2, 3, 0]]
     assert sequences.reset_NS.tolist() == [[True, False, False]] * 3 + [[False, True, False], [True, False, False], [False, False, True]]
@@ -153,41 +160,40 @@ def test_sequences_go_on_from_what_was_carried() -> None:
 def test_ppo_descends_the_clipped_loss() -> None:
     learner = acting(update_epochs=1, num_minibatches=1, ent_coef=0.1, normalize_advantage=False, max_grad_norm=None)
     assert isinstance(learner, PPO)
-    part = learner.actor.rollout(noise(learner)).sequences
+    part = collected(learner)
     with torch.no_grad():
         for weight in learner.network.parameters():
             weight.add_(0.02 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(1)))
-    judged = learner.judge(part)
-    ratio = (judged.log_probability_NS - part.log_probability_NS).exp()
-    losses = Losses(*(loss.detach() for loss in learner.losses(part, judged, ratio)))
+    new = learner.evaluate_actions(part)
+    ratio = (new.log_probability_NS - part.log_probability_NS).exp().detach()
     expected = []
     for r, a in zip(ratio.flatten().tolist(), part.advantage_NS.flatten().tolist(), strict=True):
         clipped = min(max(r, 0.8), 1.2)
         expected.append(-min(r * a, clipped * a))
-    assert float(losses.policy) == pytest.approx(np.mean(expected), rel=1e-4)
+    assert float(learner.policy_loss(part, ratio)) == pytest.approx(np.mean(expected), rel=1e-4)
     target = part.advantage_NS + part.value_NS
-    assert float(losses.value) == pytest.approx(float(((judged.value_NS - target) ** 2).mean().detach() / 2), rel=1e-5)
+    value = new.value_NS.detach()
+    assert float(learner.value_loss(part, value)) == pytest.approx(float(((value - target) ** 2).mean() / 2), rel=1e-5)
 
 
 def test_a_clipped_critic_pays_for_the_larger_of_two_errors() -> None:
     learner = acting(clip_range_vf=0.01)
-    part = learner.actor.rollout(noise(learner)).sequences
-    judged = learner.judge(part)._replace(value_NS=part.value_NS + 1.0)
-    losses = Losses(*(loss.detach() for loss in learner.losses(part, judged, torch.ones_like(part.value_NS))))
+    part = collected(learner)
     error = torch.maximum((1.0 - part.advantage_NS) ** 2, (0.01 - part.advantage_NS) ** 2)
-    assert float(losses.value) == pytest.approx(float(error.mean() / 2), rel=1e-4)
+    assert float(learner.value_loss(part, part.value_NS + 1.0)) == pytest.approx(float(error.mean() / 2), rel=1e-4)
 
 
 def test_a2c_takes_the_gradient_of_one_pass() -> None:
     learner, twin = acting(learner="a2c", max_grad_norm=None), acting(learner="a2c", max_grad_norm=None)
     assert isinstance(learner, A2C)
     figures = learner.update()
-    part = twin.actor.rollout(twin._noise()).sequences
-    judged = twin.judge(part)
+    rollout = twin.collect()
+    part = rollout.sequences(twin.advantages(rollout))
+    new = twin.evaluate_actions(part)
     target = part.advantage_NS + part.value_NS
-    policy = -(part.advantage_NS * judged.log_probability_NS).mean()
-    value = ((judged.value_NS - target) ** 2).mean() / 2
-    loss = policy + 0.5 * value - 0.01 * judged.entropy_NS.mean()
+    policy = -(part.advantage_NS * new.log_probability_NS).mean()
+    value = ((new.value_NS - target) ** 2).mean() / 2
+    loss = policy + 0.5 * value - 0.01 * new.entropy_NS.mean()
     loss.backward()
     assert float(figures["train_loss"]) == pytest.approx(loss.item(), rel=1e-5)
     for (name, mine), theirs in zip(learner.network.named_parameters(), twin.network.parameters(), strict=True):
@@ -200,8 +206,8 @@ def test_a_policy_that_moved_far_enough_ends_the_passes() -> None:
     for target in (None, 1e-9):
         learner = acting(target_kl=target, update_epochs=5, num_minibatches=2, learning_rate=0.01)
         steps: list[int] = []
-        step = learner.optimizer.step
-        learner.optimizer.step = lambda step=step, steps=steps: steps.append(1) or step()
+        step = learner.optimizers.step
+        learner.optimizers.step = lambda count, step=step, steps=steps: steps.append(1) or step(count)
         learner.update()
         counts[target] = len(steps)
     assert counts == {None: 10, 1e-9: 2}
@@ -213,9 +219,9 @@ def test_schedules_reach_the_optimizer_and_the_entropy() -> None:
     )
     rates = []
     for _ in range(10):
-        rates.append(learner.gauges())
+        rates.append(learner.metrics())
         learner.update()
-        assert learner.optimizer.param_groups[0]["lr"] == rates[-1]["learning_rate"]
+        assert learner.optimizers.rules["main"].optimizer.param_groups[0]["lr"] == rates[-1]["learning_rate"]
     assert [rate["learning_rate"] for rate in rates] == pytest.approx([0.25, 0.5, *(0.5 * (8 - step) / 8 for step in range(8))])
     assert [rate["ent_coef"] for rate in rates] == pytest.approx([0.1 - 0.005 * step for step in range(10)])
 
@@ -253,7 +259,7 @@ def test_resume_is_bit_equal(mixer: str, kind: str, shared: bool) -> None:
     for _ in range(2):
         mine, theirs = one.update(), other.update()
         assert {name: float(value) for name, value in mine.items()} == {name: float(value) for name, value in theirs.items()}
-    assert all(tensor.equal(other.weights()[name]) for name, tensor in one.weights().items())
+    assert all(tensor.equal(other.network.state_dict()[name]) for name, tensor in one.network.state_dict().items())
     assert one.validate() == other.validate() and one.steps == other.steps == 4
 
 
@@ -296,11 +302,11 @@ def test_an_episode_longer_than_the_context_is_refused() -> None:
     acting(network={"context": 6})
 
 
-def test_merit_and_goal() -> None:
+def test_score_and_goal() -> None:
     learner = acting(stop_at=0.9)
-    assert learner.merit({"return": 1.0}) > learner.merit({"return": 0.9})
-    assert learner.reached({"accuracy": 0.9}) and not learner.reached({"accuracy": 0.89})
-    assert not acting().reached({"accuracy": 1.0})
+    assert learner.score({"return": 1.0}) > learner.score({"return": 0.9})
+    assert learner.is_good_enough({"accuracy": 0.9}) and not learner.is_good_enough({"accuracy": 0.89})
+    assert not acting().is_good_enough({"accuracy": 1.0})
 
 
 def trained(mixer: str, rows: int) -> tuple[dict[str, float], float]:
@@ -310,7 +316,7 @@ def trained(mixer: str, rows: int) -> tuple[dict[str, float], float]:
     network = build(ActorCritic.model_validate({"mixer": mixer, "width": 32, "head_width": 64}), task.sizes)
     learner = PPO(config, network, small_problem(task, validation=200), 0, CPU)
     begun, found = time.process_time(), {"accuracy": 0.0}
-    while learner.progress(0.0) < 1 and not learner.reached(found):
+    while learner.progress(0.0) < 1 and not learner.is_good_enough(found):
         learner.update()
         if learner.steps % 5 == 0:
             found = learner.validate()
@@ -350,3 +356,13 @@ def test_the_approximate_kl_of_small_moves_is_not_rounding(size: float) -> None:
     exact = log_ratio_NS.double()
     expected = float((exact**2 / 2 + exact**3 / 6 + exact**4 / 24).mean()) if size < 1 else float((exact.exp() - 1 - exact).mean())
     assert float(approximate_kl(log_ratio_NS)) == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("parts", [(4,), (3, 2), (2, 5, 3)])
+def test_probabilities_and_entropy_add_up_over_the_parts(parts: tuple[int, ...]) -> None:
+    logits = torch.randn(6, 7, sum(parts), dtype=torch.float64)
+    action = torch.stack([torch.randint(size, (6, 7)) for size in parts], -1)
+    kinds = [Categorical(logits=part) for part in logits.split(list(parts), -1)]
+    expected = torch.stack([kind.log_prob(taken) for kind, taken in zip(kinds, action.unbind(-1), strict=True)]).sum(0)
+    torch.testing.assert_close(log_probability(logits, action, parts), expected)
+    torch.testing.assert_close(entropy(logits, parts), torch.stack([kind.entropy() for kind in kinds]).sum(0))

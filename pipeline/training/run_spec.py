@@ -1,4 +1,4 @@
-"""A run's frozen specification, read back into components."""
+"""The frozen specification of a run: reading `run.yaml` back into components."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipeline.storage.errors import ForeignSpecError
 
 @dataclass(frozen=True)
 class RunSpec:
-    """What `run.yaml` says. `block` is the file as it is."""
+    """The contents of `run.yaml`; `block` is the file as a mapping."""
 
     id: str
     task: Task
@@ -31,7 +31,7 @@ class RunSpec:
 
     @property
     def digest(self) -> str:
-        """What checkpoints and results are stamped with: the same for two files of one meaning, different for any other."""
+        """The digest in the stamp of checkpoints and results; equal for two files with the same meaning."""
         parts = {"task": canonical(self.task), "network": canonical(self.network), "learner": canonical(self.learner)}
         return digest({**parts, "id": self.id, "seed": self.seed, "train": self.train, "validation": self.validation}, length=64)
 

@@ -1,4 +1,4 @@
-"""Where a run stands, from its files alone: what `pipeline status` shows. Never imports torch."""
+"""The status of a run, from its files alone, as `pipeline status` shows it. Never imports torch."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from pipeline.training.lease import STALE, ahead, boot, heartbeat_age, lock, rea
 
 
 @dataclass(frozen=True)
-class RunState:
-    """`done`: trained and published. `running`: a live trainer has its lease. `to do`: everything else, `detail` says how far it came."""
+class RunStatus:
+    """`done`: trained and published. `running`: a live trainer has its lease. `to do`: everything else; `detail` says how far it is."""
 
     state: Literal["done", "running", "to do"]
     detail: str
 
 
-def run_state(results: Path, run: str) -> RunState:
-    """Where one run of a results folder stands."""
+def run_status(results: Path, run: str) -> RunStatus:
+    """The status of one run in a results folder."""
     folder = results / "checkpoints" / run
-    figures = _figures(folder)
+    progress = _progress(folder)
     if is_running(folder):
-        return RunState("running", ", ".join(word for word in (_holder(folder), _words(figures)) if word))
+        return RunStatus("running", ", ".join(word for word in (_holder(folder), _words(progress)) if word))
     if (results / "runs" / run / "manifest.json").exists():
-        return RunState("done", "")
+        return RunStatus("done", "")
     if (folder / "finished").exists():
-        return RunState("to do", "trained; its files are put back without training again")
+        return RunStatus("to do", "trained; its files are restored without training again")
     newest = max((path.name for path in folder.glob("step-*") if path.name.removeprefix("step-").isdecimal()), default="")
-    return RunState("to do", f"stopped; goes on from step {int(newest.removeprefix('step-'))}" if newest else "")
+    return RunStatus("to do", f"stopped; resumes from step {int(newest.removeprefix('step-'))}" if newest else "")
 
 
 def is_running(folder: Path) -> bool:
@@ -46,13 +46,13 @@ def is_running(folder: Path) -> bool:
 
 
 def _holder(folder: Path) -> str:
-    """Who has the lease, and what is wrong with that machine's clock."""
+    """Who has the lease, and whether that machine's clock is ahead."""
     owner = read_owner(folder)
     clock = ahead(heartbeat_age(folder)) if owner and owner.boot != boot() else ""
     return f"{owner} ({clock})" if clock else str(owner)
 
 
-def _figures(folder: Path) -> dict[str, Any]:
+def _progress(folder: Path) -> dict[str, Any]:
     try:
         return json.loads((folder / "progress.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -60,10 +60,10 @@ def _figures(folder: Path) -> dict[str, Any]:
 
 
 def _words(found: Any) -> str:
-    """How far a run is; nothing where that is not written yet, or damaged: no number comes from it."""
+    """How far a run is; empty where the heartbeat is missing or damaged, which no result depends on."""
     try:
-        words = [f"{found['share']:.0%}", f"step {found['step']}", f"{found['rows_per_second']:.0f} rows/s"]
-        accuracy = found["figures"].get("validation_accuracy")
+        words = [f"{found['budget_spent']:.0%}", f"step {found['step']}", f"{found['rows_per_second']:.0f} rows/s"]
+        accuracy = found["metrics"].get("validation_accuracy")
         return ", ".join(words + ([f"validation accuracy {accuracy:.3f}"] if accuracy is not None else []))
     except (KeyError, TypeError, ValueError, AttributeError):
         return ""

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pipeline.config.learners import Supervised
 from pipeline.learners.optimization import make_optimizer
-from pipeline.training.state import pack, read_tensors, unpack, write_tensors
+from pipeline.training.serialization import pack, read_tensors, unpack, write_tensors
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.int64, torch.uint8, torch.bool, torch.complex64)
 
@@ -69,7 +69,7 @@ def test_round_trip(value: dict[str, Any], tmp_path_factory: pytest.TempPathFact
 
 def test_optimizer_state_round_trips(tmp_path: Path) -> None:
     layer = torch.nn.Linear(3, 2)
-    optimizer = make_optimizer(layer, Supervised(steps=1))
+    optimizer = make_optimizer(Supervised(steps=1), layer)
     layer(torch.ones(1, 3)).sum().backward()
     optimizer.step()
     state = optimizer.state_dict()

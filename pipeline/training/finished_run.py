@@ -1,6 +1,6 @@
-"""A finished training: what it leaves behind, kept beside its checkpoints and published into the run's folder.
+"""The result of a finished training, stored beside its checkpoints and published into the run's folder.
 
-    results/checkpoints/{run}/finished/   model/config.json, model.safetensors, {label}.safetensors; history.parquet;
+    results/checkpoints/{run}/finished/   model/config.json, {network}.safetensors, {label}/{network}.safetensors, assets; history.parquet;
                                           timing.parquet, environment.json; manifest.json over all of them
     results/runs/{run}/                   copies of them; manifest.json over the digested ones, written last
 
@@ -29,7 +29,7 @@ SIDECARS = ("timing.parquet", "environment.json")
 """Files that differ between two trainings of the same specification: published, but in no digest."""
 
 
-class Outcome:
+class FinishedRun:
     """The result of one run, with its `stamp`."""
 
     def __init__(self, checkpoints: Path, stamp: Stamp) -> None:
@@ -37,7 +37,7 @@ class Outcome:
         self.stamp = stamp
 
     def exists(self) -> bool:
-        """Whether the run was finished; a damaged result counts as none.
+        """Whether the run is finished; a damaged result counts as none.
 
         Raises ForeignSpecError or ChangedCodeError for the result of another specification or of other code.
         """
@@ -46,14 +46,14 @@ class Outcome:
         try:
             manifest = verify(self.folder)
         except (CorruptFileError, MissingFileError) as error:
-            print0(f"{error}; training goes on from the newest checkpoint, or anew")
+            print0(f"{error}; training resumes from the newest checkpoint, or starts again")
             return False
         self.stamp.check(self.folder, manifest)
         return True
 
     @contextmanager
     def draft(self) -> Iterator[Path]:
-        """A folder to write the result's files into; when the block ends well they are sealed and put where `exists` looks."""
+        """Yield a folder to write the result's files into; at the end of the block they are sealed and moved into place."""
         draft = temporary_path(self.folder)
         with explain_write_errors(self.folder):
             try:
@@ -69,14 +69,14 @@ class Outcome:
                 shutil.rmtree(draft, ignore_errors=True)
 
     def publish(self, run: Path) -> None:
-        """Copy the result into the run's folder, the manifest last; does nothing where it lies undamaged already."""
+        """Copy the result into the run's folder, the manifest last; does nothing if it is there undamaged."""
         manifest = verify(self.folder)
         names = list(manifest["files"])
         if self._is_published(run, manifest):
             return
         (run / "manifest.json").unlink(missing_ok=True)
         for stale in (run / "model").glob("*"):
-            if not stale.name.endswith(DAMAGED):  # what was set aside is the user's to look at
+            if not stale.name.endswith(DAMAGED):  # damaged files set aside are for the user to look at
                 delete(stale)
         for leftover in run.glob(".*.tmp"):
             leftover.unlink()
@@ -86,7 +86,7 @@ class Outcome:
         seal(run, [name for name in names if name not in SIDECARS], {"spec": manifest["spec"], "code": manifest.get("code")})
 
     def _is_published(self, run: Path, finished: dict[str, Any]) -> bool:
-        """Whether the run's folder holds this very result, not one that was trained before."""
+        """Whether the run's folder holds this result, and not that of an earlier training."""
         try:
             manifest: dict[str, Any] = verify(run)
         except (CorruptFileError, MissingFileError):

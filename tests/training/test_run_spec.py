@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.config.frozen import read_spec, write_spec
-from pipeline.training.spec import read_run
+from pipeline.training.run_spec import read_run
 from tests.training.tiny import tiny_run
 
 
