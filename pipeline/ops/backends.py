@@ -20,6 +20,14 @@ Refusal = Callable[[], str | None]
 """Why a backend cannot serve a call, in a few words; None where it can."""
 
 
+class BackendUnavailable(UserError):
+    """The backend asked for cannot serve, with the reason."""
+
+    def __init__(self, operation: str, backend: str, reason: str) -> None:
+        super().__init__(f"{operation}: backend {backend} is not available: {reason}; install it, or use backend: auto or torch")
+        self.reason = reason
+
+
 def choose(operation: str, candidates: Mapping[str, Refusal], explicit: str | None = None) -> str:
     """The backend for one call of `operation`, recorded for `used()`. Candidates come in order of preference.
 
@@ -56,5 +64,5 @@ def _insist(operation: str, candidates: Mapping[str, Refusal], wanted: str) -> s
         raise UserError(f"{operation}: has no backend {wanted}; expected one of auto, {', '.join(candidates)}")
     reason = candidates[wanted]()
     if reason is not None:
-        raise UserError(f"{operation}: backend {wanted} is not available: {reason}; expected that, or backend auto or torch")
+        raise BackendUnavailable(operation, wanted, reason)
     return wanted

@@ -33,7 +33,7 @@ Block = tuple[slice, slice]
 """Rows and times: what `tensor[block]` takes."""
 
 
-class Kernel(Protocol):
+class DiagonalScanBackend(Protocol):
     """The recurrence on one block, in place."""
 
     positions: int | None
@@ -61,7 +61,7 @@ class Kernel(Protocol):
         ...
 
 
-class CompiledKernel:
+class CDiagonalScan:
     """`diagonal_scan.c` through ctypes."""
 
     positions = POSITIONS
@@ -90,7 +90,7 @@ class CompiledKernel:
         self.library.backward(*map(native.address, tensors), *map(native.size, (rows, steps, width // 2)))
 
 
-class TorchKernel:
+class TorchDiagonalScan:
     """Plain torch, for any device and number type."""
 
     positions = None
@@ -187,7 +187,7 @@ def diagonal(
     """
     candidates: dict[str, backends.Refusal] = {"c": partial(native.refusal, SOURCE, x_BTD), "torch": lambda: None}
     name = backends.choose(OPERATION, candidates, backend)
-    kernel = CompiledKernel(x_BTD.dtype) if name == "c" else TorchKernel()
+    kernel = CDiagonalScan(x_BTD.dtype) if name == "c" else TorchDiagonalScan()
     tensors = (x_BTD, into_SD, decay_2N.contiguous(), out_DS, skip_D, state_BS)
     return _Diagonal.apply(*tensors, reset_BT, length_B, kernel, torch.is_grad_enabled())  # pyright: ignore[reportReturnType]
 

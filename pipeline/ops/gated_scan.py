@@ -27,7 +27,7 @@ Gradients = tuple[Tensor, Tensor, Tensor]
 """Of a_BTD, u_BTD and the initial state."""
 
 
-class Kernel(Protocol):
+class GatedScanBackend(Protocol):
     """The recurrence and its gradient."""
 
     def forward(self, a_BTD: Tensor, u_BTD: Tensor, start_BD: Tensor) -> Tensor:
@@ -39,7 +39,7 @@ class Kernel(Protocol):
         ...
 
 
-class CompiledKernel:
+class CGatedScan:
     """`gated_scan.c` through ctypes."""
 
     def __init__(self, dtype: torch.dtype) -> None:
@@ -59,7 +59,7 @@ class CompiledKernel:
         return found
 
 
-class TorchKernel:
+class TorchGatedScan:
     """Plain torch, for any device and number type."""
 
     def forward(self, a_BTD: Tensor, u_BTD: Tensor, start_BD: Tensor) -> Tensor:
@@ -121,7 +121,7 @@ def gated_scan(a_BTD: Tensor, u_BTD: Tensor, state_BD: Tensor, reset_BT: Tensor 
         a_BTD = a_BTD.masked_fill(reset_BT.unsqueeze(-1), 0)
     candidates: dict[str, backends.Refusal] = {"c": partial(native.refusal, SOURCE, u_BTD), "torch": lambda: None}
     name = backends.choose(OPERATION, candidates, backend)
-    kernel = CompiledKernel(u_BTD.dtype) if name == "c" else TorchKernel()
+    kernel = CGatedScan(u_BTD.dtype) if name == "c" else TorchGatedScan()
     return _GatedScan.apply(a_BTD.contiguous(), u_BTD.contiguous(), state_BD.contiguous(), kernel)  # pyright: ignore[reportReturnType]
 
 

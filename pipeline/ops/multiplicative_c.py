@@ -30,7 +30,7 @@ Tensors = dict[str, Any]
 _SEQUENCE = native.structure(FIELDS, SIZES)
 
 
-class Kernel:
+class CompiledCell:
     """One cell in one number type."""
 
     def __init__(self, cell: str, dtype: torch.dtype) -> None:
@@ -61,7 +61,7 @@ def steps_of_block(x_BTD: Tensor) -> int:
 
 def run(cell: str, tensors: tuple[Tensor, ...], states: States, reset_BT: Tensor | None) -> States:
     """States after every position; `tensors` are x, [W_m; W], its bias, U_m and U, `states` those before the first position."""
-    kernel, (x_BTD, *weights), (h_BD, *others) = Kernel(cell, tensors[0].dtype), tensors, states
+    kernel, (x_BTD, *weights), (h_BD, *others) = CompiledCell(cell, tensors[0].dtype), tensors, states
     assert all(tensor.dtype == x_BTD.dtype for tensor in (*weights, *states))
     c_BD = others[0] if others else None
     found = _Multiplicative.apply(kernel, torch.is_grad_enabled(), reset_BT, x_BTD.contiguous(), *weights, h_BD, c_BD)
@@ -70,7 +70,7 @@ def run(cell: str, tensors: tuple[Tensor, ...], states: States, reset_BT: Tensor
 
 class _Multiplicative(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, kernel: Kernel, lasting: bool, reset: Tensor | None, *inputs: Any) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, kernel: CompiledCell, lasting: bool, reset: Tensor | None, *inputs: Any) -> tuple[Tensor, ...]:
         x, into, bias, factor, recurrent, h, c = inputs
         kept = _room(x, len(into), reset, h, c, lasting)
         tensors = {"x": x, "bias": bias.contiguous()} | kept | _scratch(x) | kernel.weights(into, factor, recurrent, turned=True)
@@ -112,7 +112,7 @@ def _scratch(x_BTD: Tensor) -> Tensors:
     return parts | {"zeros": x_BTD.new_zeros(x_BTD.shape[2])}
 
 
-def _gradient_scratch(kernel: Kernel, x_BTD: Tensor, gates_width: int) -> Tensors:
+def _gradient_scratch(kernel: CompiledCell, x_BTD: Tensor, gates_width: int) -> Tensors:
     """What the gradient needs of a block."""
     width, positions = x_BTD.shape[2], steps_of_block(x_BTD) * x_BTD.shape[0]
     parts = {name: x_BTD.new_empty(positions, gates_width if name == "d_gates" else width) for name in PARTS}

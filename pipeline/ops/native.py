@@ -1,6 +1,6 @@
-"""C files beside this module, compiled on first use and kept per user; without a compiler there is a reason why not.
+"""Compile the C files beside this module on first use, cached per user. Raises NotAvailable without a compiler.
 
-An image has no compiler and brings the libraries along (`prebuild`), in the folder that RECURLAB_NATIVE names.
+Container images have no compiler: their libraries are built beforehand (`prebuild`), into the folder named by RECURLAB_NATIVE.
 A library's name covers its source and the headers beside it, the flags, the compiler and this processor's abilities, so that a home
 folder shared between different machines is safe. It is built in a folder of its own and renamed into place: any number of processes may be the first.
 """

@@ -44,7 +44,7 @@ class Operands(NamedTuple):
     skip_E: Tensor
 
 
-class Kernel(Protocol):
+class SelectiveScanBackend(Protocol):
     """The recurrence and its gradient."""
 
     chunk: int
@@ -68,7 +68,7 @@ class _Scan(ctypes.Structure):
     ]
 
 
-class CompiledKernel:
+class CSelectiveScan:
     """`selective_scan.c` through ctypes."""
 
     chunk = 16
@@ -105,12 +105,12 @@ class CompiledKernel:
         return ctypes.byref(_Scan(*map(native.address, tensors), *x.shape, states, self.chunk)), (rate_NE, scratch)
 
 
-class TorchKernel:
+class TorchSelectiveScan:
     """Plain torch, for any device and number type."""
 
     def __init__(self, device: torch.device) -> None:
         self.chunk = POSITIONS if device.type == "cpu" else 8 * POSITIONS
-        self.scan = gated_scan.TorchKernel()
+        self.scan = gated_scan.TorchGatedScan()
 
     def forward(self, given: Operands, starts_BKNE: Tensor, reset_BT: Tensor | None) -> Tensor:
         """Block by block; within one, the N states of E channels are N E channels of a `gated_scan`."""
@@ -191,7 +191,7 @@ def selective_scan(
     name = backends.choose(OPERATION, candidates, backend)
     if name == "mamba_ssm":
         return mamba_ssm.selective_scan(*given)
-    kernel = CompiledKernel(given.x_BTE.dtype) if name == "c" else TorchKernel(given.x_BTE.device)
+    kernel = CSelectiveScan(given.x_BTE.dtype) if name == "c" else TorchSelectiveScan(given.x_BTE.device)
     start_BEN = given.rate_EN.new_zeros(batch, width, states) if state_BEN is None else state_BEN
     reset_BT = None if reset_BT is None else reset_BT.contiguous()
     given = Operands(*(tensor.contiguous() for tensor in given))

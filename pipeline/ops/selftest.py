@@ -16,7 +16,6 @@ from torch import Tensor
 from pipeline.config.catalogue import implementation
 from pipeline.config.mixers import MIXERS
 from pipeline.ops import backends, onednn_matmul
-from pipeline.storage.errors import UserError
 
 ROWS, STEPS, WIDTH = 2, 32, 32
 TOLERANCE = 1e-3
@@ -48,8 +47,8 @@ def _try(backend: str, device: torch.device) -> tuple[bool, str]:
     for name in MIXERS:
         try:
             found = _outcome(name, backend, device)
-        except UserError as error:
-            reasons.append(str(error).partition("not available: ")[2].partition("; expected that")[0])
+        except backends.BackendUnavailable as error:
+            reasons.append(error.reason)
             continue
         except Exception as error:  # a library that breaks is what is looked for here
             wrong.append(f"{name} ({type(error).__name__})")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pipeline.ops import diagonal_scan as module
-from pipeline.ops.diagonal_scan import CompiledKernel, blocks, diagonal, doubling_, loop_
+from pipeline.ops.diagonal_scan import CDiagonalScan, blocks, diagonal, doubling_, loop_
 from pipeline.storage.errors import UserError
 from tests.mixers.making import close
 
@@ -62,7 +62,7 @@ oracle: Any = naive
 def test_values_and_gradients(
     backend: Any, positions: int, with_resets: bool, lengths: list[int] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(CompiledKernel, "positions", positions)
+    monkeypatch.setattr(CDiagonalScan, "positions", positions)
     reset = torch.rand(B, T) < 0.3 if with_resets else None
     length = None if lengths is None else torch.tensor(lengths)
     inputs = arguments()
@@ -78,7 +78,7 @@ def test_values_and_gradients(
 @every_backend
 @pytest.mark.parametrize("with_resets", [False, True])
 def test_gradcheck(backend: str, with_resets: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(CompiledKernel, "positions", 3)
+    monkeypatch.setattr(CDiagonalScan, "positions", 3)
     reset = torch.rand(2, 5) < 0.3 if with_resets else None
     assert torch.autograd.gradcheck(lambda x, *rest: call(x, *rest, reset, torch.tensor([5, 3]), backend), arguments(2, 5))
 
