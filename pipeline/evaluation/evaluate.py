@@ -79,7 +79,7 @@ def _measure(network: nn.Module, config: dict[str, Any], folder: Path, device: t
 def _check(config: dict[str, Any], task: Any, name: str, longest: int) -> None:
     """Refuse a dataset that the network cannot read."""
     made_for = config["sizes"]
-    for kind in sorted(task.sizes.keys() | made_for.keys()):
+    for kind in {**task.sizes, **made_for}:
         found, expected = task.sizes.get(kind, 0), made_for.get(kind, 0)
         if found != expected:
             raise UserError(f"{name}: {kind} of {found}, but the network of {config['run']} was made for {expected}")

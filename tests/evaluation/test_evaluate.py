@@ -83,8 +83,11 @@ def make_run(results: Path, network: SequenceNetwork = NETWORK) -> Path:
             run / "model" / f"{name}.safetensors",
             build(network, task.sizes, seed).state_dict(),
         )
-    kept = {"last": {"file": "model.safetensors", "step": 2}, "other": {"file": "other.safetensors", "step": 1}}
-    facts = {"format": 1, "run": run.name, "network": filled(network), "sizes": task.sizes}
+    kept = {
+        label: {"files": {"model": f"{stem}.safetensors"}, "step": step}
+        for label, stem, step in (("last", "model", 2), ("other", "other", 1))
+    }
+    facts = {"format": 1, "run": run.name, "networks": {"model": {"network": filled(network), "sizes": task.sizes}}}
     write_json(run / "model" / "config.json", {**facts, "checkpoints": kept})
     history = [{"step": 0, "rows": 0, "validation_accuracy": 0.2}, {"step": 2, "rows": 64, "train_loss": 1.0, "validation_accuracy": 0.25}]
     write_table(run / "history.parquet", table_of(history))

@@ -62,7 +62,7 @@ def test_an_environment_has_no_training_data(chain: Chain) -> None:
     (network,) = plan.networks.values()
     assert network["sizes"] == {"observation": [16], "actions": [4]}
     config = json.loads((results / "runs" / run.id / "model" / "config.json").read_text())
-    assert (config["observation"], config["actions"], set(config["checkpoints"])) == ([16], [4], {"last", "best"})
+    assert config["networks"]["model"]["sizes"] == {"observation": [16], "actions": [4]} and set(config["checkpoints"]) == {"last", "best"}
     environment = json.loads((results / "runs" / run.id / "environment.json").read_text())
     assert environment["reproducible"] and environment["budget"] == "steps"
     (entry,) = read_spec(results / "experiments" / "try" / "experiment.yaml")["runs"]

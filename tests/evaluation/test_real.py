@@ -62,7 +62,7 @@ def test_what_is_frozen_says_what_is_real(chain: tuple[Plan, Path, str]) -> None
     (network,), (run,) = plan.networks.values(), plan.runs
     assert network["sizes"] == {"vocabulary": 3, "classes": 1, "features": 1}
     config = json.loads((results / "runs" / run / "model" / "config.json").read_text())
-    assert config["sizes"] == {"vocabulary": 3, "classes": 1, "features": 1}
+    assert config["networks"]["model"]["sizes"] == {"vocabulary": 3, "classes": 1, "features": 1}
     (entry,) = read_spec(results / "experiments" / "try" / "experiment.yaml")["runs"]
     assert (entry["unit"], entry["baseline"], entry["chance"]) == ("squared error", 1 / 6, pytest.approx(0.0784))
     assert "loss (squared error)" in table
