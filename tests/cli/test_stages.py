@@ -31,7 +31,7 @@ def test_describe_writes_the_frozen_spec(folder: Path, call: Call) -> None:
         for name in things:
             assert call("describe", kind, name) == (0, "", "")
     assert digests(folder / "results") == before
-    assert call("describe", "run", "nothing").err.startswith("run nothing: not in the frozen plan results/.pipeline/plan.json; expected")
+    assert call("describe", "run", "nothing").err.startswith("run nothing: not in the frozen plan results/.pipeline/plan.json; 'pipeline plan' shows")
 
 
 def test_generate_and_seal_are_deterministic(folder: Path, call: Call) -> None:
@@ -139,8 +139,8 @@ MISTAKES = [
     (["try", "tiny", "--set", "task.delay=[1"], "--set task.delay=[1:1: not YAML: "),
     (["try", "tiny", "--set", "network.mixer=lstn"], "--set network.mixer=lstn: network.mixer: got 'lstn'; did you mean 'lstm'?"),
     (["generate"], "pipeline generate: expected either a dataset FOLDER or --task with --out; see 'pipeline generate --help'"),
-    (["generate", "--task", "copy"], "pipeline generate: --task needs --out, the folder to write; see 'pipeline generate --help'"),
-    (["generate", "x", "--set", "delay=3"], "pipeline generate: --set and --out belong to --task; "),
+    (["generate", "--task", "copy"], "pipeline generate: --task needs --out; see 'pipeline generate --help'"),
+    (["generate", "x", "--set", "delay=3"], "pipeline generate: --set and --out need --task; "),
     (["generate", "--task", "cpoy", "--out", "y"], "cpoy: not a task; did you mean 'copy'?"),
     (["generate", "--task", "copy", "--set", "dealy=1", "--out", "y"], "--set task.dealy=1: task.dealy: unknown key; did you mean 'delay'?"),
     (["generate", "x"], "x/dataset.yaml: no such file; expected a specification written by 'pipeline describe'"),
