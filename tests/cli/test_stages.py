@@ -31,7 +31,9 @@ def test_describe_writes_the_frozen_spec(folder: Path, call: Call) -> None:
         for name in things:
             assert call("describe", kind, name) == (0, "", "")
     assert digests(folder / "results") == before
-    assert call("describe", "run", "nothing").err.startswith("run nothing: not in the frozen plan results/.pipeline/plan.json; 'pipeline plan' shows")
+    assert call("describe", "run", "nothing").err.startswith(
+        "run nothing: not in the frozen plan results/.pipeline/plan.json; 'pipeline plan' shows"
+    )
 
 
 def test_generate_and_seal_are_deterministic(folder: Path, call: Call) -> None:
