@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class LostError(Exception):
-    """Another process of the training has ended, so this one cannot go on."""
+    """Another process of the training has exited, so this one cannot continue."""
 
 
 def rank() -> int:

@@ -168,7 +168,7 @@ def test_learning_rate_is_the_one_of_the_schedule() -> None:
     assert rates == pytest.approx([0.25, 0.5, *(0.5 * (8 - step) / 8 for step in range(8))])
 
 
-def test_merit_and_goal() -> None:
+def test_score_and_goal() -> None:
     learner = supervised(stop_at=0.9)
     assert learner.score({"loss": 1.0}) > learner.score({"loss": 1.1})
     assert learner.is_good_enough({"accuracy": 0.9}) and not learner.is_good_enough({"accuracy": 0.89})
