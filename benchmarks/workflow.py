@@ -50,7 +50,7 @@ experiments:
       learner: {name: supervised, steps: 1500, batch_size: 32, learning_rate: 1e-2, evaluate_every: 500}
       evaluate: {rows: 500, delays: [10, 20]}
     sweep: {network.mixer: [lstm, gru]}
-    figures: [accuracy_by_delay, learning_curves]
+    figures: [{name: accuracy_by, column: delay}, learning_curves]
 """
 
 

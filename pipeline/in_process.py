@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.config.experiment import Runtime, Tracking
-from pipeline.config.frozen import write_spec
+from pipeline.config.frozen import revive, write_spec
 from pipeline.frozen_plan import frozen_plan_path
 from pipeline.plan import Plan
 from pipeline.storage.integrity import set_aside_damaged
@@ -41,8 +41,8 @@ def run_plan(plan: Plan, results: Path) -> tuple[int, str]:
                 return code, ""
     for item in plan.evaluations.values():
         data = [results / "datasets" / name for name in item.datasets]
-        out = results / "evaluations" / item.run / f"{item.id}.parquet"
-        evaluate(results / "runs" / item.run / "run.yaml", data, out, "model", runtime.threads, runtime.device, allow)
+        out, kind = results / "evaluations" / item.run / f"{item.id}.parquet", revive("measurement", item.measurement)
+        evaluate(results / "runs" / item.run / "run.yaml", data, out, "model", runtime.threads, runtime.device, allow, kind)
     for network in plan.networks:
         table = results / "profiles" / f"{network}.parquet"
         if not table.exists():

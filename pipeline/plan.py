@@ -17,7 +17,7 @@ from typing import Any
 from pipeline.config.base import Component, canonical, filled
 from pipeline.config.code import files_of
 from pipeline.config.document import read_document
-from pipeline.config.labels import all_lines, check_names, part_of_label, suite_slots, text
+from pipeline.config.labels import Parts, all_lines, check_names, label_of, labels_of, suite_slots
 from pipeline.config.resolve import Member, Resolved, ResolvedExperiment, find_parent, preset_texts, resolve
 from pipeline.config.tasks.base import NATS
 from pipeline.storage.digest import canonical_json, digest
@@ -40,8 +40,7 @@ RUN_FILES = (
 EXPERIMENT_FILES = (
     "results.parquet",
     "curves.parquet",
-    "positions.parquet",
-    "episodes.parquet",
+    "details.parquet",
     "timing.parquet",
     "costs.parquet",
     "table.md",
@@ -74,11 +73,18 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class PlannedEvaluation:
-    """One run evaluated on a list of datasets."""
+    """One run evaluated on a list of datasets: how, and the source files that do it."""
 
     run: str
     id: str
     datasets: list[str]
+    measurement: Spec
+    modules: list[str]
+
+    @property
+    def option(self) -> str:
+        """The measurement as an option of `pipeline evaluate`."""
+        return json.dumps(self.measurement)
 
 
 @dataclass(frozen=True)
@@ -87,7 +93,7 @@ class PlannedFigure:
 
     spec: Spec
     modules: list[str]
-    reading: str
+    caption: str
 
 
 @dataclass(frozen=True)
@@ -207,8 +213,10 @@ class Plan:
 
     def code_of(self, stage: str, root: str, experiment: str = "", figure: str = "") -> list[str]:
         """The source files that a table (`collect`) or a figure (`plot`) depends on; `root`: the folder of the Snakefile."""
-        names = ("collect", "overlap", "progress", "scores", "settings", "statistics", "summary")
-        modules = [f"pipeline/evaluation/{name}.py" for name in names]
+        names = ("collect", "milestones", "overlap", "points", "settings", "statistics", "summary")
+        modules = [f"pipeline/evaluation/{name}.py" for name in names] + sorted(
+            {name for item in self.evaluations.values() for name in item.modules}
+        )
         if stage == "plot":
             shared = ("figures/style", "figures/axes", "figures/frames", "evaluation/series")
             modules = [*(f"pipeline/{name}.py" for name in shared), *self.experiments[experiment].figures[figure].modules]
@@ -245,6 +253,13 @@ def _modules(figure: Component) -> list[str]:
     return [str(path) for label, (path, _) in files_of(figure).items() if not label.startswith("pipeline/")]
 
 
+def _modules_of_kind(kind: Component) -> list[str]:
+    """The modules of a kind of measurement and of those that it extends, below the folder of the Snakefile; of a plug-in its own files."""
+    names = [parent.__module__ for parent in type(kind).__mro__ if parent.__module__.startswith("pipeline.evaluation.")]
+    own = [] if type(kind).__module__.startswith("pipeline.") else [str(path) for path, _ in files_of(kind).values()]
+    return sorted({*(f"{name.replace('.', '/')}.py" for name in names), *own})
+
+
 def plan_file(path: Path) -> Plan:
     """Plan a config file. Raises ConfigError, one line, if the config is invalid."""
     document, text = read_document(path), path.read_text(encoding="utf-8-sig")
@@ -266,34 +281,43 @@ class _Planner:
     def plan(self) -> Plan:
         self.made.runtime = filled(self.resolved.runtime)
         self.made.tracking = filled(self.resolved.tracking)
-        labels = {experiment.name: _labels(experiment) for experiment in self.resolved.experiments}
+        labels = {experiment.name: labels_of(experiment) for experiment in self.resolved.experiments}
         slots = suite_slots(self.resolved.experiments, labels)
         for experiment in self.resolved.experiments:
             self._experiment(experiment, labels[experiment.name], slots)
         return self.made
 
-    def _experiment(self, experiment: ResolvedExperiment, labels: list[str], slots: dict[str, int]) -> None:
+    def _experiment(self, experiment: ResolvedExperiment, labels: list[Parts], slots: dict[str, int]) -> None:
         check_names(experiment, labels)
-        runs = [self._entry(member, label) for member, label in zip(experiment.members, labels, strict=True)]
+        runs = [self._entry(member, parts) for member, parts in zip(experiment.members, labels, strict=True)]
         runs.sort(key=lambda run: (run["label"], run["seed"], run["run"]))
         self.made.experiments[experiment.name] = PlannedExperiment(
             name=experiment.name,
             question=experiment.question,
             spec={"name": experiment.name, "columns": sorted(experiment.columns), "runs": runs},
-            figures={figure.name: PlannedFigure(filled(figure), _modules(figure), type(figure).reading) for figure in experiment.figures},
+            figures={
+                figure.stem: PlannedFigure(filled(figure), _modules(figure), figure.caption(experiment.members[0].point.task))
+                for figure in experiment.figures
+            },
             dropped=dict(
-                sorted((label, member.dropped) for label, member in zip(labels, experiment.members, strict=True) if member.dropped)
+                sorted(
+                    (label_of(parts), member.dropped) for parts, member in zip(labels, experiment.members, strict=True) if member.dropped
+                )
             ),
             overlap=" ".join(dict.fromkeys(task.overlap for member in experiment.members for task in member.measured if task.overlap)),
             looks={line: slots[line] for line in sorted(all_lines(experiment, labels))},
         )
 
-    def _entry(self, member: Member, label: str) -> Spec:
+    def _entry(self, member: Member, parts: Parts) -> Spec:
         """The entry of one run in its experiment's spec."""
         point = member.point
         run = self._run(member)
         datasets = sorted(self._dataset(task, "test", member.evaluation.rows) for task in member.measured)
-        evaluation = PlannedEvaluation(run.id, f"test-{digest(datasets)}", datasets)
+        kind = member.measurement
+        done = {"datasets": datasets, "measurement": canonical(kind)}
+        evaluation = PlannedEvaluation(
+            run.id, f"{kind.name.replace('_', '-')}-{digest(done)}", datasets, filled(kind), _modules_of_kind(kind)
+        )
         self.made.evaluations[f"{run.id}/{evaluation.id}"] = evaluation
         further = {} if point.task.unit == NATS else {"unit": point.task.unit}
         if point.task.kind == "environment":
@@ -301,10 +325,11 @@ class _Planner:
             further |= {"limit": point.task.longest} | ({"returns": list(returns)} if returns else {})
         return {
             "run": run.id,
-            "label": label,
+            "label": label_of(parts),
+            "parts": {key: list(part) for key, part in parts.items()},
             "variant": member.variant,
             "seed": point.seed,
-            "coordinates": {key: value for key, value in sorted(member.coordinates.items()) if key != "seed"},
+            "coordinates": {key: _plain(value) for key, value in sorted(member.coordinates.items()) if key != "seed"},
             "evaluation": evaluation.id,
             "rows": {name: self.made.datasets[name].spec["rows"] for name in datasets},
             "network": run.network,
@@ -377,22 +402,6 @@ def dataset_of(task: Component, split: str, rows: int) -> PlannedDataset:
     return PlannedDataset(identifier, spec, [f"{index:05d}" for index in range(count)])
 
 
-def _labels(experiment: ResolvedExperiment) -> list[str]:
-    """A label per member, the same for all seeds: its coordinates, shortened to component names if these are unique."""
-    full = [_label(experiment, member, text) for member in experiment.members]
-    short = [_label(experiment, member, lambda value: text(value).split(" (")[0]) for member in experiment.members]
-    labels = full if len(set(short)) < len(set(full)) else short
-    swept = {label for label, member in zip(labels, experiment.members, strict=True) if not member.variant}
-    for member in experiment.members:
-        if member.variant in swept:
-            raise member.place.error(f"variant {member.variant!r} has the same name as a swept point; rename the variant")
-    return labels
-
-
-def _label(experiment: ResolvedExperiment, member: Member, write: Any) -> str:
-    if member.variant:
-        return member.variant
-    swept = {key: value for key, value in sorted(member.coordinates.items()) if key != "seed"}
-    if not swept:
-        return member.point.network.label
-    return ", ".join(part_of_label(key, write(value)) for key, value in swept.items())
+def _plain(value: Any) -> Any:
+    """A swept value as JSON and YAML have it."""
+    return str(value) if isinstance(value, str) else value

@@ -6,12 +6,12 @@ import itertools
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
 from pipeline import plan as planning
-from pipeline.config.document import read_text
+from pipeline.config.document import ConfigError, read_text
 from pipeline.config.mixers import Gru
 from pipeline.config.resolve import resolve
 from pipeline.plan import SHARD_ROWS, Plan, dataset_of, make_plan
@@ -28,7 +28,7 @@ experiments:
       learner: {name: supervised, rows: 640, batch_size: 32, curriculum: {column: delay}}
       evaluate: {rows: 50, delays: [10, 20]}
     sweep: {network.mixer: [lstm, gru], seed: [0, 1]}
-    figures: [accuracy_by_delay, {name: cost_quality, title: Cost}]
+    figures: [{name: accuracy_by, column: delay}, {name: cost_quality, title: Cost}]
   second:
     base:
       task: {name: copy, symbols: 3, delay: {log_uniform: [1, 20]}}
@@ -110,7 +110,10 @@ NEUTRAL = [
     ),
     ("delays: [10, 20]", "delays: [20, 10]"),
     ("width: 16", "width: 16, depth: 1"),
-    ("[accuracy_by_delay, {name: cost_quality, title: Cost}]", "[{title: Cost, name: cost_quality}, accuracy_by_delay]"),
+    (
+        "[{name: accuracy_by, column: delay}, {name: cost_quality, title: Cost}]",
+        "[{title: Cost, name: cost_quality}, {column: delay, name: accuracy_by}]",
+    ),
     ("experiments:", "runtime: {threads: 3}\nexperiments:"),
     ("curriculum: {column: delay}", "curriculum: {factor: 2, column: delay}"),
 ]
@@ -238,6 +241,28 @@ FIELDS: dict[str, tuple[str, set[str]]] = {
 }
 
 
+def test_an_evaluation_is_identified_by_what_was_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Datasets, the kind of measurement and its settings: nothing is trained again for another."""
+    from pipeline.evaluation.measurements import MEASUREMENTS
+    from pipeline.evaluation.measurements.tokens import Tokens
+
+    class Twice(Tokens):
+        """Tokens in another way."""
+
+        name: Literal["twice"] = "twice"  # pyright: ignore[reportIncompatibleVariableOverride]
+        share: float = 1.0
+
+    monkeypatch.setitem(MEASUREMENTS, "twice", Twice)
+    kinds = ("tokens", "twice", "{name: twice, share: 0.5}", "{name: twice, share: 1.0}")
+    plans = [with_field("evaluate.measurement", kind) for kind in kinds]
+    assert things(plans[0])["evaluations"] == things(planned(ONE))["evaluations"]
+    assert len({frozenset(things(plan)["evaluations"]) for plan in plans}) == 3
+    assert len({frozenset(things(plan)["runs"] | things(plan)["datasets"]) for plan in plans}) == 1
+    for kind, said in (("thrice", "expected one of"), ("{name: twice, shar: 1}", "shar: "), ("3", "expected the name of a kind")):
+        with pytest.raises(ConfigError, match=said):
+            with_field("evaluate.measurement", kind)
+
+
 def with_field(dotted: str, value: str) -> Plan:
     """The plan of ONE with a single field set."""
     from pipeline.config.document import Place, put_dotted
@@ -263,7 +288,7 @@ def test_every_field_is_in_the_table_above() -> None:
     known = {f"{page}.{key}" for page, kind in pages.items() for key in kind.model_fields if key != "name"}
     known |= {f"learner.curriculum.{key}" for key in Curriculum.model_fields}
     known |= {f"network.attention.{key}" for key in AttentionBlocks.model_fields}
-    exempt = {"learner.steps", "learner.seconds", "learner.parent", "network.parameters"}
+    exempt = {"learner.steps", "learner.seconds", "learner.parent", "network.parameters", "evaluate.measurement"}
     assert known - exempt - set(FIELDS) == set()
 
 

@@ -26,7 +26,7 @@ def export(experiment: str, form: str, out: Path | None) -> None:
     \b
       pipeline export copy_sizes --format copy-study --out experiment_results.json
     """
-    from pipeline.evaluation.export import copy_study
+    from pipeline.evaluation.copy_study import copy_study
     from pipeline.storage.atomic import write_text
 
     text = {"copy-study": copy_study}[form](experiment, Path("results"))

@@ -163,9 +163,19 @@ def train(spec: Path, allow: bool, **options: Any) -> int:
 @click.option("--data", type=FILE, multiple=True, required=True, help="A sealed dataset folder. Repeatable.")
 @click.option("--checkpoint", default="model", help="Weights to evaluate: model, or a label of learner.keep, for example best.")
 @click.option("--out", type=TABLE, required=True, help="Parquet table to write, one row per example.")
+@click.option("--measurement", metavar="KIND", help="Kind of measurement, or a YAML mapping with its settings. Default: the task's.")
 @execution
 @changed_code
-def evaluate(spec: Path, data: tuple[Path, ...], checkpoint: str, out: Path, threads: int | None, device: str | None, allow: bool) -> None:
+def evaluate(
+    spec: Path,
+    data: tuple[Path, ...],
+    checkpoint: str,
+    out: Path,
+    measurement: str | None,
+    threads: int | None,
+    device: str | None,
+    allow: bool,
+) -> None:
     """Evaluate a run on test datasets.
 
     SPEC is results/runs/X/run.yaml.
@@ -177,7 +187,24 @@ def evaluate(spec: Path, data: tuple[Path, ...], checkpoint: str, out: Path, thr
 
     runtime, _ = settings(results)
     machine = threads or runtime.get("threads", 1), device or runtime.get("device", "auto")
-    measure(spec, list(data), out, checkpoint, *machine, allow_changed_code=_allowed(allow, runtime))
+    kind = None if measurement is None else _measurement(measurement)
+    measure(spec, list(data), out, checkpoint, *machine, allow_changed_code=_allowed(allow, runtime), measurement=kind)
+
+
+def _measurement(text: str) -> Any:
+    """The measurement that an option names."""
+    from pipeline.config.document import read_text
+    from pipeline.config.frozen import revive
+    from pipeline.config.measurements import read_measurement
+    from pipeline.storage.errors import UserError
+
+    value = read_text(f"measurement: {text}", "--measurement")["measurement"]
+    if isinstance(value, dict) and "version" in value:
+        return revive("measurement", value)
+    try:
+        return read_measurement(value)
+    except ValueError as error:
+        raise UserError(f"--measurement: {error}") from None
 
 
 @click.command()

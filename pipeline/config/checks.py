@@ -56,6 +56,8 @@ def check_point(member: Member, written: Block) -> None:
     if isinstance(point.task, EnvironmentTask) and point.task.endless:
         message = f"{point.task.title} has no time limit of its own; expected task.limit, steps after which an episode is cut off"
         raise place_of(written, "task.id").error(message)
+    if refusal := member.measurement.refusal(point.task):
+        raise place_of(written, "task", "evaluate.measurement").error(refusal)
     _check_sizes(member, written)
     if getattr(point.network, "tie_embeddings", False) and point.task.tolerance is not None:
         raise place_of(written, "network.tie_embeddings").error(
@@ -107,12 +109,16 @@ def _measured(member: Member, written: Block) -> list[Task]:
 
 
 def check_members(members: list[Member]) -> None:
-    """All tasks are of one kind, and no two points of a sweep are the same run."""
+    """All tasks are of one kind and measured in one way, and no two points of a sweep are the same run."""
     seen: dict[str, Member] = {}
     for member in members:
         kinds = [one.point.task.kind for one in (members[0], member)]
         if len(set(kinds)) > 1:
             raise member.place.error(f"a task of kind {kinds[1]} beside one of kind {kinds[0]}; expected one kind in an experiment")
+        ways = [canonical(one.measurement) for one in (members[0], member)]
+        if ways[0] != ways[1]:
+            names = [f"{one.point.task.name} by {one.measurement.name}" for one in (members[0], member)]
+            raise member.place.error(f"{names[1]} is measured in another way than {names[0]}; expected one measurement in an experiment")
         twin = seen.setdefault(f"{member.variant} {canonical_json(member.block)}", member)
         if twin is not member:
             both = " and ".join(", ".join(f"{key}: {shown(value)}" for key, value in one.coordinates.items()) for one in (twin, member))
@@ -121,29 +127,30 @@ def check_members(members: list[Member]) -> None:
 
 def check_figures(experiment: ResolvedExperiment) -> None:
     """Every task of the experiment has the columns that its figures draw, and is measured at the points that they ask for."""
-    for index, figure in enumerate(experiment.figures):
-        _check_points(figure, experiment, experiment.figure_places[index])
+    kind = experiment.members[0].measurement
+    for figure, place in zip(experiment.figures, experiment.figure_places, strict=True):
+        _check_points(figure, experiment, place)
+        if figure.measurements and kind.name not in figure.measurements:
+            wanted = " or ".join(figure.measurements)
+            raise place.error(f"{figure.name} draws measurements of kind {wanted}; expected that kind, got {kind.name}")
+        metric = getattr(figure, "metric", None)
+        if metric is not None and metric not in kind.scores:
+            raise place.error(f"metric: {kind.name} has no score {metric!r}{suggestion(metric, kind.scores)}")
         for member in experiment.members:
             task = member.point.task
-            missing = [column for column in figure.needs if column not in task.columns]
+            missing = [column for column in figure.columns if column not in task.columns]
             if missing:
-                raise experiment.figure_places[index].error(
-                    f"{figure.name} draws the column {missing[0]!r}, which {task.name} does not have"
-                )
-            if figure.played and task.kind != "environment":
-                message = f"{figure.name} draws played episodes, {task.name} has none; expected a task of kind environment"
-                raise experiment.figure_places[index].error(message)
-            if figure.decoded and not task.decoded:
-                raise experiment.figure_places[index].error(f"{figure.name} draws free runs; {task.name} is not measured by them")
+                where = suggestion(missing[0], task.columns)
+                raise place.error(f"{figure.name} draws the column {missing[0]!r}, which {task.name} does not have{where}")
             if figure.sized and not set(task.columns) & set(type(task).model_fields):
                 message = f"{figure.name} compares sizes of training tasks; {task.name} has no field that is a metadata column"
-                raise experiment.figure_places[index].error(message)
+                raise place.error(message)
 
 
 def _check_points(figure: Figure, experiment: ResolvedExperiment, place: Place) -> None:
     """The points that `at` names are measured."""
     for column, value in getattr(figure, "at", {}).items():
-        columns = [name for name in experiment.members[0].point.task.columns if name not in figure.needs]
+        columns = [name for name in experiment.members[0].point.task.columns if name not in figure.columns]
         if column not in columns:
             expected = f"expected one of {', '.join(columns)}" if columns else "there is none to choose"
             raise place.error(f"at: {figure.name} cannot choose {column!r}{suggestion(column, columns) or f'; {expected}'}")

@@ -31,7 +31,7 @@ Code = dict[str, dict[str, str]]
 OURS = "pipeline"
 FLOORS = ("learners", "mixers", "networks", "ops", "tasks")
 """The parts of this package that components are made of."""
-GROUPS = ("recurlab.mixers", "recurlab.tasks", "recurlab.networks", "recurlab.learners", "recurlab.figures")
+GROUPS = ("recurlab.mixers", "recurlab.tasks", "recurlab.networks", "recurlab.learners", "recurlab.figures", "recurlab.measurements")
 """The entry points of plug-ins."""
 LIBRARIES = {"site-packages", "dist-packages"}
 MIXED = "mixed"
@@ -73,7 +73,7 @@ def parts_of(section: Section) -> Iterator[Component]:
 
 
 def kind_of(component: Component) -> str:
-    """mixer, network, task, learner or figure: the catalogue's base class that a component comes from."""
+    """mixer, network, task, learner, figure or measurement: the catalogue's base class that a component comes from."""
     kinds = {group.removeprefix("recurlab.").removesuffix("s") for group in GROUPS}
     return next(name for kind in type(component).__mro__ if (name := kind.__name__.lower()) in kinds)
 

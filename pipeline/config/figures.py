@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+import re
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from pipeline.config.base import Component
 from pipeline.config.catalogue import collect, union_of
+from pipeline.config.tasks.base import Task
 
 COLUMN, TEXT = 3.25, 6.75
 """Widths of a figure in inches: one column of a paper in two, and the whole text."""
 INTERVAL = "the 95 % interval of that mean over seeds (one seed: over its rows)"
 BESIDE = "Runs of one point are moved sideways a little so that none hides another. "
+METRIC = "score that is shown, see `pipeline show` of the kind of measurement; default: its primary one, for example accuracy"
 AT = "the hardest measured point that training covered, or the one that the option `at` names; the axis says which"
 
 
@@ -25,11 +28,9 @@ class Figure(Component):
     """Metadata columns of the task it draws."""
     sized: ClassVar[bool] = False
     """It compares the sizes of training tasks: at least one metadata column is a field of the task."""
-    decoded: ClassVar[bool] = False
-    """It draws what networks write when they run freely, which evaluations of decoded tasks tell."""
-    played: ClassVar[bool] = False
-    """It draws how episodes of an environment were played."""
-    reading: ClassVar[str] = ""
+    measurements: ClassVar[tuple[str, ...]] = ()
+    """The kinds of measurement that it draws; empty: every kind."""
+    explanation: ClassVar[str] = ""
     """How to read it: its caption in the report, in reStructuredText."""
 
     title: str | None = Field(default=None, description="title above the axes; default: the experiment's question; empty: none")
@@ -40,6 +41,27 @@ class Figure(Component):
         default=None,
         description=f"width on paper: column ({COLUMN} in), text ({TEXT} in); default: column for one panel with short labels, else text",
     )
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The metadata columns of the task that it draws."""
+        return self.needs
+
+    @property
+    def stem(self) -> str:
+        """The name of its files: its own, and the options that change what it shows."""
+        shown = {key: getattr(self, key) for key in type(self).model_fields if key not in ("name", "title", "labels", "width")}
+        words = [_words(value) for key, value in shown.items() if value != type(self).model_fields[key].default]
+        return re.sub(r"[^a-z0-9]+", "_", "_".join([self.name, *words]).lower())
+
+    def caption(self, task: Task) -> str:
+        """How to read it, for one task of its experiment."""
+        return self.explanation
+
+
+def _words(value: Any) -> str:
+    """An option's value as part of a file's name."""
+    return "_".join(f"{key}_{item}" for key, item in value.items()) if isinstance(value, dict) else str(value)
 
 
 class PointFigure(Figure):
@@ -53,104 +75,41 @@ class PointFigure(Figure):
     )
 
 
-def _accuracy_by(column: str, meaning: str) -> str:
-    return (
-        f"Accuracy on test rows against {meaning}; each network has its line. Every marker is a measured point, a mean over seeds, the bar "
-        f"through it {INTERVAL}, small dots are single seeds. {BESIDE}Where each run was measured at one point only, a line runs across "
-        "runs, and every marker is a training of its own. The dashed line is chance: what guessing without memory scores. The grey bar "
-        f"above the panel spans the {column} of the training task, where all networks have the same (a curriculum that was not mastered "
-        "may have stopped short of it); what lies beyond it is generalisation. A network remembers at a point when its interval stays "
-        "clear of chance, and has solved it from 99 % on."
-    )
-
-
 class AccuracyBy(PointFigure):
-    """Accuracy against the one metadata column in `needs`."""
+    """Accuracy, or another score, against a metadata column: a line per network with its interval over seeds, a panel per swept layout."""
 
     implementation: ClassVar[str] = "pipeline.figures.accuracy_by:draw"
 
-    metric: Literal["accuracy", "sequence_accuracy"] = Field(default="accuracy", description="what is drawn")
+    name: Literal["accuracy_by"] = "accuracy_by"
+    column: str = Field(description="metadata column on the x axis; one whose values are names has a row for each")
+    metric: str | None = Field(default=None, description=METRIC)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The column on the x axis."""
+        return (self.column,)
+
+    def caption(self, task: Task) -> str:
+        """How to read it; of a column of names, at which point it is shown."""
+        if task.columns[self.column].categories:
+            return _BY_NAME.format(column=self.column, at=AT)
+        return _BY_NUMBER.format(column=self.column)
 
 
-class AccuracyByDelay(AccuracyBy):
-    """Symbol accuracy against delay, a line per network with its interval over seeds, chance drawn."""
-
-    reading: ClassVar[str] = _accuracy_by("delay", "the delay between the last symbol and the moment it is asked for, in tokens")
-    needs: ClassVar[tuple[str, ...]] = ("delay",)
-
-    name: Literal["accuracy_by_delay"] = "accuracy_by_delay"
-
-
-class AccuracyByLength(AccuracyBy):
-    """Accuracy against the length of the row, a line per network with its interval over seeds, chance drawn."""
-
-    reading: ClassVar[str] = _accuracy_by("length", "the length of the row, in tokens")
-    needs: ClassVar[tuple[str, ...]] = ("length",)
-
-    name: Literal["accuracy_by_length"] = "accuracy_by_length"
-
-
-class AccuracyBySymbols(AccuracyBy):
-    """Accuracy against the number of symbols to remember, a line per network with its interval over seeds, chance drawn."""
-
-    reading: ClassVar[str] = _accuracy_by("symbols", "the number of symbols to remember")
-    needs: ClassVar[tuple[str, ...]] = ("symbols",)
-
-    name: Literal["accuracy_by_symbols"] = "accuracy_by_symbols"
-
-
-class AccuracyByPairs(AccuracyBy):
-    """Accuracy against the number of pairs to remember, a line per network with its interval over seeds, chance drawn."""
-
-    reading: ClassVar[str] = _accuracy_by("pairs", "the number of pairs of key and value to remember")
-    needs: ClassVar[tuple[str, ...]] = ("pairs",)
-
-    name: Literal["accuracy_by_pairs"] = "accuracy_by_pairs"
-
-
-class AccuracyByNodes(AccuracyBy):
-    """Accuracy against the number of nodes of the graph, a line per network with its interval over seeds, a panel per swept layout."""
-
-    reading: ClassVar[str] = (
-        _accuracy_by("nodes", "the number of nodes of the graph")
-        + " Where task.layout is swept, each layout has its panel, that of the shortest rows first."
-    )
-    needs: ClassVar[tuple[str, ...]] = ("nodes",)
-
-    name: Literal["accuracy_by_nodes"] = "accuracy_by_nodes"
-
-
-class SuccessByCorridor(AccuracyBy):
-    """Share of episodes solved against the length of the corridor, a line per network with its interval over seeds."""
-
-    reading: ClassVar[str] = (
-        "Share of test episodes that were solved against the length of the corridor, in positions from the start to the junction; each "
-        f"network has its line. Every marker is a measured point, a mean over seeds, the bar through it {INTERVAL}, small dots are single "
-        f"seeds. {BESIDE}The dashed line is the memoryless baseline: what the best player without memory comes to. The grey bar above the "
-        "panel spans the corridors of training; what lies beyond it is generalisation. A network remembers at a corridor when its interval "
-        "stays clear of the dashed line."
-    )
-    needs: ClassVar[tuple[str, ...]] = ("corridor",)
-    played: ClassVar[bool] = True
-
-    name: Literal["success_by_corridor"] = "success_by_corridor"
-    metric: Literal["accuracy"] = Field(default="accuracy", description="what is drawn: the share of episodes that were solved")
-
-
-class AccuracyByFamily(PointFigure):
-    """Accuracy in each family of questions at one point, a marker per network with its interval, a panel per swept layout."""
-
-    version: ClassVar[int] = 2
-    implementation: ClassVar[str] = "pipeline.figures.accuracy_by_family:draw"
-    reading: ClassVar[str] = (
-        f"Accuracy on test rows in each family of questions, at {AT}. A marker is a network's mean over seeds, the line through it "
-        f"{INTERVAL}, small dots are single seeds. The dashed line is chance. A network that has learned what is asked for is as good in "
-        "every family; one that holds in the family it was trained on alone has learned a property of that family. Where task.layout is "
-        "swept, each layout has its panel."
-    )
-    needs: ClassVar[tuple[str, ...]] = ("family",)
-
-    name: Literal["accuracy_by_family"] = "accuracy_by_family"
+_BY_NUMBER = (
+    "The score that the y axis names on test data, against {column}; each network has its line. Every marker is a measured point, a mean over "
+    f"seeds, the bar through it {INTERVAL}, small dots are single seeds. {BESIDE}Where each run was measured at one point only, a line runs "
+    "across runs, and every marker is a training of its own. The dashed line, where it is known, is what is possible without memory: chance, or "
+    "the best agent that forgets. The grey bar above the panel spans the {column} of the training task, where all networks have the same (a "
+    "curriculum that was not mastered may have stopped short of it); what lies beyond it is generalisation. Where task.layout is swept, each "
+    "layout has its panel, that of the shortest rows first. A network remembers at a point when its interval stays clear of the dashed line."
+)
+_BY_NAME = (
+    "The score that the x axis names on test data for each {column}, at {at}. A marker is a network's mean over seeds, the line through it "
+    f"{INTERVAL}, small dots are single seeds. The dashed line is what is possible without memory. A network that has learned what is asked "
+    "for is as good in every row; one that holds only where it was trained has learned a property of that. Where task.layout is swept, each "
+    "layout has its panel."
+)
 
 
 class FirstErrors(PointFigure):
@@ -158,14 +117,14 @@ class FirstErrors(PointFigure):
 
     version: ClassVar[int] = 2
     implementation: ClassVar[str] = "pipeline.figures.first_errors:draw"
-    reading: ClassVar[str] = (
+    explanation: ClassVar[str] = (
         f"The network writes each trace by itself, at {AT}. A line falls where traces leave the true one for the first time: its height is "
         "the share of traces that have no mistake so far, and where it ends on the right is the share that is exact to the last token. "
         f"Thick lines are means over seeds, bands {INTERVAL}, thin lines single seeds. A steady fall is a small chance of a mistake at "
         "every step; a sharp one is something that the network cannot do. After its first mistake a trace may still end in the right "
         "answer. Where task.layout is swept, each layout that has traces has its panel."
     )
-    decoded: ClassVar[bool] = True
+    measurements: ClassVar[tuple[str, ...]] = ("free_running",)
 
     name: Literal["first_errors"] = "first_errors"
 
@@ -174,7 +133,7 @@ class LearningCurves(Figure):
     """Validation loss (or return) and accuracy against training rows seen (or environment steps), with the memoryless baseline."""
 
     implementation: ClassVar[str] = "pipeline.figures.learning_curves:draw"
-    reading: ClassVar[str] = (
+    explanation: ClassVar[str] = (
         "Loss (above, logarithmic) and symbol accuracy (below) on the validation rows, against the training rows seen so far. Thin lines "
         "are single seeds, the thick line is their median, drawn as far as every seed was trained. Dotted above: the memoryless baseline, "
         "the lowest loss that is possible without carrying anything; a network that remembers comes to lie below it. Dashed below: chance. "
@@ -191,7 +150,7 @@ class SampleEfficiency(Figure):
     """Training rows, or environment steps, until validation accuracy reached 50, 90 and 99 %."""
 
     implementation: ClassVar[str] = "pipeline.figures.sample_efficiency:draw"
-    reading: ClassVar[str] = (
+    explanation: ClassVar[str] = (
         "Training rows seen, or where networks act steps of the environment, until validation accuracy (the share of validation episodes "
         "solved) first reached 50, 90 and 99 %. Large markers are medians over the seeds that got there, small ones single seeds; the "
         "numbers at the right edge tell how many of the seeds reached 99 %. They are no finer than the distance between two validations. "
@@ -206,13 +165,15 @@ class MeanReturn(PointFigure):
 
     version: ClassVar[int] = 2
     implementation: ClassVar[str] = "pipeline.figures.mean_return:draw"
-    reading: ClassVar[str] = (
+    explanation: ClassVar[str] = (
         f"Mean return, the sum of an episode's rewards, over test episodes at {AT}. The bar is the mean over seeds, each dot a seed, the "
         f"black line {INTERVAL}, which the numbers on the right repeat. The dashed line, where it is known, is what the best policy comes "
         "to on the same episodes. Networks act by their own probabilities, as they did in training. Where the lowest and the highest "
         "possible return are unknown (evaluate.return_range gives them), the interval does not hold if only some seeds solve the task."
     )
-    played: ClassVar[bool] = True
+    measurements: ClassVar[tuple[str, ...]] = ("episodes",)
+
+    metric: ClassVar[str] = "return"
 
     name: Literal["mean_return"] = "mean_return"
 
@@ -222,7 +183,7 @@ class StepCost(Figure):
 
     version: ClassVar[int] = 2
     implementation: ClassVar[str] = "pipeline.figures.step_cost:draw"
-    reading: ClassVar[str] = (
+    explanation: ClassVar[str] = (
         "What one more step costs, one row at a time, against the steps that the network has read before it: time above, bytes of state "
         "carried below, both on logarithmic scales; below the smallest decade the lower one is linear, so that a network without state "
         "stands at 0. Lines that stay level cost the same however long an episode is. Times are medians of CPU seconds (on a GPU, of "
@@ -239,13 +200,13 @@ class EpisodeStrips(PointFigure):
 
     version: ClassVar[int] = 2
     implementation: ClassVar[str] = "pipeline.figures.episode_strips:draw"
-    reading: ClassVar[str] = (
+    explanation: ClassVar[str] = (
         f"Test episodes at {AT.replace('the axis says', 'the line below says')}, as the first seed of every network played them: pictures "
         "spread evenly from the first step (left) to the last before the end (right), the same episodes for every network. Above each strip "
         "stands how it ended. In a T-Maze the agent is the bright square, green marks the side where the reward is, which only the first "
         "observation tells. In a Mystery Path the picture is what the pixels of the environment show."
     )
-    played: ClassVar[bool] = True
+    measurements: ClassVar[tuple[str, ...]] = ("episodes",)
 
     name: Literal["episode_strips"] = "episode_strips"
     episodes: int = Field(default=1, ge=1, le=2, description="episodes of every network")
@@ -255,13 +216,14 @@ class RecallPositions(PointFigure):
     """Accuracy at each recall position and delay, a heat map per network."""
 
     implementation: ClassVar[str] = "pipeline.figures.recall_positions:draw"
-    reading: ClassVar[str] = (
+    explanation: ClassVar[str] = (
         "Symbol accuracy by position in the answer (across) and delay in tokens (down), a panel per network, means over seeds; all panels "
         "share one colour scale, on which chance is marked. Columns that fade to the right lose what was said last, or run out of breath "
         "while answering; rows that fade downwards lose everything with time. Grey cells were not measured, because such rows have no "
         "symbol at that position."
     )
     needs: ClassVar[tuple[str, ...]] = ("delay",)
+    measurements: ClassVar[tuple[str, ...]] = ("tokens",)
 
     name: Literal["recall_positions"] = "recall_positions"
 
@@ -270,7 +232,7 @@ class TrainingTime(Figure):
     """CPU seconds of training, and the seconds until validation accuracy reached 50, 90 and 99 %."""
 
     implementation: ClassVar[str] = "pipeline.figures.training_time:draw"
-    reading: ClassVar[str] = (
+    explanation: ClassVar[str] = (
         f"Left: CPU seconds of a whole training; the bar is the mean, each dot a seed, the black line {INTERVAL}. Right: CPU seconds until "
         "validation accuracy first reached 50, 90 and 99 %; large markers are medians over the seeds that got there, small ones single "
         "seeds, and the numbers at the right edge tell how many of the seeds reached 99 %. CPU seconds count the work of all threads and "
@@ -292,7 +254,7 @@ class TrainingTimeBySize(Figure):
     """CPU seconds of training against the size it was trained at, for example its delay, a line per network."""
 
     implementation: ClassVar[str] = "pipeline.figures.by_size:draw_time"
-    reading: ClassVar[str] = (
+    explanation: ClassVar[str] = (
         f"CPU seconds of a whole training {_BY_SIZE}The scale is logarithmic where values span more than a factor of twenty. CPU seconds "
         "count the work of all threads and leave out waiting and validation, so they compare networks on one machine; between machines, or "
         "beside other heavy work, they differ."
@@ -307,7 +269,7 @@ class StepsToSolve(Figure):
     """Optimizer steps until validation accuracy first reached a mark, against the size it was trained at; seeds that never did are shown."""
 
     implementation: ClassVar[str] = "pipeline.figures.by_size:draw_steps"
-    reading: ClassVar[str] = (
+    explanation: ClassVar[str] = (
         f"Optimizer steps until the first validation whose accuracy reached the mark, {_BY_SIZE}A hollow marker above the panel is a seed "
         "that never got there in the steps it had; the panel ends at the longest training. A mean is drawn only where every seed got "
         "there, since a mean of the fast ones alone would flatter. Steps are counted at validations, so they are no finer than the distance "
@@ -323,7 +285,7 @@ class AccuracyAtLongest(PointFigure):
     """Accuracy at the longest delay or largest size, a bar per network with its interval and value, chance drawn."""
 
     implementation: ClassVar[str] = "pipeline.figures.accuracy_at_longest:draw"
-    reading: ClassVar[str] = (
+    explanation: ClassVar[str] = (
         "Symbol accuracy on test rows at the hardest measured point (the largest delay or length, then the largest number of symbols or "
         "pairs), whether training covered it or not, or at the one that the option `at` names; the axis says which. The bar is the mean "
         f"over seeds, each dot a seed, the black line {INTERVAL}, which the numbers on the right repeat. The dashed line is chance: what "
@@ -333,6 +295,7 @@ class AccuracyAtLongest(PointFigure):
     beyond: ClassVar[bool] = True
 
     name: Literal["accuracy_at_longest"] = "accuracy_at_longest"
+    metric: str | None = Field(default=None, description=METRIC)
 
 
 class CostQuality(PointFigure):
@@ -340,7 +303,7 @@ class CostQuality(PointFigure):
 
     version: ClassVar[int] = 2
     implementation: ClassVar[str] = "pipeline.figures.cost_quality:draw"
-    reading: ClassVar[str] = (
+    explanation: ClassVar[str] = (
         f"Symbol accuracy at {AT}, against the bytes of state that each network carries there from one token to the next; for attention this "
         "is its cache of keys and values, which grows with the row. Large markers are means over seeds, the bars through them "
         f"{INTERVAL}, small dots single seeds; where network.width is swept, a line joins the widths of one network. The grey stairs are "
@@ -349,6 +312,7 @@ class CostQuality(PointFigure):
     )
 
     name: Literal["cost_quality"] = "cost_quality"
+    metric: str | None = Field(default=None, description=METRIC)
 
 
 class AccuracyByState(PointFigure):
@@ -356,7 +320,7 @@ class AccuracyByState(PointFigure):
 
     version: ClassVar[int] = 2
     implementation: ClassVar[str] = "pipeline.figures.cost_quality:draw_state"
-    reading: ClassVar[str] = (
+    explanation: ClassVar[str] = (
         f"Accuracy at {AT}, against the bits of state that each network carries there from one token to the next; for attention this is its "
         f"cache of keys and values. Large markers are means over seeds, the bars through them {INTERVAL}, small dots single seeds; where "
         "sizes of the network such as network.width are swept, a line joins them. The dotted upright line, where the task knows it, is what "
@@ -366,6 +330,7 @@ class AccuracyByState(PointFigure):
     )
 
     name: Literal["accuracy_by_state"] = "accuracy_by_state"
+    metric: str | None = Field(default=None, description=METRIC)
 
 
 FIGURES = collect(globals(), Figure, "recurlab.figures")

@@ -12,7 +12,7 @@ from pipeline.config.document import LARGEST_DOCUMENT, check_text
 from pipeline.storage.errors import CorruptFileError, ForeignSpecError, UserError
 from pipeline.storage.seals import read_sealed, write_sealed
 
-Kind = Literal["task", "network", "mixer", "learner", "figure"]
+Kind = Literal["task", "network", "mixer", "learner", "figure", "measurement"]
 SpecKind = Literal["dataset", "network", "run", "experiment"]
 LARGEST_EXPERIMENT = 1_000_000
 """Values of an experiment's specification at most, which lists every run; other specifications are as small as a config."""
@@ -113,7 +113,10 @@ def _without_versions(value: Any) -> Any:
 
 def _catalogue(kind: Kind) -> dict[str, Any]:
     from pipeline.config import figures, learners, mixers, networks, tasks
+    from pipeline.config.measurements import measurements
 
+    if kind == "measurement":
+        return measurements()
     pages = {
         "task": tasks.TASKS,
         "network": networks.NETWORKS,

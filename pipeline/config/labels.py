@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline.config.document import suggestion
 from pipeline.config.mixers import MIXERS
-from pipeline.config.resolved import ResolvedExperiment
+from pipeline.config.resolved import Member, ResolvedExperiment, Written
 
 NAMED = ("mixer", "task", "network", "learner")
 """Swept keys whose values say by themselves what they are."""
@@ -17,48 +17,79 @@ COLOURS = 8
 """Colours of the palette; slots further apart share one and differ in line style and marker."""
 PREFERENCE = ("lstm", "gru", "lru", "attention", "mamba", "gated_delta_net", "relit", "arelit")
 """Networks that have the same colour in every suite, in the order of the palette."""
-ALSO = {"transformer": "Transformer"}
-"""Networks that go by another name than their mixer's."""
+MODELS = {"attention": "transformer"}
+"""What networks of a mixer are called, where that is another name."""
+
+
+class Part(NamedTuple):
+    """What one swept key, or a variant, adds to a label: `lstm` and, of a component with settings of its own, `horizon=40`."""
+
+    name: str
+    details: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.details})" if self.details else self.name
+
+
+Parts = dict[str, Part]
+"""What a label is made of: swept key -> what it adds. A run that sweeps nothing has `network`, a variant `variant` besides or alone."""
+
+
+def as_parts(block: Mapping[str, Any]) -> Parts:
+    """The parts as they were frozen."""
+    return {key: Part(*part) for key, part in block.items()}
+
+
+def label_of(parts: Mapping[str, Part]) -> str:
+    """The label that these parts make: `gated_delta_net, width 64`; `base` where there are none."""
+    if "variant" in parts:
+        return "_".join(part.name for part in parts.values())
+    return ", ".join(_with_key(key, str(part)) for key, part in parts.items()) or "base"
+
+
+def _with_key(key: str, text: str) -> str:
+    return text if _names_itself(key) else f"{key.rsplit('.', 1)[-1]} {text}"
+
+
+def _names_itself(key: str) -> bool:
+    return key.endswith(NAMED) or key == "variant"
+
+
+def without(parts: Parts, *keys: str) -> Parts:
+    """The parts less those that the swept `keys` added."""
+    return {key: part for key, part in parts.items() if key not in keys}
 
 
 def component_name(name: str) -> str | None:
-    """What papers call a mixer; None where there is none of that name."""
+    """What papers call a mixer, or a network of it and attention; None where there is none of that name."""
     if name in MIXERS:
         return getattr(MIXERS[name], "display_name", "") or name.replace("_", " ")
-    return ALSO.get(name)
+    if name in MODELS.values():
+        return name.capitalize()
+    hybrids = {f"{mixer}_attention": mixer for mixer in MIXERS}
+    return f"{component_name(hybrids[name])} + attention" if name in hybrids else None
 
 
-def display_name(label: str, own: Mapping[str, str] | None = None) -> str:
-    """A label as figures write it: `gated_delta_net, width 64` is `Gated DeltaNet, width 64`.
+def display_name(parts: Parts, own: Mapping[str, str] | None = None) -> str:
+    """A label as figures and tables write it: `gated_delta_net, width 64` is `Gated DeltaNet, width 64`.
 
     own: names that the user gives, to a whole label or to the part of one that names its network.
     """
     own = own or {}
+    label = label_of(parts)
     if label in own:
         return own[label]
-    return ", ".join(_part(part, own) for part in label.split(", "))
+    return ", ".join(_with_key(key, _display(key, part, own)).replace("_", " ") for key, part in parts.items()) or label
 
 
-def _part(part: str, own: Mapping[str, str]) -> str:
-    """One part of a label: what begins with a mixer's name has its proper name, `mamba_icr` becomes `Mamba, icr`."""
-    word, space, rest = part.partition(" ")
-    if word in own:
-        return own[word] + space + rest
-    known = component_name(word)
-    if known:
-        return known + space + rest
-    if word.endswith("_attention") and component_name(word.removesuffix("_attention")):
-        return f"{component_name(word.removesuffix('_attention'))} + attention{space}{rest}"
-    for name in sorted([*MIXERS, *ALSO], key=len, reverse=True):
-        if word.startswith(f"{name}_"):
-            return f"{component_name(name)}, {word.removeprefix(f'{name}_').replace('_', ' ')}{space}{rest}"
-    return word.replace("_", " ") + space + rest
+def _display(key: str, part: Part, own: Mapping[str, str]) -> str:
+    name = own.get(part.name) or (component_name(part.name) if _names_itself(key) else None) or part.name
+    return str(part._replace(name=name))
 
 
-def display_names(labels: Iterable[str], own: Mapping[str, str] | None = None) -> dict[str, str]:
+def display_names(labels: Mapping[str, Parts], own: Mapping[str, str] | None = None) -> dict[str, str]:
     """Every label with its name; labels whose names would be the same keep their own."""
-    labels = list(labels)
-    names = {label: display_name(label, own) for label in labels}
+    names = {label: display_name(parts, own) for label, parts in labels.items()}
     taken = list(names.values())
     return {label: name if taken.count(name) == 1 else label for label, name in names.items()}
 
@@ -95,50 +126,76 @@ def text(value: Any) -> str:
     return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
 
 
-def part_of_label(key: str, value: Any) -> str:
-    """What a swept key's value adds to the labels of its runs."""
-    return text(value) if key.endswith(NAMED) else f"{key.rsplit('.', 1)[-1]} {text(value)}"
-
-
-def label_without(label: str, key: str, value: Any) -> str:
-    """A run's label less what the swept `key` added to it: `lstm, delay 100` without task.delay is `lstm`. `base` where nothing is left."""
-    part = f", {part_of_label(key, value)}, "
-    return f", {label}, ".replace(part, ", ", 1)[2:-2] or "base"
-
-
-def lines(label: str, coordinates: dict[str, Any]) -> set[str]:
-    """Every label that a run has in figures: its own, and without swept fields of the task or sizes of the network, along which lines run."""
-    found = {label}
-    for key, value in coordinates.items():
-        if key.startswith("task.") or (key.startswith("network.") and isinstance(value, int | float)):
-            found |= {label_without(line, key, value) for line in found}
+def labels_of(experiment: ResolvedExperiment) -> list[Parts]:
+    """What the label of every member is made of, the same for all seeds; settings of components only where names alone do not suffice."""
+    full = [_parts(member) for member in experiment.members]
+    short = [{key: part._replace(details="") for key, part in parts.items()} for parts in full]
+    found = full if len(set(map(label_of, short))) < len(set(map(label_of, full))) else short
+    swept = {label_of(parts) for parts in found if "variant" not in parts}
+    for member, parts in zip(experiment.members, found, strict=True):
+        if member.variant and label_of(parts) in swept:
+            raise member.place.error(f"variant {member.variant!r} has the same name as a swept point; rename the variant")
     return found
 
 
-def all_lines(experiment: ResolvedExperiment, labels: list[str]) -> set[str]:
+def _parts(member: Member) -> Parts:
+    """What tells this run from the others of its experiment."""
+    if member.variant:
+        return _variant_parts(member.variant, member.point.network)
+    found = {key: _part(value) for key, value in sorted(member.coordinates.items()) if key != "seed"}
+    return found or {"network": Part(member.point.network.label)}
+
+
+def _part(value: Any) -> Part:
+    return Part(value.name, value.details) if isinstance(value, Written) else Part(text(value))
+
+
+def _variant_parts(variant: str, network: Any) -> Parts:
+    """A variant that is named after its network and something more, as `mamba_icr`, has both as parts."""
+    mixer = getattr(getattr(network, "mixer", None), "name", "")
+    for name in (network.label, mixer, MODELS.get(mixer, "")):
+        if name and variant.startswith(f"{name}_"):
+            return {"network": Part(name), "variant": Part(variant.removeprefix(f"{name}_"))}
+    return {"variant": Part(variant)}
+
+
+def lines(parts: Parts, coordinates: Mapping[str, Any]) -> dict[str, Parts]:
+    """Every label that a run has in figures: its own, and without swept fields of the task or sizes of the network, along which lines run."""
+    found = {label_of(parts): parts}
+    for key, value in coordinates.items():
+        if key.startswith("task.") or (key.startswith("network.") and isinstance(value, int | float)):
+            found |= {label_of(less): less for less in (without(line, key) for line in found.values())}
+    return found
+
+
+def all_lines(experiment: ResolvedExperiment, labels: list[Parts]) -> dict[str, Parts]:
     """The labels of an experiment's figures."""
-    return {line for member, label in zip(experiment.members, labels, strict=True) for line in lines(label, member.coordinates)}
+    return {
+        label: line
+        for member, parts in zip(experiment.members, labels, strict=True)
+        for label, line in lines(parts, member.coordinates).items()
+    }
 
 
-def suite_slots(experiments: list[ResolvedExperiment], labels: dict[str, list[str]]) -> dict[str, int]:
-    """The slot of every label of a suite, see `pipeline.config.labels`; a label is grey where none of its networks has memory."""
+def suite_slots(experiments: list[ResolvedExperiment], labels: dict[str, list[Parts]]) -> dict[str, int]:
+    """The slot of every label of a suite, see `assign_slots`; a label is grey where none of its networks has memory."""
     quiet: dict[str, bool] = {}
     for experiment in experiments:
-        for member, label in zip(experiment.members, labels[experiment.name], strict=True):
+        for member, parts in zip(experiment.members, labels[experiment.name], strict=True):
             mixers = [mixer.name for mixer, _ in getattr(member.point.network, "blocks", [])]
             memoryless = set(mixers) == {"none"}
-            for line in lines(label, member.coordinates):
+            for line in lines(parts, member.coordinates):
                 quiet[line] = quiet.get(line, True) and memoryless
     return assign_slots(quiet, [line for line, memoryless in quiet.items() if memoryless])
 
 
-def check_names(experiment: ResolvedExperiment, labels: list[str]) -> None:
+def check_names(experiment: ResolvedExperiment, labels: list[Parts]) -> None:
     """The names that figures give to labels are for labels that there are, and different."""
-    known = {*all_lines(experiment, labels), *(part.split(" ")[0] for label in labels for part in label.split(", "))}
+    known = {*all_lines(experiment, labels), *(part.name for parts in labels for part in parts.values())}
     for figure, place in zip(experiment.figures, experiment.figure_places, strict=True):
         unknown = sorted(set(figure.labels) - known)
         if unknown:
-            where = suggestion(unknown[0], known) or f"; expected one of {', '.join(sorted(set(labels)))}"
+            where = suggestion(unknown[0], known) or f"; expected one of {', '.join(sorted(set(map(label_of, labels))))}"
             raise place.error(f"labels: {figure.name} has no label {unknown[0]!r}{where}")
         twice = [name for name in figure.labels.values() if list(figure.labels.values()).count(name) > 1]
         if twice:

@@ -27,7 +27,7 @@ from pipeline.config.document import (
 )
 from pipeline.config.experiment import Point, Runtime, Tracking
 from pipeline.config.figures import AnyFigure, Figure
-from pipeline.config.resolved import Member, Resolved, ResolvedExperiment
+from pipeline.config.resolved import Member, Resolved, ResolvedExperiment, Written
 from pipeline.config.tasks import Evaluation
 from pipeline.config.validation import validate
 from pipeline.storage.paths import is_name
@@ -198,11 +198,11 @@ def _check_replaced(block: Block) -> None:
 def _coordinate(value: Any, written: Any) -> Any:
     """A swept value as it appears in tables: validated; a component by its name and what was written with it."""
     if not isinstance(written, Block) or not isinstance(value, Section):
-        return value.name if isinstance(value, Component) else list(value) if isinstance(value, tuple) else value
+        return Written(value.name) if isinstance(value, Component) else list(value) if isinstance(value, tuple) else value
     keys = sorted(written.keys() - {"name", "preset"})
     details = [f"preset={written['preset']}"] if "preset" in written else []
     rest = ", ".join([*details, *(f"{key}={_coordinate(getattr(value, key), written[key])}" for key in keys)])
-    return f"{written['name']} ({rest})" if "name" in written and rest else written.get("name", rest)
+    return Written(written.get("name", ""), rest)
 
 
 def _coordinates(keys: Block, block: Block, point: Point, evaluation: Evaluation) -> dict[str, Any]:
@@ -273,13 +273,13 @@ def with_presets(value: Any, depth: int = 0) -> Any:
 
 
 def _figures(block: Block) -> list[Figure]:
-    """The figures asked for; each may appear once."""
+    """The figures asked for; each may appear once with the same options."""
     written = block.get("figures", [])
     place = block.places.get("figures", block.place)
     figures = validate(list[AnyFigure], written, place)
     for index, figure in enumerate(figures):
-        if figure.name in [earlier.name for earlier in figures[:index]]:
-            raise written.places[index].error(f"{figure.name} stands twice in the list; expected each figure once")
+        if figure.stem in [earlier.stem for earlier in figures[:index]]:
+            raise written.places[index].error(f"{figure.stem} stands twice in the list; expected each figure once")
     return figures
 
 

@@ -9,14 +9,27 @@ from pipeline.config.base import canonical
 from pipeline.config.document import Place
 from pipeline.config.experiment import Point, Runtime, Tracking
 from pipeline.config.figures import Figure
+from pipeline.config.measurements import read_measurement
 from pipeline.config.tasks import Evaluation, Task
+
+
+class Written(str):
+    """A swept component as text, `lstm (horizon=40)`, with its name and what was written with it apart."""
+
+    __slots__ = ("details", "name")
+
+    def __new__(cls, name: str, details: str = "") -> Written:
+        """The text made of both."""
+        made = super().__new__(cls, f"{name} ({details})" if name and details else name or details)
+        made.name, made.details = (name, details) if name else (details, "")
+        return made
 
 
 @dataclass(frozen=True)
 class Member:
     """One run of an experiment: its validated point and where in the experiment it stands.
 
-    coordinates: swept key -> value. overrides: what its variant sets, likewise. Both hold validated values, components as text.
+    coordinates: swept key -> value. overrides: what its variant sets, likewise. Both hold validated values, components as `Written`.
     dropped: what base writes and this run does not have, because another component, or the same one written anew, took its place.
     """
 
@@ -32,6 +45,11 @@ class Member:
     def block(self) -> dict[str, Any]:
         """Point and evaluation in canonical form: equal for two spellings of the same run and measurement."""
         return dict(sorted({**canonical(self.point), "evaluate": canonical(self.evaluation)}.items()))
+
+    @property
+    def measurement(self) -> Any:
+        """How the network is measured: the kind that the evaluation names, by default the task's."""
+        return self.evaluation.measurement or read_measurement(self.point.task.measurement)
 
     @property
     def measured(self) -> list[Task]:

@@ -12,6 +12,7 @@ from pipeline.config.base import Component, Distribution, Section
 from pipeline.config.experiment import Config, Experiment, Point, Runtime, Tracking
 from pipeline.config.figures import FIGURES
 from pipeline.config.learners import LEARNERS, Curriculum
+from pipeline.config.measurements import measurements
 from pipeline.config.mixers import MIXERS
 from pipeline.config.networks import NETWORKS
 from pipeline.config.tasks import TASKS, Task
@@ -22,6 +23,7 @@ KINDS: dict[str, Mapping[str, type[Component]]] = {
     "networks": NETWORKS,
     "learners": LEARNERS,
     "figures": FIGURES,
+    "measurements": measurements(),
 }
 COUNT = {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": r"^[0-9_.]+[kKmMgG]?$"}]}
 
@@ -30,12 +32,17 @@ def json_schema() -> dict[str, Any]:
     """The schema of a config file, JSON Schema 2020-12."""
     schema = TypeAdapter(Config).json_schema()
     definitions = schema["$defs"]
+    for component in KINDS["measurements"].values():
+        definitions[component.__name__] = TypeAdapter(component).json_schema()
     for kind, components in KINDS.items():
         for component in components.values():
-            _relax(definitions[component.__name__], preset=kind != "figures")
+            _relax(definitions[component.__name__], preset=kind not in ("figures", "measurements"))
     evaluations = {task.evaluation.__name__: task.evaluation for task in TASKS.values() if issubclass(task, Task)}
     for name, evaluation in evaluations.items():
         definitions[name] = TypeAdapter(evaluation).json_schema()
+        kinds = [{"$ref": f"#/$defs/{component.__name__}"} for component in KINDS["measurements"].values()]
+        field = definitions[name]["properties"]["measurement"]
+        field["anyOf"] = [{"enum": sorted(KINDS["measurements"])}, *kinds, {"type": "null"}]
     point = definitions["Point"]
     point.pop("required", None)
     point["properties"]["evaluate"] = {

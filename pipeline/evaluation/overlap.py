@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from pipeline.config.frozen import read_spec, revive
-from pipeline.evaluation.scores import metadata_columns
+from pipeline.evaluation.measurements.base import Measurement
+from pipeline.evaluation.points import metadata_columns
 from pipeline.storage.arrow import to_numpy
 from pipeline.storage.manifest import verify
 from pipeline.storage.tables import open_parquet
 from pipeline.tasks.base import canonical_hash, mix
+
+if TYPE_CHECKING:
+    from pipeline.evaluation.schemas import Note
 
 Row = dict[str, Any]
 Place = tuple[Any, ...]
@@ -34,7 +38,7 @@ class Overlaps:
         self._hashes: dict[str, np.ndarray] = {}
         self._pairs: dict[tuple[str, str], np.ndarray] = {}
 
-    def shares(self, run: Row, evaluation: pa.Table) -> dict[Place, float | None]:
+    def shares(self, run: Row, evaluation: pa.Table, kind: Measurement) -> dict[Place, float | None]:
         """The share of the rows of every point of an evaluation that also occur in the run's training; None where that is not known.
 
         Raises MissingFileError or CorruptFileError, naming the file, where a dataset is not there or not intact.
@@ -44,7 +48,7 @@ class Overlaps:
         owner, row = (np.array(evaluation.column(name).to_pylist()) for name in ("dataset", "row"))
         for dataset in dict.fromkeys(owner.tolist()):
             found[owner == dataset] = self._in_training(dataset, train)[row[owner == dataset]]
-        names = metadata_columns(evaluation)
+        names = metadata_columns(evaluation, kind)
         columns = [evaluation.column(name).to_pylist() for name in names]
         places: dict[Place, list[float]] = {}
         for place, value in zip(zip(*columns, strict=True) if names else [()] * len(found), found.tolist(), strict=True):
@@ -87,20 +91,20 @@ def _hash_lists(lists: Any) -> np.ndarray:
     return canonical_hash(bits.astype(np.uint64), lengths, lengths)
 
 
-def overlap_sentence(note: Row, rows: list[Row]) -> str:
+def overlap_sentence(note: Note, rows: list[Row]) -> str:
     """What results say of test rows that also occur in training, in a sentence or two; empty where they say nothing.
 
     note: that of results.parquet. rows: its rows, with names for those values that have one.
     """
-    if "overlap" not in note or not rows:
+    if note.overlap is None or not rows:
         return ""
-    what = "episode" if rows[0].get("return") is not None else "row"
+    what = note.kind.example
     places: dict[Place, list[float | None]] = {}
     for row in rows:
-        places.setdefault(tuple(row[name] for name in note["points"]), []).append(row["in_training"])
+        places.setdefault(tuple(row[name] for name in note.points), []).append(row["in_training"])
     shares = {place: max(found) for place, values in places.items() if (found := [value for value in values if value is not None])}
-    unknown = [] if len(note["overlap"]) == 0 else [f"Training draws its {what}s as a stream. {' '.join(note['overlap'])}"]
-    return " ".join([*_known(note["points"], shares, what), *unknown])
+    unknown = [f"Training draws its {what}s as a stream. {' '.join(note.overlap)}"] if note.overlap else []
+    return " ".join([*_known(note.points, shares, what), *unknown])
 
 
 def _known(points: list[str], shares: dict[Place, float], what: str) -> list[str]:

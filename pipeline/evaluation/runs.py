@@ -44,7 +44,7 @@ class Run:
     def evaluations(self) -> dict[str, pd.DataFrame]:
         """Every measurement of this run by its identifier: a row per held-out example."""
         files = sorted((self.folder.parents[1] / "evaluations" / self.id).glob("*.parquet"))
-        return {file.stem: read_evaluation(file).to_pandas() for file in files}
+        return {file.stem: read_evaluation(file)[0].to_pandas() for file in files}
 
     def network(self, checkpoint: str = "model", allow_changed_code: bool = False, name: str = "model") -> nn.Module:
         """The trained network with verified weights, in evaluation mode on the CPU; `checkpoint` may name another that was kept.

@@ -7,29 +7,25 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
+from pipeline.config.base import filled
+from pipeline.config.labels import Parts, as_parts
+from pipeline.config.tasks.base import Column as Metadata
+from pipeline.evaluation.measurements import measurement_of
+from pipeline.evaluation.measurements.base import COUNT, NUMBER, SHARE, Measurement
 from pipeline.storage.errors import CorruptFileError
 from pipeline.storage.seals import REMAKE
 from pipeline.storage.table_schema import Column, Schema, check_table
 from pipeline.storage.tables import read_table
 
-COUNT = Column("whole", least=0)
-SHARE = Column("number", null=True, optional=True, least=0, most=1)
-NUMBER = Column("number", null=True, optional=True)
 SECONDS = Column("number", least=0)
 TEXT = Column("text")
 IDENTITY = {"experiment": TEXT, "run": TEXT, "label": TEXT, "variant": Column("text", null=True), "seed": COUNT}
 KNOWN = {"step": COUNT, "rows": COUNT, "level": Column("whole", null=True, optional=True), "validation_accuracy": SHARE}
-
-TOKENS = {name: COUNT for name in ("tokens", "scored", "correct")} | {"loss": Column("number", null=True), "hits": Column("list")}
-FREE = {"outcome": TEXT, "exact": Column("flag"), "first_error": Column("whole", null=True, least=0)}
-FREE |= {name: COUNT for name in ("continuation", "queries", "valid_queries")}
-PLAYED = {"success": Column("whole", least=0, most=1), "return": Column("number"), "episode_length": COUNT}
-PLAYED |= {"best": NUMBER, "frames": Column("bytes", null=True, optional=True), "frames_shape": Column("list", null=True, optional=True)}
 EXAMPLE = {"dataset": TEXT, "row": COUNT, "state_bytes": COUNT, "memory_bits": Column("number", optional=True)}
 
 HISTORY = Schema({**KNOWN, "validation_accuracy": SHARE._replace(optional=False)}, ("step",), NUMBER)
@@ -45,52 +41,41 @@ PROFILE = Schema(
     },
     ("context",),
 )
-RETURNS = ("return", "return_low", "return_high", "return_lowest", "return_highest", "best_return")
-SCORES = {
-    **dict.fromkeys(("accuracy", "sequence_accuracy", "chance"), SHARE._replace(optional=False)),
-    **{f"{name}_{end}": SHARE for name in ("accuracy", "forced_accuracy") for end in ("low", "high")},
-    **dict.fromkeys(("forced_accuracy", "no_answer", "exact", "valid_queries"), SHARE),
-    **dict.fromkeys(("loss", "baseline", "loss_over_baseline", "bits", "tokens"), NUMBER._replace(optional=False)),
-    **dict.fromkeys((*RETURNS, "episode_length", "memory_bits", "first_error"), NUMBER),
-    **dict.fromkeys(("scored", "parameters", "state_bytes"), Column("whole", null=True, least=0)),
-    "episode_limit": Column("whole", null=True, optional=True, least=0),
-}
-RESULTS = Schema({**IDENTITY, "rows": COUNT, "unit": TEXT, "solved": Column("flag", null=True), **SCORES})
+SIZE = Column("whole", null=True, least=0)
+RESULTS = {**IDENTITY, "unit": TEXT, "solved": Column("flag", null=True), "parameters": SIZE, "state_bytes": SIZE, "memory_bits": NUMBER}
+"""The columns of results.parquet beside the scores of its kind of measurement."""
 TABLES = {
     "curves": Schema({**IDENTITY, **KNOWN}, ("run", "label", "step")),
-    "positions": Schema({**IDENTITY, "position": COUNT._replace(optional=True), "accuracy": SHARE}),
-    "episodes": Schema({**IDENTITY, "frames": Column("bytes", optional=True)}),
+    "details": Schema(IDENTITY),
     "timing": Schema({**IDENTITY, **dict.fromkeys(("cpu_seconds", "wall_seconds"), NUMBER._replace(optional=False))}, ("run", "label")),
     "costs": Schema({**PROFILE.columns, "label": TEXT}),
 }
 """The tables of an experiment's folder beside results.parquet."""
 
 
-def read_evaluation(path: Path, rows: dict[str, int] | None = None) -> pa.Table:
-    """An evaluation: a row per example; `rows` says how many of each dataset there must be."""
+def with_kind(table: pa.Table, kind: Measurement, notes: dict[str, str] | None = None) -> pa.Table:
+    """The table with its kind of measurement in its schema."""
+    return table.replace_schema_metadata({"measurement": json.dumps(filled(kind)), **(notes or {})})
+
+
+def evaluation_schema(kind: Measurement) -> Schema:
+    """The columns of an evaluation of this kind; those of the task's metadata are whole numbers."""
+    return Schema({**EXAMPLE, **kind.columns}, ("dataset", "row"), Column("whole"))
+
+
+def read_evaluation(path: Path, rows: dict[str, int] | None = None) -> tuple[pa.Table, Measurement]:
+    """An evaluation, a row per example, and its kind of measurement; `rows` says how many of each dataset there must be."""
     table = read_table(path)
-    played = "success" in table.column_names
-    columns = {**EXAMPLE, **(PLAYED if played else TOKENS), **(FREE if "outcome" in table.column_names else {})}
-    check_table(path, table, Schema(columns, ("dataset", "row"), Column("whole")))
-    if not played:
-        _check_hits(path, table)
+    try:
+        kind = measurement_of(json.loads((table.schema.metadata or {})[b"measurement"]))
+    except (KeyError, ValueError, TypeError):
+        raise CorruptFileError(f"{path}: no note of its kind of measurement; expected what 'pipeline evaluate' writes; {REMAKE}") from None
+    check_table(path, table, evaluation_schema(kind))
+    kind.check(path, table)
     counted = {item["values"]: item["counts"] for item in table.column("dataset").value_counts().to_pylist()}
     if rows is not None and counted != rows:
         raise CorruptFileError(f"{path}: rows of {_counts(counted)}; expected {_counts(rows)}; {REMAKE}")
-    return table
-
-
-def _check_hits(path: Path, table: pa.Table) -> None:
-    """What is said of each row's scored positions agrees."""
-    lists = table.column("hits").combine_chunks()
-    scored, correct = (table.column(name).to_numpy() for name in ("scored", "correct"))
-    hits = lists.flatten().to_numpy(zero_copy_only=False)
-    ends = np.concatenate([[0], np.cumsum(hits, dtype=np.int64)])[np.cumsum([0, *lists.value_lengths().to_pylist()])]
-    for name, found, said in (("scored", lists.value_lengths().to_numpy(), scored), ("correct", np.diff(ends), correct)):
-        wrong = np.flatnonzero(found != said)
-        if len(wrong):
-            row = wrong[0]
-            raise CorruptFileError(f"{path}: column {name}: {said[row]} in row {row}; expected {found[row]}, as hits say; {REMAKE}")
+    return table, kind
 
 
 def _counts(rows: dict[str, int]) -> str:
@@ -122,25 +107,50 @@ def read_profile(path: Path) -> pa.Table:
     return table
 
 
-def read_results(path: Path) -> tuple[pa.Table, dict[str, Any]]:
-    """An experiment's results, and the note that tells which columns are coordinates and points."""
-    table = check_table(path, read_table(path), RESULTS)
+class Note(NamedTuple):
+    """What results.parquet says of its columns, in its schema's metadata."""
+
+    kind: Measurement
+    coordinates: list[str]
+    """The swept keys."""
+    points: list[str]
+    """The metadata columns, by which the points of an evaluation are told apart."""
+    labels: dict[str, Parts]
+    """Every label with what it is made of."""
+    columns: dict[str, Metadata]
+    """What the tasks say of each metadata column."""
+    overlap: list[str] | None
+    """Sentences on test rows that occur in training; None where nothing is known of them."""
+
+    @classmethod
+    def of(cls, metadata: dict[bytes, bytes] | None) -> Note:
+        """Raises KeyError, ValueError or TypeError where there is none, or another."""
+        block = json.loads((metadata or {})[b"recurlab"])
+        labels = {label: as_parts(parts) for label, parts in block["labels"].items()}
+        coordinates, points = list(block["coordinates"]), list(block["points"])
+        columns = {name: Metadata(**{**column, "categories": tuple(column["categories"])}) for name, column in block["columns"].items()}
+        return cls(measurement_of(block["measurement"]), coordinates, points, labels, columns, block.get("overlap"))
+
+
+def read_results(path: Path) -> tuple[pa.Table, Note]:
+    """An experiment's results, and what they say of their columns."""
+    table = read_table(path)
     try:
-        note = json.loads((table.schema.metadata or {})[b"recurlab"])
-        needed = [*note["coordinates"], *note["points"]]
-    except (KeyError, ValueError, TypeError):
+        note = Note.of(table.schema.metadata)
+    except (KeyError, ValueError, TypeError, AttributeError):
         raise CorruptFileError(
             f"{path}: no note of its coordinates and points; expected what 'pipeline collect' writes; {REMAKE}"
         ) from None
-    points = {name: Column("whole", null=True) for name in note["points"]}
-    missing = [name for name in needed if name not in table.column_names]
+    check_table(path, table, Schema({**RESULTS, **note.kind.score_columns()}))
+    missing = [name for name in [*note.coordinates, *note.points] if name not in table.column_names]
     if missing:
         raise CorruptFileError(
             f"{path}: column {missing[0]}: missing, found {', '.join(table.column_names)}; expected a column per key; {REMAKE}"
         )
+    points = {name: Column("whole", null=True) for name in note.points}
     return check_table(path, table, Schema(points, ("run", "label", *points))), note
 
 
 def read_collected(path: Path) -> pa.Table:
-    """Another table of an experiment's folder: curves, positions, episodes, timing or costs."""
+    """Another table of an experiment's folder: curves, details, timing or costs."""
     return check_table(path, read_table(path), TABLES[path.stem])

@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pyarrow as pa
 
-from pipeline.config.labels import label_without
+from pipeline.config.labels import Parts, label_of, without
 
 
-def trained_sizes(results: pa.Table) -> list[str]:
-    """The metadata columns whose largest trained value differs between the runs of results.parquet, for example delay or symbols."""
-    points = json.loads(results.schema.metadata[b"recurlab"])["points"]
+def trained_sizes(results: pa.Table, points: list[str]) -> list[str]:
+    """The metadata columns `points` whose largest trained value differs between the runs of results.parquet, for example delay or symbols."""
     return [column for column in points if len(set(results.column(f"{column}_most_trained").to_pylist())) > 1]
 
 
-def line_labels(runs: list[dict[str, Any]], key: str, *places: str) -> dict[str, str]:
-    """Every run's label less what the swept `key` added to it: a label is then a line across runs, which differ in the columns `places`.
+def line_labels(runs: list[dict[str, Any]], labels: dict[str, Parts], key: str, *places: str) -> dict[str, Parts]:
+    """What every label is made of, less what the swept `key` added: a label is then a line across runs, which differ in the columns `places`.
 
     runs: a row of results.parquet for each. Labels stay as they are where the key is not swept, and where different runs of one seed would
     share a label and all places.
     """
-    whole = {run["run"]: run["label"] for run in runs}
     if not runs or key not in runs[0]:
-        return whole
-    labels = {run["run"]: label_without(run["label"], key, run[key]) for run in runs}
-    spots = {(labels[run["run"]], run["seed"], *(run[place] for place in places)) for run in runs}
-    named = {(labels[run["run"]], run["variant"]) for run in runs}
-    return whole if len(spots) < len(runs) or len(named) > len(set(labels.values())) else labels
+        return labels
+    less = {label: without(parts, key) for label, parts in labels.items()}
+    names = {label: label_of(parts) for label, parts in less.items()}
+    spots = {(names[run["label"]], run["seed"], *(run[place] for place in places)) for run in runs}
+    variants = {(names[run["label"]], run["variant"]) for run in runs}
+    return labels if len(spots) < len(runs) or len(variants) > len(set(names.values())) else less

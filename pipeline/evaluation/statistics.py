@@ -7,24 +7,20 @@ of a run say how well that one run is measured, nothing about the next seed; the
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from statistics import NormalDist
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from pipeline.evaluation.measurements.base import Score
 
 LEVEL = 0.95
 SKEWED = 0.99
 """Level of the Student interval of values without bounds: at it the interval covers the mean of exponential values in 95 % of cases."""
-ROW_SHARES = ("sequence_accuracy", "exact", "no_answer", "right")
-"""Scores that are shares of the rows."""
-SHARES = ("accuracy", "forced_accuracy", "valid_queries", *ROW_SHARES)
-"""Scores that lie between 0 and 1."""
-POSITIVE = ("loss", "loss_over_baseline", "cpu_seconds", "first_error")
-"""Scores without an upper bound that are never negative."""
 Interval = tuple[float, float]
 NOWHERE: Interval = (math.nan, math.nan)
-UNIT: Interval = (0.0, 1.0)
 
 
 class Summary(NamedTuple):
@@ -51,51 +47,23 @@ def summarise(values: Iterable[float | None], bounds: Interval | None = None) ->
     return Summary(n, mean, sd, sd / math.sqrt(n) if n > 1 else math.nan, low, high)
 
 
-def summarise_scores(rows: Iterable[Mapping[str, Any]], score: str) -> Summary:
+def summarise_scores(rows: Iterable[Mapping[str, Any]], name: str, score: Score) -> Summary:
     """`summarise` of one score of some rows of results.parquet, one per seed; a single seed has the interval over its own examples."""
-    known = [row for row in rows if row.get(score) is not None and not math.isnan(row[score])]
-    found = summarise((row[score] for row in known), bounds_of(known, score))
-    if score in POSITIVE and found.low < 0:
-        found = found._replace(low=0.0)
+    known = [row for row in rows if row.get(name) is not None and not math.isnan(row[name])]
+    low, high = score.bounds_at(known)
+    found = summarise((row[name] for row in known), (low, high) if math.isfinite(high - low) else None)
     if found.n != 1:
-        return found
-    low, high = over_examples(known[0], score)
+        return found._replace(low=low if found.low < low else found.low, high=high if found.high > high else found.high)
+    low, high = over_examples(known[0], name, score)
     return found._replace(low=low, high=high)
 
 
-def is_share(score: str) -> bool:
-    """Whether a column, of results or of curves, lies between 0 and 1."""
-    return score in SHARES or score.endswith("_accuracy")
-
-
-def bounds_of(rows: Sequence[Mapping[str, Any]], score: str) -> Interval | None:
-    """Lowest and highest value that a score can have in any of some rows; None where one of them is unknown."""
-    if is_share(score):
-        return UNIT
-    ends = [_row_bounds(row, score) for row in rows]
-    if not ends or any(low is None or high is None or math.isnan(low) or math.isnan(high) for low, high in ends):
-        return None
-    return min(low for low, _ in ends), max(high for _, high in ends)
-
-
-def _row_bounds(row: Mapping[str, Any], score: str) -> tuple[Any, Any]:
-    match score:
-        case "return":
-            return row.get("return_lowest"), row.get("return_highest")
-        case "episode_length":
-            return 1, row.get("episode_limit")
-        case "bits" if row.get("baseline") is not None and row.get("scored"):
-            return 0, row["scored"] * row["baseline"] / math.log(2) / row["rows"]
-        case _:
-            return None, None
-
-
-def over_examples(row: Mapping[str, Any], score: str) -> Interval:
+def over_examples(row: Mapping[str, Any], name: str, score: Score) -> Interval:
     """The 95 % interval of one run's score over its examples; NaN where it is not known."""
-    if f"{score}_low" in row:
-        ends = row[f"{score}_low"], row[f"{score}_high"]
+    if f"{name}_low" in row:
+        ends = row[f"{name}_low"], row[f"{name}_high"]
         return ends if None not in ends else NOWHERE
-    return wilson_interval(row[score] * row["rows"], row["rows"]) if score in ROW_SHARES else NOWHERE
+    return wilson_interval(row[name] * row["rows"], row["rows"]) if score.share_of_examples else NOWHERE
 
 
 def bounded_interval(values: np.ndarray, lowest: float = 0.0, highest: float = 1.0, level: float = LEVEL) -> Interval:

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-import itertools
-import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from html import escape
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from pipeline.config.labels import display_names
+from pipeline.evaluation.measurements.base import Cell, Measurement, Score, Table, Write, percent
+from pipeline.evaluation.milestones import MARKS
 from pipeline.evaluation.overlap import overlap_sentence
-from pipeline.evaluation.progress import MARKS
+from pipeline.evaluation.schemas import Note
 from pipeline.evaluation.statistics import Summary, summarise_scores
 
 Row = dict[str, Any]
+Place = tuple[Any, ...]
+Chosen = dict[str, list[Row]]
+"""The rows of every network at one point, by its name."""
 NOTHING = "–"
 ONE_SEED = "¹"
 OVER_SEEDS = "Mean over seeds [95 % interval over seeds]"
-UNBOUNDED = "The interval of {} assumes that seeds do not fall into some that solve the task and some that do not: nothing bounds its mean."
-OVER_ROWS = " ¹ One seed: the interval is over its {}, and says nothing of other seeds."
+UNBOUNDED = "The interval of {} assumes that the seeds do not split into some that solve the task and some that do not: it has no bounds."
+OVER_EXAMPLES = " ¹ One seed: the interval is over its {}s, and says nothing of other seeds."
 STYLE = """
 body { font: 15px/1.5 ui-sans-serif, system-ui, sans-serif; color: #1f2937; background: #fff; }
 body { max-width: 72rem; margin: 2rem auto; padding: 0 1.5rem; }
@@ -59,220 +63,183 @@ class Section(NamedTuple):
     """Last row: what needs no network (chance, the memoryless baseline)."""
 
 
-def summary(results: pa.Table) -> list[Section]:
-    """The tables of an experiment: accuracy at every point, all scores at the hardest point, learning and cost.
+class Report(NamedTuple):
+    """What the tables are made of: the rows of results.parquet at every point, by network."""
 
-    Where networks ran freely, the accuracy is that of the answers they came to, and one more table says how. Where they played episodes, it
-    is the share that they solved, and rows are episodes or, in training, steps of the environment.
-    """
-    note = json.loads(results.schema.metadata[b"recurlab"])
-    points, rows = note["points"], _with_names(results.to_pylist(), note.get("named", {}))
+    kind: Measurement
+    points: list[str]
+    rows: list[Row]
+    at: dict[Place, Chosen]
+
+    @property
+    def places(self) -> list[Place]:
+        """The points in order, the hardest last."""
+        return list(self.at)
+
+    @property
+    def varying(self) -> list[int]:
+        """Which of the metadata differ between points."""
+        return [index for index in range(len(self.points)) if len({place[index] for place in self.places}) > 1]
+
+    def value(self, index: int, place: Place) -> str:
+        """One metadata value of a point with its name, and on which side it lies outside what every run was trained at, where it does."""
+        name, value = self.points[index], place[index]
+        ends = [(row[f"{name}_least_trained"], row[f"{name}_most_trained"]) for row in self.rows]
+        known = value is not None and not isinstance(value, Name) and all(least is not None for least, _ in ends)
+        above, below = known and all(value > most for _, most in ends), known and all(value < least for least, _ in ends)
+        return f"{name} {value}{' (beyond training)' if above else ' (below training)' if below else ''}"
+
+    def heads(self) -> list[str]:
+        """A heading for every point, of the metadata that varies."""
+        names = (", ".join(self.value(index, place) for index in self.varying) for place in self.places)
+        return [name or self.kind.primary for name in names]
+
+
+def summary(results: pa.Table, note: Note) -> list[Section]:
+    """The tables of an experiment: the primary score at every point and of every seed, those of its kind of measurement, learning."""
+    names = display_names(note.labels)
+    rows = [row | {"label": names[row["label"]]} for row in _with_names(results.to_pylist(), note)]
+    places = sorted({tuple(row[name] for name in note.points) for row in rows}, key=_missing_last)
     labels = list(dict.fromkeys(row["label"] for row in rows))
-    places = sorted({tuple(row[name] for name in points) for row in rows}, key=_missing_last)
-    at = {label: {place: _select(rows, points, label, place) for place in places} for label in labels}
-    last = {label: found[places[-1]] for label, found in at.items()}
-    where = _where(points, places[-1], rows)
-    free = [_free(last, where)] if _decoded(rows) else []
-    hardest = _played_hardest if _played(rows) else _hardest
-    each = [_each(at, points, places, rows)] if len({row["seed"] for row in rows}) > 1 else []
-    first = _accuracy(at, points, places, rows, overlap_sentence(note, rows))
-    return [first, *each, *free, hardest(last, where), _learning(rows)]
+    at = {place: {label: _select(rows, note.points, label, place) for label in labels} for place in places}
+    report = Report(note.kind, note.points, rows, at)
+    each = [_each(report)] if len({row["seed"] for row in rows}) > 1 else []
+    tables = [_table(table, report) for table in note.kind.tables]
+    return [_primary(report, overlap_sentence(note, rows)), *each, *tables, _learning(report)]
 
 
-def _with_names(rows: list[Row], named: dict[str, list[str]]) -> list[Row]:
+def _with_names(rows: list[Row], note: Note) -> list[Row]:
     """The rows with the names of those metadata values that have one."""
+    named = {name: column.categories for name, column in note.columns.items() if column.categories}
     return [
         row | {column: Name(row[column], names[row[column]]) for column, names in named.items() if row.get(column) is not None}
         for row in rows
     ]
 
 
-def _decoded(rows: list[Row]) -> bool:
-    return any(row.get("no_answer") is not None for row in rows)
-
-
-def _played(rows: list[Row]) -> bool:
-    return any(row.get("return") is not None for row in rows)
-
-
-def _where(points: list[str], place: tuple[Any, ...], rows: list[Row]) -> str:
-    return ", ".join(_said(name, value, rows) for name, value in zip(points, place, strict=True)) or "the only point"
-
-
-def _said(name: str, value: Any, rows: list[Row]) -> str:
-    """A metadata value with its name, and on which side it lies outside what every run was trained at, where it does."""
-    ends = [(row[f"{name}_least_trained"], row[f"{name}_most_trained"]) for row in rows]
-    known = value is not None and not isinstance(value, Name) and all(least is not None for least, _ in ends)
-    above, below = known and all(value > most for _, most in ends), known and all(value < least for least, _ in ends)
-    return f"{name} {value}{' (beyond training)' if above else ' (below training)' if below else ''}"
-
-
-def _missing_last(place: tuple[Any, ...]) -> list[tuple[bool, Any]]:
+def _missing_last(place: Place) -> list[tuple[bool, Any]]:
     return [(value is None, value or 0) for value in place]
 
 
-def _select(rows: list[Row], points: list[str], label: str, place: tuple[Any, ...]) -> list[Row]:
+def _select(rows: list[Row], points: list[str], label: str, place: Place) -> list[Row]:
     return [row for row in rows if row["label"] == label and tuple(row[name] for name in points) == place]
 
 
-def _each(at: dict[str, Any], points: list[str], places: list[tuple[Any, ...]], rows: list[Row]) -> Section:
-    """The accuracy of every seed: what a mean of few of them hides."""
-    heads, _ = _heads(points, places, rows)
-    body = [[label, *(_values(found[place], "accuracy") for place in places)] for label, found in at.items()]
-    title = _accuracy_title(rows)
-    return Section(
-        f"Every seed: {title[0].lower()}{title[1:]}", "One value per seed, in the order of the seeds.", ["network", *heads], body
-    )
+def _labels(report: Report) -> list[str]:
+    return list(report.at[report.places[0]])
 
 
-def _values(rows: list[Row], key: str) -> str:
+def _write(score: Score) -> Write:
+    return percent if score.is_share else "{:.2f}".format
+
+
+def _primary(report: Report, overlap: str) -> Section:
+    """The primary score at every point."""
+    kind, score = report.kind, report.kind.scores[report.kind.primary]
+    write = _write(score)
+    body = []
+    for label in _labels(report):
+        means = [_mean(report.at[place][label], kind, kind.primary, write) for place in report.places]
+        seeds = _span([len(report.at[place][label]) for place in report.places], "{:.0f}".format)
+        body.append([label, *means, seeds])
+    fixed = [report.value(index, report.places[0]) for index in range(len(report.points)) if index not in report.varying]
+    examples = _span([row["rows"] for row in report.rows], "{:,.0f}".format)
+    text = f"{'; '.join([OVER_SEEDS, *fixed, f'{examples} test {kind.example}s per point and seed'])}." + (f" {overlap}" if overlap else "")
+    rows = ([row for found in report.at[place].values() for row in found] for place in report.places)
+    known = [_span([row.get(score.reference) for row in found], write) for found in rows]
+    reference = [kind.reference, *known, ""] if score.reference else None
+    return Section(kind.title, text + _one_seed(body, kind), ["network", *report.heads(), "seeds"], body, reference)
+
+
+def _each(report: Report) -> Section:
+    """The primary score of every seed: what a mean of few of them hides."""
+    key, title = report.kind.primary, report.kind.title
+    write = _write(report.kind.scores[key])
+    body = [[label, *(_values(report.at[place][label], key, write) for place in report.places)] for label in _labels(report)]
+    heading = f"Every seed: {title[0].lower()}{title[1:]}"
+    return Section(heading, "One value per seed, in the order of the seeds.", ["network", *report.heads()], body)
+
+
+def _values(rows: list[Row], key: str, write: Write) -> str:
     known = [row[key] for row in sorted(rows, key=lambda row: row["seed"]) if row[key] is not None]
-    return " ".join(f"{100 * value:.1f}" for value in known) or NOTHING
+    return " ".join(map(write, known)) or NOTHING
 
 
-def _heads(points: list[str], places: list[tuple[Any, ...]], rows: list[Row]) -> tuple[list[str], list[int]]:
-    """A heading for every point, of the metadata that varies; and which that is."""
-    varying = [index for index in range(len(points)) if len({place[index] for place in places}) > 1]
-    return [", ".join(_said(points[index], place[index], rows) for index in varying) or "accuracy" for place in places], varying
+def _one_seed(body: list[list[str]], kind: Measurement) -> str:
+    """What the mark of an interval over examples means, where a cell has it."""
+    return OVER_EXAMPLES.format(kind.example) if any(ONE_SEED in cell for cells in body for cell in cells) else ""
 
 
-def _accuracy_title(rows: list[Row]) -> str:
-    if _played(rows):
-        return "Episodes solved (%)"
-    return "Final answers that are right, running freely (%)" if _decoded(rows) else "Symbol accuracy (%)"
-
-
-def _accuracy(at: dict[str, Any], points: list[str], places: list[tuple[Any, ...]], rows: list[Row], overlap: str) -> Section:
-    heads, varying = _heads(points, places, rows)
-    body = [[label, *(_percent(found[place], "accuracy") for place in places), _seeds(found.values())] for label, found in at.items()]
-    chance = [_span([100 * row["chance"] for found in at.values() for row in found[place]]) for place in places]
-    fixed = [_said(points[index], places[0][index], rows) for index in range(len(points)) if index not in varying]
-    examples = _span([row["rows"] for row in rows], "{:,.0f}")
-    played = _played(rows)
-    note = [OVER_SEEDS, *fixed, f"{examples} test {'episodes' if played else 'rows'} per point and seed"]
-    text = f"{'; '.join(note)}." + (f" {overlap}" if overlap else "") + _one_seed(body, rows)
-    reference = ["without memory", *(NOTHING if text == "0.0" else text for text in chance), ""] if played else ["chance", *chance, ""]
-    return Section(_accuracy_title(rows), text, ["network", *heads, "seeds"], body, reference)
-
-
-def _one_seed(body: list[list[str]], rows: Iterable[Row]) -> str:
-    """What the mark of an interval over rows means, where a cell has it."""
-    marked = any(ONE_SEED in cell for cells in body for cell in cells)
-    return OVER_ROWS.format("episodes" if _played(list(rows)) else "rows") if marked else ""
-
-
-def _free(chosen: dict[str, list[Row]], where: str) -> Section:
-    header = ["network", "right (%)", "no answer (%)", "exact traces (%)", "first error (token)", "queries that are valid (%)"]
-    body = [
-        [
-            label,
-            _percent([row for row in rows if row["no_answer"] is not None], "accuracy"),
-            _percent(rows, "no_answer"),
-            _percent(rows, "exact"),
-            _mean(rows, "first_error", "{:.0f}".format),
-            _percent(rows, "valid_queries"),
-            _percent(rows, "forced_accuracy"),
-        ]
-        for label, rows in chosen.items()
-    ]
-    note = (
-        "What a network writes by itself, its likeliest token being its next input. Right: final answers; the rest is wrong or no answer. "
-        "Exact: not one token differs from the true trace. First error: the median place, counted in tokens after the prompt, of the first "
-        f"that differs, where one does. Teacher-forced: tokens that are right where all before them are given. {OVER_SEEDS}."
-    ) + _one_seed(body, itertools.chain(*chosen.values()))
-    return Section(f"Running freely: {where}", note, [*header, "teacher-forced tokens (%)"], body)
-
-
-def _hardest(chosen: dict[str, list[Row]], where: str) -> Section:
+def _table(table: Table, report: Report) -> Section:
+    """A table of the kind of measurement, at the hardest point."""
+    place = report.places[-1]
+    chosen, kind = report.at[place], report.kind
     every = [row for rows in chosen.values() for row in rows]
-    units, free = " or ".join(dict.fromkeys(row["unit"] for row in every)), _decoded(every)
-    accuracies = ["tokens, teacher-forced (%)", "whole rows, teacher-forced (%)"] if free else ["symbols (%)", "whole rows (%)"]
-    scores = [*accuracies, f"loss ({units})", "loss / memoryless baseline", "bits recalled per row"]
+    unit = " or ".join(dict.fromkeys(row["unit"] for row in every))
+    body = [[label, *(_cell(cell, rows, kind) for cell in table.cells)] for label, rows in chosen.items()]
+    where = ", ".join(report.value(index, place) for index in range(len(report.points))) or "the only point"
+    reference = [table.reference, *(_reference(cell, every) for cell in table.cells)] if table.reference else None
+    note = f"{OVER_SEEDS}. {table.note}{_unbounded(table, kind, every)}{_one_seed(body, kind)}"
+    header = ["network", *(cell.heading.format(unit=unit) for cell in table.cells)]
+    return Section(f"{table.title}: {where}", note, header, body, reference)
+
+
+def _unbounded(table: Table, kind: Measurement, rows: list[Row]) -> str:
+    """Which intervals of a table do not hold where only some seeds solve the task."""
+    scores = {cell.score: kind.scores[cell.score] for cell in table.cells if not cell.across}
+    found = [score for name, score in scores.items() if any(row[name] is not None for row in rows) and not _is_bounded(score, rows)]
+    if not found:
+        return ""
+    names = ", and that of ".join(f"the {score.label}" for score in found)
+    return " ".join(["", UNBOUNDED.format(names), *(score.bounds_hint for score in found if score.bounds_hint)])
+
+
+def _is_bounded(score: Score, rows: list[Row]) -> bool:
+    low, high = score.bounds_at(rows)
+    return math.isfinite(high - low)
+
+
+def _cell(cell: Cell, rows: list[Row], kind: Measurement) -> str:
+    return _span([row[cell.score] for row in rows], cell.write) if cell.across else _mean(rows, kind, cell.score, cell.write)
+
+
+def _reference(cell: Cell, rows: list[Row]) -> str:
+    """What needs no network, in the table's last row."""
+    write = cell.write_reference or cell.write
+    if isinstance(cell.reference, str):
+        return _span([row[cell.reference] for row in rows], write)
+    known = cell.reference is not None and any(row[cell.score] is not None for row in rows)
+    return write(cell.reference) if known and cell.reference is not None else NOTHING
+
+
+def _learning(report: Report) -> Section:
+    training = report.kind.training
+    runs = {(row["label"], row["run"]): row for row in report.rows}
+    chosen = {label: [row for (owner, _), row in runs.items() if owner == label] for label in _labels(report)}
+    header = ["network", "parameters", *(f"{training.unit} to {mark} %" for mark in MARKS), *(["solved"] if training.solved else [])]
     body = [
-        [
-            label,
-            _percent(rows, "forced_accuracy" if free else "accuracy"),
-            _percent(rows, "sequence_accuracy"),
-            _mean(rows, "loss", _significant),
-            _mean(rows, "loss_over_baseline", _significant),
-            _mean(rows, "bits", "{:.1f}".format),
-            _span([row["state_bytes"] for row in rows], "{:,.0f}"),
-        ]
+        [label, _span([row["parameters"] for row in rows], "{:,.0f}".format), *(_reached(rows, mark) for mark in MARKS)]
+        + ([_solved(rows)] if training.solved else [])
         for label, rows in chosen.items()
     ]
-    whole = [] if free else [100 * row["chance"] ** (row["scored"] / row["rows"]) for row in every]
-    chance, loss = _span([] if free else [100 * row["chance"] for row in every]), _span([row["baseline"] for row in every], "{:.3f}")
-    bits = "0.0" if any(row["bits"] is not None for row in every) else NOTHING
-    baseline = ["memoryless baseline", chance, _span(whole, "{:.2g}"), loss, "1.00", bits, "0"]
-    note = (
-        f"{OVER_SEEDS}. The memoryless baseline is the best that is possible without memory; a network that remembers has a lower loss. "
-        + UNBOUNDED.format("the loss")
-        + _one_seed(body, every)
-    )
-    return Section(f"At the hardest point: {where}", note, ["network", *scores, "state (bytes)"], body, baseline)
+    note = f"Median of the {training.seen} at the first validation that reached each accuracy (how many of the seeds reached it)."
+    return Section("Learning", f"{note} Solved: 99 % at two validations in a row." if training.solved else note, header, body)
 
 
-def _played_hardest(chosen: dict[str, list[Row]], where: str) -> Section:
-    body = [
-        [
-            label,
-            _percent(rows, "accuracy"),
-            _mean(rows, "return", "{:.2f}".format),
-            _mean(rows, "episode_length", "{:.1f}".format),
-            _span([row["state_bytes"] for row in rows], "{:,.0f}"),
-        ]
-        for label, rows in chosen.items()
-    ]
-    best = _span([row["best_return"] for rows in chosen.values() for row in rows], "{:.2f}")
-    known = all(row.get("return_highest") is not None for rows in chosen.values() for row in rows)
-    holds = "" if known else f" {UNBOUNDED.format('the return')} With evaluate.return_range it has one that holds."
-    note = f"Return: the sum of an episode's rewards. {OVER_SEEDS}.{holds}" + _one_seed(body, itertools.chain(*chosen.values()))
-    header = ["network", "solved (%)", "return", "steps per episode", "state (bytes)"]
-    return Section(f"At the hardest point: {where}", note, header, body, ["best possible", NOTHING, best, NOTHING, NOTHING])
-
-
-def _learning(rows: list[Row]) -> Section:
-    runs = {(row["label"], row["run"]): row for row in rows}
-    labels = dict.fromkeys(label for label, _ in runs)
-    chosen = {label: [row for (owner, _), row in runs.items() if owner == label] for label in labels}
-    played = _played(rows)
-    unit, seen = ("steps", "environment steps taken") if played else ("rows", "training rows seen")
-    header = ["network", "parameters", *(f"{unit} to {mark} %" for mark in MARKS), *([] if played else ["solved"])]
-    body = [
-        [label, _span([row["parameters"] for row in rows], "{:,.0f}"), *(_reached(rows, mark) for mark in MARKS)]
-        + ([] if played else [_solved(rows)])
-        for label, rows in chosen.items()
-    ]
-    note = f"Median of the {seen} at the first validation that reached each accuracy (how many of the seeds reached it)."
-    return Section("Learning", note if played else f"{note} Solved: 99 % at two validations in a row.", header, body)
-
-
-def _percent(rows: list[Row], key: str) -> str:
-    return _mean(rows, key, lambda value: f"{100 * value:.1f}")
-
-
-def _mean(rows: list[Row], key: str, write: Callable[[float], str]) -> str:
-    found = summarise_scores(rows, key)
+def _mean(rows: list[Row], kind: Measurement, key: str, write: Write) -> str:
+    found = summarise_scores(rows, key, kind.scores[key])
     return NOTHING if math.isnan(found.mean) else write(found.mean) + _interval(found, write)
 
 
-def _interval(found: Summary, write: Callable[[float], str]) -> str:
+def _interval(found: Summary, write: Write) -> str:
     return "" if math.isnan(found.low) else f" [{write(found.low)}, {write(found.high)}]" + (ONE_SEED if found.n == 1 else "")
 
 
-def _significant(value: float) -> str:
-    return f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
-
-
-def _span(values: Iterable[float | None], write: str = "{:.1f}") -> str:
+def _span(values: Iterable[float | None], write: Write) -> str:
     """One value where all are equal, else least–most."""
     known = [value for value in values if value is not None]
-    ends = dict.fromkeys(write.format(end) for end in (min(known), max(known))) if known else [NOTHING]
+    ends = dict.fromkeys(write(end) for end in (min(known), max(known))) if known else [NOTHING]
     return "–".join(ends)
-
-
-def _seeds(selections: Iterable[list[Row]]) -> str:
-    return _span([len(rows) for rows in selections], "{:.0f}")
 
 
 def _reached(rows: list[Row], mark: int) -> str:

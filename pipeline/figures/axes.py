@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, NullLocator
 from matplotlib.transforms import Transform
 
+from pipeline.evaluation.measurements.base import Score
 from pipeline.figures.style import GREY, INK, NAME, PALE, SHADES, SMALL, Key, Look, panel_size, text_width
 
 if TYPE_CHECKING:
@@ -22,19 +23,25 @@ INTERVAL: dict[str, Any] = {"elinewidth": 0.7, "capthick": 0.7, "capsize": 1.5, 
 SEED: dict[str, Any] = {"ls": "", "marker": "o", "ms": 1.9, "mew": 0, "alpha": 0.55}
 ROW = 0.26
 """Height of a row of bars, inches."""
-UNITS = {
-    "delay": "tokens",
-    "length": "tokens",
-    "symbols": "per row",
-    "pairs": "per row",
-    "nodes": "of the graph",
-    "corridor": "positions",
-}
 
 
-def axis_name(column: str) -> str:
-    """A metadata column as the name of an axis, with its unit."""
-    return f"{column} ({UNITS[column]})" if column in UNITS else column
+def score_name(score: Score) -> str:
+    """A score as the name of an axis, with its unit."""
+    return f"{score.label} ({score.shown_unit})" if score.shown_unit else score.label
+
+
+def score_axis(axis: Axes, which: Literal["x", "y"], score: Score) -> None:
+    """An axis of a score: all of 0 to 100 % for a share, from zero for what cannot be less, else what is drawn."""
+    limits: Callable[..., Any] = getattr(axis, f"set_{which}lim")
+    if score.is_share:
+        limits(-3, 103)
+    elif score.bounds[0] == 0:
+        limits(0, None)
+
+
+def named_reference(shown: pd.DataFrame, score: Score) -> pd.DataFrame:
+    """What is shown, its column `reference` under the name that the score gives it."""
+    return shown.rename(columns={"reference": score.reference}) if score.reference else shown.drop(columns="reference")
 
 
 def value_axis(axis: Axes, values: Sequence[float], crowd: int = 1) -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 from matplotlib.axes import Axes
 
 from pipeline.config.figures import StepsToSolve, TrainingTimeBySize
+from pipeline.evaluation.measurements.base import Score
 from pipeline.figures import axes as panels
 from pipeline.figures import style
-from pipeline.figures.frames import Frame, Results, over_seeds, read, read_results
+from pipeline.figures.frames import SECONDS, STEPS, Frame, Results, over_seeds, read, read_results
 from pipeline.figures.style import Key, Look
 
 HEIGHT = 1.9
@@ -23,7 +24,7 @@ def draw_time(experiment: Path, out: Path, figure: TrainingTimeBySize, title: st
     results = read_results(experiment, figure).along_size()
     seconds = read(experiment, "timing").set_index("run")["cpu_seconds"]
     runs = results.runs.assign(cpu_seconds=results.runs["run"].map(seconds))
-    _draw(_shown(results, runs, "cpu_seconds"), "cpu_seconds", "CPU seconds of training", [], results, out, title)
+    _draw(_shown(results, runs, "cpu_seconds", SECONDS), "cpu_seconds", "CPU seconds of training", [], results, out, title)
 
 
 def draw_steps(experiment: Path, out: Path, figure: StepsToSolve, title: str) -> None:
@@ -32,13 +33,13 @@ def draw_steps(experiment: Path, out: Path, figure: StepsToSolve, title: str) ->
     column, name = f"steps_to_{figure.mark}", f"steps until {figure.mark} % accuracy"
     runs = results.runs[results.runs["solved"].notna()]
     budget = read(experiment, "curves")["step"].max()
-    _draw(_shown(results, runs, column), column, name, [budget], results, out, title)
+    _draw(_shown(results, runs, column, STEPS), column, name, [budget], results, out, title)
 
 
-def _shown(results: Results, runs: Frame, value: str) -> Frame:
+def _shown(results: Results, runs: Frame, value: str, score: Score) -> Frame:
     """A row per run, with mean and interval over the seeds of its network and size where all of them have the value."""
     by = ["label", f"{results.size}_most_trained"]
-    found = over_seeds(runs, by, value).rename(columns={"seeds": "reached"})
+    found = over_seeds(runs, by, value, score).rename(columns={"seeds": "reached"})
     found = found.merge(runs.groupby(by, as_index=False).agg(seeds=("seed", "count")), on=by)
     statistics = ["mean", "sd", "se", "low", "high"]
     found[statistics] = found[statistics].where(found["reached"] == found["seeds"])
@@ -69,7 +70,7 @@ def _draw(shown: Frame, value: str, name: str, include: list[float], results: Re
 
 def _size_name(results: Results) -> str:
     least, most = (results.rows[f"{results.size}_{end}_trained"] for end in ("least", "most"))
-    return f"{'' if (least == most).all() else 'largest '}{panels.axis_name(results.size)} of the training task"
+    return f"{'' if (least == most).all() else 'largest '}{results.axis_name(results.size)} of the training task"
 
 
 def _line(axis: Axes, rows: Frame, value: str, label: str, results: Results) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 
 from pipeline.config.figures import EpisodeStrips
@@ -22,7 +23,7 @@ GAP = 0.06
 def draw(experiment: Path, out: Path, figure: EpisodeStrips, title: str) -> None:
     """Draw episodes.parquet of the folder `experiment` to `out`.svg, .pdf, .png and .csv: of every network, as its first seed played them."""
     results = read_results(experiment, figure)
-    chosen = _chosen(read(experiment, "episodes"), results, figure.episodes)
+    chosen = _chosen(read(experiment, "details"), results, figure.episodes)
     if chosen.empty:
         shown = results.runs[["label", "seed"]]
         with style.page():
@@ -73,6 +74,6 @@ def _show(axis: Axes, strip: np.ndarray, found: Frame, name: str) -> None:
     axis.set_axis_off()
     axis.set_xticks([])
     axis.set_yticks([])
-    ended = "solved" if found["success"] else "not solved"
-    text = f"{name}, seed {found['seed']}: {ended}, return {found['return']:.2f}, {found['episode_length']} steps"
+    ended = "" if pd.isna(found["success"]) else "solved, " if found["success"] else "not solved, "
+    text = f"{name}, seed {found['seed']}: {ended}return {found['return']:.2f}, {found['episode_length']} steps"
     axis.set_title(text, loc="left", pad=2, fontsize=style.SMALL)

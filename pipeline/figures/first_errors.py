@@ -10,10 +10,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from pipeline.config.figures import FirstErrors
+from pipeline.evaluation.measurements.base import Score
 from pipeline.figures import style
 from pipeline.figures.frames import LAYOUT, Frame, Results, over_seeds, read_results
 
 PLACE = "place"
+RIGHT = Score("traces without a mistake so far", bounds=(0, 1), better="higher", share_of_examples=True)
 HEIGHT = 1.75
 
 
@@ -22,7 +24,7 @@ def draw(experiment: Path, out: Path, figure: FirstErrors, title: str) -> None:
     results = read_results(experiment, figure).across_runs().across_layouts()
     each = _each(results)
     by = ["label", *results.layout_key, PLACE]
-    shown = results.ordered(over_seeds(each, by, "right", scale=100), *by[1:])
+    shown = results.ordered(over_seeds(each, by, "right", RIGHT), *by[1:])
     panels = [layout for layout in results.layouts if (shown[LAYOUT] == layout).any()] or [""]
     with style.page():
         point = results.point_name()

@@ -8,15 +8,18 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from pipeline.config.figures import Figure
-from pipeline.config.labels import display_names
+from pipeline.config.labels import Parts, display_names, label_of
 from pipeline.evaluation import schemas
+from pipeline.evaluation.measurements.base import Measurement, Score
 from pipeline.evaluation.overlap import overlap_sentence
+from pipeline.evaluation.schemas import Note
 from pipeline.evaluation.series import line_labels, trained_sizes
 from pipeline.evaluation.statistics import Summary, summarise_scores
 from pipeline.figures.style import Look, looks
 
-MEMORYLESS = "memoryless baseline"
-"""What the best predictor or policy without memory comes to. It is no bound: good losses lie below it, good returns above."""
+SECONDS = Score("CPU seconds", unit="s", bounds=(0, None), better="lower")
+STEPS = Score("optimizer steps", bounds=(0, None), better="lower")
+"""What figures show that no evaluation holds."""
 LAYOUT = "task.layout"
 """Where it is swept, each layout has its panel, and a label is a line in all of them."""
 Frame = Any
@@ -27,50 +30,59 @@ class Results(NamedTuple):
     """results.parquet: a row per run and point."""
 
     rows: Frame
-    points: list[str]
-    """Metadata columns that tell the points of the evaluation apart, for example delay and symbols."""
-    size: str
-    """The metadata column along which runs are compared: one that they were trained at several values of, where there is one."""
+    note: Note
+    """What the rows are: the kind of measurement, the metadata columns, the parts of each label in the file."""
+    labels: dict[str, Parts]
+    """What each label is made of."""
     looks: dict[str, Look]
     """Every label of the experiment, in its order, and how it is drawn."""
-    named: dict[str, list[str]]
-    """The names of the values of those metadata columns that are not numbers."""
     figure: Figure
     """What the user asks for: names of labels, the point to show."""
+    size: str
+    """The metadata column along which runs are compared: one that they were trained at several values of, where there is one."""
     overlap: str
     """Which rows of the evaluation also occur in training, in one sentence; empty where none does."""
 
     @property
+    def kind(self) -> Measurement:
+        """How the runs were measured."""
+        return self.note.kind
+
+    @property
+    def points(self) -> list[str]:
+        """The metadata columns that tell the points of the evaluation apart, for example delay and symbols."""
+        return self.note.points
+
+    @property
     def names(self) -> dict[str, str]:
         """What each label is called in a figure."""
-        return display_names(self.looks, self.figure.labels)
+        return display_names({label: self.labels[label] for label in self.looks}, self.figure.labels)
 
     @property
-    def played(self) -> bool:
-        """Whether the networks played episodes of an environment."""
-        return "return" in self.rows
+    def metric(self) -> str:
+        """The score that the figure shows."""
+        return getattr(self.figure, "metric", None) or self.kind.primary
 
     @property
-    def accuracy_name(self) -> str:
-        """What accuracy counts, with its unit: episodes, final answers of free runs, or symbols."""
-        if self.played:
-            return "episodes solved (%)"
-        return "right final answers (%)" if "no_answer" in self.rows else "symbol accuracy (%)"
+    def score(self) -> Score:
+        """What is known of the score that the figure shows."""
+        return self.kind.scores[self.metric]
 
     @property
-    def chance_name(self) -> str:
-        """What chance is called, as a form for its value in %. Of episodes it is what the best policy without memory comes to."""
-        return f"{MEMORYLESS} {{}} %" if self.played else "chance {} %"
+    def reference(self) -> Frame:
+        """The shown value of the score that needs no network, one per row; missing where it is not known."""
+        known = self.score.reference
+        return self.score.scale * self.rows[known] if known else pd.Series(float("nan"), self.rows.index)
 
-    @property
-    def step_name(self) -> str:
-        """What a network reads at a time."""
-        return "step" if self.played else "token"
+    def axis_name(self, column: str) -> str:
+        """A metadata column as the name of an axis, with its unit."""
+        known = self.note.columns.get(column)
+        return known.axis if known else column
 
-    @property
-    def rows_name(self) -> str:
-        """What training counts."""
-        return "environment steps" if self.played else "training rows seen"
+    def categories(self, column: str) -> tuple[str, ...]:
+        """The names of a column's values, where they are not numbers."""
+        known = self.note.columns.get(column)
+        return known.categories if known else ()
 
     @property
     def runs(self) -> Frame:
@@ -92,7 +104,7 @@ class Results(NamedTuple):
         """
         wanted = getattr(self.figure, "at", {}).get(column)
         if wanted is not None:
-            return self.named[column].index(wanted) if isinstance(wanted, str) else wanted
+            return self.categories(column).index(wanted) if isinstance(wanted, str) else wanted
         if getattr(self.figure, "beyond", False):
             return rows[column].max()
         covered = rows.assign(covered=_covered(rows, column)).groupby(column)["covered"].all()
@@ -106,7 +118,7 @@ class Results(NamedTuple):
         return self._with(rows)
 
     def _with(self, rows: Frame) -> Results:
-        return _results(rows, self.points, self.size, self.named, self.figure, self.overlap)
+        return self._replace(rows=rows, looks=_looks(rows))
 
     @property
     def trained(self) -> Frame:
@@ -119,18 +131,18 @@ class Results(NamedTuple):
     def point_name(self, *kept: str) -> str:
         """The point that the figure shows, without the metadata columns `kept`, as far as it says something: `delay 200 (beyond training)`."""
         rows = self.at(*kept)
-        said = [column for column in self.points if (column == "delay" or column in self.varying) and column not in kept]
+        said = [column for column in self.points if (column == self.points[0] or column in self.varying) and column not in kept]
         return ", ".join(f"{column} {self.value_name(column, rows[column].iloc[0])}{_outside(rows, column)}" for column in said)
 
-    def accuracy_at(self, *kept: str) -> str:
-        """What accuracy counts, at the point that the figure shows, with its unit."""
-        name = self.point_name(*kept)
-        return self.accuracy_name.replace(" (%)", f" at {name}\u00a0(%)" if name else "\u00a0(%)")
+    def score_at(self, *kept: str) -> str:
+        """What the score is called, at the point that the figure shows, with its unit."""
+        point, unit = self.point_name(*kept), self.score.shown_unit
+        return f"{self.score.label}{f' at {point}' if point else ''}" + (f"\u00a0({unit})" if unit else "")
 
     def value_name(self, column: str, value: Any) -> str:
         """A metadata value, or that of a swept key, as text."""
-        if column in self.named:
-            return self.named[column][int(value)].replace("_", " ")
+        if names := self.categories(column):
+            return names[int(value)].replace("_", " ")
         return value if isinstance(value, str) else f"{value:,.10g}"
 
     @property
@@ -143,8 +155,10 @@ class Results(NamedTuple):
 
         Labels stay as they are where the key is not swept, and where different runs of one seed would share a label and all places.
         """
-        labels = line_labels(self.runs.to_dict("records"), key, *places)
-        return self._with(self.rows.assign(label=self.rows["run"].map(labels)))
+        found = line_labels(self.runs.to_dict("records"), self.labels, key, *places)
+        names = {label: label_of(parts) for label, parts in found.items()}
+        labels = {names[label]: parts for label, parts in found.items()}
+        return self._replace(labels=labels)._with(self.rows.assign(label=self.rows["label"].map(names)))
 
     def along_size(self) -> Results:
         """The same results under labels without the size that runs were trained at."""
@@ -214,41 +228,38 @@ def read_results(experiment: Path, figure: Figure | None = None) -> Results:
     """The results of an experiment's folder, as a figure shows them: under the names and at the point that it asks for."""
     table, note = schemas.read_results(experiment / "results.parquet")
     rows = table.to_pandas()
-    for key in note["coordinates"]:  # as they were written: pandas would make 100 and a missing value 100.0 and NaN
+    for key in note.coordinates:  # as they were written: pandas would make 100 and a missing value 100.0 and NaN
         rows[key] = pd.Series(table.column(key).to_pylist(), dtype=object)
-    if "return" in rows:  # of environments, chance is zero where nobody knows it
-        rows["chance"] = rows["chance"].where(rows["chance"] > 0)
-    known = [column for column in note["points"] if rows[f"{column}_most_trained"].notna().any()]
-    size = [*trained_sizes(table), *known, ""][0]
+    known = [column for column in note.points if rows[f"{column}_most_trained"].notna().any()]
+    size = [*trained_sizes(table, note.points), *known, ""][0]
     overlap = _overlap(note, table.to_pylist())
-    return _results(rows, note["points"], size, note.get("named", {}), figure or Figure(name=""), overlap)
+    return Results(rows, note, note.labels, _looks(rows), figure or Figure(name=""), size, overlap)
 
 
-def _overlap(note: Any, rows: list[dict[str, Any]]) -> str:
+def _overlap(note: Note, rows: list[dict[str, Any]]) -> str:
     """What figures say of test rows that also occur in training: nothing where none does."""
-    clean = "overlap" not in note or all(row["in_training"] == 0 for row in rows)
+    clean = note.overlap is None or all(row["in_training"] == 0 for row in rows)
     return "" if clean else overlap_sentence(note, rows)
 
 
-def _results(rows: Frame, points: list[str], size: str, named: dict[str, list[str]], figure: Figure, overlap: str) -> Results:
+def _looks(rows: Frame) -> dict[str, Look]:
     labels = list(dict.fromkeys(rows["label"]))
     state = rows.groupby("label")["state_bytes"].max()
-    known = looks(labels, [label for label in labels if state[label] == 0])
-    return Results(rows, points, size, known, named, figure, overlap)
+    return looks(labels, [label for label in labels if state[label] == 0])
 
 
 def read(experiment: Path, name: str) -> Frame:
-    """Another table of an experiment's folder: curves, positions or timing."""
+    """Another table of an experiment's folder: curves, details, timing or costs."""
     return schemas.read_collected(experiment / f"{name}.parquet").to_pandas()
 
 
-def over_seeds(rows: Frame, by: list[str], value: str, scale: float = 1.0) -> Frame:
+def over_seeds(rows: Frame, by: list[str], value: str, score: Score) -> Frame:
     """A column's seeds, mean, sd, standard error and 95 % interval for every combination of the columns `by`, in order of first appearance.
 
-    Where there is one seed the interval is over its examples.
+    Shares are in %. Where there is one seed the interval is over its examples.
     """
     found = [
-        dict(zip(by, key, strict=True)) | _scaled(summarise_scores(group.to_dict("records"), value), scale)
+        dict(zip(by, key, strict=True)) | _scaled(summarise_scores(group.to_dict("records"), value, score), score.scale)
         for key, group in rows.groupby(by, sort=False, dropna=False)
     ]
     return pd.DataFrame(found, columns=[*by, "seeds", "mean", "sd", "se", "low", "high"])

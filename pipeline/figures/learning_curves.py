@@ -12,7 +12,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 from pipeline.config.figures import LearningCurves
 from pipeline.figures import style
 from pipeline.figures.axes import log_axis
-from pipeline.figures.frames import MEMORYLESS, Frame, Results, read, read_results
+from pipeline.figures.frames import Frame, Results, read, read_results
 from pipeline.figures.style import Key, Look
 
 HEIGHT = 2.9
@@ -21,13 +21,13 @@ HEIGHT = 2.9
 def draw(experiment: Path, out: Path, figure: LearningCurves, title: str) -> None:
     """Draw curves.parquet of the folder `experiment` to `out`.svg, .pdf, .png and .csv; results.parquet gives chance and baseline."""
     results = read_results(experiment, figure)
-    upper = "return" if results.played else "loss"
-    shown = _shown(read(experiment, "curves"), upper)
+    training = results.kind.training
+    shown = _shown(read(experiment, "curves"), training.curve)
     with style.page():
         key = [*style.keys(results.looks, results.names), *_references(results)]
         room: dict[str, Any] = {"key": key, "left": 0.62, "sharex": True, "hspace": 0.1}
         chart, axes = style.canvas(title, style.width_of(figure.width, key=key), HEIGHT, (2, 1), **room)
-        (_return if results.played else _loss)(axes[0, 0], shown, results)
+        (_loss if training.curve == "loss" else _other)(axes[0, 0], shown, results)
         _accuracy(axes[1, 0], shown, results)
         chart.align_ylabels()
         style.save(chart, out, shown)
@@ -35,15 +35,22 @@ def draw(experiment: Path, out: Path, figure: LearningCurves, title: str) -> Non
 
 def _references(results: Results) -> list[Key]:
     """The entries of the dashed lines of both panels; what is the same in both stands once."""
-    if results.played:
-        best = style.reference_key(_best(results), "best possible return {}", style.DOTTED)
-        return [*best, *style.reference_key(100 * results.rows["chance"], f"{results.chance_name} solved")]
-    baseline = style.reference_key(results.rows["baseline"], f"{MEMORYLESS}: loss {{}}", style.DOTTED)
-    return [*baseline, *style.reference_key(100 * results.rows["chance"], results.chance_name)]
+    training = results.kind.training
+    upper = results.kind.scores.get(training.curve)
+    above = style.reference_key(_upper(results), upper.reference_label, style.DOTTED) if upper else []
+    return [*above, *style.reference_key(_lower(results), training.reference)]
 
 
-def _best(results: Results) -> Frame:
-    return results.trained["best_return"].dropna()
+def _upper(results: Results) -> Frame:
+    """The dotted lines of the upper panel: the loss without memory, or the best possible return where runs were trained."""
+    score = results.kind.scores.get(results.kind.training.curve)
+    rows = results.rows if results.kind.training.curve == "loss" else results.trained
+    return rows[score.reference].dropna() if score and score.reference in rows else []
+
+
+def _lower(results: Results) -> Frame:
+    """The dashed lines of the lower panel."""
+    return 100 * results.rows["chance"].dropna() if "chance" in results.rows else []
 
 
 def _shown(curves: Frame, upper: str) -> Frame:
@@ -77,25 +84,27 @@ def _median(axis: Axes, median: Frame, column: str, look: Look) -> None:
 
 
 def _loss(axis: Axes, shown: Frame, results: Results) -> None:
-    baseline = results.rows["baseline"].unique()
+    baseline = set(_upper(results))
     log_axis(axis, "y", [*shown["loss"], *baseline])
     _lines(axis, shown, results, "loss")
     style.reference(axis, baseline, "", style.DOTTED)
     axis.set_ylabel(f"validation loss\n({' or '.join(results.rows['unit'].unique())})")
 
 
-def _return(axis: Axes, shown: Frame, results: Results) -> None:
-    _lines(axis, shown, results, "return")
-    style.reference(axis, _best(results), "", style.DOTTED)
-    axis.set_ylabel("validation\nreturn")
+def _other(axis: Axes, shown: Frame, results: Results) -> None:
+    curve = results.kind.training.curve
+    _lines(axis, shown, results, curve)
+    style.reference(axis, _upper(results), "", style.DOTTED)
+    axis.set_ylabel(f"validation\n{curve}")
 
 
 def _accuracy(axis: Axes, shown: Frame, results: Results) -> None:
     axis.set_ylim(-3, 103)
     _lines(axis, shown, results, "accuracy")
-    style.reference(axis, 100 * results.rows["chance"], "")
-    axis.set_ylabel("validation episodes\nsolved (%)" if results.played else "validation symbol\naccuracy (%)")
-    axis.set_xlabel(results.rows_name)
+    style.reference(axis, _lower(results), "")
+    training = results.kind.training
+    axis.set_ylabel(style.wrapped(f"validation {training.accuracy}\u00a0(%)", HEIGHT / 2))
+    axis.set_xlabel(training.seen)
     axis.set_xlim(0, None)
     axis.xaxis.set_major_locator(MaxNLocator(5))
     axis.xaxis.set_major_formatter(EngFormatter(sep=""))

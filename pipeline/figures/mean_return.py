@@ -16,20 +16,19 @@ def draw(experiment: Path, out: Path, figure: MeanReturn, title: str) -> None:
     results = read_results(experiment, figure).across_runs()
     rows = results.at()
     best = rows.groupby("label", as_index=False)["best_return"].mean()
-    shown = results.ordered(over_seeds(rows, ["label", *results.points], "return").merge(best, on="label"))
+    shown = results.ordered(over_seeds(rows, ["label", *results.points], results.metric, results.score).merge(best, on="label"))
     looks = {label: look for label, look in results.looks.items() if label in set(shown["label"])}
     with style.page():
         values, names = [panels.value_text(found, 2) for found in shown.itertuples()], results.names
         left, right = panels.room_beside([names[label] for label in looks], values)
         width = style.width_of(figure.width, beside=left + right)
-        point = results.point_name()
-        name = style.wrapped(f"mean return at {point}" if point else "mean return", width - 0.2)
+        name = style.wrapped(results.score_at(), width - 0.2)
         room: dict[str, Any] = {"left": left, "right": right, "bottom": 0.3 + 0.14 * (1 + name.count("\n"))}
         highest = [shown["best_return"].max()]
-        key = style.reference_key(highest, "best possible return {}")
+        key = style.reference_key(highest, results.score.reference_label)
         chart, axes = style.canvas(title, width, max(0.5, panels.ROW * len(looks)), key=key, note=results.overlap, **room)
         axis = axes[0, 0]
-        panels.bars(axis, shown, rows, "return", looks, names)
+        panels.bars(axis, shown, rows, results.metric, looks, names)
         panels.write_values(axis, values)
         style.reference(axis, highest, "", upright=True)
         panels.centred_name(chart, axis, name)

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from pipeline.config.figures import RecallPositions
 from pipeline.figures import style
+from pipeline.figures.axes import score_name
 from pipeline.figures.frames import Frame, Results, read, read_results
 
 CELL = 0.2
@@ -21,8 +22,8 @@ BESIDE = 1.15
 
 def draw(experiment: Path, out: Path, figure: RecallPositions, title: str) -> None:
     """Draw positions.parquet of the folder `experiment`, means over seeds, to `out`.svg, .pdf, .png and .csv."""
-    results = read_results(experiment, figure).selected("delay")
-    shown = _shown(read(experiment, "positions"), results)
+    results = read_results(experiment, figure).selected(*figure.needs)
+    shown = _shown(read(experiment, "details"), results)
     points = shown["point"].drop_duplicates().tolist()
     width = style.width_of(figure.width, len(results.looks))
     columns = min(3 if width > style.COLUMN else 1, len(results.looks))
@@ -54,7 +55,7 @@ def _shown(positions: Frame, results: Results) -> Frame:
     shown = shown.sort_values(by, kind="stable")
     shown["accuracy"] *= 100
     shown["position"] += 1
-    varying = results.varying or ["delay"]
+    varying = results.varying or results.points[:1]
     shown.insert(0, "point", [" · ".join(f"{value:,}" for value in values) for values in shown[varying].itertuples(index=False)])
     return shown
 
@@ -86,7 +87,7 @@ def _thin(axis: Axes, grid: Frame) -> None:
 
 
 def _name_axes(axes: Any, results: Results, panels: int) -> None:
-    names = " · ".join(f"{name} (tokens)" if name == "delay" else name for name in results.varying or ["delay"])
+    names = " · ".join(results.axis_name(name) for name in results.varying or results.points[:1])
     rows, columns = axes.shape
     for row in range(rows):
         axes[row, 0].set_ylabel(names)
@@ -103,9 +104,9 @@ def _bar(chart: Figure, axes: Any, results: Results) -> None:
     rows_height = (box.y1 - last.y0) * high
     bar_axis = chart.add_axes((box.x1 + 0.1 / width, last.y0, 0.09 / width, box.y1 - last.y0))
     bar = chart.colorbar(axes[0, 0].collections[0], cax=bar_axis)
-    bar.set_label("symbol accuracy (%)")
+    bar.set_label(score_name(results.score))
     cast(Any, bar.outline).set_visible(False)
-    chances = sorted(100 * results.rows["chance"].unique())
+    chances = sorted(results.reference.unique())
     step = 20 if rows_height > 1.5 else 50
     ticks = [tick for tick in range(0, 101, step) if all(abs(tick - chance) > 14 / rows_height for chance in chances)]
     bar.set_ticks([*ticks, *chances], labels=[*map(str, ticks), *(f"{chance:.3g} chance" for chance in chances)])

@@ -13,6 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from pipeline.config.frozen import read_spec, revive
+from pipeline.evaluation.measurements import measurement_named
+from pipeline.evaluation.measurements.base import Training
 from pipeline.evaluation.schemas import read_history
 from pipeline.figures import style
 from pipeline.figures.axes import log_axis
@@ -29,16 +31,16 @@ def draw_run(run: Path) -> None:
     spec = read_spec(run / "run.yaml")
     history, task = _read(run / "history.parquet"), revive("task", spec["task"])
     levels = "level" in history and bool(np.isfinite(history["level"]).any())
-    played = task.kind == "environment"
+    training = measurement_named(task.measurement).training
     with style.page():
         rows = 3 if levels else 2
-        room: dict[str, Any] = {"key": _key(history, task), "left": 0.62, "sharex": True, "hspace": 0.12}
+        room: dict[str, Any] = {"key": _key(history, task, training), "left": 0.62, "sharex": True, "hspace": 0.12}
         chart, axes = style.canvas(spec["id"], style.COLUMN, 1.3 * rows, (rows, 1), **room)
-        (_return if played else _loss)(axes[0, 0], history, task)
-        _accuracy(axes[1, 0], history, task)
+        (_loss if training.curve == "loss" else _other)(axes[0, 0], history, task, training)
+        _accuracy(axes[1, 0], history, task, training)
         if levels:
             _level(axes[2, 0], history, spec["learner"]["curriculum"]["column"])
-        axes[-1, 0].set_xlabel("environment steps" if played else "training rows seen")
+        axes[-1, 0].set_xlabel(training.seen)
         axes[-1, 0].set_xlim(0, None)
         axes[-1, 0].xaxis.set_major_locator(MaxNLocator(5))
         axes[-1, 0].xaxis.set_major_formatter(EngFormatter(sep=""))
@@ -46,13 +48,12 @@ def draw_run(run: Path) -> None:
         style.save_picture(chart, run / "curve")
 
 
-def _key(history: History, task: Any) -> list[Key]:
+def _key(history: History, task: Any, training: Training) -> list[Key]:
     """Training, validation and what needs no memory."""
     kinds = [Key(kind, Look(colour, "-", ""), width) for kind, (colour, width) in LINES.items() if _known(history, kind)]
-    if task.kind == "environment":
-        return [*kinds, *style.reference_key([100 * task.chance] if task.chance else [], "memoryless baseline {} % solved")]
-    baseline = style.reference_key([task.baseline], "memoryless baseline: loss {}", style.DOTTED)
-    return [*kinds, *baseline, *style.reference_key([100 * task.chance], "chance {} %")]
+    losses = [task.baseline] if training.curve == "loss" else []
+    baseline = style.reference_key(losses, "memoryless baseline: loss {}", style.DOTTED)
+    return [*kinds, *baseline, *style.reference_key([100 * task.chance] if task.chance else [], training.reference)]
 
 
 def _known(history: History, kind: str) -> bool:
@@ -66,7 +67,7 @@ def _read(path: Path) -> History:
     return {name: np.array(table.column(name).to_pylist(), dtype=np.float64) for name in table.column_names}
 
 
-def _loss(axis: Axes, history: History, task: Any) -> None:
+def _loss(axis: Axes, history: History, task: Any, training: Training) -> None:
     curves = _pair(history, "loss")
     log_axis(axis, "y", [task.baseline, *(value for values in curves.values() if values is not None for value in values)])
     _lines(axis, history["rows"], curves, 1.0)
@@ -74,17 +75,16 @@ def _loss(axis: Axes, history: History, task: Any) -> None:
     axis.set_ylabel(f"loss\n({task.unit})")
 
 
-def _return(axis: Axes, history: History, task: Any) -> None:
-    _lines(axis, history["rows"], _pair(history, "return"), 1.0)
-    axis.set_ylabel("return of\nan episode")
+def _other(axis: Axes, history: History, task: Any, training: Training) -> None:
+    _lines(axis, history["rows"], _pair(history, training.curve), 1.0)
+    axis.set_ylabel(training.curve)
 
 
-def _accuracy(axis: Axes, history: History, task: Any) -> None:
-    played = task.kind == "environment"
+def _accuracy(axis: Axes, history: History, task: Any, training: Training) -> None:
     axis.set_ylim(-3, 103)
     _lines(axis, history["rows"], _pair(history, "accuracy"), 100.0)
-    style.reference(axis, [100 * task.chance] if task.chance or not played else [], "")
-    axis.set_ylabel("episodes\nsolved (%)" if played else "symbol\naccuracy (%)")
+    style.reference(axis, [100 * task.chance] if task.chance else [], "")
+    axis.set_ylabel(style.wrapped(f"{training.accuracy}\u00a0(%)", 1.1))
 
 
 def _pair(history: History, figure: str) -> dict[str, np.ndarray | None]:

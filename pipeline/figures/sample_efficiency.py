@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from pipeline.config.figures import SampleEfficiency
-from pipeline.evaluation.progress import MARKS
+from pipeline.evaluation.milestones import MARKS
 from pipeline.figures import axes as panels
 from pipeline.figures import style
 from pipeline.figures.frames import read_results
@@ -22,9 +22,8 @@ def draw(experiment: Path, out: Path, figure: SampleEfficiency, title: str) -> N
     with style.page():
         left = max(map(style.text_width, names)) + 0.18
         width = style.width_of(figure.width, beside=left + 0.5)
-        name = style.wrapped(
-            f"{results.rows_name} until this {'share was solved' if results.played else 'validation accuracy'}", width - 0.2
-        )
+        training = results.kind.training
+        name = style.wrapped(f"{training.seen} until {training.goal}", width - 0.2)
         room: dict[str, Any] = {
             "left": left,
             "right": 0.5,

@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from pipeline.config.figures import TrainingTime
-from pipeline.evaluation.progress import MARKS
+from pipeline.evaluation.milestones import MARKS
 from pipeline.figures import axes as panels
 from pipeline.figures import style
-from pipeline.figures.frames import Frame, Results, over_seeds, read, read_results
+from pipeline.figures.frames import SECONDS, Frame, Results, over_seeds, read, read_results
 
 
 def draw(experiment: Path, out: Path, figure: TrainingTime, title: str) -> None:
@@ -51,7 +51,7 @@ def _shown(timing: Frame, results: Results) -> Frame:
 
 
 def _total(axis: Axes, timing: Frame, results: Results) -> None:
-    panels.bars(axis, over_seeds(timing, ["label"], "cpu_seconds"), timing, "cpu_seconds", results.looks, results.names)
+    panels.bars(axis, over_seeds(timing, ["label"], "cpu_seconds", SECONDS), timing, "cpu_seconds", results.looks, results.names)
     axis.set_xlim(0, None)
     axis.set_xlabel("CPU seconds of training")
     axis.xaxis.set_major_locator(MaxNLocator(4))

@@ -121,6 +121,8 @@ class BatchedEnvironment(VectorEnv):
 
     reproducible: bool = True
     """Whether it goes on bit by bit from its `state_dict`."""
+    defines_success: bool = True
+    """Whether it says of an episode that it was solved."""
     carried: ClassVar[tuple[str, ...]] = ()
     """Names of the arrays that hold the copies' state."""
 

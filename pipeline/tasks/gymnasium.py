@@ -65,6 +65,7 @@ class GymnasiumCopies(BatchedEnvironment):
     def __init__(self, task: Gymnasium, batch: int, seed: int) -> None:
         self.config = config = task.config
         self.envs = _made(config, batch)
+        self.defines_success = config.solved_at is not None  # or what the environment says, once it says it
         self.reproducible = not getattr(self.envs[0].spec, "nondeterministic", True)
         self.read = _reader(config, self.envs[0].observation_space)
         self.convert = _writer(config, self.envs[0].action_space)
@@ -139,7 +140,9 @@ class GymnasiumCopies(BatchedEnvironment):
     def _succeeded(self, info: dict[str, Any], total: float) -> bool:
         if self.config.solved_at is not None:
             return bool(total >= self.config.solved_at)
-        return any(bool(info.get(name, False)) for name in SUCCESS)
+        told = [bool(info[name]) for name in SUCCESS if name in info]
+        self.defines_success |= bool(told)
+        return any(told)
 
     def _cut_off(self) -> np.ndarray:
         return self.late_B

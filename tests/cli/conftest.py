@@ -23,7 +23,7 @@ experiments:
       network: {name: sequence, mixer: gru, width: 8}
       learner: {name: supervised, steps: 4, batch_size: 4, validation_rows: 8, evaluate_every: 2}
       evaluate: {rows: 8}
-    figures: [accuracy_by_delay, learning_curves]
+    figures: [{name: accuracy_by, column: delay}, learning_curves]
 """
 
 

@@ -84,7 +84,8 @@ experiments:
       wide:
         network.width: 64
     figures:
-      - accuracy_by_delay
+      - name: accuracy_by
+        column: delay
       - name: learning_curves
         title: Curves
 runtime:

@@ -19,7 +19,7 @@ experiments:
       network: {name: actor_critic, mixer: gru, width: 16}
       learner: {name: ppo, total_timesteps: 20k}
       evaluate: {rows: 50, corridors: [10, 20]}
-    figures: [success_by_corridor, learning_curves]
+    figures: [{name: accuracy_by, column: corridor}, learning_curves]
 """
 
 
@@ -107,7 +107,7 @@ experiments:
       learner: {name: supervised, steps: 5}
     figures: [mean_return]
 """
-    assert complaint(text, tmp_path)[2] == "mean_return draws played episodes, copy has none; expected a task of kind environment"
+    assert complaint(text, tmp_path)[2] == "mean_return draws measurements of kind episodes; expected that kind, got tokens"
 
 
 def test_an_experiment_is_of_one_kind(tmp_path: Path) -> None:
@@ -118,7 +118,9 @@ def test_an_experiment_is_of_one_kind(tmp_path: Path) -> None:
         network: {name: sequence}
         learner: {name: supervised, rows: 20k}
 """
-    text = MAZE.replace("      evaluate: {rows: 50, corridors: [10, 20]}\n    figures: [success_by_corridor, learning_curves]\n", variants)
+    text = MAZE.replace(
+        "      evaluate: {rows: 50, corridors: [10, 20]}\n    figures: [{name: accuracy_by, column: corridor}, learning_curves]\n", variants
+    )
     assert complaint(text, tmp_path)[2] == "a task of kind tokens beside one of kind environment; expected one kind in an experiment"
 
 

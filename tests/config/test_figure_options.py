@@ -53,8 +53,21 @@ def test_a_further_network_moves_no_colour() -> None:
 
 def test_options_reach_the_frozen_figure() -> None:
     made = planned(figures="{name: cost_quality, title: '', labels: {lstm: Ours}, at: {delay: 10}, width: text}")
-    spec = made.experiments["one"].figures["cost_quality"].spec
+    spec = made.experiments["one"].figures["cost_quality_delay_10"].spec
     assert [spec[key] for key in ("title", "labels", "at", "width")] == ["", {"lstm": "Ours"}, {"delay": 10}, "text"]
+
+
+def test_a_figure_may_be_asked_for_with_several_options_and_each_has_files_of_its_own() -> None:
+    asked = [
+        "accuracy_by, column: delay",
+        "accuracy_by, column: symbols, metric: sequence_accuracy",
+        "accuracy_by, column: delay, title: A",
+    ]
+    made = planned(figures=", ".join(f"{{name: {options}}}" for options in asked[:2])).experiments["one"].figures
+    assert list(made) == ["accuracy_by_delay", "accuracy_by_symbols_sequence_accuracy"]
+    assert "against delay" in made["accuracy_by_delay"].caption
+    with pytest.raises(UserError, match="accuracy_by_delay stands twice in the list; expected each figure once"):
+        planned(figures=", ".join(f"{{name: {options}}}" for options in asked))
 
 
 @pytest.mark.parametrize(
@@ -66,7 +79,14 @@ def test_options_reach_the_frozen_figure() -> None:
         ("{name: cost_quality, at: {delya: 10}}", "at: cost_quality cannot choose 'delya'; did you mean 'delay'?"),
         ("{name: cost_quality, at: {delay: 20}}", "at.delay: got 20; expected a measured value: 10, 40"),
         ("{name: cost_quality, at: {delay: ten}}", "at.delay: got 'ten'; expected a measured value: 10, 40"),
-        ("{name: accuracy_by_delay, at: {delay: 10}}", "at: accuracy_by_delay cannot choose 'delay'; expected symbols"),
+        ("{name: accuracy_by, column: delay, at: {delay: 10}}", "at: accuracy_by cannot choose 'delay'; expected symbols"),
+        ("accuracy_by", None),
+        ("{name: accuracy_by, column: dealy}", "accuracy_by draws the column 'dealy', which copy does not have; did you mean 'delay'?"),
+        ("{name: accuracy_by, column: delay, metric: sequence}", "metric: tokens has no score 'sequence'; did you mean 'sequence_chance'?"),
+        (
+            "mean_return",
+            "mean_return draws measurements of kind episodes; expected that kind, got tokens",
+        ),
         ("{name: learning_curves, at: {delay: 10}}", None),
         ("{name: cost_quality, width: wide}", None),
     ],

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 from itertools import combinations
 
 import numpy as np
 import pytest
 
-from pipeline.config.labels import assign_slots, display_name, display_names
+from pipeline.config.labels import Part, Parts, as_parts, assign_slots, display_name, display_names, label_of
 from pipeline.config.mixers import MIXERS
 from pipeline.figures import style
 
@@ -35,39 +36,48 @@ SIMULATED = {
 """What a viewer without one kind of cone sees, linear RGB to linear RGB: Machado, Oliveira & Fernandes 2009, severity 1."""
 
 
+def of_mixer(name: str, **more: str) -> Parts:
+    """The parts of a label of a swept mixer, and of further swept keys of the network."""
+    return {"network.mixer": Part(name), **{f"network.{key}": Part(value) for key, value in more.items()}}
+
+
 @pytest.mark.parametrize(("name", "expected"), PAPERS.items())
 def test_mixers_have_the_names_of_their_papers(name: str, expected: str) -> None:
-    assert display_name(name) == expected
+    assert display_name(of_mixer(name)) == expected
 
 
 @pytest.mark.parametrize(
-    ("label", "expected"),
+    ("parts", "label", "expected"),
     [
-        ("gated_delta_net, width 64", "Gated DeltaNet, width 64"),
-        ("lstm (horizon=40, init=chrono)", "LSTM (horizon=40, init=chrono)"),
-        ("lstm, learning_rate 0.01", "LSTM, learning rate 0.01"),
-        ("mamba_icr", "Mamba, icr"),
-        ("transformer_icr", "Transformer, icr"),
-        ("mamba_attention", "Mamba + attention"),
-        ("my_own_network", "my own network"),
-        ("norm none", "norm none"),
+        (of_mixer("gated_delta_net", width="64"), "gated_delta_net, width 64", "Gated DeltaNet, width 64"),
+        ({"network.mixer": Part("lstm", "horizon=40, init=chrono")}, "lstm (horizon=40, init=chrono)", "LSTM (horizon=40, init=chrono)"),
+        ({"network.mixer": Part("lstm"), "learner.learning_rate": Part("0.01")}, "lstm, learning_rate 0.01", "LSTM, learning rate 0.01"),
+        ({"network": Part("mamba"), "variant": Part("icr")}, "mamba_icr", "Mamba, icr"),
+        ({"network": Part("transformer"), "variant": Part("icr")}, "transformer_icr", "Transformer, icr"),
+        ({"network": Part("mamba_attention")}, "mamba_attention", "Mamba + attention"),
+        ({"variant": Part("my_own_network")}, "my_own_network", "my own network"),
+        ({"network.norm": Part("none")}, "norm none", "norm none"),
+        ({}, "base", "base"),
     ],
 )
-def test_names_of_whole_labels(label: str, expected: str) -> None:
-    assert display_name(label) == expected
+def test_a_label_and_its_name_are_made_of_its_parts(parts: Parts, label: str, expected: str) -> None:
+    assert (label_of(parts), display_name(parts)) == (label, expected)
+    assert as_parts(json.loads(json.dumps(parts))) == parts
 
 
 def test_own_names_win_for_a_label_and_for_its_network() -> None:
     own = {"lstm": "ours", "gru, width 8": "small"}
-    assert [display_name(label, own) for label in ("lstm, width 8", "gru, width 8", "gru")] == ["ours, width 8", "small", "GRU"]
+    labels = [of_mixer("lstm", width="8"), of_mixer("gru", width="8"), of_mixer("gru")]
+    assert [display_name(parts, own) for parts in labels] == ["ours, width 8", "small", "GRU"]
 
 
 def test_two_labels_never_share_a_name() -> None:
-    assert display_names(["none", "no_memory", "lstm"]) == {"none": "none", "no_memory": "no_memory", "lstm": "LSTM"}
+    parts = {name: of_mixer(name) for name in ("none", "no_memory", "lstm")}
+    assert display_names(parts) == {"none": "none", "no_memory": "no_memory", "lstm": "LSTM"}
 
 
 def test_every_mixer_has_a_name_of_its_own() -> None:
-    names = display_names(MIXERS)
+    names = display_names({name: of_mixer(name) for name in MIXERS})
     assert len(set(names.values())) == len(MIXERS) and not [name for name in names.values() if "_" in name]
 
 

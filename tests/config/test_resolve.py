@@ -205,9 +205,9 @@ SWEEPS = {
         "figures[0].titel: unknown key; did you mean 'title'?",
     ),
     "a figure that is not there": (
-        "    figures: [accuracy_by_dely]\n",
+        "    figures: [accuracy_at_longst]\n",
         0,
-        "figures[0]: got 'accuracy_by_dely'; did you mean 'accuracy_by_delay'?",
+        "figures[0]: got 'accuracy_at_longst'; did you mean 'accuracy_at_longest'?",
     ),
     "a question": ("    question: [why]\n", 0, "question: got a list; expected a text"),
     "a long evaluation": (
@@ -305,13 +305,18 @@ def test_a_figure_needs_its_column(monkeypatch: pytest.MonkeyPatch) -> None:
     from pipeline.config.tasks import Copy
 
     monkeypatch.setattr(Copy, "columns", ("symbols",))
-    said = fails(HEAD + "    figures:\n      - learning_curves\n      - accuracy_by_delay\n")
-    assert said == (f"c.yaml:{NEXT + 2}: experiments.a.figures[1]: accuracy_by_delay draws the column 'delay', which copy does not have")
+    said = fails(HEAD + "    figures:\n      - learning_curves\n      - {name: accuracy_by, column: delay}\n")
+    assert said == (
+        f"c.yaml:{NEXT + 2}: experiments.a.figures[1]: accuracy_by draws the column 'delay', which copy does not have; expected symbols"
+    )
 
 
 def test_a_figure_of_free_runs_needs_a_task_that_is_measured_by_them() -> None:
     said = fails(HEAD + "    figures: [first_errors]\n")
-    assert said == f"c.yaml:{NEXT}: experiments.a.figures[0]: first_errors draws free runs; copy is not measured by them"
+    assert (
+        said
+        == f"c.yaml:{NEXT}: experiments.a.figures[0]: first_errors draws measurements of kind free_running; expected that kind, got tokens"
+    )
 
 
 def test_a_figure_of_sizes_needs_a_task_that_has_one(monkeypatch: pytest.MonkeyPatch) -> None:

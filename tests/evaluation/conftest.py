@@ -11,6 +11,10 @@ import pyarrow as pa
 import pytest
 
 from pipeline.config.frozen import write_spec
+from pipeline.config.tasks.base import NATS
+from pipeline.evaluation.measurements import measurement_named
+from pipeline.evaluation.points import score_points
+from pipeline.evaluation.schemas import with_kind
 from pipeline.storage.tables import write_table
 
 FLOOR, CHANCE = math.log(4), 0.25
@@ -21,6 +25,12 @@ HISTORIES = {
     "none-s0": [0.25, 0.24, None, 0.26, 0.25],
     "none-s1": [0.25, 0.25, 0.25, 0.26, 0.25],
 }
+
+
+def points_of(table: pa.Table, kind: str = "tokens", baseline: float = 1.0, **run: Any) -> list[dict[str, Any]]:
+    """The points of an evaluation of a kind; `run`: what its experiment says besides."""
+    about = {"run": "run", "chance": CHANCE, "baseline": baseline, "unit": NATS, **run}
+    return score_points(table, measurement_named(kind), about)
 
 
 class Tiny(NamedTuple):
@@ -72,7 +82,7 @@ def _write_run(results: Path, run: str, rows: list[dict[str, Any]]) -> None:
     kinds = {name: pa.int32() for name in ("row", "delay", "symbols", "tokens", "scored", "correct")}
     kinds |= {"dataset": pa.string(), "state_bytes": pa.int64(), "loss": pa.float32(), "hits": pa.list_(pa.uint8())}
     evaluation = pa.Table.from_pylist(rows, pa.schema([(name, kinds[name]) for name in rows[0]]))
-    write_table(results / "evaluations" / run / "test-1.parquet", evaluation)
+    write_table(results / "evaluations" / run / "test-1.parquet", with_kind(evaluation, measurement_named("tokens")))
     step = [0, 100, 200, 300, 400]
     columns = {"step": step, "rows": [32 * value for value in step], "level": [3, 3, 6, 12, 12], "learning_rate": [0.01] * 5}
     columns |= {"train_loss": [None, 1.2, 1.0, 0.6, 0.4], "validation_loss": [1.4, 1.1, 0.9, 0.5, 0.3]}
@@ -89,5 +99,13 @@ def _entry(run: str, label: str, seed: int) -> dict[str, Any]:
     variant = "control" if label == "none" else None
     coordinates: dict[str, Any] = {"network.mixer": label, "task.delay": {"uniform": [1, 40]} if seed else 40}
     coordinates["learner.betas"] = None if seed else [0.9, 0.99]
-    shared = {"run": run, "label": label, "variant": variant, "seed": seed, "coordinates": coordinates, "evaluation": "test-1"}
+    shared = {
+        "run": run,
+        "label": label,
+        "parts": {"network.mixer": [label, ""]},
+        "variant": variant,
+        "seed": seed,
+        "coordinates": coordinates,
+        "evaluation": "test-1",
+    }
     return {**shared, "network": f"net-{label}", "task": "copy", "chance": CHANCE, "baseline": FLOOR, "batch": 32}

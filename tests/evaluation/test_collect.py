@@ -18,7 +18,7 @@ from pipeline.storage.errors import CorruptFileError, MissingFileError, UserErro
 from pipeline.storage.tables import read_table, write_table
 from tests.evaluation.conftest import CHANCE, FLOOR, HISTORIES, POINTS, Tiny
 
-DIGESTED = ("results.parquet", "curves.parquet", "positions.parquet", "table.md", "table.html")
+DIGESTED = ("results.parquet", "curves.parquet", "details.parquet", "table.md", "table.html")
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_milestones(out: Path, run: str, steps: tuple[int | None, ...], solved: 
 
 
 def test_positions_equal_a_plain_recomputation(tiny: Tiny, out: Path) -> None:
-    found = read_table(out / "positions.parquet").to_pylist()
+    found = read_table(out / "details.parquet").to_pylist()
     assert len(found) == len(tiny.rows) * sum(symbols for _, symbols in POINTS)
     for row in found:
         hits = [item["hits"][row["position"]] for item in at(tiny.rows[row["run"]], (row["delay"], row["symbols"]))]
@@ -109,7 +109,7 @@ def test_table_has_means_intervals_seeds_and_chance(tiny: Tiny, out: Path) -> No
     )
     seeds = [at(tiny.rows[f"lstm-s{seed}"], POINTS[2]) for seed in (0, 1)]
     expected = summarise((sum(row["correct"] for row in rows) / sum(row["scored"] for row in rows) for rows in seeds), bounds=(0, 1))
-    cells = next(line for line in lines if line.startswith("| lstm")).split(" | ")
+    cells = next(line for line in lines if line.startswith("| LSTM")).split(" | ")
     assert cells[3] == f"{100 * expected.mean:.1f} [{100 * expected.low:.1f}, {100 * expected.high:.1f}]"
     assert cells[4] == "2 |"
     assert next(line for line in lines if line.startswith("| chance")) == "| chance | 25.0 | 25.0 | 25.0 |  |"
@@ -120,7 +120,7 @@ def test_table_shows_every_seed(tiny: Tiny, out: Path) -> None:
     assert section.startswith("Every seed: symbol accuracy (%)")
     found = [at(tiny.rows[f"lstm-s{seed}"], POINTS[2]) for seed in (0, 1)]
     seeds = [f"{100 * sum(row['correct'] for row in rows) / sum(row['scored'] for row in rows):.1f}" for rows in found]
-    assert next(line for line in section.splitlines() if line.startswith("| lstm")).rstrip(" |").split(" | ")[3] == " ".join(seeds)
+    assert next(line for line in section.splitlines() if line.startswith("| LSTM")).rstrip(" |").split(" | ")[3] == " ".join(seeds)
 
 
 def test_one_seed_has_the_interval_over_its_rows_and_says_so(tiny: Tiny, out: Path, tmp_path: Path) -> None:
@@ -145,11 +145,11 @@ def test_a_network_that_was_not_measured_everywhere_still_has_its_learning(tiny:
         write_table(path, table.filter([delay < 50 for delay in table.column("delay").to_pylist()]))
     collect(tiny.experiment, tiny.results, tmp_path / "out")
     accuracy, each, hardest, learning = (
-        line for line in (tmp_path / "out" / "table.md").read_text().splitlines() if line.startswith("| lstm")
+        line for line in (tmp_path / "out" / "table.md").read_text().splitlines() if line.startswith("| LSTM")
     )
     assert accuracy.split(" | ")[3] == each.rstrip(" |").split(" | ")[3] == "–"
     assert hardest.count("–") == 6
-    assert learning == "| lstm | 120 | 3,200 (2/2) | 6,400 (2/2) | 9,600 (2/2) | 1/2 |"
+    assert learning == "| LSTM | 120 | 3,200 (2/2) | 6,400 (2/2) | 9,600 (2/2) | 1/2 |"
 
 
 class Cells(HTMLParser):
@@ -210,7 +210,9 @@ def test_seconds_touch_nothing_digested(tiny: Tiny, out: Path, tmp_path: Path) -
 
 def test_points_are_noted_for_the_figures(out: Path) -> None:
     note = json.loads(read_table(out / "results.parquet").schema.metadata[b"recurlab"])
-    assert note == {"coordinates": ["learner.betas", "network.mixer", "task.delay"], "points": ["delay", "symbols"]}
+    assert (note["coordinates"], note["points"]) == (["learner.betas", "network.mixer", "task.delay"], ["delay", "symbols"])
+    assert note["measurement"] == {"name": "tokens", "version": 1}
+    assert note["labels"] == {name: {"network.mixer": [name, ""]} for name in ("lstm", "none")}
 
 
 def test_neither_torch_nor_matplotlib_is_imported(tiny: Tiny, tmp_path: Path) -> None:

@@ -15,10 +15,9 @@ from pipeline.config.code import code_of
 from pipeline.config.frozen import write_spec
 from pipeline.config.networks import SequenceNetwork
 from pipeline.config.tasks import Copy
-from pipeline.evaluation import evaluate as module
-from pipeline.evaluation.evaluate import evaluate, score_rows
+from pipeline.evaluation.evaluate import evaluate, measured
+from pipeline.evaluation.measurements import measurement_named
 from pipeline.evaluation.runs import load_run
-from pipeline.evaluation.scores import score_points, score_positions
 from pipeline.learners.sampler import sequential_batches
 from pipeline.networks.build import build
 from pipeline.storage.atomic import write_json
@@ -29,6 +28,7 @@ from pipeline.storage.tables import read_table, write_table
 from pipeline.tasks.generate import generate_shard, seal_dataset
 from pipeline.training.run_files import table as table_of
 from pipeline.training.serialization import write_tensors
+from tests.evaluation.conftest import points_of
 
 ALPHABET = 6
 NETWORK = SequenceNetwork.model_validate({"name": "sequence", "mixer": "lstm", "width": 8})
@@ -112,18 +112,19 @@ def data(tmp_path: Path) -> Path:
 def score(network: nn.Module, folder: Path) -> Any:
     from pipeline.tasks.copy import Copy as CopyTask
 
-    return score_rows(network, CopyTask(Copy(symbols=3, delay=5, alphabet=ALPHABET)), open_rows(folder), "d", CPU)
+    task = CopyTask(Copy(symbols=3, delay=5, alphabet=ALPHABET))
+    return measured(network, task, open_rows(folder), "d", measurement_named("tokens"), CPU)
 
 
 def test_the_perfect_network_scores_one(data: Path) -> None:
-    (point,) = score_points(score(Oracle(open_rows(data), sure=100.0), data), math.log(ALPHABET))
+    (point,) = points_of(score(Oracle(open_rows(data), sure=100.0), data), baseline=math.log(ALPHABET))
     assert (point["accuracy"], point["sequence_accuracy"], point["rows"], point["scored"]) == (1.0, 1.0, 50, 150)
     assert point["bits"] == pytest.approx(3 * math.log2(ALPHABET), abs=1e-6)
     assert point["state_bytes"] == 4 * 11
 
 
 def test_the_uniform_network_pays_the_logarithm_of_the_alphabet(data: Path) -> None:
-    (point,) = score_points(score(Oracle(open_rows(data), sure=0.0), data), math.log(ALPHABET))
+    (point,) = points_of(score(Oracle(open_rows(data), sure=0.0), data), baseline=math.log(ALPHABET))
     assert point["loss"] == pytest.approx(math.log(ALPHABET), rel=1e-6)
     assert point["loss_over_baseline"] == pytest.approx(1.0, rel=1e-6)
 
@@ -131,8 +132,9 @@ def test_the_uniform_network_pays_the_logarithm_of_the_alphabet(data: Path) -> N
 def test_one_position_off_is_chance(tmp_path: Path) -> None:
     data = make_dataset(tmp_path, rows=600)
     table = score(Oracle(open_rows(data), sure=100.0, shift=1), data)
-    assert score_points(table, 1.0)[0]["accuracy"] == pytest.approx(1 / ALPHABET, abs=0.04)
-    assert len(score_positions(table)) == 3
+    assert points_of(table)[0]["accuracy"] == pytest.approx(1 / ALPHABET, abs=0.04)
+    details = measurement_named("tokens").details(table)
+    assert details is not None and len(details) == 3
 
 
 def test_rows_equal_a_plain_recomputation(run: Path, data: Path, tmp_path: Path) -> None:
@@ -158,7 +160,7 @@ def test_bytes_repeat_and_batches_do_not_matter(run: Path, data: Path, tmp_path:
     evaluate(run / "run.yaml", [data], first, device="cpu")
     evaluate(run / "run.yaml", [data], again, device="cpu")
     assert first.read_bytes() == again.read_bytes()
-    monkeypatch.setattr(module, "BATCH_TOKENS", 40)
+    monkeypatch.setattr("pipeline.evaluation.measurements.tokens.BATCH_TOKENS", 40)
     evaluate(run / "run.yaml", [data], small, device="cpu")
     one, other = read_table(first), read_table(small)
     assert one.drop(["loss"]).equals(other.drop(["loss"]))

@@ -11,7 +11,9 @@ import pytest
 
 from pipeline.config.frozen import write_spec
 from pipeline.config.tasks import Adding, Copy, Gymnasium, Index, Mqar, MysteryPath, Parity, TMaze
+from pipeline.evaluation.measurements import measurement_named
 from pipeline.evaluation.overlap import Overlaps, overlap_sentence
+from pipeline.evaluation.schemas import Note
 from pipeline.plan import dataset_of
 from pipeline.storage.errors import MissingFileError
 from pipeline.storage.tables import read_table
@@ -43,6 +45,7 @@ def evaluation(results: Path, dataset: str, columns: tuple[str, ...]) -> pa.Tabl
     return pa.table({"dataset": [dataset] * len(table), "row": list(range(len(table))), **metadata})
 
 
+TOKENS = measurement_named("tokens")
 TASKS = [
     (Copy(symbols=3, delay=4), 3000, 1.0),
     (Copy.model_validate({"symbols": {"uniform": (3, 6)}, "delay": 4}), 3000, None),
@@ -57,7 +60,7 @@ TASKS = [
 @pytest.mark.parametrize(("task", "rows", "all_of_it"), TASKS, ids=lambda item: getattr(item, "name", None))
 def test_shares_are_those_of_the_rows_themselves(task: Any, rows: int, all_of_it: float | None, tmp_path: Path) -> None:
     train, test = make(tmp_path, task, "train", rows), make(tmp_path, task, "test", 60)
-    found = Overlaps(tmp_path).shares({"data": {"train": train}}, evaluation(tmp_path, test, task.columns))
+    found = Overlaps(tmp_path).shares({"data": {"train": train}}, evaluation(tmp_path, test, task.columns), TOKENS)
     known, places = set(contents(tmp_path, train)), evaluation(tmp_path, test, task.columns).select(list(task.columns)).to_pylist()
     expected: dict[tuple[Any, ...], list[bool]] = {}
     for place, row in zip(places, contents(tmp_path, test), strict=True):
@@ -86,17 +89,17 @@ def test_of_streams_it_is_known_only_where_splits_are_apart(task: Any, share: fl
     write_spec(tmp_path / "datasets" / dataset.id / "dataset.yaml", dataset.spec)
     overlaps = Overlaps(tmp_path)
     table = pa.table({"dataset": [dataset.id] * 3, "row": [0, 1, 2], "place": [1, 1, 2]})
-    assert overlaps.shares({"data": {"train": None}}, table) == {(1,): share, (2,): share}
+    assert overlaps.shares({"data": {"train": None}}, table, TOKENS) == {(1,): share, (2,): share}
     assert [str(said) in sentence for sentence in overlaps.sentences] == ([] if said is None else [True])
     if said:
-        note = {"points": ["place"], "overlap": overlaps.sentences}
-        assert said in overlap_sentence(note, [{"place": 1, "in_training": None, "return": None}])
+        note = Note(TOKENS, [], ["place"], {}, {}, overlaps.sentences)
+        assert said in overlap_sentence(note, [{"place": 1, "in_training": None}])
 
 
 def test_training_rows_that_are_gone_are_named(tmp_path: Path) -> None:
     test = make(tmp_path, Parity(length=4), "test", 5)
     with pytest.raises(MissingFileError, match="parity-train-1"):
-        Overlaps(tmp_path).shares({"data": {"train": "parity-train-1"}}, evaluation(tmp_path, test, ("length",)))
+        Overlaps(tmp_path).shares({"data": {"train": "parity-train-1"}}, evaluation(tmp_path, test, ("length",)), TOKENS)
 
 
 @pytest.mark.parametrize(
@@ -111,5 +114,5 @@ def test_training_rows_that_are_gone_are_named(tmp_path: Path) -> None:
 )
 def test_sentences(shares: dict[int, float], expected: str) -> None:
     rows = [{"delay": place, "in_training": share} for place, share in shares.items()]
-    assert overlap_sentence({"points": ["delay"], "overlap": []}, rows) == expected
-    assert overlap_sentence({"points": ["delay"]}, rows) == ""
+    assert overlap_sentence(Note(TOKENS, [], ["delay"], {}, {}, []), rows) == expected
+    assert overlap_sentence(Note(TOKENS, [], ["delay"], {}, {}, None), rows) == ""

@@ -11,6 +11,7 @@ import pytest
 
 from pipeline.evaluation import schemas
 from pipeline.evaluation.collect import collect
+from pipeline.evaluation.measurements import measurement_named
 from pipeline.evaluation.schemas import read_collected, read_evaluation, read_history, read_profile, read_results, read_timing
 from pipeline.storage.errors import CorruptFileError
 from pipeline.storage.table_schema import Schema
@@ -18,11 +19,14 @@ from pipeline.storage.tables import read_table, write_table
 from tests.evaluation.conftest import Tiny
 
 READERS: dict[str, tuple[Callable[[Path], Any], Schema]] = {
-    "evaluations/lstm-s0/test-1.parquet": (read_evaluation, Schema({**schemas.EXAMPLE, **schemas.TOKENS}, ("dataset", "row"))),
+    "evaluations/lstm-s0/test-1.parquet": (read_evaluation, schemas.evaluation_schema(measurement_named("tokens"))._replace(others=None)),
     "runs/lstm-s0/history.parquet": (read_history, schemas.HISTORY),
     "runs/lstm-s0/timing.parquet": (lambda path: read_timing(path, read_history(path.with_name("history.parquet"))), schemas.TIMING),
     "profiles/net-lstm.parquet": (read_profile, schemas.PROFILE),
-    "experiments/tiny/results.parquet": (read_results, schemas.RESULTS._replace(key=("run",))),
+    "experiments/tiny/results.parquet": (
+        read_results,
+        Schema({**schemas.RESULTS, **measurement_named("tokens").score_columns()}, ("run",)),
+    ),
     **{f"experiments/tiny/{name}.parquet": (read_collected, schema) for name, schema in schemas.TABLES.items()},
 }
 
@@ -99,7 +103,7 @@ def test_half_of_an_evaluation_is_refused(chosen: slice, made: Path) -> None:
     path = made / "evaluations/lstm-s0/test-1.parquet"
     table = read_table(path)
     rows = {name: table.column("dataset").to_pylist().count(name) for name in ("copy-test-20", "copy-test-50")}
-    assert len(read_evaluation(path, rows)) == 12
+    assert len(read_evaluation(path, rows)[0]) == 12
     half = table.take(list(range(12))[chosen])
     refused(lambda path: read_evaluation(path, rows), path, half, "copy-test-20 (", "expected copy-test-20 (8), copy-test-50 (4)")
 

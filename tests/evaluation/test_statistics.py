@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from pipeline.evaluation.measurements.base import Score
 from pipeline.evaluation.statistics import (
     bounded_interval,
-    bounds_of,
     rows_interval,
     student_interval,
     summarise,
@@ -19,6 +19,7 @@ from pipeline.evaluation.statistics import (
     wilson_interval,
 )
 
+SHARE, LOSS = Score("accuracy", bounds=(0, 1)), Score("loss", bounds=(0, None))
 SEEDS = [0.91, 0.972, 0.985, 0.99, 0.95]
 shares = st.lists(st.floats(0, 1), min_size=2, max_size=8)
 Draw = Callable[[np.random.Generator, int], np.ndarray]
@@ -90,15 +91,23 @@ def test_the_interval_of_a_return_of_known_range_covers_its_mean_where_only_some
         assert coverage(draw, mean, n, None, 1000) < 0.9  # Student's does not: the check can fail
 
 
-def test_the_bounds_of_scores_come_from_their_rows() -> None:
-    row = {"rows": 100, "scored": 1000, "baseline": math.log(8), "return_lowest": -4.0, "return_highest": 1.5, "episode_limit": 30}
-    assert bounds_of([row], "accuracy") == (0, 1)
-    assert bounds_of([row], "bits") == pytest.approx((0, 30))  # ten symbols of three bits each
-    assert bounds_of([row, row | {"return_highest": 2.0}], "return") == (-4.0, 2.0)
-    assert bounds_of([row], "episode_length") == (1, 30)
-    for score in ("return", "episode_length", "bits", "loss"):
-        assert bounds_of([row, {"rows": 100}], score) is None
-    assert bounds_of([row | {"return_lowest": math.nan}], "return") is None
+def test_the_bounds_of_a_score_are_its_own_or_those_of_its_rows() -> None:
+    row = {"held": 30.0, "lowest": -4.0, "highest": 1.5}
+    assert SHARE.bounds_at([row]) == (0, 1)
+    assert Score("bits", bounds=(0, "held")).bounds_at([row]) == (0, 30)
+    ranged = Score("return", bounds=("lowest", "highest"))
+    assert ranged.bounds_at([row, row | {"highest": 2.0}]) == (-4.0, 2.0)
+    assert ranged.bounds_at([row, {}]) == (-math.inf, math.inf)
+    assert ranged.bounds_at([row | {"lowest": math.nan}]) == (-math.inf, 1.5)
+    assert LOSS.bounds_at([row]) == (0, math.inf) and ranged.bounds_at([]) == (-math.inf, math.inf)
+
+
+def test_an_interval_between_bounds_holds_them_and_one_without_is_cut_off_there() -> None:
+    rows = [{"return": value, "loss": loss, "lowest": 0.0, "highest": 5.0} for value, loss in ((1.0, 0.1), (4.0, 2.0))]
+    ranged = Score("return", bounds=("lowest", "highest"))
+    assert summarise_scores(rows, "return", ranged)[-2:] == bounded_interval(np.array([1.0, 4.0]), 0, 5)
+    assert summarise_scores(rows, "loss", LOSS).low == 0 < summarise_scores(rows, "loss", LOSS).high
+    assert student_interval(np.array([0.1, 2.0]))[0] < 0
 
 
 @given(shares, st.floats(-100, 100), st.floats(0.1, 1000))
@@ -186,15 +195,15 @@ def test_no_seed_has_nothing() -> None:
 
 def test_a_single_seed_has_the_interval_over_its_own_examples() -> None:
     row = {"rows": 500, "accuracy": 0.75, "accuracy_low": 0.71, "accuracy_high": 0.79, "exact": 0.5, "loss": 0.2}
-    assert summarise_scores([row], "accuracy")[-2:] == (0.71, 0.79)
-    assert summarise_scores([row], "exact")[-2:] == wilson_interval(250, 500)
-    assert all(math.isnan(end) for end in summarise_scores([row], "loss")[-2:])
+    assert summarise_scores([row], "accuracy", SHARE)[-2:] == (0.71, 0.79)
+    assert summarise_scores([row], "exact", SHARE._replace(share_of_examples=True))[-2:] == wilson_interval(250, 500)
+    assert all(math.isnan(end) for end in summarise_scores([row], "loss", LOSS)[-2:])
 
 
 def test_seeds_are_the_unit_whatever_the_number_of_their_examples() -> None:
     """Three seeds at 50, 75 and 100 % of 500 episodes: their 1,125 of 1,500 episodes say nothing of a fourth seed."""
     rows = [{"rows": 500, "accuracy": share, "accuracy_low": share - 0.04, "accuracy_high": share + 0.04} for share in (0.5, 0.75, 1.0)]
-    found = summarise_scores(rows, "accuracy")
+    found = summarise_scores(rows, "accuracy", SHARE)
     assert (found.low, found.high) == bounded_interval(np.array([0.5, 0.75, 1.0]))
     assert found.low < 0.5 < 0.95 < found.high
 

@@ -18,6 +18,8 @@ from matplotlib.figure import Figure
 from pipeline.config.figures import FIGURES
 from pipeline.config.frozen import write_spec
 from pipeline.evaluation.collect import collect
+from pipeline.evaluation.measurements import measurement_named
+from pipeline.evaluation.schemas import with_kind
 from pipeline.figures import style
 from pipeline.storage.tables import read_table, write_table
 from tests.figures import mazes
@@ -61,6 +63,9 @@ CASES: dict[str, dict[str, Any]] = {
 PLAYED = ("mazes", "one_maze", "trained_mazes", "paths")
 MANY_PANELS = [("accuracy_by_symbols", "many_delays"), ("recall_positions", "unsolved"), ("accuracy_by_nodes", "families")]
 OF_FREE_RUNS = ("accuracy_by_nodes", "accuracy_by_family", "accuracy_by_state", "first_errors")
+BY_COLUMN = {f"accuracy_by_{name}": name for name in ("delay", "length", "symbols", "pairs", "nodes", "family", "corridor")}
+"""One figure for each column that it may show."""
+DRAWN = (*BY_COLUMN, *(name for name in FIGURES if name != "accuracy_by"))
 ALSO = {
     "accuracy_by_state": ["widths", "memoryless", "mazes", "paths"],
     "accuracy_at_longest": ["graphs", *PLAYED],
@@ -118,7 +123,7 @@ def make_experiment(
             _history(results / "runs" / run, known, size, rng, validated=not (missing and place == 0 and seed == seeds[-1]))
             points = product([size] if sizes else symbols, delays[:-1] if missing and place == 1 else delays)
             parts = [_evaluation(columns, name, width, delay, count, known, rows, rng) for count, delay in points]
-            write_table(results / "evaluations" / run / "test.parquet", pa.concat_tables(parts))
+            write_table(results / "evaluations" / run / "test.parquet", with_kind(pa.concat_tables(parts), measurement_named("tokens")))
             entries.append(_entry(run, label, seed, f"net-{place}", coordinates))
     folder = results / "experiments" / "copy"
     entries.sort(key=lambda entry: (entry["label"], entry["seed"]) if len(swept) > 1 else ("", 0))
@@ -128,7 +133,8 @@ def make_experiment(
 
 
 def _entry(run: str, label: str, seed: int, network: str, coordinates: dict[str, Any]) -> dict[str, Any]:
-    shared = {"run": run, "label": label, "variant": None, "seed": seed, "coordinates": coordinates, "evaluation": "test"}
+    parts = {key: [str(value), ""] for key, value in coordinates.items()} or {"network": [label, ""]}
+    shared = {"run": run, "label": label, "parts": parts, "variant": None, "seed": seed, "coordinates": coordinates, "evaluation": "test"}
     return {**shared, "network": network, "task": "copy", "chance": 1 / ALPHABET, "baseline": math.log(ALPHABET), "batch": 32}
 
 
@@ -181,10 +187,11 @@ def cases_of(figure: str) -> list[str]:
 
     Those of free runs and of episodes are for the figures that show something about them, and some for what is drawn of all tasks.
     """
-    needs = set(getattr(FIGURES[figure], "needs", ()))
+    needs = {BY_COLUMN[figure]} if figure in BY_COLUMN else set(getattr(FIGURES[figure], "needs", ()))
     free = [case for case, made in CASES.items() if "make" in made and case not in PLAYED]
     wanted = free if figure in OF_FREE_RUNS else [case for case in CASES if case not in (*free, *PLAYED)]
-    wanted = list(PLAYED) if getattr(FIGURES[figure], "played", False) else [] if figure == "step_cost" else wanted
+    played = figure == "accuracy_by_corridor" or "episodes" in getattr(FIGURES.get(figure), "measurements", ())
+    wanted = list(PLAYED) if played else [] if figure == "step_cost" else wanted
     wanted = [*wanted, *ALSO.get(figure, [])]
     fit = [case for case in wanted if needs <= set(CASES[case].get("columns", ("delay", "symbols")))]
     return [case for case in fit if (figure, case) not in MANY_PANELS]
@@ -205,8 +212,9 @@ def experiments(tmp_path_factory: pytest.TempPathFactory) -> Folder:
 
 
 def draw(name: str, experiment: Path, out: Path, **options: Any) -> None:
-    module, function = FIGURES[name].implementation.split(":")
-    getattr(importlib.import_module(module), function)(experiment, out, FIGURES[name].model_validate({"name": name, **options}), QUESTION)
+    kind, options = ("accuracy_by", {"column": BY_COLUMN[name], **options}) if name in BY_COLUMN else (name, options)
+    module, function = FIGURES[kind].implementation.split(":")
+    getattr(importlib.import_module(module), function)(experiment, out, FIGURES[kind].model_validate({"name": kind, **options}), QUESTION)
 
 
 def frame(path: Path) -> Any:

@@ -13,6 +13,8 @@ import pyarrow as pa
 
 from pipeline.config.frozen import write_spec
 from pipeline.evaluation.collect import collect
+from pipeline.evaluation.measurements import measurement_named
+from pipeline.evaluation.schemas import with_kind
 from pipeline.storage.tables import write_table
 
 COLUMNS = ("nodes", "family")
@@ -46,11 +48,22 @@ def make_graphs(
             run, rng = f"graphs-{place}-s{seed}", np.random.default_rng([place, seed])
             skill = SKILL[name][LAYOUTS.index(layout)] * (width / max(widths or [64])) ** 0.5
             parts = [_evaluation(name, width, layout, size, family, skill, trained, rows, rng) for family, size in product(families, nodes)]
-            write_table(results / "evaluations" / run / "test.parquet", pa.concat_tables(parts))
+            write_table(
+                results / "evaluations" / run / "test.parquet", with_kind(pa.concat_tables(parts), measurement_named("free_running"))
+            )
             task = {"name": "is_tree", "nodes": trained, "family": "double_star", "layout": layout}
             write_spec(results / "runs" / run / "run.yaml", {"id": run, "task": task})
             _history(results / "runs" / run)
-            shared = {"run": run, "label": label, "variant": None, "seed": seed, "coordinates": coordinates, "evaluation": "test"}
+            made_of = {key: [str(value), ""] for key, value in coordinates.items()}
+            shared = {
+                "run": run,
+                "label": label,
+                "parts": made_of,
+                "variant": None,
+                "seed": seed,
+                "coordinates": coordinates,
+                "evaluation": "test",
+            }
             entries.append({**shared, "network": f"net-{place}", "task": "is_tree", "chance": 0.5, "baseline": math.log(2), "batch": 32})
     folder = results / "experiments" / "graphs"
     entries.sort(key=lambda entry: (entry["label"], entry["seed"]))

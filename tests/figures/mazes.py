@@ -12,6 +12,8 @@ import pyarrow as pa
 
 from pipeline.config.frozen import write_spec
 from pipeline.evaluation.collect import collect
+from pipeline.evaluation.measurements import measurement_named
+from pipeline.evaluation.schemas import with_kind
 from pipeline.storage.tables import write_table
 
 COLUMNS = ("corridor",)
@@ -46,10 +48,19 @@ def make_mazes(
             run, rng = f"maze-{place}-s{seed}", np.random.default_rng([place, seed])
             measured = [size] if swept else corridors if columns else [trained]
             parts = [_evaluation(name, corridor, rows, pictures, columns, rng) for corridor in measured]
-            write_table(results / "evaluations" / run / "test.parquet", pa.concat_tables(parts))
+            write_table(results / "evaluations" / run / "test.parquet", with_kind(pa.concat_tables(parts), measurement_named("episodes")))
             write_spec(results / "runs" / run / "run.yaml", {"id": run, "task": {"name": "t_maze", "corridor": size}})
             _history(results / "runs" / run, _skill(name, size), rng)
-            shared = {"run": run, "label": label, "variant": None, "seed": seed, "coordinates": coordinates, "evaluation": "test"}
+            made_of = {key: [str(value), ""] for key, value in coordinates.items()}
+            shared = {
+                "run": run,
+                "label": label,
+                "parts": made_of,
+                "variant": None,
+                "seed": seed,
+                "coordinates": coordinates,
+                "evaluation": "test",
+            }
             entries.append({**shared, "network": f"net-{place}", "task": "t_maze", "chance": chance, "baseline": 0.0, "batch": 2048})
     folder = results / "experiments" / "maze"
     entries.sort(key=lambda entry: (entry["label"], entry["seed"]))

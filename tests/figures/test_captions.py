@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from pipeline.config.figures import FIGURES
-from pipeline.config.tasks import Copy
+from pipeline.config.tasks import Copy, IsTree
 
 REPORT = Path(__file__).resolve().parents[2] / "workflow" / "report"
 QUESTION = "Does *this* gap_ matter, `really` | or not \\ at all?"
@@ -40,10 +40,12 @@ def render(name: str, params: Params) -> str:
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_a_figures_caption_says_how_to_read_it(name: str) -> None:
-    reading = getattr(FIGURES[name], "reading", "")
-    page = render("figure", Params(question=QUESTION, reading=reading, figure={"name": name}))
-    assert len(reading) > 200
-    assert all(text in page for text in (QUESTION, reading[:60]))
+    columns = [{"column": column} for column in ("delay", "family")] if name == "accuracy_by" else [{}]
+    for options in columns:
+        caption = FIGURES[name].model_validate({"name": name, **options}).caption(IsTree())  # pyright: ignore[reportAttributeAccessIssue]
+        page = render("figure", Params(question=QUESTION, caption=caption, figure={"name": name}))
+        assert len(caption) > 200 and "{" not in caption
+        assert all(text in page for text in (QUESTION, caption[:60]))
 
 
 def test_the_captions_of_tables_and_settings_say_what_they_show() -> None:
@@ -60,7 +62,7 @@ def test_the_description_links_to_every_experiment_and_shows_the_suite() -> None
 @pytest.mark.parametrize("name", ["figure", "table"])
 def test_captions_say_what_the_card_says_of_overlap(name: str) -> None:
     few, many = Copy(symbols=3).overlap, Copy(symbols=10).overlap
-    pages = [render(name, Params(question=QUESTION, reading="Read it.", overlap=overlap)) for overlap in (few, many)]
+    pages = [render(name, Params(question=QUESTION, caption="Read it.", overlap=overlap)) for overlap in (few, many)]
     said = [" ".join(page.split()) for page in pages]
     assert "except rows of fewer than 4 symbols" in said[0] and "No test row is in training" not in said[0]
     assert not many and "No test row is in training" in said[1]

@@ -43,7 +43,7 @@ TINY: dict[str, Any] = {
                 "seed": 0,
             },
             "sweep": {"network.mixer": ["gru", "none"]},
-            "figures": ["accuracy_by_delay"],
+            "figures": [{"name": "accuracy_by", "column": "delay"}],
         },
     },
 }

@@ -12,7 +12,7 @@ from tests.workflow.suite import Suite
 
 pytestmark = pytest.mark.workflow
 
-FIGURES = ["success_by_corridor", "learning_curves", "mean_return", "sample_efficiency", "step_cost", "episode_strips", "cost_quality"]
+FIGURES = ["accuracy_by_corridor", "learning_curves", "mean_return", "sample_efficiency", "step_cost", "episode_strips", "cost_quality"]
 CONFIG: dict[str, Any] = {
     "experiments": {
         "maze": {

@@ -168,7 +168,7 @@ def test_edits_of_what_is_measured_and_shown(workspace: Make) -> None:
     redone(
         suite, config, {"describe_dataset": 1, "generate": 1, "seal": 1, "describe_experiment": 1, "evaluate": 2, "collect": 1, "plot": 1}
     )
-    first(config)["figures"] = [{"name": "accuracy_by_delay", "metric": "sequence_accuracy"}]
+    first(config)["figures"] = [{"name": "accuracy_by", "column": "delay", "metric": "sequence_accuracy"}]
     redone(suite, config, {"plot": 1})
     first(config)["question"] = "Does it really run?"
     redone(suite, config, {"plot": 1})

@@ -23,8 +23,9 @@ rule evaluate:
         runtime=60,
     params:
         datasets=lambda wc: PLAN.evaluation(wc.run, wc.evaluation).datasets,
+        measurement=lambda wc: PLAN.evaluation(wc.run, wc.evaluation).option,
         data=lambda wc: [f"--data results/datasets/{name}" for name in PLAN.evaluation(wc.run, wc.evaluation).datasets],
     message:
         "Evaluate {wildcards.run}"
     shell:
-        "pipeline evaluate {input.spec} {params.data} --out {output.table} --threads {threads} > {log} 2>&1"
+        "pipeline evaluate {input.spec} {params.data} --measurement {params.measurement:q} --out {output.table} --threads {threads} > {log} 2>&1"

@@ -13,8 +13,7 @@ rule collect:
     output:
         results="results/experiments/{experiment}/results.parquet",
         curves="results/experiments/{experiment}/curves.parquet",
-        positions="results/experiments/{experiment}/positions.parquet",
-        episodes="results/experiments/{experiment}/episodes.parquet",
+        details="results/experiments/{experiment}/details.parquet",
         timing="results/experiments/{experiment}/timing.parquet",
         costs="results/experiments/{experiment}/costs.parquet",
         markdown="results/experiments/{experiment}/table.md",
@@ -49,8 +48,7 @@ rule plot:
     input:
         results="results/experiments/{experiment}/results.parquet",
         curves="results/experiments/{experiment}/curves.parquet",
-        positions="results/experiments/{experiment}/positions.parquet",
-        episodes="results/experiments/{experiment}/episodes.parquet",
+        details="results/experiments/{experiment}/details.parquet",
         timing="results/experiments/{experiment}/timing.parquet",
         costs="results/experiments/{experiment}/costs.parquet",
         code=lambda wc: PLAN.code_of("plot", ROOT, wc.experiment, wc.figure),
@@ -76,7 +74,7 @@ rule plot:
         figure=lambda wc: PLAN.experiments[wc.experiment].figures[wc.figure].spec,
         looks=lambda wc: PLAN.experiments[wc.experiment].looks,
         overlap=lambda wc: PLAN.experiments[wc.experiment].overlap,
-        reading=lambda wc: PLAN.experiments[wc.experiment].figures[wc.figure].reading,
+        caption=lambda wc: PLAN.experiments[wc.experiment].figures[wc.figure].caption,
     message:
         "Plot {wildcards.figure} of {wildcards.experiment}"
     shell:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 from pydantic import AfterValidator, Field, model_validator
 
 from pipeline.config.base import Clash, Component, Distribution, Rows, Section, largest, smallest
+from pipeline.config.measurements import AnyMeasurement
 
 
 def _positive_and_different(values: list[int]) -> list[int]:
@@ -40,6 +41,9 @@ class Evaluation(Section):
     """What is measured on test rows."""
 
     rows: Rows = Field(default=1000, description="rows per point of the evaluation")
+    measurement: AnyMeasurement = Field(
+        default=None, description="how networks are measured, see `pipeline list measurements`; default: the task's own kind"
+    )
 
     def points(self, task: Any) -> list[Any]:
         """The variants of the task that are measured, one dataset each."""
@@ -82,8 +86,8 @@ class Task(Component):
     """Metadata columns of every row by name."""
     inputs: ClassVar[tuple[str, ...]] = ()
     """Those metadata columns that the network reads too: an identifier of each row, which reaches it as the argument `{column}_B`."""
-    decoded: ClassVar[bool] = False
-    """An evaluation also lets the network run freely: rows end with one answer, and what it answers by itself is its accuracy."""
+    measurement: ClassVar[str] = "tokens"
+    """How networks are measured on it unless a config says otherwise: a kind that `pipeline list measurements` shows."""
     apart_by: ClassVar[tuple[str, str]] = ("length", "tokens")
     """The field whose size decides whether rows are kept apart between the splits, and its unit."""
 
@@ -211,6 +215,7 @@ class EnvironmentTask(Task):
     """A problem of acting: it says what an agent sees and what it can do. Its rows are episodes, one each."""
 
     kind: ClassVar[Kind] = "environment"
+    measurement: ClassVar[str] = "episodes"
 
     @property
     def observation(self) -> Observation:

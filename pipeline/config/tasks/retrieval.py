@@ -28,7 +28,7 @@ class RetrievalTask(Task):
     `chance` is that of the answer, the row's last token; `baseline` is over all scored positions, those of the trace included.
     """
 
-    decoded: ClassVar[bool] = True
+    measurement: ClassVar[str] = "free_running"
 
     names: int = Field(default=64, ge=2, le=60_000, description="different names of nodes or symbols, the tokens from 16 on")
 

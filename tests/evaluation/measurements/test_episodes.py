@@ -18,10 +18,10 @@ from pipeline.config.frozen import read_spec, revive, write_spec
 from pipeline.config.resolve import resolve
 from pipeline.config.tasks import Gymnasium
 from pipeline.evaluation.collect import collect
-from pipeline.evaluation.episodes import PICTURES, Strip, score_episodes
-from pipeline.evaluation.evaluate import evaluate
+from pipeline.evaluation.evaluate import evaluate, measured
+from pipeline.evaluation.measurements import measurement_named
+from pipeline.evaluation.measurements.episodes import PICTURES, Strip
 from pipeline.evaluation.runs import load_run
-from pipeline.evaluation.scores import score_points, score_positions
 from pipeline.evaluation.statistics import wilson_interval
 from pipeline.in_process import run_plan
 from pipeline.learners.playing import play
@@ -31,6 +31,7 @@ from pipeline.storage.errors import UserError
 from pipeline.storage.loader import Episodes, open_episodes
 from pipeline.storage.rng import derive_key
 from pipeline.storage.tables import read_table
+from tests.evaluation.conftest import points_of
 from tests.learners.small import small_learner
 
 CPU = torch.device("cpu")
@@ -110,7 +111,7 @@ def test_pictures_of_the_first_episodes_are_kept(chain: Chain) -> None:
         assert count == min(PICTURES, first["episode_length"]) and channels == 3
         pictures = np.frombuffer(first["frames"], np.uint8).reshape(count, height, width, 3)
         assert len({picture.tobytes() for picture in pictures}) > 1
-    episodes = read_table(results / "experiments" / "try" / "episodes.parquet").to_pylist()
+    episodes = read_table(results / "experiments" / "try" / "details.parquet").to_pylist()
     assert sorted((row["corridor"], row["row"]) for row in episodes) == [(3, 0), (3, 1), (5, 0), (5, 1)]
     assert all(row["label"] == "lstm" and row["frames"] for row in episodes)
 
@@ -118,14 +119,13 @@ def test_pictures_of_the_first_episodes_are_kept(chain: Chain) -> None:
 def test_tables_speak_of_episodes(chain: Chain) -> None:
     _, results, table = chain
     assert "Episodes solved (%)" in table and "30 test episodes per point and seed" in table
-    assert "| without memory | 50.0 | 50.0 |" in table and "environment steps taken" in table
+    assert "| without memory | 50.0 | 50.0 |" in table and "environment steps" in table
     assert "| best possible | – | 3.60 |" in table and "loss" not in table
     rows = read_table(results / "experiments" / "try" / "results.parquet").to_pylist()
     assert [row["corridor"] for row in rows] == [3, 5]
     for row in rows:
-        assert row["corridor_most_trained"] == 3 and row["loss"] is None and row["scored"] is None
+        assert row["corridor_most_trained"] == 3 and "loss" not in row and "scored" not in row
         assert (row["accuracy_low"], row["accuracy_high"]) == wilson_interval(round(30 * row["accuracy"]), 30)
-    assert read_table(results / "experiments" / "try" / "positions.parquet").num_rows == 0
     curves = read_table(results / "experiments" / "try" / "curves.parquet").column_names
     assert {"validation_return", "validation_accuracy", "train_return"} <= set(curves)
 
@@ -155,7 +155,7 @@ def test_without_a_range_the_table_says_when_its_interval_holds(chain: Chain, tm
     (entry,) = spec["runs"]
     write_spec(tmp_path / "experiment.yaml", spec | {"runs": [{key: value for key, value in entry.items() if key != "returns"}]})
     collect(tmp_path / "experiment.yaml", results, tmp_path / "out")
-    assert "return_highest" not in read_table(tmp_path / "out" / "results.parquet").column_names
+    assert read_table(tmp_path / "out" / "results.parquet").column("return_highest").null_count == 2
     assert "With evaluate.return_range it has one that holds" in (tmp_path / "out" / "table.md").read_text(encoding="utf-8")
 
 
@@ -175,7 +175,7 @@ def test_collecting_again_gives_the_same_bytes(chain: Chain, tmp_path: Path) -> 
     _, results, _ = chain
     folder = results / "experiments" / "try"
     collect(folder / "experiment.yaml", results, tmp_path)
-    for name in ("results.parquet", "curves.parquet", "positions.parquet", "episodes.parquet", "table.md", "table.html"):
+    for name in ("results.parquet", "curves.parquet", "details.parquet", "table.md", "table.html"):
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes(), name
 
 
@@ -207,17 +207,17 @@ def test_scores_of_played_points() -> None:
     success, returns, length = [1, 0, 1, 1], [3.0, -1.0, 2.0, 4.0], [5, 9, 7, 7]
     columns = {"dataset": ["d"] * 4, "row": range(4), "corridor": [5, 9, 9, 9], "state_bytes": [8] * 4, "success": success}
     table = pa.table({**columns, "return": returns, "episode_length": length, "best": [3.6, 3.2, 3.2, 3.2]})
-    first, last = score_points(table, 0.0)
+    first, last = points_of(table, "episodes", 0.0, chance=0.5)
     low, high = wilson_interval(2, 3)
     least, most = stats.t.interval(0.95, 2, loc=5 / 3, scale=stats.sem([-1.0, 2.0, 4.0]))
     assert last == {
-        "corridor": 9, "rows": 3, "accuracy": 2 / 3, "accuracy_low": low, "accuracy_high": high, "return": pytest.approx(5 / 3),
+        "corridor": 9, "rows": 3, "accuracy": 2 / 3, "accuracy_low": low, "accuracy_high": high, "chance": 0.5, "return": pytest.approx(5 / 3),
         "return_low": pytest.approx(least), "return_high": pytest.approx(most),
-        "best_return": pytest.approx(3.2), "episode_length": pytest.approx(23 / 3), "state_bytes": 8,
+        "best_return": pytest.approx(3.2), "episode_length": pytest.approx(23 / 3), "episode_limit": None, "state_bytes": 8,
     }  # fmt: skip
     assert (first["accuracy"], first["best_return"]) == (1.0, 3.6)
-    assert score_points(table.drop_columns(["best"]), 0.0)[0]["best_return"] is None
-    assert score_positions(table) == []
+    assert points_of(table.drop_columns(["best"]), "episodes")[0]["best_return"] is None
+    assert measurement_named("episodes").details(table) is None
 
 
 @pytest.mark.parametrize("steps", [1, 3, 8, 9, 40, 333])
@@ -257,5 +257,17 @@ def test_an_environment_that_draws_nothing_is_measured_all_the_same() -> None:
 
     task.environment = blind
     held_out = Episodes("cart", pa.Table.from_batches([task.episodes(5, derive_key("cart"), "test")]))
-    table = score_episodes(learner.network, task, held_out, CPU)
+    table = measured(learner.network, task, held_out, "cart", measurement_named("episodes"), CPU)
     assert "frames" not in table.column_names and table.num_rows == 5 and "best" not in table.column_names
+
+
+def test_success_is_missing_where_nothing_defines_it() -> None:
+    learner: Any = small_learner("gru", "gymnasium", "ppo")
+    for solved_at, expected in ((None, [None] * 3), (1.0, [1] * 3)):
+        config = Gymnasium(limit=10, solved_at=solved_at)
+        task = implementation(config)(config)
+        held_out = Episodes("cart", pa.Table.from_batches([task.episodes(3, derive_key("cart"), "test")]))
+        table = measured(learner.network, task, held_out, "cart", measurement_named("episodes"), CPU)
+        assert table.column("success").to_pylist() == expected
+        (point,) = points_of(table, "episodes", chance=0.0)
+        assert point.get("accuracy") == (None if solved_at is None else 1.0) and point["chance"] is None and point["return"] > 0

@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.config.document import suggestion
+from pipeline.config.labels import label_of
 from pipeline.evaluation.schemas import read_collected, read_results
 from pipeline.evaluation.series import line_labels, trained_sizes
 from pipeline.storage.errors import MissingFileError, UserError
@@ -40,13 +41,14 @@ def copy_study(experiment: str, results: Path) -> str:
     Raises UserError for an experiment that is not there or not collected, trains at one size, or was not measured at it.
     """
     folder = _folder(experiment, results)
-    table, _ = read_results(folder / "results.parquet")
-    sizes = trained_sizes(table)
+    table, note = read_results(folder / "results.parquet")
+    sizes = trained_sizes(table, note.points)
     if not sizes:
         raise UserError(f"experiment {experiment}: its runs were trained at one size; expected a sweep over a size, such as task.symbols")
     size = f"{sizes[0]}_most_trained"
     runs = [_at_home(experiment, rows, sizes[0]) for rows in _by_run(table).values()]
-    labels = line_labels(runs, f"task.{sizes[0]}", size)
+    lines = line_labels(runs, note.labels, f"task.{sizes[0]}", size)
+    labels = {run["run"]: label_of(lines[run["label"]]) for run in runs}
     curves, timing = (_by_run(read_collected(folder / f"{name}.parquet")) for name in ("curves", "timing"))
     trials: dict[int, dict[str, list[Row]]] = {}
     for run in sorted(runs, key=lambda run: (run[size], labels[run["run"]], run["seed"])):

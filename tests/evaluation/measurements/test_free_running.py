@@ -15,10 +15,11 @@ from pipeline.config.catalogue import implementation
 from pipeline.config.frozen import read_spec, write_spec
 from pipeline.config.tasks import Column, Copy, IsTree
 from pipeline.evaluation import collect as collecting
-from pipeline.evaluation import free_running
 from pipeline.evaluation.collect import collect
-from pipeline.evaluation.evaluate import score_rows
-from pipeline.evaluation.scores import BINS, FIRST, FREE, LAST, score_points
+from pipeline.evaluation.evaluate import measured
+from pipeline.evaluation.measurements import free_running, measurement_named
+from pipeline.evaluation.measurements.free_running import BINS, TYPES
+from pipeline.evaluation.schemas import with_kind
 from pipeline.evaluation.statistics import summarise, wilson_interval
 from pipeline.storage.loader import MemoryRows
 from pipeline.storage.rng import derive_key
@@ -26,7 +27,7 @@ from pipeline.storage.tables import read_table, write_table
 from pipeline.tasks.base import INJECTED
 from pipeline.tasks.copy import Copy as CopyTask
 from pipeline.tasks.vocabulary import EOS, FALSE, NODES, SEARCH, SEP, TRUE
-from tests.evaluation.conftest import Tiny
+from tests.evaluation.conftest import Tiny, points_of
 from tests.evaluation.scripted import NAMES, Chains, Links, Policy, Scripted, decode_slowly, play
 
 CPU = torch.device("cpu")
@@ -52,13 +53,17 @@ def rows_of_chains(rows: int = ROWS) -> MemoryRows:
     return MemoryRows.of("chains", Chains().generate(rows, derive_key("free", 0)))
 
 
+def evaluation_of(network: Any, task: Any, rows: MemoryRows, name: str, kind: str = "free_running") -> pa.Table:
+    return measured(network, task, rows, name, measurement_named(kind), CPU)
+
+
 def evaluated(policy: Policy, rows: int = ROWS) -> Any:
-    return score_rows(Scripted(policy, VOCABULARY), Chains(), rows_of_chains(rows), "chains-test", CPU)
+    return evaluation_of(Scripted(policy, VOCABULARY), Chains(), rows_of_chains(rows), "chains-test")
 
 
 def test_a_perfect_network_is_right_in_every_respect() -> None:
     table = evaluated(play)
-    (point, *others) = score_points(table, 1.0)
+    (point, *others) = points_of(table, "free_running")
     assert [point["length"], *(other["length"] for other in others)] == [2, 3, 4]
     for found in (point, *others):
         assert (found["accuracy"], found["forced_accuracy"], found["exact"], found["no_answer"], found["valid_queries"]) == (1, 1, 1, 0, 1)
@@ -129,7 +134,7 @@ def test_no_row_reads_beyond_the_context() -> None:
         read.clear()
         network = Scripted(endless, VOCABULARY)
         network.context = context
-        assert set(score_rows(network, Chains(), rows, "chains-test", CPU).column("outcome").to_pylist()) == {"no answer"}
+        assert set(evaluation_of(network, Chains(), rows, "chains-test").column("outcome").to_pylist()) == {"no answer"}
         assert (max(read) > longest) is expected
     assert max(read) == longest
 
@@ -144,9 +149,13 @@ def test_small_batches_and_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch
 def test_other_tasks_have_the_columns_they_had() -> None:
     task = CopyTask(Copy(symbols=2, delay=3, alphabet=4))
     rows = MemoryRows.of("copy", task.generate(5, derive_key("free", 1)))
-    table = score_rows(Scripted(lambda tokens: 0, 4), task, rows, "copy-test", CPU)
-    assert table.column_names == [*FIRST, "delay", "symbols", *LAST]
-    assert not {"forced_accuracy", "no_answer", "memory_bits"} & set(score_points(table, 1.0)[0])
+    table = evaluation_of(Scripted(lambda tokens: 0, 4), task, rows, "copy-test", "tokens")
+    columns = ["tokens", "scored", "correct", "loss", "hits"]
+    assert table.column_names == ["dataset", "row", "delay", "symbols", *columns, "state_bytes"]
+    assert not {"forced_accuracy", "no_answer", "memory_bits"} & set(points_of(table)[0])
+    assert measurement_named("free_running").refusal(task.config) == (
+        "free_running measures rows that end with one answer; those of copy do not"
+    )
 
 
 class Held(Chains):
@@ -163,8 +172,8 @@ class Held(Chains):
 
 
 def test_what_a_row_holds_is_noted() -> None:
-    table = score_rows(Scripted(play, VOCABULARY), Held(), rows_of_chains(9), "chains-test", CPU)
-    assert {point["memory_bits"] for point in score_points(table, 1.0)} == {12.5}
+    table = evaluation_of(Scripted(play, VOCABULARY), Held(), rows_of_chains(9), "chains-test")
+    assert {point["memory_bits"] for point in points_of(table, "free_running")} == {12.5}
 
 
 OUTCOMES = ["correct", "correct", "wrong", "no answer"]
@@ -187,9 +196,9 @@ def free(tiny: Tiny) -> Tiny:
             "queries": pa.array([5] * len(turn), pa.int32()),
             "valid_queries": pa.array([place for place in turn], pa.int32()),
         }
-        for name in FREE:
+        for name in TYPES:
             table = table.append_column(name, columns[name])
-        write_table(path, table)
+        write_table(path, with_kind(table, measurement_named("free_running")))
     return tiny
 
 
@@ -218,7 +227,7 @@ def test_tables_show_free_runs_beside_teacher_forcing(free: Tiny, tmp_path: Path
     title = "inal answers that are right, running freely (%)"
     assert list(sections)[:3] == [f"F{title}", f"Every seed: f{title}", "Running freely: delay 50 (beyond training), symbols 3"]
     cells = next(
-        line for line in sections["Running freely: delay 50 (beyond training), symbols 3"].splitlines() if line.startswith("| lstm")
+        line for line in sections["Running freely: delay 50 (beyond training), symbols 3"].splitlines() if line.startswith("| LSTM")
     ).split(" | ")
     half, quarter, third = (summarise([share, share], bounds=(0, 1)) for share in (0.5, 0.25, 0.3))
     expected = [f"{100 * found.mean:.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}]" for found in (half, quarter, quarter, third)]
@@ -266,7 +275,7 @@ def test_the_answer_alone_counts_where_there_is_no_trace() -> None:
     rows = rows_of_chains(12)
     part = rows.gather(np.arange(12))
     answers = [int(tokens[length - 1]) for tokens, length in zip(part.tokens, part.lengths, strict=True)]
-    table = score_rows(Scripted(lambda tokens: TRUE, VOCABULARY), Untraced(), rows, "chains-test", CPU)
+    table = evaluation_of(Scripted(lambda tokens: TRUE, VOCABULARY), Untraced(), rows, "chains-test")
     assert set(answers) == {TRUE, FALSE}
     assert [row["outcome"] == "correct" for row in table.to_pylist()] == [answer == TRUE for answer in answers]
 
@@ -298,7 +307,7 @@ def test_is_tree_is_solved_by_who_says_every_token_and_searches(fields: dict[str
     config = IsTree.model_validate({"nodes": 8, **fields})
     task = implementation(config)(config)
     rows = MemoryRows.of("is_tree", task.generate(12, derive_key("free", 2)))
-    (point,) = score_points(score_rows(Scripted(Replay(rows), config.classes), task, rows, "is_tree-test", CPU), config.baseline)
+    (point,) = points_of(evaluation_of(Scripted(Replay(rows), config.classes), task, rows, "is_tree-test"), "free_running", config.baseline)
     assert (point["accuracy"], point["exact"], point["no_answer"]) == (1, 1, 0)
     assert point["valid_queries"] == (1 if config.layout.startswith("icr") else None)
     assert point["memory_bits"] == config.memory_bits

@@ -13,7 +13,9 @@ import pytest
 
 from pipeline.config.frozen import write_spec
 from pipeline.evaluation.collect import collect
-from pipeline.evaluation.export import copy_study
+from pipeline.evaluation.copy_study import copy_study
+from pipeline.evaluation.measurements import measurement_named
+from pipeline.evaluation.schemas import with_kind
 from pipeline.storage.errors import CorruptFileError, MissingFileError, UserError
 from pipeline.storage.tables import write_table
 
@@ -52,7 +54,7 @@ def write_run(results: Path, run: str, made: Made, size: int, measured: list[int
         columns = {name: [value] * 4 for name, value in {"delay": 10, "symbols": symbols, "tokens": 10 + 2 * symbols}.items()}
         columns |= {"state_bytes": [64] * 4, "scored": [symbols] * 4, "correct": hits.sum(1).tolist(), "loss": [1.0] * 4}
         parts.append(pa.table({"dataset": [f"copy-test-{symbols}"] * 4, "row": list(range(4)), **columns, "hits": hits.tolist()}))
-    write_table(results / "evaluations" / run / "test-1.parquet", pa.concat_tables(parts))
+    write_table(results / "evaluations" / run / "test-1.parquet", with_kind(pa.concat_tables(parts), measurement_named("tokens")))
     step = [2 * index for index in range(len(made.losses))]
     train = [None, *(loss + 0.5 for loss in made.losses[1:])]
     columns = {"step": step, "rows": [4096 * value for value in step], "train_loss": train, "validation_loss": made.losses}
@@ -76,6 +78,7 @@ def make(results: Path, sizes: tuple[int, ...] = SIZES, measured: tuple[int, ...
                 write_run(results, run, made_up(place, seed, size), size, list(measured) or [size])
                 coordinates = {"network.mixer": label, key: size}
                 entry = {"run": run, "label": f"{label}, {key.split('.')[1]} {size}", "variant": None, "seed": seed}
+                entry["parts"] = {"network.mixer": [label, ""], key: [str(size), ""]}
                 entry |= {"coordinates": coordinates, "evaluation": "test-1", "network": "net", "chance": 0.1, "baseline": 2.3}
                 entries.append(entry)
     folder = results / "experiments" / "study"

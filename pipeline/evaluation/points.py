@@ -1,0 +1,64 @@
+"""From an evaluation's rows to its points. An evaluation holds a row per example:
+
+    dataset, row        where the example stands
+    delay, symbols, ... metadata columns of the task; the examples that share them are one point
+    ...                 the columns of its kind of measurement, see `pipeline.evaluation.measurements`
+    state_bytes         bytes of state the network carries at the example's end
+    memory_bits         bits that the longest row of its dataset asks a network to carry, where that is known
+
+The file's schema metadata says which kind of measurement it is.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    from pipeline.evaluation.measurements.base import Measurement, Point
+
+COMMON = ("dataset", "row", "state_bytes", "memory_bits")
+"""The columns of every evaluation, whatever its kind."""
+
+
+def metadata_columns(table: pa.Table, measurement: Measurement) -> list[str]:
+    """The metadata columns of an evaluation: those of the task."""
+    return [name for name in table.column_names if name not in COMMON and name not in measurement.columns]
+
+
+def score_points(table: pa.Table, measurement: Measurement, run: Point) -> list[Point]:
+    """Metadata and scores of every point of an evaluation, in the order of its metadata. run: see `Measurement.score`."""
+    columns = {
+        name: table.column(name).to_numpy()
+        for name in ("state_bytes", "memory_bits", *measurement.columns)
+        if name in table.column_names and not _is_nested(table.column(name).type)
+    }
+    found = []
+    for metadata, chosen in groups(table, measurement):
+        examples = {name: values[chosen] for name, values in columns.items()}
+        common = {name: examples[name].max().item() for name in ("state_bytes", "memory_bits") if name in examples}
+        scores = measurement.score(examples, run)
+        assert not metadata.keys() & (scores.keys() | set(COMMON)), "a metadata column has the name of a score"
+        found.append(metadata | scores | common)
+    return found
+
+
+def _is_nested(kind: pa.DataType) -> bool:
+    """Lists and pictures are no numbers to be averaged."""
+    return pa.types.is_list(kind) or pa.types.is_binary(kind)
+
+
+def groups(table: pa.Table, measurement: Measurement) -> list[tuple[Point, np.ndarray]]:
+    """The points in order, each with the indices of its examples."""
+    names = metadata_columns(table, measurement)
+    if not table.num_rows:
+        return []
+    if not names:
+        return [({}, np.arange(table.num_rows))]
+    values = np.stack([table.column(name).to_numpy() for name in names], axis=1)
+    points, group = np.unique(values, axis=0, return_inverse=True)
+    order = np.argsort(group.reshape(-1), kind="stable")
+    members = np.split(order, np.cumsum(np.bincount(group.reshape(-1)))[:-1])
+    return [(dict(zip(names, point.tolist(), strict=True)), chosen) for point, chosen in zip(points, members, strict=True)]
