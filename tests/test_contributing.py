@@ -118,6 +118,49 @@ def test_the_documented_mixer_trains(place: str, request: pytest.FixtureRequest,
     assert (tmp_path / "out" / "runs").exists()
 
 
+MEASURED = """
+experiments:
+  copy:
+    base:
+      task: {name: copy, symbols: 2, delay: 4}
+      network: {name: sequence, mixer: lstm, width: 8}
+      learner: {name: supervised, steps: 6, batch_size: 4, validation_rows: 8}
+      evaluate: {rows: 20, delays: [2, 4, 8], measurement: first_token}
+    sweep: {seed: [0, 1]}
+    figures: [{name: accuracy_by, column: delay}, accuracy_at_longest, seed_dots]
+"""
+MEASURING = """
+from pathlib import Path
+
+from pipeline.in_process import run_plan
+from pipeline.plan import plan_file
+
+code, table = run_plan(plan_file(Path("config.yaml")), Path("results"))
+print(table)
+raise SystemExit(code)
+"""
+
+
+def test_the_documented_measurement_and_figure_come_to_a_table_and_pictures(tmp_path: Path) -> None:
+    """A copy of the package with one module for the kind of measurement, an entry and a file for the figure, and nothing else edited."""
+    folder = tmp_path / "tree"
+    shutil.copytree(REPOSITORY / "pipeline", folder / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pipeline/evaluation/measurements/first_token.py", "pipeline/figures/seed_dots.py"):
+        (folder / name).write_text(block(name), encoding="utf-8")
+    page = folder / "pipeline" / "config" / "figures.py"
+    entry = block("pipeline/config/figures.py")
+    page.write_text(page.read_text(encoding="utf-8").replace("FIGURES = collect(", f"{entry}\n\nFIGURES = collect("), encoding="utf-8")
+    (tmp_path / "config.yaml").write_text(MEASURED, encoding="utf-8")
+    table = run(folder, "-c", MEASURING, cwd=tmp_path)
+    assert "## First tokens that are right (%)" in table and "## The first token: delay 8 (beyond training), symbols 2" in table
+    assert re.search(r"^\| LSTM \| [\d.]+ \[[\d.]+, [\d.]+\] \|", table, re.MULTILINE)
+    for name in ("accuracy_by_delay", "accuracy_at_longest", "seed_dots"):
+        run(folder, "-m", "pipeline", "plot", name, "copy", cwd=tmp_path)
+        assert (tmp_path / "results" / "experiments" / "copy" / f"{name}.png").stat().st_size > 5_000
+    shown = run(folder, "-m", "pipeline", "list", "measurements", cwd=tmp_path)
+    assert re.search(r"^ +first_token +Share of rows", shown, re.MULTILINE)
+
+
 LEARNING = """
 import os, signal, sys
 from pathlib import Path
