@@ -210,7 +210,7 @@ def test_nodes_are_those_of_a_slurm_job(tmp_path: Path, monkeypatch: pytest.Monk
         ([(0, 2), (1, LOST)], 2, ""),
         ([(0, LOST), (1, 1)], 1, ""),
         ([(0, LOST), (1, -signal.SIGKILL)], 1, "rank 1 was killed by SIGKILL"),
-        ([(0, LOST), (1, -signal.SIGTERM)], 1, "the processes of another node have ended"),
+        ([(0, LOST), (1, -signal.SIGTERM)], 1, "the ranks of another node have exited"),
     ],
 )
 def test_the_code_is_that_of_the_process_that_failed(

@@ -32,7 +32,7 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "an environment of gymnasium": {
         "task": {"name": "gymnasium", "id": "CartPole-v1", "limit": 20},
-        "learner": {"steps": 4, "evaluate_every": 2, "keep": ["last", "best"]},
+        "learner": {"num_updates": 4, "evaluate_every": 2, "keep": ["last", "best"]},
     },
 }
 POINTS = 4
@@ -77,7 +77,7 @@ def test_killed_at_any_file_operation(case: str, tmp_path: Path) -> None:
 
 
 def test_good_enough_ends_a_training(tmp_path: Path) -> None:
-    base = {**BASE, "learner": {**BASE["learner"], "stop_at": 0.01, "steps": 600}}
+    base = {**BASE, "learner": {**BASE["learner"], "stop_at": 0.01, "num_updates": 600}}
     run = describe(make_plan(resolve(block({"experiments": {"acting": {"base": base}}}))), tmp_path)
     assert train_tiny(tmp_path, run) == 0
     history = read_table(tmp_path / "runs" / run / "history.parquet").to_pylist()
