@@ -81,7 +81,7 @@ class Maze(gymnasium.Env[Any, Any]):
                 return self._see((0, 0)), 4.0 if right else -1.0, True, False, {"success": int(right)}
         else:
             self.position = max(0, self.position + {2: -1, 3: 1}.get(int(action), 0))
-        return self._see((0, 0)), -0.1, False, self.steps == self.config.limit, {}
+        return self._see((0, 0)), -0.1, False, self.steps == self.config.max_episode_steps, {}
 
 
 def actions_of(task: EnvironmentTask, batch: int) -> np.ndarray:

@@ -80,7 +80,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_documented_mixer_is_in_the_catalogue(package: Path, tmp_path: Path) -> None:
     assert re.search(r"^ +leaky +Leaky integrator", run(package, "-m", "pipeline", "list", "mixers", cwd=tmp_path), re.MULTILINE)
     shown = run(package, "-m", "pipeline", "show", "leaky", cwd=tmp_path)
-    assert re.search(r"^horizon +100 +longest initial time constant, in steps \(>= 2\)$", shown, re.MULTILINE)
+    assert re.search(r"^  horizon: 100   \(>= 2\)\n      Longest initial time constant, in steps\. Raise it", shown, re.MULTILINE)
 
 
 def test_the_documented_mixer_keeps_the_contracts(package: Path) -> None:

@@ -181,7 +181,7 @@ FIELDS: dict[str, tuple[str, set[str]]] = {
     "task.delay": ("{log_uniform: [1, 19]}", DATA),
     "task.alphabet": ("9", {*DATA, *NETWORK}),
     "task.recall": ("reverse", DATA),
-    "task.scattered": ("true", DATA),
+    "task.selective": ("true", DATA),
     "task.noise": ("2", {*DATA, *NETWORK}),
     "network.mixer": ("gru", NETWORK),
     "network.mixer.heads": ("2", NETWORK),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from pipeline.storage.errors import UserError
 REPOSITORY = Path(__file__).resolve().parents[2]
 REFERENCE = REPOSITORY / "docs" / "reference"
 SCHEMA = REPOSITORY / "workflow" / "schemas" / "config.schema.json"
+WIDTH = 100
+"""Characters a line of `pipeline show` has at most."""
 FILES = ("presets", "suites")
 """Folders below workflow/ whose YAML files are listed too."""
 
@@ -68,9 +71,9 @@ def show(name: str) -> None:
         if columns := getattr(component, "columns", None):
             rows = [(column, item.unit or "category", item.meaning) for column, item in columns.items()]
             click.echo("\n" + format_table([("column", "unit", "meaning"), *rows]))
-        _show_fields("field", component)
+        _show_fields("fields", component)
         if hasattr(component, "evaluation"):
-            _show_fields("evaluate", component.evaluation)  # pyright: ignore[reportAttributeAccessIssue]
+            _show_fields("fields of evaluate", component.evaluation)  # pyright: ignore[reportAttributeAccessIssue]
     if name in files:
         click.echo(files[name].read_text(encoding="utf-8"), nl=False)
 
@@ -88,12 +91,15 @@ def _show_fields(title: str, section: Any) -> None:
     from pipeline.config.schema import field_rows, sections_of
 
     rows = []
-    for key, default, text in field_rows(section):
-        rows.append((key, default or "required", text))
+    for key, *row in field_rows(section):
+        rows.append((key, *row))
         for inner in sections_of(section.model_fields[key].annotation):
-            rows += [(f"{key}.{part}", default or "required", text) for part, default, text in field_rows(inner)]
+            rows += [(f"{key}.{part}", *row) for part, *row in field_rows(inner)]
     if rows:
-        click.echo("\n" + format_table([(title, "default", "meaning"), *rows]))
+        click.echo(f"\n{title}:")
+    for key, default, allowed, meaning in rows:
+        click.echo(f"\n  {key}: {default or 'required'}" + (f"   ({allowed.replace('`', '')})" if allowed else ""))
+        click.echo(textwrap.fill(meaning, WIDTH, initial_indent="      ", subsequent_indent="      "))
 
 
 @click.command()

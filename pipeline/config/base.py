@@ -68,8 +68,13 @@ Rows = Annotated[int, Field(ge=1, le=10**9, json_schema_extra=EXAMPLES), BeforeV
 class Distribution(Section):
     """Whole numbers drawn once per row from `lo..hi`, both included: evenly, or evenly on a log scale."""
 
-    uniform: tuple[int, int] | None = Field(default=None, description="[low, high], every value equally likely")
-    log_uniform: tuple[int, int] | None = Field(default=None, description="[low, high], every doubling equally likely")
+    uniform: tuple[int, int] | None = Field(
+        default=None, description=("Range [low, high], both included, every value equally likely. Use it when all sizes matter alike.")
+    )
+    log_uniform: tuple[int, int] | None = Field(
+        default=None,
+        description=("Range [low, high], both included, every doubling equally likely. Use it when sizes span more than a factor of ten."),
+    )
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Distribution:

@@ -54,7 +54,9 @@ def check_point(member: Member, written: Block) -> None:
             message = f"{part.name} is made for tasks of kind {part.kind}, {point.task.name} is of kind {point.task.kind}"
             raise place_of(written, "task", key).error(f"{message}; expected the same")
     if isinstance(point.task, EnvironmentTask) and point.task.endless:
-        message = f"{point.task.title} has no time limit of its own; expected task.limit, steps after which an episode is cut off"
+        message = (
+            f"{point.task.title} has no time limit of its own; expected task.max_episode_steps, steps after which an episode is cut off"
+        )
         raise place_of(written, "task.id").error(message)
     if refusal := member.measurement.refusal(point.task):
         raise place_of(written, "task", "evaluate.measurement").error(refusal)

@@ -15,7 +15,9 @@ COLUMN, TEXT = 3.25, 6.75
 """Widths of a figure in inches: one column of a paper in two, and the whole text."""
 INTERVAL = "the 95 % interval of that mean over seeds (one seed: over its rows)"
 BESIDE = "Runs of one point are moved sideways a little so that none hides another. "
-METRIC = "score that is shown, see `pipeline show` of the kind of measurement; default: its primary one, for example accuracy"
+METRIC = (
+    "Score to show; default: the measurement's primary one, as accuracy. Set it to another that `pipeline show` lists for the measurement."
+)
 AT = "the hardest measured point that training covered, or the one that the option `at` names; the axis says which"
 
 
@@ -33,13 +35,22 @@ class Figure(Component):
     explanation: ClassVar[str] = ""
     """How to read it: its caption in the report, in reStructuredText."""
 
-    title: str | None = Field(default=None, description="title above the axes; default: the experiment's question; empty: none")
+    title: str | None = Field(
+        default=None, description=("Title above the axes; default: the experiment's question; empty: none. Set it for a paper or talk.")
+    )
     labels: dict[str, Annotated[str, Field(min_length=1)]] = Field(
-        default={}, description="label, or the part of one that names its network -> name in the figure; default: the name that papers use"
+        default={},
+        description=(
+            "Label, or the part of it that names the network -> name in the figure; default: the name in the literature. "
+            "Set it to use your own names."
+        ),
     )
     width: Literal["column", "text"] | None = Field(
         default=None,
-        description=f"width on paper: column ({COLUMN} in), text ({TEXT} in); default: column for one panel with short labels, else text",
+        description=(
+            "Width on paper: column (3.25 in) or text (6.75 in); default: column for one panel with short labels, else text. "
+            "Set it to fit your layout."
+        ),
     )
 
     @property
@@ -71,7 +82,11 @@ class PointFigure(Figure):
     """It shows the hardest measured point, whether training covered it or not."""
 
     at: dict[str, int | str] = Field(
-        default={}, description="metadata column -> measured value to show, as {delay: 40}; default: the hardest that training covered"
+        default={},
+        description=(
+            "Metadata column -> measured value to show, as {delay: 40}; default: the hardest that training covered. "
+            "Set it to show another point."
+        ),
     )
 
 
@@ -81,7 +96,11 @@ class AccuracyBy(PointFigure):
     implementation: ClassVar[str] = "pipeline.figures.accuracy_by:draw"
 
     name: Literal["accuracy_by"] = "accuracy_by"
-    column: str = Field(description="metadata column on the x axis; one whose values are names has a row for each")
+    column: str = Field(
+        description=(
+            "Metadata column on the x axis; one with categories has a row for each. Choose one that the evaluation varies, as delay."
+        )
+    )
     metric: str | None = Field(default=None, description=METRIC)
 
     @property
@@ -209,7 +228,7 @@ class EpisodeStrips(PointFigure):
     measurements: ClassVar[tuple[str, ...]] = ("episodes",)
 
     name: Literal["episode_strips"] = "episode_strips"
-    episodes: int = Field(default=1, ge=1, le=2, description="episodes of every network")
+    episodes: int = Field(default=1, ge=1, le=2, description="Episodes shown per network. Raise it to see a second one.")
 
 
 class RecallPositions(PointFigure):
@@ -278,7 +297,9 @@ class StepsToSolve(Figure):
     sized: ClassVar[bool] = True
 
     name: Literal["steps_to_solve"] = "steps_to_solve"
-    mark: Literal[50, 90, 99] = Field(default=99, description="validation accuracy that counts as solved, in %")
+    mark: Literal[50, 90, 99] = Field(
+        default=99, description=("Validation accuracy that counts as solved, in %. Lower it if networks do not reach 99.")
+    )
 
 
 class AccuracyAtLongest(PointFigure):

@@ -1,4 +1,4 @@
-"""Every learner: how weights follow from data, or from acting. Code: `pipeline/learners/`, one file each."""
+"""Every learner: training algorithms, supervised and reinforcement learning. Code: `pipeline/learners/`, one file each."""
 
 from __future__ import annotations
 
@@ -12,16 +12,43 @@ from pipeline.config.tasks.base import Kind
 
 
 class Curriculum(Section):
-    """A growing filter on a metadata column: training sees rows with `column` at most the level, which grows as they are mastered."""
+    """Curriculum: training sees rows whose `column` is at most the level, and the level grows as rows are mastered."""
 
-    column: str = Field(description="metadata column of the task, for example delay")
-    start: int = Field(default=3, ge=1, le=10**9, description="first level, in units of the column")
-    factor: float = Field(default=2.0, gt=1, le=1e6, description="what the level is multiplied by when mastered")
-    threshold: float = Field(
-        default=0.95, gt=0, le=1, description="symbol accuracy over the last `window` batches from which on a level is mastered"
+    column: str = Field(
+        description=("Metadata column of the task that is limited, for example delay. Choose the one that makes rows hard.")
     )
-    upper: float = Field(default=0.7, ge=0, le=1, description="accuracy is taken over rows with column at least upper x level")
-    window: int = Field(default=30, ge=1, le=10**9, description="batches after which that accuracy is judged, and taken anew")
+    start: int = Field(
+        default=3, ge=1, le=10**9, description=("First level, in units of the column. Raise it if the first levels are mastered at once.")
+    )
+    factor: float = Field(
+        default=2.0,
+        gt=1,
+        le=1e6,
+        description=("Factor by which a mastered level grows. Lower it if accuracy collapses after each promotion."),
+    )
+    threshold: float = Field(
+        default=0.95,
+        gt=0,
+        le=1,
+        description=(
+            "Symbol accuracy, 0..1, over the last `window` batches at which a level counts as mastered. "
+            "Lower it if training stalls at a level."
+        ),
+    )
+    upper: float = Field(
+        default=0.7,
+        ge=0,
+        le=1,
+        description=("Accuracy is measured on rows with column >= upper x level. Raise it to judge by the hardest rows only."),
+    )
+    window: int = Field(
+        default=30,
+        ge=1,
+        le=10**9,
+        description=(
+            "Batches over which accuracy is measured; the count then restarts. Raise it for small batches, whose accuracy is noisy."
+        ),
+    )
 
 
 class Learner(Component):
@@ -41,16 +68,41 @@ class Learner(Component):
     """The network of its parent must be its own; False where it takes over a part of one."""
 
     seconds: float | None = Field(
-        default=None, gt=0, le=1e9, description="budget in wall seconds of training; such a run is not reproducible bit by bit"
+        default=None,
+        gt=0,
+        le=1e9,
+        description=(
+            "Budget in wall-clock seconds of training; such a run is not reproducible bit by bit. Use it to compare networks at equal time."
+        ),
     )
-    parent: str | None = Field(default=None, description="start from the weights of <experiment>[/<variant>], the run with the same seed")
-    evaluate_every: int = Field(default=200, ge=1, le=10**12, description="optimizer steps between validations")
-    validation_rows: Rows = Field(default=500, description="rows of the validation set, never trained on")
+    parent: str | None = Field(
+        default=None,
+        description=(
+            "Experiment, or experiment/variant, whose weights training starts from, from the run with the same seed. Set it to fine-tune."
+        ),
+    )
+    evaluate_every: int = Field(
+        default=200,
+        ge=1,
+        le=10**12,
+        description=("Optimizer steps between validations. Raise it if validation takes a noticeable share of the time."),
+    )
+    validation_rows: Rows = Field(
+        default=500,
+        description=("Rows of the validation set, never trained on. Raise it if validation accuracy is too noisy to choose weights by."),
+    )
     keep: list[Literal["last", "best"] | Count] = Field(
-        default=["last"], description="labelled checkpoints to keep; a number keeps one every so many steps"
+        default=["last"],
+        description=(
+            "Checkpoints to keep: last, best (on validation), or a number N for one every N steps. "
+            "Add best if accuracy falls late in training."
+        ),
     )
     select: Literal["last", "best"] = Field(
-        default="last", description="which weights are evaluated; best is judged on validation rows only"
+        default="last",
+        description=(
+            "Which checkpoint is evaluated; best is chosen on validation rows only. Use best with networks that overfit or diverge late."
+        ),
     )
 
     @field_validator("keep")
@@ -98,23 +150,71 @@ Schedule = Literal["constant", "cosine", "linear", "inverse"]
 
 
 class Descent(Learner):
-    """A learner that descends gradients: its optimizer and the schedule of its learning rate."""
+    """A gradient-based learner: its optimizer and learning-rate schedule."""
 
-    optimizer: Literal["adam", "adamw", "rmsprop", "sign_sgd"] = Field(default="adam", description="update rule")
-    learning_rate: float = Field(default=1e-3, gt=0, le=100, description="peak learning rate")
-    betas: tuple[float, float] = Field(default=(0.9, 0.999), description="decay of the first and second moment; rmsprop uses the second")
-    eps: float = Field(default=1e-8, ge=1e-30, le=1, description="added to the root of the second moment")
+    optimizer: Literal["adam", "adamw", "rmsprop", "sign_sgd"] = Field(
+        default="adam",
+        description=("Optimizer, as in torch.optim, or sign_sgd: the sign of the gradient. Use adamw together with weight_decay."),
+    )
+    learning_rate: float = Field(default=1e-3, gt=0, le=100, description="Peak learning rate. Tune it first, for each network.")
+    betas: tuple[float, float] = Field(
+        default=(0.9, 0.999),
+        description=(
+            "Adam's decay rates of the first and second moment; rmsprop uses the second as alpha. Lower the second if the loss spikes."
+        ),
+    )
+    eps: float = Field(
+        default=1e-8,
+        ge=1e-30,
+        le=1,
+        description=("Term added to the denominator of the update, as in torch.optim. Raise it if updates blow up where gradients vanish."),
+    )
     weight_decay: float = Field(
         default=0.0,
         ge=0,
         le=1000,
-        description="shrinks matrices: weights of linear maps, convolutions and embeddings; decoupled for adamw, added to the gradient otherwise",
+        description=(
+            "Weight decay of matrices (weights of linear, convolution and embedding layers); decoupled with adamw, an L2 "
+            "penalty otherwise. "
+            "Raise it against overfitting."
+        ),
     )
-    lr_schedule: Schedule = Field(default="constant", description="learning rate after warm-up; inverse: 1 / (1 + step / half_life)")
-    warmup_steps: int = Field(default=0, ge=0, le=10**12, description="steps over which the learning rate grows linearly from zero")
-    min_lr_ratio: float = Field(default=0.0, ge=0, le=1, description="lowest learning rate of the schedule, as a fraction of learning_rate")
-    half_life: int = Field(default=1500, ge=1, le=10**12, description="steps until the inverse schedule has halved")
-    max_grad_norm: float | None = Field(default=1.0, ge=1e-6, le=1e30, description="largest global gradient norm; null: no clipping")
+    lr_schedule: Schedule = Field(
+        default="constant",
+        description=(
+            "Learning rate after warm-up: constant, cosine or linear decay to min_lr_ratio, or inverse, 1 / (1 + step / "
+            "half_life). "
+            "Use cosine when the budget is known."
+        ),
+    )
+    warmup_steps: int = Field(
+        default=0,
+        ge=0,
+        le=10**12,
+        description=(
+            "Steps over which the learning rate rises linearly from 0. Raise it if the loss diverges early; attention usually needs some."
+        ),
+    )
+    min_lr_ratio: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description=(
+            "Lowest learning rate of the schedule, as a fraction of learning_rate. Raise it if the loss still falls when the schedule ends."
+        ),
+    )
+    half_life: int = Field(
+        default=1500,
+        ge=1,
+        le=10**12,
+        description=("Steps after which the inverse schedule has halved the learning rate. Set it with lr_schedule: inverse only."),
+    )
+    max_grad_norm: float | None = Field(
+        default=1.0,
+        ge=1e-6,
+        le=1e30,
+        description=("Gradient clipping: largest global L2 norm; null: off. Lower it if the loss spikes on long rows."),
+    )
 
     @field_validator("betas")
     @classmethod
@@ -138,36 +238,76 @@ class Descent(Learner):
 
 
 class Supervised(Descent):
-    """Cross-entropy, or squared error where answers are real, on the scored positions: stochastic gradient descent over labelled rows."""
+    """Supervised learning: cross-entropy at the scored positions, or squared error for real-valued answers."""
 
     implementation: ClassVar[str] = "pipeline.learners.supervised:Supervised"
     version: ClassVar[int] = 6
 
     name: Literal["supervised"] = "supervised"
-    rows: Count | None = Field(default=None, description="budget in training rows seen")
-    steps: Count | None = Field(default=None, description="budget in optimizer steps")
-    batch_size: int = Field(default=32, ge=1, le=10**6, description="rows per update over all processes")
+    rows: Count | None = Field(
+        default=None, description=("Budget in training rows. Raise it if the validation loss still falls at the end.")
+    )
+    steps: Count | None = Field(
+        default=None, description=("Budget in optimizer steps. Use it instead of rows when batch sizes differ between runs.")
+    )
+    batch_size: int = Field(
+        default=32,
+        ge=1,
+        le=10**6,
+        description=("Rows per optimizer step, over all processes. Raise it if gradients are noisy, together with the learning rate."),
+    )
     micro_batch_size: int | None = Field(
         default=None,
         ge=1,
         le=10**6,
-        description="rows per forward and backward pass, whose gradients add up to the batch's: less memory; null: all",
+        description=(
+            "Rows per forward and backward pass; gradients accumulate over a batch; null: the whole batch. "
+            "Set it if a batch does not fit in memory."
+        ),
     )
     ema_decay: float = Field(
-        default=0.0, ge=0, lt=1, description="decay per step of a moving average of the weights that is evaluated instead; 0: off"
+        default=0.0,
+        ge=0,
+        lt=1,
+        description=(
+            "Decay per step of an exponential moving average of the weights, which is evaluated instead of them; 0: off. "
+            "Use 0.99 or more if validation accuracy is noisy."
+        ),
     )
-    curriculum: Curriculum | None = Field(default=None, description="growing filter on a metadata column")
+    curriculum: Curriculum | None = Field(
+        default=None,
+        description=(
+            "Curriculum on a metadata column: training begins with easy rows; null: off. "
+            "Use it if a network stays at chance on the whole task."
+        ),
+    )
     data: Literal["shards", "stream"] = Field(
-        default="shards", description="stored rows, or fresh rows at every step keyed by (seed, step)"
+        default="shards",
+        description=(
+            "shards: stored rows, in a new order every epoch; stream: fresh rows at every step, from (seed, step). "
+            "Use stream if networks overfit and rows are cheap to generate."
+        ),
     )
     distinct_rows: Rows | None = Field(
         default=None,
-        description="different training rows stored; default: as many as the budget sees, at most a million; 100 thousand for seconds",
+        description=(
+            "Distinct training rows to store; default: as many as the budget sees, at most a million; 100,000 with a budget "
+            "in seconds. "
+            "Lower it to study overfitting."
+        ),
     )
     loader: Literal["auto", "memory", "row_groups"] = Field(
-        default="auto", description="hold all rows decoded, or read row groups as they come; auto: by size"
+        default="auto",
+        description=(
+            "memory: all rows decoded in memory; row_groups: read from disk in blocks; auto: by size. Set it only if memory runs out."
+        ),
     )
-    stop_at: float | None = Field(default=None, gt=0, le=1, description="stop once validation symbol accuracy reaches this")
+    stop_at: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description=("Validation accuracy, 0..1, at which training stops; null: never. Set it to save time once a task is solved."),
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Supervised:
@@ -200,36 +340,131 @@ class Supervised(Descent):
 
 
 class OnPolicy(Descent):
-    """An actor and a critic that learn from what they did: environments step side by side, an update follows every rollout."""
+    """On-policy actor-critic learning: environments step side by side, and an update follows every rollout."""
 
     kind: ClassVar[Kind] = "environment"
     budgets: ClassVar[tuple[str, str, str]] = ("total_timesteps", "num_updates", "seconds")
     portion: ClassVar[str] = "rollout_steps"
 
-    total_timesteps: Count | None = Field(default=None, description="budget in environment steps, over all environments")
-    num_updates: Count | None = Field(default=None, description="budget in updates, one for each rollout")
-    num_envs: int = Field(default=64, ge=1, le=65_536, description="environments that step side by side")
-    rollout_steps: int = Field(default=32, ge=1, le=65_536, description="steps of each environment between two updates")
-    bptt_steps: int | None = Field(default=None, ge=1, le=65_536, description="truncated-BPTT length, in steps; null: the whole rollout")
-    learning_rate: float = Field(default=2e-3, gt=0, le=100, description="peak learning rate")
-    eps: float = Field(default=1e-5, ge=1e-30, le=1, description="added to the root of the second moment")
-    warmup_steps: int = Field(default=0, ge=0, le=10**12, description="updates over which the learning rate grows linearly from zero")
-    half_life: int = Field(default=1500, ge=1, le=10**12, description="updates until the inverse schedule has halved")
-    max_grad_norm: float | None = Field(default=0.5, ge=1e-6, le=1e30, description="largest global gradient norm; null: no clipping")
-    gamma: float = Field(default=0.99, gt=0, le=1, description="discount factor")
+    total_timesteps: Count | None = Field(
+        default=None,
+        description=("Budget in environment steps, summed over all environments. Raise it if the return still rises at the end."),
+    )
+    num_updates: Count | None = Field(
+        default=None,
+        description=("Budget in updates, one per rollout. Use it instead of total_timesteps when rollout sizes differ between runs."),
+    )
+    num_envs: int = Field(
+        default=64,
+        ge=1,
+        le=65_536,
+        description=("Number of environments that step side by side. Raise it for less noisy gradients and more steps per second."),
+    )
+    rollout_steps: int = Field(
+        default=32,
+        ge=1,
+        le=65_536,
+        description=("Steps of each environment per rollout. Raise it if rewards come later than a rollout lasts."),
+    )
+    bptt_steps: int | None = Field(
+        default=None,
+        ge=1,
+        le=65_536,
+        description=(
+            "Truncated-BPTT length, in steps; the state is carried over; null: the whole rollout. "
+            "Lower it to save memory; keep it longer than what must be remembered."
+        ),
+    )
+    learning_rate: float = Field(default=2e-3, gt=0, le=100, description="Peak learning rate. Tune it first, for each network.")
+    eps: float = Field(
+        default=1e-5,
+        ge=1e-30,
+        le=1,
+        description=("Term added to the denominator of the update, as in torch.optim. Leave it unless you reproduce a paper."),
+    )
+    warmup_steps: int = Field(
+        default=0,
+        ge=0,
+        le=10**12,
+        description=("Updates over which the learning rate rises linearly from 0. Raise it if the policy collapses early."),
+    )
+    half_life: int = Field(
+        default=1500,
+        ge=1,
+        le=10**12,
+        description=("Updates after which the inverse schedule has halved the learning rate. Set it with lr_schedule: inverse only."),
+    )
+    max_grad_norm: float | None = Field(
+        default=0.5,
+        ge=1e-6,
+        le=1e30,
+        description=("Gradient clipping: largest global L2 norm; null: off. Raise it if most updates are clipped."),
+    )
+    gamma: float = Field(
+        default=0.99,
+        gt=0,
+        le=1,
+        description=(
+            "Discount factor per environment step. Raise it towards 1 if rewards come late; lower it if the value function is too noisy."
+        ),
+    )
     gae_lambda: float = Field(
-        default=0.95, ge=0, le=1, description="decay of later errors of the critic in an advantage; 0: the next step's only, 1: all"
+        default=0.95,
+        ge=0,
+        le=1,
+        description=(
+            "Lambda of generalized advantage estimation; 0: one-step TD error, 1: Monte Carlo. Lower it if advantages are too noisy."
+        ),
     )
     bootstrap_truncated: bool = Field(
-        default=True, description="an episode cut off by a time limit is worth what the critic still expects of it; false: nothing more"
+        default=True,
+        description=(
+            "Bootstrap from the critic where an episode is cut off by a time limit; false: treat it as an end. "
+            "Set false to reproduce CleanRL."
+        ),
     )
-    vf_coef: float = Field(default=0.5, ge=0, le=1000, description="weight of the value loss, which is half the mean squared error")
-    ent_coef: float = Field(default=0.01, ge=0, le=1000, description="weight of the entropy bonus; entropy is in nats")
-    ent_coef_schedule: Schedule = Field(default="constant", description="ent_coef over updates, in the forms of lr_schedule")
-    min_ent_coef_ratio: float = Field(default=0.0, ge=0, le=1, description="lowest ent_coef of its schedule, as a fraction of ent_coef")
-    evaluate_every: int = Field(default=10, ge=1, le=10**12, description="updates between validations")
-    validation_rows: Rows = Field(default=100, description="held-out episodes of a validation, never trained on")
-    stop_at: float | None = Field(default=None, gt=0, le=1, description="stop once this share of the validation episodes is solved")
+    vf_coef: float = Field(
+        default=0.5,
+        ge=0,
+        le=1000,
+        description=(
+            "Weight of the value loss, which is half the mean squared error. Raise it if the value function lags behind the returns."
+        ),
+    )
+    ent_coef: float = Field(
+        default=0.01,
+        ge=0,
+        le=1000,
+        description=("Weight of the entropy bonus; entropy in nats. Raise it if the policy stops exploring too early."),
+    )
+    ent_coef_schedule: Schedule = Field(
+        default="constant",
+        description=("Schedule of ent_coef over updates, with the choices of lr_schedule. Use linear to explore first and exploit later."),
+    )
+    min_ent_coef_ratio: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description=("Lowest ent_coef of its schedule, as a fraction of ent_coef. Raise it to keep exploring to the end."),
+    )
+    evaluate_every: int = Field(
+        default=10,
+        ge=1,
+        le=10**12,
+        description=("Updates between validations. Raise it if validation takes a noticeable share of the time."),
+    )
+    validation_rows: Rows = Field(
+        default=100,
+        description=("Held-out episodes per validation, never trained on. Raise it if the success rate is too noisy to choose weights by."),
+    )
+    stop_at: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description=(
+            "Share of solved validation episodes, 0..1, at which training stops; null: never. Set it to save time once a task is solved."
+        ),
+    )
 
     @model_validator(mode="after")
     def _whole_sequences(self) -> OnPolicy:
@@ -269,30 +504,53 @@ class OnPolicy(Descent):
 
 
 class Ppo(OnPolicy):
-    """Proximal policy optimisation: several passes over a rollout, in which the policy is held near the one that acted."""
+    """Proximal policy optimization (PPO): several epochs over each rollout, with a clipped probability ratio."""
 
     implementation: ClassVar[str] = "pipeline.learners.ppo:PPO"
     version: ClassVar[int] = 2
     source: ClassVar[str] = "Schulman et al. 2017; advantages: Schulman et al. 2016"
 
     name: Literal["ppo"] = "ppo"
-    update_epochs: int = Field(default=4, ge=1, le=1000, description="passes over each rollout")
-    num_minibatches: int = Field(default=4, ge=1, le=10**9, description="optimizer steps of a pass; each sees whole sequences")
+    update_epochs: int = Field(
+        default=4, ge=1, le=1000, description=("Passes over each rollout. Lower it if approximate_kl or clip_fraction is high.")
+    )
+    num_minibatches: int = Field(
+        default=4,
+        ge=1,
+        le=10**9,
+        description=("Minibatches, hence optimizer steps, per pass; each holds whole sequences. Lower it for less noisy gradients."),
+    )
     clip_range: float = Field(
         default=0.2,
         gt=0,
         lt=1,
-        description="PPO clip range eps: the probability ratio is clipped to [1 - eps, 1 + eps]",
+        description=(
+            "PPO clip range eps: the probability ratio is clipped to [1 - eps, 1 + eps]. Lower it if the policy changes too fast."
+        ),
     )
     clip_range_vf: float | None = Field(
         default=None,
         ge=1e-6,
         le=1e6,
-        description="clip range of the value function; null: no clipping",
+        description=(
+            "Clip range of the value function around its estimate at rollout time; null: no clipping. Set it to 0.2 to reproduce CleanRL."
+        ),
     )
-    normalize_advantage: bool = Field(default=True, description="shift and scale each minibatch's advantages to mean 0, deviation 1")
+    normalize_advantage: bool = Field(
+        default=True,
+        description=(
+            "Normalize advantages to mean 0 and standard deviation 1 in each minibatch. "
+            "Turn it off if rewards are so rare that most advantages are noise."
+        ),
+    )
     target_kl: float | None = Field(
-        default=None, gt=0, le=1e6, description="stop passing over a rollout when the policy has moved so far, in nats; null: never"
+        default=None,
+        gt=0,
+        le=1e6,
+        description=(
+            "Approximate KL divergence from the rollout policy, in nats, at which passes over a rollout stop; null: never. "
+            "Set it to about 0.01 if updates are too large."
+        ),
     )
 
     @model_validator(mode="after")
@@ -316,14 +574,17 @@ class Ppo(OnPolicy):
 
 
 class A2c(OnPolicy):
-    """Advantage actor-critic: one step of plain policy gradient per rollout, all of it at once."""
+    """Advantage actor-critic (A2C): one policy-gradient step per rollout."""
 
     implementation: ClassVar[str] = "pipeline.learners.a2c:A2C"
     version: ClassVar[int] = 2
     source: ClassVar[str] = "Mnih et al. 2016, in its synchronous form"
 
     name: Literal["a2c"] = "a2c"
-    normalize_advantage: bool = Field(default=False, description="shift and scale each rollout's advantages to mean 0, deviation 1")
+    normalize_advantage: bool = Field(
+        default=False,
+        description=("Normalize advantages to mean 0 and standard deviation 1 in each rollout. Turn it on if the scale of rewards varies."),
+    )
 
     @model_validator(mode="after")
     def _deviation(self) -> A2c:

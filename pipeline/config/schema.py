@@ -124,30 +124,29 @@ def _first(section: type[Section]) -> str:
 
 
 def _table(section: type[Section]) -> list[str]:
-    rows = ["| key | default | meaning |", "|---|---|---|"]
-    for key, default, meaning in field_rows(section):
-        rows.append(f"| `{key}` | {f'`{default}`' if default else ''} | {meaning} |")
+    rows = ["| key | default | allowed | meaning |", "|---|---|---|---|"]
+    for key, default, allowed, meaning in field_rows(section):
+        rows.append(f"| `{key}` | {f'`{default}`' if default else ''} | {allowed} | {meaning} |")
     return rows if len(rows) > 2 else []
 
 
-def field_rows(section: type[Section]) -> list[tuple[str, str, str]]:
-    """Every field a user may write: key, default as YAML-like text (empty where it is required), meaning with bounds."""
+def field_rows(section: type[Section]) -> list[tuple[str, str, str, str]]:
+    """Every field a user may write: key, default as YAML-like text (empty if required), choices or bounds, meaning."""
     rows = []
     for key, field in section.model_fields.items():
         if key == "name":
             continue
         default = "" if field.is_required() else _default(field.get_default(call_default_factory=True))
-        bounds = "; ".join(_bound(item) for item in field.metadata if _bound(item))
+        bounds = ", ".join(_bound(item) for item in field.metadata if _bound(item))
         choices = _choices(field.annotation)
-        details = [text for text in (choices, bounds) if text]
-        rows.append((key, default, (field.description or "") + (f" ({'; '.join(details)})" if details else "")))
+        rows.append((key, default, ", ".join(text for text in (choices, bounds) if text), field.description or ""))
     return rows
 
 
 def _bound(item: Any) -> str:
     for attribute, sign in (("ge", ">="), ("gt", ">"), ("le", "<="), ("lt", "<")):
-        if getattr(item, attribute, None) is not None:
-            return f"{sign} {getattr(item, attribute)}"
+        if (bound := getattr(item, attribute, None)) is not None:
+            return f"{sign} {bound:g}" if abs(bound) >= 10**6 else f"{sign} {bound}"
     return ""
 
 

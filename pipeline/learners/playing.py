@@ -90,7 +90,9 @@ def for_environment(action_BA: Tensor) -> np.ndarray:
 def check_episode_length(name: str, context: int, steps: int) -> None:
     """Raise UserError for an episode of more steps than the network's context: a config or an environment may be wrong about its length."""
     if steps > context:
-        raise UserError(f"{name}: an episode of more than {context} steps, network.context; expected a smaller task.limit, or more context")
+        raise UserError(
+            f"{name}: an episode of more than {context} steps, network.context; expected a smaller task.max_episode_steps, or more context"
+        )
 
 
 class _Noise:

@@ -6,12 +6,12 @@ With an alphabet of 8 the blank is 8 and the delimiter 9; `symbols: 3, delay: 4`
     role     . . .   . . . .   a a a      a: answer, the positions that count
     target                     3 1 6      6 1 3 with recall: reverse
 
-`scattered` spreads the symbols over everything before the delimiter, in order, and `noise: 2` fills the rest with the tokens 11 and 12:
+`selective` spreads the symbols over everything before the delimiter, in order, and `noise: 2` fills the rest with the tokens 11 and 12:
 
     tokens   11 3 12 1 11 6 9   8 8 8
     target                      3 1 6
 
-Source: Hochreiter & Schmidhuber 1997; Arjovsky, Shah & Bengio 2016 (layout); Gu & Dao 2023 (scattered, there called selective copying).
+Source: Hochreiter & Schmidhuber 1997; Arjovsky, Shah & Bengio 2016 (layout); Gu & Dao 2023 (selective copying).
 
 Arrays are flat, rows end to end: S symbols of all rows together; B rows.
 """
@@ -73,7 +73,7 @@ class Copy(TokenTask):
             tokens = rng.integers(self.padding + 1, self.config.vocabulary, size=lengths.sum(), dtype=np.uint16)
         else:
             tokens = np.full(lengths.sum(), self.blank, np.uint16)
-        place_S = _scatter(rng, symbols_B, symbols_B + delay_B - 1) if self.config.scattered else within(symbols_B)
+        place_S = _scatter(rng, symbols_B, symbols_B + delay_B - 1) if self.config.selective else within(symbols_B)
         tokens[np.repeat(starts, symbols_B) + place_S] = symbols_S
         tokens[starts + symbols_B + delay_B - 1] = self.delimiter
         tokens[np.repeat(starts + symbols_B + delay_B, symbols_B) + within(symbols_B)] = self.blank

@@ -65,13 +65,13 @@ class GymnasiumCopies(BatchedEnvironment):
     def __init__(self, task: Gymnasium, batch: int, seed: int) -> None:
         self.config = config = task.config
         self.envs = _made(config, batch)
-        self.defines_success = config.solved_at is not None  # or what the environment says, once it says it
+        self.defines_success = config.reward_threshold is not None  # or what the environment says, once it says it
         self.reproducible = not getattr(self.envs[0].spec, "nondeterministic", True)
         self.read = _reader(config, self.envs[0].observation_space)
         self.convert = _writer(config, self.envs[0].action_space)
         shape, kind = config.observation
         space: Any = spaces.Box(0, 255, shape, np.uint8) if kind == "pixels" else spaces.Box(-np.inf, np.inf, shape, np.float32)
-        action: Any = spaces.Discrete(config.choices[0]) if len(config.choices) == 1 else spaces.MultiDiscrete(config.choices)
+        action: Any = spaces.Discrete(config.num_actions[0]) if len(config.num_actions) == 1 else spaces.MultiDiscrete(config.num_actions)
         super().__init__(task, batch, seed, space, action, _limit(config, self.envs[0]))
         self.seed_B, self.success_B, self.late_B = np.zeros(batch, np.int64), np.zeros(batch, np.int64), np.zeros(batch, bool)
         self.seen_B, self.trace_B = np.zeros((batch, *shape), space.dtype), np.zeros(batch, np.int64)
@@ -138,8 +138,8 @@ class GymnasiumCopies(BatchedEnvironment):
         return reward_B, terminated_B
 
     def _succeeded(self, info: dict[str, Any], total: float) -> bool:
-        if self.config.solved_at is not None:
-            return bool(total >= self.config.solved_at)
+        if self.config.reward_threshold is not None:
+            return bool(total >= self.config.reward_threshold)
         told = [bool(info[name]) for name in SUCCESS if name in info]
         self.defines_success |= bool(told)
         return any(told)
@@ -215,8 +215,8 @@ def _line(error: Exception) -> str:
 
 def _made(config: Config, batch: int) -> list[gymnasium.Env[Any, Any]]:
     """So many environments, which can be drawn if they can be at all."""
-    limit = {} if config.limit is None else {"max_episode_steps": config.limit}
-    options = {**config.options, **limit}
+    limit = {} if config.max_episode_steps is None else {"max_episode_steps": config.max_episode_steps}
+    options = {**config.kwargs, **limit}
 
     def make(**further: Any) -> gymnasium.Env[Any, Any]:
         return gymnasium.make(config.id, disable_env_checker=True, **options, **further)
@@ -238,7 +238,7 @@ def _limit(config: Config, env: gymnasium.Env[Any, Any]) -> int:
         if isinstance(inner, TimeLimit):
             return inner._max_episode_steps
         inner = inner.env
-    expected = "expected task.limit, steps after which an episode is cut off"
+    expected = "expected task.max_episode_steps, steps after which an episode is cut off"
     raise UserError(f"gymnasium {config.id}: it has no time limit of its own; {expected}")
 
 
@@ -252,9 +252,10 @@ def _reader(config: Config, space: spaces.Space[Any]) -> Callable[[Any], np.ndar
         numbers = flatdim(space)
     except NotImplementedError:
         raise UserError(f"gymnasium {config.id}: observations are {space}; expected what gymnasium can flatten") from None
-    if config.shape != [numbers]:
+    if config.observation_shape != [numbers]:
         expected = f"{list(found)} or [{numbers}]" if image else f"[{numbers}]"
-        raise UserError(f"gymnasium {config.id}: task.shape: got {config.shape}; expected {expected}, as its observations are {space}")
+        got = f"got {config.observation_shape}; expected {expected}"
+        raise UserError(f"gymnasium {config.id}: task.observation_shape: {got}, as its observations are {space}")
 
     def read(seen: Any) -> np.ndarray:
         if not _is_category(space, seen):
@@ -306,8 +307,8 @@ def _writer(config: Config, space: spaces.Space[Any]) -> Callable[[Any], Any]:
         sizes, start = [2] * flatdim(space), 0
     else:
         raise UserError(f"gymnasium {config.id}: actions are {space}; expected discrete ones, or bounded numbers")
-    if config.choices != sizes:
-        raise UserError(f"gymnasium {config.id}: task.choices: got {config.choices}; expected {sizes}, as its actions are {space}")
+    if config.num_actions != sizes:
+        raise UserError(f"gymnasium {config.id}: task.num_actions: got {config.num_actions}; expected {sizes}, as its actions are {space}")
     if isinstance(space, spaces.Discrete):
         return lambda action: action + start
     return lambda action: np.asarray(action, space.dtype).reshape(space.shape or ()) + start
@@ -316,8 +317,8 @@ def _writer(config: Config, space: spaces.Space[Any]) -> Callable[[Any], Any]:
 def _bins(config: Config, space: spaces.Box) -> Callable[[Any], Any]:
     """Real-valued actions: each part takes one of so many values from its lowest to its highest."""
     low, high = space.low.reshape(-1), space.high.reshape(-1)
-    if len(config.choices) != len(low) or min(config.choices) < 2:
+    if len(config.num_actions) != len(low) or min(config.num_actions) < 2:
         expected = f"a number of values, at least 2, for each of its {len(low)} parts"
-        raise UserError(f"gymnasium {config.id}: task.choices: got {config.choices}; expected {expected}")
-    width = (high - low) / (np.array(config.choices) - 1)
+        raise UserError(f"gymnasium {config.id}: task.num_actions: got {config.num_actions}; expected {expected}")
+    width = (high - low) / (np.array(config.num_actions) - 1)
     return lambda action: np.clip(low + width * np.reshape(action, -1), low, high).astype(space.dtype).reshape(space.shape)

@@ -1,7 +1,7 @@
 """IsTree: the edges of a graph in random order, and the question whether it is a tree.
 
 Nodes have random names out of `names`. The first node of the first edge is the root, where traces begin. A graph of four nodes, which is
-smaller than any that is drawn, in layout direct, with `idle: 2`, and in layout cot, where the walk from node to node stands before EOS:
+smaller than any that is drawn, in layout direct, with `pause_tokens: 2`, and in layout cot, where the walk from node to node stands before EOS:
 
     BOS 3 - 7 5 - 3 5 - 9 SEP TRUE
     BOS 3 - 7 5 - 3 5 - 9 SEP IDLE IDLE TRUE
@@ -152,7 +152,7 @@ class IsTree(TokenTask):
     def _draw(self, rng: np.random.Generator, nodes_B: np.ndarray, tree_B: np.ndarray) -> tuple[Drawn, np.ndarray]:
         """Graphs with names, and the hash of each one's set of edges: the sum of the products of their ends' weights."""
         family = self.config.family
-        graphs = draw_graphs(family, self.config.far, rng, nodes_B, tree_B, self.width)
+        graphs = draw_graphs(family, self.config.long_cycles, rng, nodes_B, tree_B, self.width)
         name_BN = self._names(rng, nodes_B)
         tree_B = tree_B & (family not in ("unicyclic", "forest"))
         answer_B = connected(graphs, nodes_B, self.width) if family == "upstream_random" else tree_B
@@ -184,7 +184,7 @@ class IsTree(TokenTask):
         answer_B = np.where(drawn.answer_B, TRUE, FALSE)
         if self.traced:
             return self._traced(graphs, drawn, token_BN, answer_B)
-        end_BT = np.full((rows, self.config.idle + 1), IDLE, np.uint16)
+        end_BT = np.full((rows, self.config.pause_tokens + 1), IDLE, np.uint16)
         end_BT[:, -1] = answer_B
         tokens_S, length_B = _prompts(graphs, token_BN, end_BT, self.config.upstream)
         kinds, layout_B = np.unique(length_B, return_inverse=True)

@@ -1,13 +1,13 @@
 """Multi-query associative recall: pairs of key and value, then every key once more, to be answered by its value.
 
-With `words: 16` the token 0 is filler, 1..7 are keys and 8..15 values; `pairs: 2, length: 12, filler: zero` gives rows like
+With `vocab_size: 16` the token 0 is filler, 1..7 are keys and 8..15 values; `pairs: 2, length: 12, filler: zero` gives rows like
 
     tokens   3 9   5 14   5 0 0 0 3 0 0 0
     role     . .   . .    a . . . a . . .      a: answer, the positions that count
     target                6       1            the value, counted from 0
 
 Keys stand at even offsets g = 0, 1, 2, ... of two tokens behind the pairs, different ones drawn one after the other with probability in
-proportion to (g + 1)^(alpha - 1), the first pair's first: alpha 1 spreads them evenly, 0.01 puts most of them close behind the pairs.
+proportion to (g + 1)^(power_a - 1), the first pair's first: power_a 1 spreads them evenly, 0.01 puts most of them close behind the pairs.
 `filler: random` fills the rest with tokens drawn from all words, 0 in place of the row's own keys: so the value behind the last earlier
 occurrence of a key is always its answer. With `forgetting` some keys have two pairs, and the later counts. All pairs are in random order,
 here the second one of 3 comes last; with `updates: last` all second ones do, as in zoology:
@@ -76,7 +76,7 @@ class Mqar(TokenTask):
         bounds = {column or "length": level}
         length_B = draw("mqar", "length", self.config.length, rows, rng, bounds.get("length"))
         pairs_B = draw("mqar", "pairs", self.config.pairs, rows, rng, bounds.get("pairs"))
-        step = max(1, CELLS // max(self.config.longest * max(1, features), self.config.words))
+        step = max(1, CELLS // max(self.config.longest * max(1, features), self.config.vocab_size))
         blocks = [slice(at, at + step) for at in range(0, rows, step)]
         parts = [self._rows(rng, length_B[block], pairs_B[block], split) for block in blocks]
         nothing, fixed = np.empty(0, np.uint16), isinstance(self.config.length, int)
@@ -130,8 +130,8 @@ class Mqar(TokenTask):
         shape = (len(key_BNK), longest)
         if self.config.filler == "zero":
             return np.zeros(shape, np.uint16)
-        tokens_BT = rng.integers(self.config.words, size=shape, dtype=np.uint16)
-        own_BV = np.zeros((len(key_BNK), self.config.words), bool)
+        tokens_BT = rng.integers(self.config.vocab_size, size=shape, dtype=np.uint16)
+        own_BV = np.zeros((len(key_BNK), self.config.vocab_size), bool)
         own_BNK = np.where(np.arange(self.drawing.keys)[:, None] < pairs_B[:, None, None], key_BNK, 0)
         np.put_along_axis(own_BV, own_BNK.reshape(len(key_BNK), -1), True, axis=1)
         tokens_BT[np.take_along_axis(own_BV, tokens_BT, axis=1)] = 0
@@ -140,7 +140,7 @@ class Mqar(TokenTask):
     def _offsets(self, rng: np.random.Generator, room_B: np.ndarray) -> np.ndarray:
         """Different offsets per row, in the order they are drawn in: the first arrivals of a race of exponential clocks."""
         offset_G = np.arange(int(room_B.max()))
-        arrival_BG = rng.exponential(size=(len(room_B), len(offset_G))) * (offset_G + 1.0) ** (1 - self.config.alpha)
+        arrival_BG = rng.exponential(size=(len(room_B), len(offset_G))) * (offset_G + 1.0) ** (1 - self.config.power_a)
         arrival_BG[offset_G >= room_B[:, None]] = np.inf
         return np.argsort(arrival_BG, axis=1)[:, : self.drawing.keys]
 

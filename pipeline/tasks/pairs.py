@@ -34,7 +34,7 @@ class PairDrawing:
         self.config = config
         self.keys = largest(config.pairs)
         self.pairs = self.keys + config.changed(self.keys)
-        self.first_value = config.words - config.classes
+        self.first_value = config.vocab_size - config.classes
         self.separable = config.separable
 
     def of_split(self, rng: np.random.Generator, pairs_B: np.ndarray, split: Split) -> Pairs:
@@ -62,7 +62,7 @@ class PairDrawing:
 
     def _pairs(self, rng: np.random.Generator, pairs_B: np.ndarray) -> Pairs:
         key_BNK = self._keys(rng, pairs_B)
-        value_BM = different(rng, len(pairs_B), self.pairs, self.first_value, self.config.words)
+        value_BM = different(rng, len(pairs_B), self.pairs, self.first_value, self.config.vocab_size)
         changed_B = self.changed(pairs_B)
         place_BM = _shuffled(rng, pairs_B + changed_B, self.pairs, pairs_B if self.config.updates == "last" else None)
         number_N = np.arange(self.keys)

@@ -72,7 +72,7 @@ class TMazes(BatchedEnvironment):
         self.config = config = task.config
         self.width, self.position_seen = config.observation.shape[0], config.form == "position"
         space: Any = Box(0.0, 1.0, (self.width,), np.float32)
-        super().__init__(task, batch, seed, space, Discrete(4), config.limit)
+        super().__init__(task, batch, seed, space, Discrete(4), config.max_episode_steps)
         self.last_B, self.cue_B, self.position_B = (np.zeros(batch, np.int64) for _ in range(3))
         self.word_B, self.success_B = np.zeros(batch, np.uint64), np.zeros(batch, bool)
         self.firsts, self.laters = self._views()

@@ -26,7 +26,7 @@ experiments:
           log_uniform: [1, 20]
         alphabet: 8
         recall: forward
-        scattered: false
+        selective: false
         noise: 2
       network:
         name: sequence

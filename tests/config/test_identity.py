@@ -122,7 +122,7 @@ def test_the_hand_a_config_is_written_in_changes_nothing(random: Random) -> None
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ("delay: 9}", "delay: 9, alphabet: 8, recall: forward, scattered: false, noise: 0}"),
+        ("delay: 9}", "delay: 9, alphabet: 8, recall: forward, selective: false, noise: 0}"),
         ("mixer: gru", "mixer: {name: gru}"),
         ("mixer: gru", "mixer: {name: gru, horizon: 40, init: default}"),
         ("width: 8", "width: 8, depth: 1, context: 16384, parameters: null"),

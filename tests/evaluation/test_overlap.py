@@ -52,7 +52,7 @@ TASKS = [
     (Copy(symbols=10, delay=4), 300, 0.0),
     (Parity(length=4), 300, 1.0),
     (Index(length=2, alphabet=4), 2000, 1.0),
-    (Mqar(length=8, pairs=1, words=8), 4000, None),
+    (Mqar(length=8, pairs=1, vocab_size=8), 4000, None),
     (Adding(length=10), 200, 0.0),
 ]
 

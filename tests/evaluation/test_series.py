@@ -27,7 +27,7 @@ experiments:
 OTHERS = {
     "a mixer": ["network.mixer: [gru, {name: lstm, init: chrono}]"],
     "twins of a mixer": ["network.mixer: [lstm, {name: lstm, init: chrono}]", "seed: [0, 1]"],
-    "more": ["network.mixer: [gru, lstm]", "learner.learning_rate: [1e-2, 1e-3]", "task.scattered: [false, true]"],
+    "more": ["network.mixer: [gru, lstm]", "learner.learning_rate: [1e-2, 1e-3]", "task.selective: [false, true]"],
 }
 KEYS = {
     "task.symbols": "[3, 30]",

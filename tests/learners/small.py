@@ -22,10 +22,10 @@ SIZES = {
     "alphabet": 4,
     "length": {"uniform": [8, 12]},
     "pairs": {"uniform": [1, 2]},
-    "words": 12,
+    "vocab_size": 12,
     "nodes": {"uniform": [6, 8]},
     "corridor": {"uniform": [2, 5]},
-    "limit": 20,
+    "max_episode_steps": 20,
 }
 """Values for fields that many tasks have; a task takes those it knows."""
 

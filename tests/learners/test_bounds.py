@@ -61,7 +61,7 @@ LONGEST = 4096
 """Rows of tasks are made up to so many tokens; longer ones exceed the context of most networks, which a check of the config refuses."""
 DIVERGING = {"learning_rate", "vf_coef", "ent_coef", "weight_decay"}
 """Fields whose highest values may take the weights to infinity; training ends there in one line of its own."""
-OPEN = {"keep", "shape", "choices", "options", "longer", "parameters"}
+OPEN = {"keep", "observation_shape", "num_actions", "kwargs", "longer", "parameters"}
 """Lists and mappings, whose entries have bounds; and the budget of weights, which is met or refused when the width is solved."""
 
 Field = tuple[str, str, int | float]

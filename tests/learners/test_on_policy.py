@@ -30,7 +30,7 @@ from pipeline.training.serialization import pack, unpack
 from tests.learners.small import small_learner, small_problem
 
 CPU = torch.device("cpu")
-SHORT = TMaze.model_validate({"corridor": {"uniform": [2, 4]}, "limit": 6})
+SHORT = TMaze.model_validate({"corridor": {"uniform": [2, 4]}, "max_episode_steps": 6})
 """Episodes that end, or are cut off, every few steps."""
 
 
@@ -295,7 +295,9 @@ def test_an_episode_longer_than_the_context_is_refused() -> None:
     network.context = 4
     Actor(config, network, Counting(), CPU, "count").rollout(torch.ones(9, 2, 2))
     network.context = 3
-    with pytest.raises(UserError, match="count: an episode of more than 3 steps, network.context; expected a smaller task.limit"):
+    with pytest.raises(
+        UserError, match="count: an episode of more than 3 steps, network.context; expected a smaller task.max_episode_steps"
+    ):
         Actor(config, network, Counting(), CPU, "count").rollout(torch.ones(9, 2, 2))
     with pytest.raises(UserError, match="t_maze: an episode of more than 5 steps, network.context"):
         acting(network={"context": 5})

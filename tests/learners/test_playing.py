@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 
 
 def episodes(rows: int, **fields: Any) -> tuple[Any, Episodes]:
-    config = TMaze.model_validate({"corridor": {"uniform": (2, 5)}, "limit": 12, **fields})
+    config = TMaze.model_validate({"corridor": {"uniform": (2, 5)}, "max_episode_steps": 12, **fields})
     task = implementation(config)(config)
     return task, Episodes("held-out", pa.Table.from_batches([task.episodes(rows, derive_key("playing"), split="test")]))
 
@@ -87,5 +87,7 @@ def test_an_episode_longer_than_the_context_is_refused() -> None:
     network.context = 5
     assert play(network, task, held_out, CPU).length.tolist() == [5] * 3
     network.context = 4
-    with pytest.raises(UserError, match="held-out: an episode of more than 4 steps, network.context; expected a smaller task.limit"):
+    with pytest.raises(
+        UserError, match="held-out: an episode of more than 4 steps, network.context; expected a smaller task.max_episode_steps"
+    ):
         play(network, task, held_out, CPU)

@@ -26,7 +26,7 @@ from pipeline.learners.rollout import Sequences
 from pipeline.networks.build import build, count_parameters
 from tests.learners.small import small_problem
 
-CARTPOLE = Gymnasium(limit=15)
+CARTPOLE = Gymnasium(max_episode_steps=15)
 """Most episodes are cut off, some fall before."""
 
 

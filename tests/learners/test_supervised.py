@@ -111,7 +111,7 @@ def test_parts_of_a_batch_add_up_to_the_whole(micro_batch_size: int) -> None:
 
 
 def test_classes_may_depend_on_real_numbers() -> None:
-    task = Mqar(continuous=3, pairs=2, length=10, words=12)
+    task = Mqar(continuous=3, pairs=2, length=10, vocab_size=12)
     network = build(SequenceNetwork(width=8), task.sizes)
     learner = Supervised(Config(steps=2, batch_size=4), network, small_problem(task), 0, torch.device("cpu"))
     assert 1 < float(learner.update()["train_loss"]) < 4

@@ -14,14 +14,14 @@ from tests.learners.small import small_task
 
 KINDS: dict[str, Any] = {name: kind for name, kind in TASKS.items() if issubclass(kind, EnvironmentTask)}
 FURTHER: dict[str, EnvironmentTask] = {
-    "t_maze bakker": TMaze(form="bakker", corridor=4, distractors=3, limit=9, allow_leave_junction=True),
-    "t_maze bare": TMaze(corridor=3, distractors=0, limit=7),
-    "mystery_path pixels": MysteryPath(view="pixels", limit=15),
-    "mystery_path hidden": MysteryPath(show_origin=False, show_goal=False, visual_feedback=False, limit=15),
-    "mystery_path continuous": MysteryPath(moves="continuous", limit=40),
-    "mystery_path continuous pixels": MysteryPath(moves="continuous", view="pixels", limit=40),
-    "gymnasium pendulum": Gymnasium(id="Pendulum-v1", shape=[3], choices=[5], limit=12),
-    "gymnasium lake": Gymnasium(id="FrozenLake-v1", shape=[16], choices=[4], solved_at=1.0),
+    "t_maze bakker": TMaze(form="bakker", corridor=4, distractors=3, max_episode_steps=9, allow_leave_junction=True),
+    "t_maze bare": TMaze(corridor=3, distractors=0, max_episode_steps=7),
+    "mystery_path pixels": MysteryPath(view="pixels", max_episode_steps=15),
+    "mystery_path hidden": MysteryPath(show_origin=False, show_goal=False, visual_feedback=False, max_episode_steps=15),
+    "mystery_path continuous": MysteryPath(moves="continuous", max_episode_steps=40),
+    "mystery_path continuous pixels": MysteryPath(moves="continuous", view="pixels", max_episode_steps=40),
+    "gymnasium pendulum": Gymnasium(id="Pendulum-v1", observation_shape=[3], num_actions=[5], max_episode_steps=12),
+    "gymnasium lake": Gymnasium(id="FrozenLake-v1", observation_shape=[16], num_actions=[4], reward_threshold=1.0),
 }
 SMALL: dict[str, Any] = {**{name: small_task(name) for name in KINDS}, **FURTHER}
 """Every environment task by what distinguishes it; each has episodes that end within a few dozen steps."""

@@ -27,7 +27,7 @@ def rows_of(rows: int, *, key: int = 0, split: Any = "train", **fields: Any) -> 
 
 def parts(task: IsTree, row: dict[str, Any]) -> tuple[list[int], list[int]]:
     """A row's prompt and what follows it, in our numbers."""
-    tokens, prompt = ours(task, row["tokens"]), list(row["role"]).count(0) - task.config.idle
+    tokens, prompt = ours(task, row["tokens"]), list(row["role"]).count(0) - task.config.pause_tokens
     return tokens[:prompt], tokens[prompt:]
 
 

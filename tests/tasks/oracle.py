@@ -12,7 +12,7 @@ def answer(prompt: list[int], alphabet: int, recall: str) -> list[int]:
     return remembered if recall == "forward" else list(reversed(remembered))
 
 
-def check_row(row: dict[str, Any], alphabet: int, recall: str, scattered: bool, noise: int) -> None:
+def check_row(row: dict[str, Any], alphabet: int, recall: str, selective: bool, noise: int) -> None:
     """Assert everything that the task promises of one row, given as plain Python."""
     symbols, delay = row["symbols"], row["delay"]
     tokens, role = row["tokens"], list(row["role"])
@@ -26,5 +26,5 @@ def check_row(row: dict[str, Any], alphabet: int, recall: str, scattered: bool, 
     fillers = [token for token in prompt[:-1] if token >= alphabet]
     assert len(fillers) == delay - 1
     assert set(fillers) <= (set(range(alphabet + 3, alphabet + 3 + noise)) if noise else {alphabet})
-    if not scattered:
+    if not selective:
         assert prompt[:symbols] == [token for token in prompt if token < alphabet]

@@ -45,7 +45,7 @@ class Maze:
     def act(self, action: int) -> tuple[float, bool, bool, bool]:
         """Reward, whether the episode ended by a turn, or by the limit, and whether the turn was right."""
         self.step += 1
-        late = self.step == self.config.limit
+        late = self.step == self.config.max_episode_steps
         junction = self.position == self.corridor - 1
         if junction and action in (0, 1):
             right = action == self.cue

@@ -38,7 +38,7 @@ CONFIGS = st.builds(
     delay=draws(12),
     alphabet=st.integers(2, 12),
     recall=st.sampled_from(["forward", "reverse"]),
-    scattered=st.booleans(),
+    selective=st.booleans(),
     noise=st.integers(0, 3),
 )
 
@@ -60,7 +60,7 @@ def test_every_row_is_what_the_oracle_says(config: Config, rows: int, split: Any
     batch = Copy(config).generate(rows, derive_key(key), split=split)
     assert batch.num_rows == rows
     for row in batch.to_pylist():
-        check_row(row, config.alphabet, config.recall, config.scattered, config.noise)
+        check_row(row, config.alphabet, config.recall, config.selective, config.noise)
         assert row["delay"] <= config.longest and len(row["tokens"]) <= config.longest
         assert max(row["tokens"]) < config.vocabulary and max(row["target"]) < config.classes
 
@@ -107,7 +107,7 @@ def test_lists_have_one_length_where_the_task_fixes_it() -> None:
 
 
 def test_rows_depend_on_the_key_and_the_split_only() -> None:
-    fields: dict[str, Any] = {"symbols": 10, "delay": {"log_uniform": (1, 30)}, "noise": 2, "scattered": True}
+    fields: dict[str, Any] = {"symbols": 10, "delay": {"log_uniform": (1, 30)}, "noise": 2, "selective": True}
     assert generate(50, **fields).equals(generate(50, **fields))
     others = [generate(50, key=key, split=split, **fields) for key in (0, 1) for split in SPLITS]
     seen = {(tuple(row["target"]), row["delay"]) for batch in others for row in batch.to_pylist()}
@@ -155,7 +155,7 @@ def test_symbols_are_uniform_and_independent() -> None:
 
 
 def test_every_choice_of_scattered_places_is_equally_likely() -> None:
-    batch = generate(12_000, symbols=2, delay=4, scattered=True, noise=1)
+    batch = generate(12_000, symbols=2, delay=4, selective=True, noise=1)
     places = Counter(tuple(place for place, token in enumerate(tokens[:5]) if token < 8) for tokens in values(batch, "tokens"))
     assert set(places) == set(combinations(range(5), 2))
     assert np.array(list(places.values())) / 12_000 == pytest.approx(np.full(10, 0.1), abs=0.015)
@@ -175,7 +175,7 @@ def questions(**fields: Any) -> dict[str, set[tuple[Any, ...]]]:
     return {split: set(zip(map(tuple, values(batch, "target")), values(batch, "delay"), strict=True)) for split, batch in batches.items()}
 
 
-@pytest.mark.parametrize("fields", [{"scattered": True, "noise": 2}, {"recall": "reverse"}, {}], ids=str)
+@pytest.mark.parametrize("fields", [{"selective": True, "noise": 2}, {"recall": "reverse"}, {}], ids=str)
 def test_no_row_is_in_two_splits(fields: dict[str, Any]) -> None:
     found = questions(symbols=3, alphabet=10, delay={"uniform": (1, 2)}, **fields)
     sizes = {split: len(rows) / 2000 for split, rows in found.items()}
@@ -247,7 +247,7 @@ def test_scores_of_rows_of_different_lengths() -> None:
 
 def test_many_scattered_rows_are_drawn_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.tasks.copy.CELLS", 50)
-    batch = generate(200, symbols={"uniform": (1, 5)}, delay={"uniform": (1, 20)}, scattered=True)
+    batch = generate(200, symbols={"uniform": (1, 5)}, delay={"uniform": (1, 20)}, selective=True)
     for row in batch.to_pylist():
         check_row(row, 8, "forward", True, 0)
 

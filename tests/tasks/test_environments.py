@@ -228,10 +228,10 @@ def test_held_out_episodes_are_the_same_for_every_player(name: str) -> None:
 
 
 REWARDED: dict[str, Any] = {
-    "every step rewarded": MysteryPath(reward_step=0.5, limit=15),
-    "steps and falls cost": MysteryPath(reward_step=-0.1, reward_fall_off=-1, limit=15),
-    "falls rewarded": MysteryPath(reward_fall_off=0.5, limit=15),
-    "goal to be avoided": MysteryPath(reward_goal=-1, reward_path_progress=-0.1, limit=15),
+    "every step rewarded": MysteryPath(reward_step=0.5, max_episode_steps=15),
+    "steps and falls cost": MysteryPath(reward_step=-0.1, reward_fall_off=-1, max_episode_steps=15),
+    "falls rewarded": MysteryPath(reward_fall_off=0.5, max_episode_steps=15),
+    "goal to be avoided": MysteryPath(reward_goal=-1, reward_path_progress=-0.1, max_episode_steps=15),
 }
 
 
@@ -260,7 +260,7 @@ def test_no_return_leaves_the_range_that_the_config_gives(name: str) -> None:
 
 def test_the_lowest_return_of_the_t_maze_is_reached() -> None:
     """Waiting at the start, and the wrong turn in the last step."""
-    config = TMaze(corridor=3, distractors=0, limit=7)
+    config = TMaze(corridor=3, distractors=0, max_episode_steps=7)
     env = made(config, 8)
     episodes = task_of(config).episodes(8, KEY, "test")
     env.play(episodes)

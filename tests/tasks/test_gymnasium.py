@@ -81,7 +81,7 @@ def rooms() -> Iterator[None]:
 
 def made(batch: int = 3, **fields: Any) -> GymnasiumCopies:
     """Copies that have begun; a room, if nothing else is said."""
-    env = Gymnasium(Config(**{"id": "Room-v0", "shape": [44], "choices": [3], **fields})).environment(batch, 0)
+    env = Gymnasium(Config(**{"id": "Room-v0", "observation_shape": [44], "num_actions": [3], **fields})).environment(batch, 0)
     env.reset()
     return env
 
@@ -89,17 +89,20 @@ def made(batch: int = 3, **fields: Any) -> GymnasiumCopies:
 @pytest.mark.parametrize(
     ("fields", "convert"),
     [
-        ({"id": "CartPole-v1", "shape": [4], "choices": [2]}, int),
-        ({"id": "CartPole-v1", "shape": [4], "choices": [2], "limit": 11}, int),
-        ({"id": "Pendulum-v1", "shape": [3], "choices": [9], "limit": 30}, lambda action: np.array([-2 + action * 0.5], np.float32)),
-        ({"id": "Acrobot-v1", "shape": [6], "choices": [3], "limit": 30, "options": {}}, int),
+        ({"id": "CartPole-v1", "observation_shape": [4], "num_actions": [2]}, int),
+        ({"id": "CartPole-v1", "observation_shape": [4], "num_actions": [2], "max_episode_steps": 11}, int),
+        (
+            {"id": "Pendulum-v1", "observation_shape": [3], "num_actions": [9], "max_episode_steps": 30},
+            lambda action: np.array([-2 + action * 0.5], np.float32),
+        ),
+        ({"id": "Acrobot-v1", "observation_shape": [6], "num_actions": [3], "max_episode_steps": 30, "kwargs": {}}, int),
     ],
 )
 def test_every_step_is_that_of_the_environment_itself(fields: dict[str, Any], convert: Any) -> None:
     task = Gymnasium(Config(**fields))
     episodes = task.episodes(3, KEY, "test")
     env = task.environment(3, 0)
-    plain = [gymnasium.make(fields["id"], max_episode_steps=fields.get("limit")) for _ in range(3)]
+    plain = [gymnasium.make(fields["id"], max_episode_steps=fields.get("max_episode_steps")) for _ in range(3)]
     seeds = episodes.column("seed").to_pylist()
     seen, _ = env.play(episodes)
     assert np.array_equal(seen, [one.reset(seed=seed)[0] for one, seed in zip(plain, seeds, strict=True)])
@@ -129,19 +132,19 @@ def test_every_step_is_that_of_the_environment_itself(fields: dict[str, Any], co
     ],
 )
 def test_actions_become_those_of_the_environment(actions: str, choices: tuple[int, ...], given: list[Any], taken: list[Any]) -> None:
-    env = made(2, choices=choices, options={"actions": actions})
+    env = made(2, num_actions=choices, kwargs={"actions": actions})
     env.step(np.array(given))
     assert [np.asarray(one.unwrapped.taken[0]).tolist() for one in env.envs] == taken  # type: ignore[attr-defined]
 
 
 def test_pixels_are_seen_as_they_are_and_shown() -> None:
     for kind, shape in (("rgb", (6, 5, 3)), ("grey", (6, 5, 1))):
-        env = made(2, shape=list(shape), options={"pixels": kind})
+        env = made(2, observation_shape=list(shape), kwargs={"pixels": kind})
         seen = env.step(np.zeros(2, int))[0]
         assert seen.dtype == np.uint8 and seen.shape == (2, *shape)
         assert np.array_equal(env.render(), np.broadcast_to(seen, (2, 6, 5, 3)))
-        assert Config(shape=list(shape)).observation.kind == "pixels"
-    flat = made(2, shape=[90], options={"pixels": "rgb"})
+        assert Config(observation_shape=list(shape)).observation.kind == "pixels"
+    flat = made(2, observation_shape=[90], kwargs={"pixels": "rgb"})
     assert flat.reset()[0].dtype == np.float32
 
 
@@ -152,7 +155,7 @@ def test_what_is_not_a_picture_is_drawn_by_the_environment() -> None:
 
 
 def test_success_is_what_the_environment_says_or_a_return() -> None:
-    env, solved, unsolved = made(20), made(20, solved_at=4.0), made(20, solved_at=4.5)
+    env, solved, unsolved = made(20), made(20, reward_threshold=4.0), made(20, reward_threshold=4.5)
     for _ in range(4):
         infos, good, bad = (one.step(np.zeros(20, int))[4] for one in (env, solved, unsolved))
     even = [round(float(seen[0]) * 100) % 2 == 0 for seen in infos["final_obs"]]
@@ -180,15 +183,18 @@ def test_seeds_are_different_and_small_enough() -> None:
     [
         ({"id": "Nowhere-v0"}, "gymnasium Nowhere-v0: cannot be made: Environment `Nowhere` doesn't exist."),
         ({"id": "no_such_module:Room-v0"}, "cannot be made: .*no_such_module"),
-        ({"options": {"colour": "red"}}, "gymnasium Room-v0: cannot be made: .*colour"),
-        ({"options": {"fails": True}}, "gymnasium Room-v0: cannot be made: no engine"),
-        ({"shape": [4]}, r"task.shape: got \[4\]; expected \[44\], as its observations are Dict"),
-        ({"shape": [5, 6, 3], "options": {"pixels": "rgb"}}, r"task.shape: got \[5, 6, 3\]; expected \[6, 5, 3\] or \[90\]"),
-        ({"choices": [2]}, r"task.choices: got \[2\]; expected \[3\], as its actions are Discrete\(3, start=5\)"),
-        ({"choices": [3], "options": {"actions": "many"}}, r"task.choices: got \[3\]; expected \[2, 3\]"),
-        ({"choices": [3], "options": {"actions": "real"}}, r"expected a number of values, at least 2, for each of its 2 parts"),
-        ({"options": {"actions": "unbounded"}}, "actions are Box.*; expected discrete ones, or bounded numbers"),
-        ({"options": {"actions": "text"}}, "actions are Text.*; expected discrete ones, or bounded numbers"),
+        ({"kwargs": {"colour": "red"}}, "gymnasium Room-v0: cannot be made: .*colour"),
+        ({"kwargs": {"fails": True}}, "gymnasium Room-v0: cannot be made: no engine"),
+        ({"observation_shape": [4]}, r"task.observation_shape: got \[4\]; expected \[44\], as its observations are Dict"),
+        (
+            {"observation_shape": [5, 6, 3], "kwargs": {"pixels": "rgb"}},
+            r"task.observation_shape: got \[5, 6, 3\]; expected \[6, 5, 3\] or \[90\]",
+        ),
+        ({"num_actions": [2]}, r"task.num_actions: got \[2\]; expected \[3\], as its actions are Discrete\(3, start=5\)"),
+        ({"num_actions": [3], "kwargs": {"actions": "many"}}, r"task.num_actions: got \[3\]; expected \[2, 3\]"),
+        ({"num_actions": [3], "kwargs": {"actions": "real"}}, r"expected a number of values, at least 2, for each of its 2 parts"),
+        ({"kwargs": {"actions": "unbounded"}}, "actions are Box.*; expected discrete ones, or bounded numbers"),
+        ({"kwargs": {"actions": "text"}}, "actions are Text.*; expected discrete ones, or bounded numbers"),
     ],
 )
 def test_a_user_is_told_in_one_line(fields: dict[str, Any], message: str) -> None:
@@ -199,7 +205,7 @@ def test_a_user_is_told_in_one_line(fields: dict[str, Any], message: str) -> Non
 
 def test_an_observation_is_a_vector_or_an_image() -> None:
     with pytest.raises(ValidationError, match=r"got \[84, 84\]; expected \[numbers\], or \[height, width, channels\] of pixels"):
-        Config(shape=[84, 84])
+        Config(observation_shape=[84, 84])
 
 
 class Drifting(gymnasium.Env[Any, Any]):
@@ -233,7 +239,7 @@ def test_an_environment_that_does_not_come_back_is_noticed(part: str) -> None:
     room: Any = Drifting
     gymnasium.register("Drifting-v0", room, max_episode_steps=50)
     Drifting.counter = 0
-    fields: dict[str, Any] = {"id": "Drifting-v0", "shape": [1], "choices": [2], "options": {"part": part}}
+    fields: dict[str, Any] = {"id": "Drifting-v0", "observation_shape": [1], "num_actions": [2], "kwargs": {"part": part}}
     env, other = made(2, **fields), made(2, **fields)
     for _ in range(3):
         env.step(np.zeros(2, np.int64))
@@ -288,7 +294,7 @@ def test_a_faulty_environment_is_named_with_seed_and_step(fault: str, message: s
     gymnasium.register("Faulty-v0", kind, max_episode_steps=9)
     options = {"fault": fault, "category": fault in ("high", "low")}
     with pytest.raises(UserError) as caught:
-        env = made(2, id="Faulty-v0", shape=[3], choices=[2], options=options)
+        env = made(2, id="Faulty-v0", observation_shape=[3], num_actions=[2], kwargs=options)
         for _ in range(5):
             env.step(np.zeros(2, np.int64))
     gymnasium.registry.pop("Faulty-v0")
@@ -298,7 +304,7 @@ def test_a_faulty_environment_is_named_with_seed_and_step(fault: str, message: s
 def test_what_is_out_of_bounds_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
     kind: Any = Faulty
     gymnasium.register("Faulty-v0", kind, max_episode_steps=9)
-    env = made(2, id="Faulty-v0", shape=[3], choices=[2], options={"fault": "outside"})
+    env = made(2, id="Faulty-v0", observation_shape=[3], num_actions=[2], kwargs={"fault": "outside"})
     for _ in range(20):
         env.step(np.zeros(2, np.int64))
     gymnasium.registry.pop("Faulty-v0")
@@ -312,5 +318,5 @@ def test_real_valued_actions_stay_within_their_bounds() -> None:
     """0.1 + 0.2 is more than 0.3: the largest of three values would be refused by an environment that goes up to 0.3."""
     space = spaces.Box(np.array([-0.1]), np.array([0.7]), dtype=np.float64)
     for count in range(2, 60):
-        convert = _bins(Config(choices=[count]), space)
+        convert = _bins(Config(num_actions=[count]), space)
         assert all(space.contains(convert(action)) for action in range(count)), count

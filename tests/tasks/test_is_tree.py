@@ -65,7 +65,7 @@ def test_every_row_has_its_form(family: Family, layout: Any, low: int, more: int
 
 
 def test_the_rows_of_the_docstring() -> None:
-    task, (one, other) = rows_of(2, nodes=6, family="path", layout="direct", idle=2)
+    task, (one, other) = rows_of(2, nodes=6, family="path", layout="direct", pause_tokens=2)
     for row in (one, other):
         assert [row["tokens"][place] for place in (0, 2, 16, 17, 18)] == [BOS, EDGE, SEP, IDLE, IDLE]
         assert list(row["role"]) == [0] * 19 + [3] and row["tokens"][19] in (TRUE, FALSE)
@@ -245,7 +245,7 @@ def test_what_a_decoder_needs() -> None:
         ({"nodes": {"uniform": (6, 1025)}, "names": 2000}, "got double_star of 1025 nodes; expected 6 to 1024"),
         ({"nodes": 7, "family": "balanced_binary"}, "got balanced_binary of 7 nodes; expected 8 to 1024"),
         ({"nodes": 65}, "got 65 nodes and 64 names; expected a name for each"),
-        ({"idle": 3, "layout": "cot"}, "got idle tokens in layout cot; expected them in layout direct only"),
+        ({"pause_tokens": 3, "layout": "cot"}, "got pause tokens in layout cot; expected them in layout direct only"),
         ({"upstream": True, "layout": "icr_regex"}, "got upstream in layout icr_regex; the public code has direct, cot and icr"),
     ],
 )

@@ -38,8 +38,8 @@ def configs(draw: Any) -> Config:
             "pairs": draw(st.just(many) | st.just({draw(st.sampled_from(["uniform", "log_uniform"])): (few, many)})),
             "length": length,
             "forgetting": forgetting,
-            "words": 2 * (many + round(forgetting * many)) + draw(st.integers(2, 60)),
-            "alpha": draw(st.sampled_from([0.01, 0.5, 1.0])),
+            "vocab_size": 2 * (many + round(forgetting * many)) + draw(st.integers(2, 60)),
+            "power_a": draw(st.sampled_from([0.01, 0.5, 1.0])),
             "filler": draw(st.sampled_from(["zero", "random"])),
             "updates": draw(st.sampled_from(["mixed", "last"])),
         }
@@ -64,12 +64,12 @@ def answers(row: dict[str, Any], config: Config) -> dict[int, int]:
 
 def check_row(row: dict[str, Any], config: Config) -> None:
     """Assert everything that the task promises of one row."""
-    tokens, half = row["tokens"], config.words // 2
+    tokens, half = row["tokens"], config.vocab_size // 2
     pairs, known = written(row, config), answers(row, config)
     assert len(tokens) == len(row["role"]) == row["length"]
     assert len(known) == row["pairs"] and all(0 < word < half for word in known)
     values = [value for _, value in pairs]
-    assert len(set(values)) == len(values) and all(half <= value < config.words for value in values)
+    assert len(set(values)) == len(values) and all(half <= value < config.vocab_size for value in values)
     assert max(Counter(word for word, _ in pairs).values()) <= 2
     asked = [place for place, role in enumerate(row["role"]) if role == 3]
     assert set(row["role"]) <= {0, 3}
@@ -78,7 +78,7 @@ def check_row(row: dict[str, Any], config: Config) -> None:
     assert [known[tokens[place]] - half for place in asked] == row["target"]
     rest = [tokens[place] for place in range(2 * len(pairs), row["length"]) if place not in asked]
     assert not set(rest) & known.keys()
-    assert max(rest, default=0) < config.words and (config.filler == "random" or not any(rest))
+    assert max(rest, default=0) < config.vocab_size and (config.filler == "random" or not any(rest))
 
 
 @settings(max_examples=150)
@@ -93,7 +93,7 @@ def test_every_row_is_what_the_dictionary_says(config: Config, rows: int, split:
 
 def test_the_answer_stands_behind_the_last_earlier_occurrence_of_the_key() -> None:
     """The rule that a network can learn needs neither the number of pairs nor their end."""
-    for row in generate(300, length=40, pairs={"uniform": (1, 6)}, words=30, forgetting=0.5).to_pylist():
+    for row in generate(300, length=40, pairs={"uniform": (1, 6)}, vocab_size=30, forgetting=0.5).to_pylist():
         tokens = row["tokens"]
         for place, answer in zip((place for place, role in enumerate(row["role"]) if role), row["target"], strict=True):
             before = max(earlier for earlier in range(place) if tokens[earlier] == tokens[place])
@@ -101,7 +101,7 @@ def test_the_answer_stands_behind_the_last_earlier_occurrence_of_the_key() -> No
 
 
 def test_the_rows_of_the_docstring() -> None:
-    (row,) = generate(1, length=12, pairs=2, words=16, filler="zero").to_pylist()
+    (row,) = generate(1, length=12, pairs=2, vocab_size=16, filler="zero").to_pylist()
     assert [len(row["tokens"]), len(row["target"]), row["length"], row["pairs"]] == [12, 2, 12, 2]
     schema = generate(2, length=12, pairs=2).schema
     assert [str(schema.field(name).type).split("<")[0] for name in ("tokens", "target")] == ["fixed_size_list", "fixed_size_list"]
@@ -110,14 +110,14 @@ def test_the_rows_of_the_docstring() -> None:
 
 
 def test_the_sizes_of_the_paper_and_the_most_words() -> None:
-    cases: list[dict[str, Any]] = [{"length": 512, "pairs": 64}, {"length": 512, "pairs": 128}, {"words": 65_536}]
+    cases: list[dict[str, Any]] = [{"length": 512, "pairs": 64}, {"length": 512, "pairs": 128}, {"vocab_size": 65_536}]
     for fields in cases:
         for row in generate(5, **fields).to_pylist():
             check_row(row, Config(**fields))
 
 
 def test_rows_depend_on_the_key_and_the_split_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    fields: dict[str, Any] = {"length": {"uniform": (30, 40)}, "pairs": {"uniform": (2, 5)}, "forgetting": 0.5, "words": 100}
+    fields: dict[str, Any] = {"length": {"uniform": (30, 40)}, "pairs": {"uniform": (2, 5)}, "forgetting": 0.5, "vocab_size": 100}
     assert generate(50, **fields).equals(generate(50, **fields))
     seen = {tuple(row["tokens"]) for key in (0, 1) for split in SPLITS for row in generate(50, key=key, split=split, **fields).to_pylist()}
     assert len(seen) == 300
@@ -138,7 +138,7 @@ def chi_square(counts: Any) -> float:
 
 @pytest.mark.parametrize("words", [10, 60], ids=["shuffled", "drawn again"])
 def test_every_choice_of_keys_and_of_values_is_equally_likely(words: int) -> None:
-    tokens = np.array(generate(30_000, length=8, pairs=2, words=words, split="train").column("tokens").to_pylist())
+    tokens = np.array(generate(30_000, length=8, pairs=2, vocab_size=words, split="train").column("tokens").to_pylist())
     keys, values = Counter(map(tuple, tokens[:, [0, 2]])), Counter(map(tuple, tokens[:, [1, 3]]))
     assert len(keys) == len(list(permutations(range(1, words // 2), 2)))
     if words == 60:  # with few words the split's own rows are few, and their answers not quite even
@@ -147,19 +147,19 @@ def test_every_choice_of_keys_and_of_values_is_equally_likely(words: int) -> Non
 
 
 def test_the_answer_cannot_be_guessed_from_its_key() -> None:
-    batch = generate(60_000, length=16, pairs=4, words=20)
+    batch = generate(60_000, length=16, pairs=4, vocab_size=20)
     tokens, target = np.array(batch.column("tokens").to_pylist()), np.array(batch.column("target").to_pylist())
     asked = np.array([list(role) for role in batch.column("role").to_pylist()]) == 3
     table = np.zeros((10, 10))
     np.add.at(table, (tokens[asked], target.ravel()), 1)
     best = table.max(axis=1).sum() / target.size
-    assert best == pytest.approx(Config(words=20).chance, abs=0.01)
-    assert Config(words=20).baseline == pytest.approx(math.log(10))
+    assert best == pytest.approx(Config(vocab_size=20).chance, abs=0.01)
+    assert Config(vocab_size=20).baseline == pytest.approx(math.log(10))
 
 
 def places(alpha: float, pairs: int) -> np.ndarray:
     """The offset of each question from the end of the pairs, in twos, of rows with ten places for them."""
-    batch = generate(20_000, length=2 * pairs + 20, pairs=pairs, alpha=alpha, words=1000)
+    batch = generate(20_000, length=2 * pairs + 20, pairs=pairs, power_a=alpha, vocab_size=1000)
     roles = np.array([list(role) for role in batch.column("role").to_pylist()])
     return np.nonzero(roles)[1].reshape(-1, pairs) // 2 - pairs
 
@@ -177,7 +177,7 @@ def test_questions_follow_the_power_law(alpha: float) -> None:
 
 
 def test_forgotten_values_stand_anywhere_before_the_one_that_counts() -> None:
-    config = Config(length=40, pairs=4, forgetting=0.5, words=1000)
+    config = Config(length=40, pairs=4, forgetting=0.5, vocab_size=1000)
     first, again, asked = Counter(), Counter(), Counter()
     for row in Mqar(config).generate(6000, derive_key(3)).to_pylist():
         keys = [key for key, _ in written(row, config)]
@@ -194,7 +194,7 @@ def test_forgotten_values_stand_anywhere_before_the_one_that_counts() -> None:
 def test_updates_may_stand_behind_all_other_pairs() -> None:
     """As zoology makes rows: every key once, then an ordered choice of them with new values, each such choice equally likely."""
     config = Config.model_validate(
-        {"length": {"uniform": (30, 34)}, "pairs": {"uniform": (2, 4)}, "forgetting": 0.5, "updates": "last", "words": 200}
+        {"length": {"uniform": (30, 34)}, "pairs": {"uniform": (2, 4)}, "forgetting": 0.5, "updates": "last", "vocab_size": 200}
     )
     chosen: Counter[tuple[int, ...]] = Counter()
     for row in Mqar(config).generate(24_000, derive_key(4)).to_pylist():
@@ -232,7 +232,7 @@ def questions(batch: pa.RecordBatch, config: Config) -> set[frozenset[tuple[int,
 
 @pytest.mark.parametrize("forgetting", [0.0, 0.5])
 def test_no_row_is_in_two_splits(forgetting: float) -> None:
-    config = Config(length=30, pairs=4, words=16, forgetting=forgetting)
+    config = Config(length=30, pairs=4, vocab_size=16, forgetting=forgetting)
     found = {split: questions(Mqar(config).generate(6000, derive_key(split), split=split), config) for split in SPLITS}
     assert not any(found[one] & found[two] for one, two in combinations(SPLITS, 2))
     assert all(len(rows) > 1500 for rows in found.values())
@@ -240,11 +240,11 @@ def test_no_row_is_in_two_splits(forgetting: float) -> None:
 
 
 def test_tasks_too_small_to_be_kept_apart_work_and_say_so() -> None:
-    config = Config(length=12, pairs=2, words=10)
+    config = Config(length=12, pairs=2, vocab_size=10)
     found = [questions(Mqar(config).generate(3000, derive_key(split), split=split), config) for split in SPLITS]
     assert len(set(map(frozenset, found))) == 1
     assert "except rows of fewer than 6 pairs" in Mqar(config).overlap()
-    assert "except rows of fewer than 2 pairs" in Mqar(Config.model_validate({"pairs": {"uniform": (1, 4)}, "words": 1000})).overlap()
+    assert "except rows of fewer than 2 pairs" in Mqar(Config.model_validate({"pairs": {"uniform": (1, 4)}, "vocab_size": 1000})).overlap()
 
 
 # Entry
@@ -255,8 +255,8 @@ def test_tasks_too_small_to_be_kept_apart_work_and_say_so() -> None:
     [
         ({"length": 15}, "got 4 pairs in 15 tokens; expected at least 16 tokens"),
         ({"length": {"uniform": (19, 30)}, "forgetting": 0.5}, "got 4 pairs in 19 tokens; expected at least 20 tokens"),
-        ({"words": 9}, "got 4 keys and 4 values in a row; 9 words have 3 and 5"),
-        ({"words": 10, "forgetting": 0.5}, "got 4 keys and 6 values in a row; 10 words have 4 and 5"),
+        ({"vocab_size": 9}, "got 4 keys and 4 values in a row; vocab_size 9 has 3 and 5"),
+        ({"vocab_size": 10, "forgetting": 0.5}, "got 4 keys and 6 values in a row; vocab_size 10 has 4 and 5"),
     ],
 )
 def test_what_does_not_go_together(fields: dict[str, Any], message: str) -> None:

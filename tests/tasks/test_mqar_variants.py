@@ -33,8 +33,8 @@ def configs(draw: Any, **fields: Any) -> Config:
             "pairs": draw(st.just(many) | st.just({"uniform": (few, many)})),
             "length": draw(st.just(shortest) | st.just({"uniform": (shortest, shortest + 7)})),
             "forgetting": forgetting,
-            "words": 2 * (many + again) + 4 + draw(st.integers(0, 40)),
-            "alpha": draw(st.sampled_from([0.01, 1.0])),
+            "vocab_size": 2 * (many + again) + 4 + draw(st.integers(0, 40)),
+            "power_a": draw(st.sampled_from([0.01, 1.0])),
             "filler": draw(st.sampled_from(["zero", "random"])),
             **fields,
         }
@@ -64,17 +64,17 @@ def test_two_words_are_answered_as_the_dictionary_says(config: Config, rows: int
         tokens, pairs = row["tokens"], triples(row, config)
         known = dict(pairs)
         assert len(tokens) == len(row["role"]) == row["length"] and len(known) == row["pairs"]
-        assert len({value for _, value in pairs}) == len(pairs) and min(value for _, value in pairs) >= config.words // 2
+        assert len({value for _, value in pairs}) == len(pairs) and min(value for _, value in pairs) >= config.vocab_size // 2
         asked = [place for place, role in enumerate(row["role"]) if role == 3]
         assert sorted((tokens[place - 1], tokens[place]) for place in asked) == sorted(known)
         assert all((place - 1) % 3 == 0 and place > 3 * len(pairs) for place in asked)
-        assert [known[tokens[place - 1], tokens[place]] - config.words // 2 for place in asked] == row["target"]
+        assert [known[tokens[place - 1], tokens[place]] - config.vocab_size // 2 for place in asked] == row["target"]
         rest = [token for place, token in enumerate(tokens[3 * len(pairs) :], 3 * len(pairs)) if not {place, place + 1} & set(asked)]
         words = {word for key in known for word in key}
-        assert not words & set(rest) and all(0 < word < config.words // 2 for word in words)
+        assert not words & set(rest) and all(0 < word < config.vocab_size // 2 for word in words)
         for place, answer in zip(asked, row["target"], strict=True):  # the last earlier occurrence decides
             before = max(early for early in range(place - 1) if tokens[early : early + 2] == tokens[place - 1 : place + 1])
-            assert tokens[before + 2] - config.words // 2 == answer
+            assert tokens[before + 2] - config.vocab_size // 2 == answer
 
 
 @pytest.mark.parametrize("pairs", [*range(1, 21), 64])
@@ -91,7 +91,7 @@ def test_keys_lie_in_the_smallest_square_and_no_word_stands_in_one_key_only(pair
 
 @pytest.mark.parametrize("half", [0, 1])
 def test_one_word_of_a_key_says_no_more_than_its_row_of_the_grid(half: int) -> None:
-    config = Config(compositional=True, pairs=9, length=54, words=60)
+    config = Config(compositional=True, pairs=9, length=54, vocab_size=60)
     right, asked = 0, 0
     for row in Mqar(config).generate(3000, derive_key(1)).to_pylist():
         pairs = triples(row, config)
@@ -103,17 +103,17 @@ def test_one_word_of_a_key_says_no_more_than_its_row_of_the_grid(half: int) -> N
 
 def test_neither_the_key_nor_its_words_tell_the_value() -> None:
     tables = np.zeros((2, 10, 10))
-    for row in generate(20_000, compositional=True, pairs=4, length=24, words=20):
+    for row in generate(20_000, compositional=True, pairs=4, length=24, vocab_size=20):
         asked = [place for place, role in enumerate(row["role"]) if role == 3]
         for half in (0, 1):
             np.add.at(tables[half], ([row["tokens"][place - 1 + half] for place in asked], row["target"]), 1)
     best = tables.max(axis=2).sum(axis=1) / 80_000
-    assert best == pytest.approx(np.full(2, Config(words=20).chance), abs=0.01)
+    assert best == pytest.approx(np.full(2, Config(vocab_size=20).chance), abs=0.01)
 
 
 @pytest.mark.parametrize("forgetting", [0.0, 0.5])
 def test_no_row_of_two_words_is_in_two_splits(forgetting: float) -> None:
-    config = Config(compositional=True, length=40, pairs=4, words=16, forgetting=forgetting)
+    config = Config(compositional=True, length=40, pairs=4, vocab_size=16, forgetting=forgetting)
     found = [
         {frozenset(dict(triples(row, config)).items()) for row in Mqar(config).generate(6000, derive_key(split), split=split).to_pylist()}
         for split in SPLITS
@@ -158,7 +158,7 @@ def test_real_keys_are_answered_as_the_dictionary_says(config: Config, rows: int
 
 
 def test_real_keys_are_standard_normal_and_new_in_every_row_of_every_split() -> None:
-    fields: dict[str, Any] = {"continuous": 3, "length": 24, "words": 40}
+    fields: dict[str, Any] = {"continuous": 3, "length": 24, "vocab_size": 40}
     batches = [generate(1500, split, **fields) for split in SPLITS]
     keys = [[key for row in rows for key in numbers(row, 3)[:8:2]] for rows in batches]
     assert len(set(sum(keys, []))) == 3 * 1500 * 4
@@ -172,7 +172,7 @@ def test_real_keys_are_standard_normal_and_new_in_every_row_of_every_split() -> 
 
 def test_real_keys_change_nothing_else_in_a_row() -> None:
     """The same key gives the same places, values and answers as with words."""
-    fields: dict[str, Any] = {"length": 40, "words": 50, "forgetting": 0.5}
+    fields: dict[str, Any] = {"length": 40, "vocab_size": 50, "forgetting": 0.5}
     for plain, real in zip(generate(200, **fields), generate(200, continuous=2, **fields), strict=True):
         assert (plain["role"], plain["target"]) == (real["role"], real["target"])
         assert [min(token, 1) if token < 25 else token - 23 for token in plain["tokens"]] == real["tokens"]
@@ -183,7 +183,7 @@ def test_real_keys_change_nothing_else_in_a_row() -> None:
 
 @pytest.mark.parametrize("fields", [{"compositional": True, "length": 64}, {"continuous": 4}])
 def test_chance_and_baseline_are_those_of_the_values(fields: dict[str, Any]) -> None:
-    config = Config(words=20, **fields)
+    config = Config(vocab_size=20, **fields)
     assert (config.classes, config.chance, config.baseline) == (10, 0.1, math.log(10))
     assert (config.features, config.tolerance) == (fields.get("continuous", 0), None)
 
@@ -194,8 +194,8 @@ def test_chance_and_baseline_are_those_of_the_values(fields: dict[str, Any]) -> 
         ({"compositional": True, "continuous": 2}, "got compositional and continuous; expected at most one of them"),
         ({"compositional": True, "length": 23}, "got 4 pairs in 23 tokens; expected at least 24 tokens"),
         ({"compositional": True, "length": 29, "forgetting": 0.5}, "got 4 pairs in 29 tokens; expected at least 30 tokens"),
-        ({"compositional": True, "words": 9}, "got 4 words of keys and 4 values in a row; 9 words have 3 and 5"),
-        ({"continuous": 2, "words": 9}, "got 4 keys and 4 values in a row; 9 words have 3 and 5"),
+        ({"compositional": True, "vocab_size": 9}, "got 4 words of keys and 4 values in a row; vocab_size 9 has 3 and 5"),
+        ({"continuous": 2, "vocab_size": 9}, "got 4 keys and 4 values in a row; vocab_size 9 has 3 and 5"),
     ],
 )
 def test_what_does_not_go_together(fields: dict[str, Any], message: str) -> None:

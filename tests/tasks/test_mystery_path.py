@@ -66,7 +66,7 @@ def forward(config: Config, facing: int, target: tuple[int, int], x: int, y: int
         reward_path_progress=st.sampled_from([0.0, 0.1]),
         reward_fall_off=st.sampled_from([0.0, -0.25]),
         reward_step=st.sampled_from([0.0, -0.01]),
-        limit=st.sampled_from([None, 33]),
+        max_episode_steps=st.sampled_from([None, 33]),
     ),
     key=st.integers(0, 1000),
 )
@@ -203,4 +203,4 @@ def test_symbols_say_what_pixels_show() -> None:
     assert Config().observation == ((49 * 3 + 4 + 1,), "vector")
     assert Config(moves="continuous", show_origin=False, visual_feedback=False).observation == ((49 * 2 + 8 + 2,), "vector")
     assert Config(view="pixels").observation == ((84, 84, 3), "pixels")
-    assert (Config().longest, Config(moves="continuous").longest, Config(limit=9).longest) == (128, 512, 9)
+    assert (Config().longest, Config(moves="continuous").longest, Config(max_episode_steps=9).longest) == (128, 512, 9)

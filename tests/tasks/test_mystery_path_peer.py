@@ -93,8 +93,9 @@ def compare_ends(infos: dict[str, Any], copy: int, told: dict[str, float]) -> No
 def test_every_step_is_the_same(moves: str, options: dict[str, Any]) -> None:
     hard = {"show_origin": False, "show_goal": False, "reward_path_progress": 0.0 if moves == "grid" else 0.1}
     fields = {**hard, **options}
-    config = Config(moves=moves, view="pixels", **{"limit" if key == "max_steps" else key: value for key, value in fields.items()})  # type: ignore[arg-type]
-    episodes = ask("play", {"moves": moves, "seeds": list(range(24)), "options": options})
+    own = {"max_episode_steps" if key == "max_steps" else key: value for key, value in fields.items()}
+    config = Config(moves=moves, view="pixels", **own)  # type: ignore[arg-type]
+    episodes = ask("play", {"moves": moves, "seeds": list(range(24)), "kwargs": options})
     env, frames = started(config, episodes)
     assert digests(frames) == [episode["frames"][0] for episode in episodes]
     idle: Any = 0 if moves == "grid" else [0, 0]

@@ -28,7 +28,7 @@ def configs() -> st.SearchStrategy[Config]:
         distractors=st.sampled_from([0, 1, 6, 64]),
         form=st.sampled_from(["position", "bakker"]),
         position_bits=st.integers(1, 10),
-        limit=st.integers(12, 30),
+        max_episode_steps=st.integers(12, 30),
         allow_leave_junction=st.booleans(),
     )
 
@@ -142,7 +142,7 @@ def test_cues_and_corridors_are_drawn_evenly_and_apart() -> None:
 
 
 def test_an_episode_is_cut_off_at_the_limit_and_not_earlier() -> None:
-    env = made(4, corridor=10, limit=1000)
+    env = made(4, corridor=10, max_episode_steps=1000)
     ends = [env.step(np.full(4, DOWN))[2:4] for _ in range(1000)]
     assert not any(terminated.any() for terminated, _ in ends)
     assert [bool(truncated.all()) for _, truncated in ends] == [False] * 999 + [True]
@@ -150,7 +150,7 @@ def test_an_episode_is_cut_off_at_the_limit_and_not_earlier() -> None:
 
 
 def test_a_turn_at_the_last_step_ends_the_episode_and_is_not_cut_off() -> None:
-    env = made(8, corridor=5, limit=5)
+    env = made(8, corridor=5, max_episode_steps=5)
     for _ in range(4):
         assert not env.step(np.full(8, RIGHT))[4]
     _, reward, terminated, truncated, infos = env.step(env.cue_B)
@@ -162,7 +162,10 @@ def test_a_turn_at_the_last_step_ends_the_episode_and_is_not_cut_off() -> None:
     [
         ({"corridor": 1}, "got a corridor of 1; expected at least 2 positions: start and junction"),
         ({"corridor": {"uniform": (1, 9)}}, "got a corridor of 1; expected"),
-        ({"corridor": 30, "limit": 29}, "got a corridor of 30 and 29 steps; expected a step per position at least"),
+        (
+            {"corridor": 30, "max_episode_steps": 29},
+            "got a corridor of 30 and 29 steps; expected at least a step per position",
+        ),
         ({"distractors": 65}, "less than or equal to 64"),
     ],
 )

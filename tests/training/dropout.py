@@ -20,7 +20,7 @@ from pipeline.training.signals import RESUMABLE
 from tests.training.tiny import block, describe, digests, train_tiny
 
 ACTING = {
-    "task": {"name": "t_maze", "corridor": {"uniform": [2, 4]}, "limit": 9},
+    "task": {"name": "t_maze", "corridor": {"uniform": [2, 4]}, "max_episode_steps": 9},
     "network": {"name": "actor_critic", "width": 8, "head_width": 8},
     "learner": {"num_updates": 7, "num_envs": 8, "rollout_steps": 8, "evaluate_every": 3, "validation_rows": 12},
 }

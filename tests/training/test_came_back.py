@@ -41,10 +41,21 @@ class Counting(gymnasium.Env[Any, Any]):
 
 def described(results: Path, limit: int | None, context: int, drifts: bool = True) -> str:
     """A training in it; returns the run's identifier."""
-    task: dict[str, Any] = {"name": "gymnasium", "id": "Counting-v0", "shape": [1], "choices": [2], "options": {"drifts": drifts}}
+    task: dict[str, Any] = {
+        "name": "gymnasium",
+        "id": "Counting-v0",
+        "observation_shape": [1],
+        "num_actions": [2],
+        "kwargs": {"drifts": drifts},
+    }
     network = {"name": "actor_critic", "mixer": "attention", "width": 8, "head_width": 4, "context": context}
     learner = {"name": "ppo", "num_updates": 4, "num_envs": 4, "rollout_steps": 4, "evaluate_every": 2, "validation_rows": 3}
-    base = {"task": {**task, **({"limit": limit} if limit else {})}, "network": network, "learner": learner, "evaluate": {"rows": 2}}
+    base = {
+        "task": {**task, **({"max_episode_steps": limit} if limit else {})},
+        "network": network,
+        "learner": learner,
+        "evaluate": {"rows": 2},
+    }
     return describe(make_plan(resolve(block({"experiments": {"counting": {"base": base}}}))), results)
 
 
@@ -82,7 +93,8 @@ def test_its_own_limit_must_fit_the_context(tmp_path: Path) -> None:
     spec_file = tmp_path / "unknown" / "runs" / run / "run.yaml"
     assert spec_file.exists()
     with pytest.raises(
-        UserError, match="gymnasium Counting-v0: an episode of more than 29 steps, network.context; expected a smaller task.limit, or"
+        UserError,
+        match="gymnasium Counting-v0: an episode of more than 29 steps, network.context; expected a smaller task.max_episode_steps, or",
     ):
         train_tiny(tmp_path / "unknown", run)
     assert not [*(tmp_path / "unknown" / "checkpoints" / run).glob("step-*")]

@@ -81,11 +81,17 @@ def started(tmp_path: Path) -> Iterator[Callable[..., tuple[subprocess.Popen[str
 
 def endless(results: Path, limit: int | None = LONG, **options: Any) -> str:
     """Describe a training in the environment that never ends; returns its identifier."""
-    task: dict[str, Any] = {"name": "gymnasium", "id": "endless:Endless-v0", "shape": [2], "choices": [2], "options": options}
+    task: dict[str, Any] = {
+        "name": "gymnasium",
+        "id": "endless:Endless-v0",
+        "observation_shape": [2],
+        "num_actions": [2],
+        "kwargs": options,
+    }
     network = {"name": "actor_critic", "mixer": "gru", "width": 4, "head_width": 4, "context": LONG}
     learner = {"name": "ppo", "num_updates": 3, "num_envs": 4, "rollout_steps": 4, "evaluate_every": 2, "validation_rows": 3}
     base = {
-        "task": {**task, **({} if limit is None else {"limit": limit})},
+        "task": {**task, **({} if limit is None else {"max_episode_steps": limit})},
         "network": network,
         "learner": learner,
         "evaluate": {"rows": 2},
@@ -176,12 +182,14 @@ def test_making_rows_is_broken_off(started: Any, tmp_path: Path) -> None:
 
 
 def test_the_check_asks_for_a_limit(started: Any, tmp_path: Path) -> None:
-    task = "{name: gymnasium, id: CliffWalking-v1, shape: [48], choices: [4]}"
+    task = "{name: gymnasium, id: CliffWalking-v1, observation_shape: [48], num_actions: [4]}"
     parts = "network: {name: actor_critic}, learner: {name: ppo, total_timesteps: 10k}"
     (tmp_path / "config.yaml").write_text(f"experiments:\n  cliff:\n    base:\n      {{{parts},\n       task: {task}}}\n", encoding="utf-8")
     process, log = started("check")
     assert process.wait(300) == 2
-    expected = "gymnasium CliffWalking-v1 has no time limit of its own; expected task.limit, steps after which an episode is cut off"
+    expected = (
+        "gymnasium CliffWalking-v1 has no time limit of its own; expected task.max_episode_steps, steps after which an episode is cut off"
+    )
     assert log.read_text(encoding="utf-8") == f"config.yaml:5: experiments.cliff.base.task.id: {expected}\n"
 
 
@@ -189,5 +197,5 @@ def test_a_training_asks_for_a_limit_that_no_check_could_miss(started: Any, tmp_
     run = endless(tmp_path / "results", limit=None)
     process, log = started("train", tmp_path / "results" / "runs" / run / "run.yaml")
     assert process.wait(300) == 2
-    expected = "it has no time limit of its own; expected task.limit, steps after which an episode is cut off"
+    expected = "it has no time limit of its own; expected task.max_episode_steps, steps after which an episode is cut off"
     assert log.read_text(encoding="utf-8") == f"gymnasium endless:Endless-v0: {expected}\n"

@@ -16,7 +16,7 @@ from tests.training.deaths import ended, spawn, train_and_die
 from tests.training.tiny import block, describe, digests, train_tiny
 
 BASE: dict[str, Any] = {
-    "task": {"name": "t_maze", "corridor": {"uniform": [2, 4]}, "limit": 9},
+    "task": {"name": "t_maze", "corridor": {"uniform": [2, 4]}, "max_episode_steps": 9},
     "network": {"name": "actor_critic", "mixer": "lstm", "width": 8, "head_width": 8, "norm": "rms"},
     "learner": {
         "name": "ppo", "num_updates": 6, "num_envs": 6, "rollout_steps": 8, "bptt_steps": 4, "evaluate_every": 3, "validation_rows": 12,
@@ -31,7 +31,7 @@ CASES: dict[str, dict[str, Any]] = {
         "learner": {"name": "a2c", "num_updates": 6, "num_envs": 6, "rollout_steps": 8, "evaluate_every": 3, "validation_rows": 12},
     },
     "an environment of gymnasium": {
-        "task": {"name": "gymnasium", "id": "CartPole-v1", "limit": 20},
+        "task": {"name": "gymnasium", "id": "CartPole-v1", "max_episode_steps": 20},
         "learner": {"num_updates": 4, "evaluate_every": 2, "keep": ["last", "best"]},
     },
 }

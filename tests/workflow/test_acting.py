@@ -18,7 +18,7 @@ CONFIG: dict[str, Any] = {
         "maze": {
             "question": "Does it act?",
             "base": {
-                "task": {"name": "t_maze", "corridor": 3, "limit": 12},
+                "task": {"name": "t_maze", "corridor": 3, "max_episode_steps": 12},
                 "network": {"name": "actor_critic", "mixer": "gru", "width": 8, "head_width": 8, "context": 128},
                 "learner": {
                     "name": "ppo",
@@ -65,7 +65,16 @@ def test_from_config_to_figures(tmp_path: Path) -> None:
 
 def test_by_hand(tmp_path: Path) -> None:
     suite = Suite(tmp_path, CONFIG)
-    words = ["--set", "network.mixer=gru", "--set", "learner.total_timesteps=2048", "--set", "task.corridor=3", "--set", "task.limit=12"]
+    words = [
+        "--set",
+        "network.mixer=gru",
+        "--set",
+        "learner.total_timesteps=2048",
+        "--set",
+        "task.corridor=3",
+        "--set",
+        "task.max_episode_steps=12",
+    ]
     tried = suite.pipeline("try", "t_maze", *words, "--set", "network.context=64", "--set", "evaluate.rows=20")
     assert tried.returncode == 0, tried.stderr
     assert "Episodes solved (%)" in tried.stdout

@@ -40,9 +40,15 @@ def shortest_apart(alphabet: int) -> int:
 class Evaluation(Section):
     """What is measured on test rows."""
 
-    rows: Rows = Field(default=1000, description="rows per point of the evaluation")
+    rows: Rows = Field(
+        default=1000,
+        description=("Test rows per measured point; for an environment, episodes. Raise it if one seed's accuracy is too noisy."),
+    )
     measurement: AnyMeasurement = Field(
-        default=None, description="how networks are measured, see `pipeline list measurements`; default: the task's own kind"
+        default=None,
+        description=(
+            "Kind of measurement, see `pipeline list measurements`; default: the task's own. Set it to measure the same task another way."
+        ),
     )
 
     def points(self, task: Any) -> list[Any]:
@@ -181,7 +187,13 @@ class Task(Component):
 class LengthEvaluation(Evaluation):
     """A task of one size is measured at each of these lengths, known to training or not."""
 
-    lengths: Grid = Field(default=[], description="values of the task's `length` to measure; default: its longest")
+    lengths: Grid = Field(
+        default=[],
+        description=(
+            "Values of the task's length to measure, trained on or not; default: its longest. "
+            "Add longer ones to test length generalization."
+        ),
+    )
 
     def points(self, task: Any) -> list[Any]:
         """One task of fixed length per length."""

@@ -16,7 +16,13 @@ Size = Annotated[int, Field(ge=1, le=65_536)]
 class CorridorEvaluation(Evaluation):
     """A maze is measured at each of these corridor lengths, known to training or not."""
 
-    corridors: Grid = Field(default=[], description="values of the task's `corridor` to measure; default: its longest")
+    corridors: Grid = Field(
+        default=[],
+        description=(
+            "Corridor lengths to measure, in positions, trained on or not; default: the task's longest. "
+            "Add longer ones to test generalization."
+        ),
+    )
 
     def points(self, task: Any) -> list[Any]:
         """One task of fixed corridor per length."""
@@ -38,22 +44,48 @@ class TMaze(EnvironmentTask):
     }
 
     name: Literal["t_maze"] = "t_maze"
-    corridor: Draw = Field(default=10, description="positions from the start to the junction, both counted; at least 2")
-    distractors: int = Field(default=6, ge=0, le=64, description="random bits in every observation but an episode's first")
-    form: Literal["position", "bakker"] = Field(
-        default="position", description="what is seen beside the cue: the position in Gray code, or a code of corridor and junction"
+    corridor: Draw = Field(
+        default=10,
+        description=("Positions from the start to the junction, both included, at least 2. Raise it to test how long a network remembers."),
     )
-    position_bits: int = Field(default=8, ge=1, le=32, description="bits of the position's code, or more where the corridor needs more")
-    limit: int = Field(default=1000, ge=2, le=2**24, description="steps after which an episode is cut off")
-    allow_leave_junction: bool = Field(default=False, description="left at the junction leads back into the corridor")
+    distractors: int = Field(
+        default=6,
+        ge=0,
+        le=64,
+        description=("Random bits in every observation but an episode's first. Raise it to test whether a network ignores them."),
+    )
+    form: Literal["position", "bakker"] = Field(
+        default="position",
+        description=(
+            "Observation beside the cue: position, the position in Gray code; bakker, only corridor or junction. "
+            "Use bakker for Bakker's original maze."
+        ),
+    )
+    position_bits: int = Field(
+        default=8,
+        ge=1,
+        le=32,
+        description=(
+            "Bits of the position's code, more if the corridor needs them. Raise it to evaluate corridors longer than those of training."
+        ),
+    )
+    max_episode_steps: int = Field(default=1000, ge=2, le=2**24, description="Time limit, in steps. Raise it for long corridors.")
+    allow_leave_junction: bool = Field(
+        default=False,
+        description=(
+            "Whether the agent can go back from the junction into the corridor. Turn it on to reproduce other versions of the maze."
+        ),
+    )
 
     def check(self) -> None:
         """The junction is not the start, and can be reached and left in time."""
         if smallest(self.corridor) < 2:
             raise Clash(f"got a corridor of {smallest(self.corridor)}; expected at least 2 positions: start and junction", "corridor")
-        if largest(self.corridor) > self.limit:
-            message = f"got a corridor of {largest(self.corridor)} and {self.limit} steps; expected a step per position at least"
-            raise Clash(message, "limit", "corridor")
+        if largest(self.corridor) > self.max_episode_steps:
+            message = (
+                f"got a corridor of {largest(self.corridor)} and {self.max_episode_steps} steps; expected at least a step per position"
+            )
+            raise Clash(message, "max_episode_steps", "corridor")
 
     @property
     def bits(self) -> int:
@@ -73,12 +105,12 @@ class TMaze(EnvironmentTask):
     @property
     def longest(self) -> int:
         """The time limit, in steps."""
-        return self.limit
+        return self.max_episode_steps
 
     @property
     def returns(self) -> ReturnRange:
         """At worst every step but the last costs 0.1, and the last is the wrong turn."""
-        return ReturnRange(-0.1 * (self.limit - 1) - 1)
+        return ReturnRange(-0.1 * (self.max_episode_steps - 1) - 1)
 
     @property
     def chance(self) -> float:
@@ -109,27 +141,48 @@ class MysteryPath(EnvironmentTask):
     source: ClassVar[str] = "Pleines et al. 2023; Easy: Pramanik et al. 2023"
 
     name: Literal["mystery_path"] = "mystery_path"
-    moves: Literal["grid", "continuous"] = Field(default="grid", description="by quarter turns and tiles, or by pixels in eight directions")
+    moves: Literal["grid", "continuous"] = Field(
+        default="grid",
+        description=(
+            "Movement: grid, by quarter turns and tiles; continuous, by pixels in eight directions. Use continuous for the harder version."
+        ),
+    )
     view: Literal["symbols", "pixels"] = Field(
-        default="symbols", description="numbers that say where agent, origin and goal are, or 84 x 84 pixels"
+        default="symbols",
+        description=(
+            "Observation: symbols, a vector of agent, origin and goal; pixels, an 84 x 84 image. Use symbols to train without convolutions."
+        ),
     )
-    show_origin: bool = Field(default=True, description="the path's first tile is seen")
-    show_goal: bool = Field(default=True, description="the path's last tile is seen")
-    visual_feedback: bool = Field(default=True, description="it is seen that the agent fell")
-    reward_goal: float = Field(default=1.0, ge=-1e6, le=1e6, description="reward for reaching the goal")
+    show_origin: bool = Field(
+        default=True, description=("Whether the first tile of the path is visible. Turn it off for memory-gym's own version.")
+    )
+    show_goal: bool = Field(
+        default=True, description=("Whether the last tile of the path is visible. Turn it off for memory-gym's own version.")
+    )
+    visual_feedback: bool = Field(default=True, description=("Whether a fall is visible. Turn it off to make falls harder to notice."))
+    reward_goal: float = Field(
+        default=1.0, ge=-1e6, le=1e6, description=("Reward for reaching the goal. Raise it if agents collect progress and never arrive.")
+    )
     reward_path_progress: float = Field(
-        default=0.1, ge=-1e6, le=1e6, description="reward for every tile of the path, once; not for origin and goal"
+        default=0.1,
+        ge=-1e6,
+        le=1e6,
+        description=("Reward for every new tile of the path but origin and goal. Set 0 for memory-gym's own grid version."),
     )
-    reward_fall_off: float = Field(default=0.0, ge=-1e6, le=1e6, description="reward for leaving the path")
-    reward_step: float = Field(default=0.0, ge=-1e6, le=1e6, description="reward of every step")
-    limit: int | None = Field(
-        default=None, ge=1, le=2**24, description="steps after which an episode is cut off; default: 128, continuous 512"
+    reward_fall_off: float = Field(
+        default=0.0, ge=-1e6, le=1e6, description=("Reward for leaving the path. Lower it below 0 to make falls costly.")
+    )
+    reward_step: float = Field(
+        default=0.0, ge=-1e6, le=1e6, description=("Reward of every step. Lower it below 0 to ask for short episodes.")
+    )
+    max_episode_steps: int | None = Field(
+        default=None, ge=1, le=2**24, description=("Time limit, in steps; default: 128, continuous 512. Raise it to allow more attempts.")
     )
 
     @property
     def steps(self) -> int:
         """The time limit."""
-        return self.limit or (128 if self.moves == "grid" else 512)
+        return self.max_episode_steps or (128 if self.moves == "grid" else 512)
 
     @property
     def observation(self) -> Observation:
@@ -166,8 +219,10 @@ class GymnasiumEvaluation(Evaluation):
 
     return_range: tuple[float, float] | None = Field(
         default=None,
-        description="lowest and highest return that an episode can have; given, intervals of the return also hold where only some seeds "
-        "solve the environment",
+        description=(
+            "Lowest and highest return that an episode can have, as [low, high]; null: unknown. "
+            "Set it for intervals of the return that also hold where only some seeds solve the environment."
+        ),
     )
 
     @model_validator(mode="after")
@@ -193,46 +248,66 @@ class Gymnasium(EnvironmentTask):
     evaluation: ClassVar[type[Evaluation]] = GymnasiumEvaluation
 
     name: Literal["gymnasium"] = "gymnasium"
-    id: str = Field(default="CartPole-v1", min_length=1, description="the environment's id; `module:id` imports a module first")
-    shape: list[Size] = Field(
-        default=[4], min_length=1, max_length=3, description="shape of an observation: [numbers], or [height, width, channels] of pixels"
+    id: str = Field(
+        default="CartPole-v1",
+        min_length=1,
+        description=("Id of the environment; `module:id` imports a module first. Set it to any id that gymnasium.make accepts."),
     )
-    choices: list[Size] = Field(
-        default=[2], min_length=1, description="values of each part of an action; a real-valued part gets so many, evenly spaced"
+    observation_shape: list[Size] = Field(
+        default=[4],
+        min_length=1,
+        max_length=3,
+        description=(
+            "Shape of an observation: [numbers], or [height, width, channels] of pixels. "
+            "Set it as the environment says; a wrong one is refused with the right one."
+        ),
     )
-    limit: int | None = Field(
+    num_actions: list[Size] = Field(
+        default=[2],
+        min_length=1,
+        description=(
+            "Number of values of each part of an action; a continuous part is split into so many, evenly spaced. "
+            "Set it as the environment says; raise it for finer control."
+        ),
+    )
+    max_episode_steps: int | None = Field(
         default=None,
         ge=1,
         le=2**24,
-        description="steps after which an episode is cut off; default: the environment's own, if it has a limit",
+        description=("Time limit, in steps; default: the environment's own, if it has one. Set it for environments without one."),
     )
-    solved_at: float | None = Field(
+    reward_threshold: float | None = Field(
         default=None,
         ge=-1e9,
         le=1e9,
-        description="return from which on an episode is a success; default: what the environment says of `success`",
+        description=(
+            "Return from which on an episode counts as solved; default: the environment's `success`. "
+            "Set it for environments that do not report success."
+        ),
     )
-    options: dict[str, bool | int | float | str] = Field(default={}, description="keyword arguments that the environment is made with")
+    kwargs: dict[str, bool | int | float | str] = Field(
+        default={}, description=("Keyword arguments of gymnasium.make. Set it for environments that take some.")
+    )
 
     def check(self) -> None:
         """An observation is a vector or an image."""
-        if len(self.shape) == 2:
-            raise Clash(f"got {self.shape}; expected [numbers], or [height, width, channels] of pixels", "shape")
+        if len(self.observation_shape) == 2:
+            raise Clash(f"got {self.observation_shape}; expected [numbers], or [height, width, channels] of pixels", "observation_shape")
 
     @property
     def observation(self) -> Observation:
-        """What `shape` says."""
-        return Observation(tuple(self.shape), "pixels" if len(self.shape) == 3 else "vector")
+        """What `observation_shape` says."""
+        return Observation(tuple(self.observation_shape), "pixels" if len(self.observation_shape) == 3 else "vector")
 
     @property
     def actions(self) -> tuple[int, ...]:
-        """What `choices` says."""
-        return tuple(self.choices)
+        """What `num_actions` says."""
+        return tuple(self.num_actions)
 
     @property
     def longest(self) -> int:
         """The time limit, in steps; 1 where it is the environment's own and not known here: then the environment says it when it is made."""
-        return self.limit or self._own_limit() or 1
+        return self.max_episode_steps or self._own_limit() or 1
 
     @property
     def title(self) -> str:
@@ -241,14 +316,14 @@ class Gymnasium(EnvironmentTask):
 
     @property
     def endless(self) -> bool:
-        """Whether the environment is registered without a time limit and `limit` sets none."""
-        return self.limit is None and self._own_limit() == 0
+        """Whether the environment is registered without a time limit and `max_episode_steps` sets none."""
+        return self.max_episode_steps is None and self._own_limit() == 0
 
     def _own_limit(self) -> int | None:
         """The time limit that the environment is registered with, 0 for none; None where it is not registered: no module is imported here."""
         import gymnasium
 
-        given = self.options.get("max_episode_steps")
+        given = self.kwargs.get("max_episode_steps")
         if isinstance(given, int):
             return max(given, 0)
         spec = gymnasium.registry.get(self.id)

@@ -16,8 +16,12 @@ from pipeline.config.tasks.base import ENOUGH, Column, Evaluation, Grid, LengthE
 class CopyEvaluation(Evaluation):
     """Copy is measured at each of these delays and symbol counts (their product), known to training or not."""
 
-    delays: Grid = Field(default=[], description="delays to measure, in tokens; default: the task's longest")
-    symbols: Grid = Field(default=[], description="symbol counts to measure; default: the task's largest")
+    delays: Grid = Field(
+        default=[], description=("Delays to measure, in tokens; default: the task's longest. Add longer ones to test generalization.")
+    )
+    symbols: Grid = Field(
+        default=[], description=("Numbers of symbols to measure; default: the task's largest. Add others to measure capacity.")
+    )
 
     def points(self, task: Any) -> list[Any]:
         """One task of fixed delay and symbol count per point of the grid."""
@@ -29,7 +33,7 @@ class Copy(Task):
     """Symbols, then a delay, then the same symbols again from memory.
 
     A fixed `delay` is the classic task, a distribution the variable one (only the delimiter says when to answer); a distribution of
-    `symbols` gives length copy; `scattered` gives selective copy; `recall: reverse` asks for the symbols backwards.
+    `symbols` gives length copy; `selective` gives selective copy; `recall: reverse` asks for the symbols backwards.
     """
 
     implementation: ClassVar[str] = "pipeline.tasks.copy:Copy"
@@ -42,12 +46,30 @@ class Copy(Task):
     apart_by: ClassVar[tuple[str, str]] = ("symbols", "symbols")
 
     name: Literal["copy"] = "copy"
-    symbols: Draw = Field(default=10, description="symbols to remember in each row")
-    delay: Draw = Field(default=100, description="tokens from the last symbol to the delimiter, the delimiter counted")
-    alphabet: int = Field(default=8, ge=2, le=60_000, description="different symbols")
-    recall: Literal["forward", "reverse"] = Field(default="forward", description="order in which the symbols are asked for")
-    scattered: bool = Field(default=False, description="spread the symbols at random among the delay's tokens: selective copy")
-    noise: int = Field(default=0, ge=0, le=4_096, description="different noise tokens that fill the delay; 0: blanks")
+    symbols: Draw = Field(default=10, description="Symbols to remember per row. Raise it to test capacity.")
+    delay: Draw = Field(
+        default=100,
+        description=(
+            "Tokens from the last symbol to the delimiter, the delimiter included. Raise it to test how long a network remembers."
+        ),
+    )
+    alphabet: int = Field(default=8, ge=2, le=60_000, description=("Number of distinct symbols. Raise it to store more bits per symbol."))
+    recall: Literal["forward", "reverse"] = Field(
+        default="forward",
+        description=("Order in which the symbols are recalled. Use reverse to ask for the last one first, as from a stack."),
+    )
+    selective: bool = Field(
+        default=False,
+        description=("Selective copying: symbols are scattered among the tokens of the delay. Turn it on to test content-based gating."),
+    )
+    noise: int = Field(
+        default=0,
+        ge=0,
+        le=4_096,
+        description=(
+            "Number of distinct noise tokens that fill the delay; 0: blanks. Raise it to test whether a network ignores distractors."
+        ),
+    )
 
     @property
     def vocabulary(self) -> int:
@@ -83,8 +105,12 @@ class Copy(Task):
 class MqarEvaluation(Evaluation):
     """Associative recall is measured at each of these lengths and numbers of pairs (their product), known to training or not."""
 
-    lengths: Grid = Field(default=[], description="lengths to measure, in tokens; default: the task's longest")
-    pairs: Grid = Field(default=[], description="numbers of pairs to measure; default: the task's largest")
+    lengths: Grid = Field(
+        default=[], description=("Lengths to measure, in tokens; default: the task's longest. Add longer ones to test generalization.")
+    )
+    pairs: Grid = Field(
+        default=[], description=("Numbers of key-value pairs to measure; default: the task's largest. Add others to measure capacity.")
+    )
 
     def points(self, task: Any) -> list[Any]:
         """One task of fixed length and number of pairs per point of the grid."""
@@ -115,24 +141,58 @@ class Mqar(Task):
 
     name: Literal["mqar"] = "mqar"
     length: Draw = Field(
-        default=64, description="tokens of each row; at least 4 per pair, and 2 more for every second value; compositional: 6 and 3"
+        default=64,
+        description=(
+            "Tokens per row, at least 4 per pair and 2 more per updated key (6 and 3 with compositional keys). "
+            "Raise it to put keys further from their queries."
+        ),
     )
-    pairs: Draw = Field(default=4, description="different keys in each row, each asked for once")
-    words: int = Field(
-        default=8192, ge=4, le=65_536, description="different tokens: 0 is filler, the lower half keys, the upper half values"
+    pairs: Draw = Field(
+        default=4, description=("Key-value pairs per row; every key is queried once. Raise it to test how much the state holds.")
     )
-    alpha: float = Field(
-        default=0.01, gt=0, le=1, description="power law of where keys are asked for; 1: anywhere, small: soon after the pairs"
+    vocab_size: int = Field(
+        default=8192,
+        ge=4,
+        le=65_536,
+        description=("Number of distinct tokens: 0 is filler, the lower half keys, the upper half values. Lower it for faster training."),
     )
-    filler: Literal["random", "zero"] = Field(default="random", description="tokens between the questions: of all words, or always 0")
-    forgetting: float = Field(default=0.0, ge=0, le=1, description="share of the keys that get a second value; the later one is the answer")
+    power_a: float = Field(
+        default=0.01,
+        gt=0,
+        le=1,
+        description=(
+            "Exponent of the power law of the distances between a key and its query, zoology's power_a; 1: uniform, small: "
+            "soon after the pairs. "
+            "Raise it for longer distances."
+        ),
+    )
+    filler: Literal["random", "zero"] = Field(
+        default="random",
+        description=("Tokens between queries: random, of the whole vocabulary, or zero, always token 0. Use zero for an easier task."),
+    )
+    forgetting: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description=("Share of keys, 0..1, that get a second value, which is then the answer. Raise it to test overwriting."),
+    )
     updates: Literal["mixed", "last"] = Field(
-        default="mixed", description="pairs of second values stand anywhere among the pairs, or behind all others, as in zoology"
+        default="mixed",
+        description=(
+            "Where second values stand: mixed among the pairs, or last, behind them, as in zoology. Set last to compare with zoology."
+        ),
     )
 
-    compositional: bool = Field(default=False, description="keys are two words each, from a square grid: neither word alone decides")
+    compositional: bool = Field(
+        default=False, description=("Keys of two tokens each, from a square grid: neither alone decides. Turn it on to test joint lookup.")
+    )
     continuous: int = Field(
-        default=0, ge=0, le=1024, description="keys are so many standard normal numbers, new in every row, instead of words; 0: words"
+        default=0,
+        ge=0,
+        le=1024,
+        description=(
+            "Dimension of keys that are standard normal vectors, new in every row; 0: keys are tokens. Set it to test lookup by similarity."
+        ),
     )
 
     def changed(self, pairs: int) -> int:
@@ -153,16 +213,16 @@ class Mqar(Task):
         if length < needed:
             message = f"got {pairs} pairs in {length} tokens; expected at least {needed} tokens"
             raise Clash(message, "length", "pairs", "forgetting", "compositional")
-        keys = self.words - self.classes - 1
+        keys = self.vocab_size - self.classes - 1
         used, kind = (2 * grid_side(pairs), "words of keys") if self.compositional else (pairs, "keys")
         if used > keys or pairs + changed > self.classes:
-            message = f"got {used} {kind} and {pairs + changed} values in a row; {self.words} words have {keys} and {self.classes}"
-            raise Clash(message, "words", "pairs", "forgetting", "compositional")
+            message = f"got {used} {kind} and {pairs + changed} values in a row; vocab_size {self.vocab_size} has {keys} and {self.classes}"
+            raise Clash(message, "vocab_size", "pairs", "forgetting", "compositional")
 
     @property
     def vocabulary(self) -> int:
         """Filler, which also pads, then keys and values; one token stands for all keys that are real numbers."""
-        return self.classes + 2 if self.continuous else self.words
+        return self.classes + 2 if self.continuous else self.vocab_size
 
     @property
     def features(self) -> int:
@@ -172,7 +232,7 @@ class Mqar(Task):
     @property
     def classes(self) -> int:
         """Answers are always values."""
-        return self.words - self.words // 2
+        return self.vocab_size - self.vocab_size // 2
 
     @property
     def separable(self) -> int:
@@ -215,7 +275,10 @@ class Parity(Task):
     columns: ClassVar[Mapping[str, Column]] = {"length": Column("length", "bits of the row", "bits")}
 
     name: Literal["parity"] = "parity"
-    length: Draw = Field(default=40, description="bits in each row, at least 2; all but the first are answered")
+    length: Draw = Field(
+        default=40,
+        description=("Bits per row, at least 2; every position but the first is scored. Raise it to test state tracking over longer rows."),
+    )
 
     def check(self) -> None:
         """Every row has something to answer."""
@@ -261,8 +324,15 @@ class GroupWord(Task):
     columns: ClassVar[Mapping[str, Column]] = {"length": Column("length", "permutations of the row", "permutations")}
 
     name: Literal["group_word"] = "group_word"
-    length: Draw = Field(default=16, description="permutations in each row, at least 2; all but the first are answered")
-    group: Literal["S3", "A5", "S5"] = Field(default="S5", description="permutations of 3 things, even ones of 5, or all of 5")
+    length: Draw = Field(
+        default=16,
+        description=(
+            "Permutations per row, at least 2; every position but the first is scored. Raise it to test state tracking over longer rows."
+        ),
+    )
+    group: Literal["S3", "A5", "S5"] = Field(
+        default="S5", description=("Permutation group: S3, A5 or S5. Use A5 or S5, which are not solvable, to separate architectures.")
+    )
 
     def check(self) -> None:
         """Every row has something to answer."""
@@ -308,8 +378,15 @@ class Induction(Task):
     columns: ClassVar[Mapping[str, Column]] = {"length": Column("length", "tokens of the row", "tokens")}
 
     name: Literal["induction"] = "induction"
-    length: Draw = Field(default=256, description="tokens of each row, at least 3; the last one is answered")
-    alphabet: int = Field(default=15, ge=2, le=60_000, description="different letters, the special token not counted")
+    length: Draw = Field(
+        default=256, description=("Tokens per row, at least 3; only the last is scored. Raise it to put the answer further back.")
+    )
+    alphabet: int = Field(
+        default=15,
+        ge=2,
+        le=60_000,
+        description=("Number of distinct ordinary tokens, the special one not included. Raise it to lower chance."),
+    )
 
     def check(self) -> None:
         """Every row has room for the special token twice and the letter between."""
@@ -358,7 +435,9 @@ class Adding(Task):
     columns: ClassVar[Mapping[str, Column]] = {"length": Column("length", "tokens of the row", "tokens")}
 
     name: Literal["adding"] = "adding"
-    length: Draw = Field(default=100, description="tokens of each row, at least 3; the last one is answered")
+    length: Draw = Field(
+        default=100, description=("Tokens per row, at least 3; only the last is scored. Raise it to put the marked numbers further apart.")
+    )
 
     def check(self) -> None:
         """Every row has room for two marks before the question."""

@@ -30,7 +30,12 @@ class RetrievalTask(Task):
 
     measurement: ClassVar[str] = "free_running"
 
-    names: int = Field(default=64, ge=2, le=60_000, description="different names of nodes or symbols, the tokens from 16 on")
+    names: int = Field(
+        default=64,
+        ge=2,
+        le=60_000,
+        description=("Number of distinct names of nodes or symbols, the tokens from 16 on. Raise it with the size of the rows."),
+    )
 
     @property
     def vocabulary(self) -> int:
@@ -110,12 +115,19 @@ def _different(families: list[Family]) -> list[Family]:
 class IsTreeEvaluation(Evaluation):
     """IsTree is measured at each of these sizes in each of these families (their product), known to training or not."""
 
-    nodes: Grid = Field(default=[], description="numbers of nodes to measure; default: the task's largest")
+    nodes: Grid = Field(
+        default=[], description=("Numbers of nodes to measure; default: the task's largest. Add others to measure accuracy by size.")
+    )
     longer: Annotated[list[float], AfterValidator(_longer)] = Field(
-        default=[], description="further sizes, as multiples of the task's largest number of nodes: [1.5, 2, 4]"
+        default=[],
+        description=(
+            "Further sizes to measure, as multiples of the task's largest number of nodes: [1.5, 2, 4]. "
+            "Add some to test size generalization."
+        ),
     )
     families: Annotated[list[Family], AfterValidator(_different)] = Field(
-        default=[], description="families to measure; default: the task's own"
+        default=[],
+        description=("Graph families to measure; default: the task's own. Add others to test whether the algorithm was learned."),
     )
 
     def points(self, task: Any) -> list[Any]:
@@ -142,22 +154,47 @@ class IsTree(RetrievalTask):
     }
 
     name: Literal["is_tree"] = "is_tree"
-    nodes: Draw = Field(default=16, description="nodes of each graph, 6 to 1024; of caterpillar at least 7, of balanced_binary 8")
+    nodes: Draw = Field(
+        default=16,
+        description=("Nodes per graph, 6 to 1024 (caterpillar from 7, balanced_binary from 8). Raise it to test how much the state holds."),
+    )
     family: Family = Field(
         default="double_star",
-        description="what the graphs are drawn from; no graph of unicyclic and forest is a tree, some answers of upstream_random are wrong",
+        description=(
+            "Distribution of the graphs; no graph of unicyclic and forest is a tree, some labels of upstream_random are "
+            "wrong. "
+            "Change it to test other shapes of tree."
+        ),
     )
-    far: bool = Field(
+    long_cycles: bool = Field(
         default=False,
-        description="graphs that are no trees have long cycles, of eight swaps of edges that with the longest; where edges are swapped",
+        description=(
+            "Graphs that are not trees get long cycles: the longest of eight edge swaps is taken, in families where edges are"
+            " swapped. "
+            "Turn it on against local shortcuts."
+        ),
     )
     layout: Literal["direct", "cot", "icr", "icr_regex"] = Field(
-        default="direct", description="what stands between the edges and the answer"
+        default="direct",
+        description=(
+            "What stands between the edges and the answer: direct, nothing; cot, a chain of thought; icr, in-context "
+            "retrieval; icr_regex, the same with regular expressions. "
+            "Sweep it to compare them."
+        ),
     )
-    idle: int = Field(default=0, ge=0, le=4_096, description="tokens without meaning before the answer of layout direct")
+    pause_tokens: int = Field(
+        default=0,
+        ge=0,
+        le=4_096,
+        description=("Pause tokens before the answer of layout direct. Raise it to give a network more steps without a trace."),
+    )
     upstream: bool = Field(
         default=False,
-        description="token numbers and lengths of the public code: names 0..n-1, larger end of an edge first, no ROOT record; not icr_regex",
+        description=(
+            "Use token numbers and row lengths of the published code: names 0..n-1, larger end of an edge first, no ROOT "
+            "record; not with icr_regex. "
+            "Turn it on to compare with that code."
+        ),
     )
 
     def check(self) -> None:
@@ -167,8 +204,8 @@ class IsTree(RetrievalTask):
             raise Clash(f"got {self.family} of {few if few < least else most} nodes; expected {least} to 1024", "nodes", "family")
         if most > self.names:
             raise Clash(f"got {most} nodes and {self.names} names; expected a name for each", "nodes", "names")
-        if self.idle and self.layout != "direct":
-            raise Clash(f"got idle tokens in layout {self.layout}; expected them in layout direct only", "idle", "layout")
+        if self.pause_tokens and self.layout != "direct":
+            raise Clash(f"got pause tokens in layout {self.layout}; expected them in layout direct only", "pause_tokens", "layout")
         if self.upstream and self.layout == "icr_regex":
             raise Clash("got upstream in layout icr_regex; the public code has direct, cot and icr", "upstream", "layout")
 
@@ -183,7 +220,7 @@ class IsTree(RetrievalTask):
         nodes = largest(self.nodes)
         prompt = 3 * (nodes - 1 + EXTRA_EDGES.get(self.family, 0)) + 2
         if self.layout == "direct":
-            return prompt + self.idle + 1
+            return prompt + self.pause_tokens + 1
         return prompt + (2 * nodes - 1 if self.layout == "cot" else self._searched(nodes)) + 2
 
     def _searched(self, nodes: int) -> int:

@@ -36,10 +36,17 @@ class SymbolTask(RetrievalTask):
     columns: ClassVar[Mapping[str, Column]] = {"length": Column("length", "letters of the row", "letters")}
     apart_by: ClassVar[tuple[str, str]] = ("length", "letters")
 
-    length: Draw = Field(default=32, description="letters of each row")
-    alphabet: int = Field(default=16, ge=2, le=30_000, description="different letters, the first names")
+    length: Draw = Field(default=32, description="Letters per row. Raise it to test how much the state holds.")
+    alphabet: int = Field(
+        default=16, ge=2, le=30_000, description=("Number of distinct letters, the first names. Raise it to store more bits per letter.")
+    )
     layout: Literal["direct", "cot", "icr"] = Field(
-        default="direct", description="before the answer: nothing, a walk through the row (cot), or searches of it (icr)"
+        default="direct",
+        description=(
+            "What stands before the answer: direct, nothing; cot, a chain of thought through the row; icr, in-context "
+            "retrieval. "
+            "Sweep it to compare them."
+        ),
     )
 
     def _enough_names(self, more: int = 0, what: str = "") -> None:
@@ -149,8 +156,13 @@ class AssociativeRecall(SymbolTask):
     apart_by: ClassVar[tuple[str, str]] = ("length", "pairs")
 
     name: Literal["associative_recall"] = "associative_recall"
-    length: Draw = Field(default=32, description="pairs of key and value in each row")
-    alphabet: int = Field(default=16, ge=2, le=30_000, description="different values, the first names; the others are keys")
+    length: Draw = Field(default=32, description=("Key-value pairs per row. Raise it to test how much the state holds."))
+    alphabet: int = Field(
+        default=16,
+        ge=2,
+        le=30_000,
+        description=("Number of distinct values, the first names; the other names are keys. Raise it to store more bits per value."),
+    )
 
     def check(self) -> None:
         """There are as many keys as pairs."""
@@ -199,8 +211,15 @@ class CGram(SymbolTask):
     source: ClassVar[str] = "Wen, Dang & Lyu 2024"
 
     name: Literal["c_gram"] = "c_gram"
-    alphabet: int = Field(default=16, ge=3, le=30_000, description="different letters, the first names")
-    gram: int = Field(default=3, ge=2, le=16, description="the paper's c: letters of the context that is asked for, and the one behind it")
+    alphabet: int = Field(
+        default=16, ge=3, le=30_000, description=("Number of distinct letters, the first names. Raise it to store more bits per letter.")
+    )
+    gram: int = Field(
+        default=3,
+        ge=2,
+        le=16,
+        description=("Letters of the queried context plus the one that follows, the paper's c. Raise it to test longer contexts."),
+    )
 
     def check(self) -> None:
         """There is a name for every letter, and room for a gram."""
@@ -261,7 +280,11 @@ class Counting(SymbolTask):
     name: Literal["counting"] = "counting"
     margin: Literal["one", "any"] = Field(
         default="one",
-        description="k is the true count or one more; or anything between the counts of two possible rows, one of them the row's",
+        description=(
+            "How far the asked number k is from the true count: one, the count or one more; any, between the counts of two "
+            "possible rows. "
+            "Use any for a task that an estimate solves."
+        ),
     )
 
     def check(self) -> None:

@@ -37,7 +37,7 @@ from tests.learners.small import small_learner
 CPU = torch.device("cpu")
 SIZES = (
     "task.corridor=3",
-    "task.limit=12",
+    "task.max_episode_steps=12",
     "network.width=8",
     "network.context=64",
     "learner={name: ppo, num_updates: 6, num_envs: 8, rollout_steps: 8, evaluate_every: 3, validation_rows: 20, keep: [last, best]}",
@@ -242,7 +242,7 @@ def test_large_pictures_are_kept_small() -> None:
 
 def test_an_environment_that_draws_nothing_is_measured_all_the_same() -> None:
     learner: Any = small_learner("gru", "gymnasium", "ppo")
-    config = Gymnasium(limit=10)
+    config = Gymnasium(max_episode_steps=10)
     task = implementation(config)(config)
     environment = task.environment
 
@@ -263,11 +263,11 @@ def test_an_environment_that_draws_nothing_is_measured_all_the_same() -> None:
 
 def test_success_is_missing_where_nothing_defines_it() -> None:
     learner: Any = small_learner("gru", "gymnasium", "ppo")
-    for solved_at, expected in ((None, [None] * 3), (1.0, [1] * 3)):
-        config = Gymnasium(limit=10, solved_at=solved_at)
+    for reward_threshold, expected in ((None, [None] * 3), (1.0, [1] * 3)):
+        config = Gymnasium(max_episode_steps=10, reward_threshold=reward_threshold)
         task = implementation(config)(config)
         held_out = Episodes("cart", pa.Table.from_batches([task.episodes(3, derive_key("cart"), "test")]))
         table = measured(learner.network, task, held_out, "cart", measurement_named("episodes"), CPU)
         assert table.column("success").to_pylist() == expected
         (point,) = points_of(table, "episodes", chance=0.0)
-        assert point.get("accuracy") == (None if solved_at is None else 1.0) and point["chance"] is None and point["return"] > 0
+        assert point.get("accuracy") == (None if reward_threshold is None else 1.0) and point["chance"] is None and point["return"] > 0
