@@ -41,7 +41,7 @@ LATE = ("cli", "doctor", "in_process", "retrain", "__init__", "__main__")
 """Parts that import heavy packages inside functions only."""
 EARLY = ("storage", "config", "cli", *WORKFLOW)
 """Parts of ours that those import at once."""
-HEAVY = ("torch", "pandas", "matplotlib", "seaborn", "wandb", "scipy")
+HEAVY = ("torch", "pandas", "matplotlib", "wandb", "scipy")
 FORBIDDEN_MODULES = ("pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "yaml")
 FORBIDDEN_CALLS = ("eval", "exec", "compile", "__import__", "torch.load", "torch.save", "numpy.load", "np.load", "os.system", "os.popen")
 TEXT = (".py", ".smk", ".yaml", ".yml", ".toml", ".md", ".rst", ".json", ".c", ".txt", ".sh", ".def", "")

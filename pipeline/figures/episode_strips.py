@@ -21,7 +21,7 @@ GAP = 0.06
 
 
 def draw(experiment: Path, out: Path, figure: EpisodeStrips, title: str) -> None:
-    """Draw episodes.parquet of the folder `experiment` to `out`.svg, .pdf, .png and .csv: of every network, as its first seed played them."""
+    """Draw details.parquet of the folder `experiment` to `out`.svg, .pdf, .png and .csv: of every network, as its first seed played them."""
     results = read_results(experiment, figure)
     chosen = _chosen(read(experiment, "details"), results, figure.episodes)
     if chosen.empty:

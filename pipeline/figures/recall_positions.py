@@ -21,7 +21,7 @@ BESIDE = 1.15
 
 
 def draw(experiment: Path, out: Path, figure: RecallPositions, title: str) -> None:
-    """Draw positions.parquet of the folder `experiment`, means over seeds, to `out`.svg, .pdf, .png and .csv."""
+    """Draw details.parquet of the folder `experiment`, means over seeds, to `out`.svg, .pdf, .png and .csv."""
     results = read_results(experiment, figure).selected(*figure.needs)
     shown = _shown(read(experiment, "details"), results)
     points = shown["point"].drop_duplicates().tolist()

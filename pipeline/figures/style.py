@@ -38,7 +38,7 @@ MANY_ROWS = 5
 """Rows of a key from which on a figure is as wide as the text."""
 INK, GREY, PALE = "#1f2937", "#6b7280", "#d1d5db"
 SHADES = ("#9ecae1", "#3182bd", "#08306b")
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b0589a", "#e69f00", "#4aa3df", "#5b3a9d", "#8c2d4b")
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b0589a", "#e69f00", "#5a3c00", "#5b3a9d", "#8c2d4b")
 DASHES: tuple[Any, ...] = ("-", (0, (4, 1.4)), (0, (1.2, 1.1)), (0, (5, 1.3, 1, 1.3)))
 DASHED, DOTTED = (0, (2, 2)), (0, (1, 1.5))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")

@@ -16,14 +16,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from pipeline.config.figures import FIGURES
 from pipeline.evaluation.statistics import summarise
 from pipeline.figures import style
 from pipeline.storage.tables import write_table
-from tests.figures.conftest import SKILL, Folder, cases_of, draw, frame, shown
+from tests.figures.conftest import DRAWN, SKILL, Folder, cases_of, draw, frame, shown
 
 
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", DRAWN)
 def test_files_and_bytes_repeat(name: str, experiments: Folder, tmp_path: Path) -> None:
     case = cases_of(name)[0]
     for prefix in ("first", "again"):
@@ -60,7 +59,7 @@ def _is_unused_tick(text: Any, figure: Figure) -> bool:
     return False
 
 
-@pytest.mark.parametrize(("name", "case"), [(name, case) for name in FIGURES for case in cases_of(name)])
+@pytest.mark.parametrize(("name", "case"), [(name, case) for name in DRAWN for case in cases_of(name)])
 def test_no_text_overlaps_another_or_leaves_the_page(name: str, case: str, experiments: Folder, tmp_path: Path, drawn: Any) -> None:
     draw(name, experiments(case), tmp_path / "figure")
     (figure,) = drawn
@@ -121,7 +120,7 @@ def test_a_median_ends_where_the_first_seed_stopped(experiments: Folder, tmp_pat
 
 def test_recall_positions_show_means_over_seeds(experiments: Folder, tmp_path: Path, drawn: Any) -> None:
     draw("recall_positions", experiments("usual"), tmp_path / "figure")
-    positions, table = frame(experiments("usual") / "positions.parquet"), shown(tmp_path / "figure")
+    positions, table = frame(experiments("usual") / "details.parquet"), shown(tmp_path / "figure")
     assert len(table) == 5 * 5 * 10
     for row in table.sample(20, random_state=0).to_dict("records"):
         at = (positions.label == row["label"]) & (positions.delay == row["delay"]) & (positions.position + 1 == row["position"])

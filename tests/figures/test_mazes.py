@@ -91,7 +91,7 @@ def test_step_cost_shows_every_network_at_every_context(experiments: Folder, tmp
 
 def test_strips_are_the_first_seeds_episodes_at_the_hardest_point(experiments: Folder, tmp_path: Path, drawn: Any) -> None:
     draw("episode_strips", experiments("mazes"), tmp_path / "figure", episodes=2)
-    episodes, table = frame(experiments("mazes") / "episodes.parquet"), shown(tmp_path / "figure")
+    episodes, table = frame(experiments("mazes") / "details.parquet"), shown(tmp_path / "figure")
     assert table[["label", "seed", "row", "corridor"]].to_numpy().tolist() == [
         [label, 0, row, 20] for label in ("attention", "gru", "lstm", "none") for row in (0, 1)
     ]

@@ -12,12 +12,12 @@ import pytest
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
-from pipeline.config.figures import COLUMN, FIGURES, TEXT
+from pipeline.config.figures import COLUMN, TEXT
 from pipeline.figures import style
 from pipeline.figures.frames import read_results
-from tests.figures.conftest import Folder, cases_of, draw, frame, shown
+from tests.figures.conftest import DRAWN, Folder, cases_of, draw, frame, shown
 
-SAMPLES = [(name, cases_of(name)[0]) for name in FIGURES]
+SAMPLES = [(name, cases_of(name)[0]) for name in DRAWN]
 
 
 def said(figure: Any) -> list[str]:

@@ -60,7 +60,7 @@ def test_from_config_to_figures(tmp_path: Path) -> None:
     assert suite.run() == Counter(describe_experiment=1, collect=1, plot=shown)
     assert suite.digests().items() >= before.items()
     code, output = suite.call("--report", "report.html")
-    assert code == 0 and "success_by_corridor" in (tmp_path / "report.html").read_text(), output
+    assert code == 0 and "accuracy_by_corridor" in (tmp_path / "report.html").read_text(), output
 
 
 def test_by_hand(tmp_path: Path) -> None:
