@@ -11,6 +11,7 @@ The file's schema metadata says which kind of measurement it is.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,7 +39,9 @@ def score_points(table: pa.Table, measurement: Measurement, run: Point) -> list[
     found = []
     for metadata, chosen in groups(table, measurement):
         examples = {name: values[chosen] for name, values in columns.items()}
-        common = {name: examples[name].max().item() for name in ("state_bytes", "memory_bits") if name in examples}
+        common: Point = {name: examples[name].max().item() for name in ("state_bytes", "memory_bits") if name in examples}
+        if math.isnan(common.get("memory_bits", 0.0)):
+            common["memory_bits"] = None
         scores = measurement.score(examples, run)
         assert not metadata.keys() & (scores.keys() | set(COMMON)), "a metadata column has the name of a score"
         found.append(metadata | scores | common)

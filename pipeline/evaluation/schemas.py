@@ -26,7 +26,7 @@ SECONDS = Column("number", least=0)
 TEXT = Column("text")
 IDENTITY = {"experiment": TEXT, "run": TEXT, "label": TEXT, "variant": Column("text", null=True), "seed": COUNT}
 KNOWN = {"step": COUNT, "rows": COUNT, "level": Column("whole", null=True, optional=True), "validation_accuracy": SHARE}
-EXAMPLE = {"dataset": TEXT, "row": COUNT, "state_bytes": COUNT, "memory_bits": Column("number", optional=True)}
+EXAMPLE = {"dataset": TEXT, "row": COUNT, "state_bytes": COUNT, "memory_bits": NUMBER}
 
 HISTORY = Schema({**KNOWN, "validation_accuracy": SHARE._replace(optional=False)}, ("step",), NUMBER)
 TIMING = Schema({"step": COUNT, "cpu_seconds": SECONDS, "wall_seconds": SECONDS}, ("step",))
