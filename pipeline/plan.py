@@ -37,16 +37,8 @@ RUN_FILES = (
     "curve.png",
     "manifest.json",
 )
-EXPERIMENT_FILES = (
-    "results.parquet",
-    "curves.parquet",
-    "details.parquet",
-    "timing.parquet",
-    "costs.parquet",
-    "table.md",
-    "table.html",
-    "settings.html",
-)
+TABLES = ("results", "curves", "details", "timing", "costs")
+EXPERIMENT_FILES = (*(f"{table}.parquet" for table in TABLES), "table.md", "table.html", "settings.html")
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,8 @@ SKIPPED = {
     "recurlab.egg-info",
 }
 LONGEST_FILE = 400
+LONGEST_PAGE = 650
+"""Lines of a page of the config: it has every option of its kind, each with when to change it."""
 LONGEST_FUNCTION = 60
 
 MODULES = sorted((REPOSITORY / "pipeline").rglob("*.py"))
@@ -169,7 +171,8 @@ def test_the_scan_finds_forbidden_code() -> None:
 
 
 def test_files_and_functions_are_short() -> None:
-    long = [name_of(path) for path in MODULES if len(path.read_text(encoding="utf-8").splitlines()) > LONGEST_FILE]
+    most = {path: LONGEST_PAGE if "pipeline/config/" in path.as_posix() else LONGEST_FILE for path in MODULES}
+    long = [name_of(path) for path in MODULES if len(path.read_text(encoding="utf-8").splitlines()) > most[path]]
     for path in MODULES:
         sizes = {node.name: (node.end_lineno or 0) - node.lineno + 1 for node in functions(tree_of(path))}
         long += [f"{name_of(path)}: {name} has {size} lines" for name, size in sizes.items() if size > LONGEST_FUNCTION]

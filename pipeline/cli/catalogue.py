@@ -58,6 +58,7 @@ def show(name: str) -> None:
     """
     from pipeline.config.document import suggestion
     from pipeline.config.schema import KINDS
+    from pipeline.config.tasks.base import Task
 
     matches = [(kind.removesuffix("s"), components[name]) for kind, components in KINDS.items() if name in components]
     files = {path.stem: path for folder in FILES for path in sorted((REPOSITORY / "workflow" / folder).glob("*.yaml"))}
@@ -68,8 +69,8 @@ def show(name: str) -> None:
         click.echo(f"{name} ({kind}, version {component.version})\n")
         click.echo("\n\n".join(" ".join(part.split()) for part in (component.__doc__ or "").split("\n\n")) + "\n")
         click.echo(format_table(_properties(component)))
-        if columns := getattr(component, "columns", None):
-            rows = [(column, item.unit or "category", item.meaning) for column, item in columns.items()]
+        if issubclass(component, Task) and component.columns:
+            rows = [(column, item.unit or "category", item.meaning) for column, item in component.columns.items()]
             click.echo("\n" + format_table([("column", "unit", "meaning"), *rows]))
         _show_fields("fields", component)
         if hasattr(component, "evaluation"):

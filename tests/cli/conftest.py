@@ -62,7 +62,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     plan = plan_file(folder / "config.yaml")
     code, table = run_plan(plan, folder / "results")
     assert code == 0
-    assert "| gru |" in table
+    assert "| GRU |" in table
     return folder
 
 

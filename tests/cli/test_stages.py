@@ -16,7 +16,7 @@ from pipeline.plan import plan_file
 from pipeline.storage.digest import file_sha256
 from pipeline.storage.seals import sealed_file, write_sealed
 from tests.cli.conftest import TINY, Call
-from tests.evaluation.test_export import make
+from tests.evaluation.test_copy_study import make
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -112,7 +112,7 @@ def test_try_runs_one_point_and_reuses_it(empty: Path, call: Call) -> None:
     (empty / "config.yaml").write_text(TINY)
     answer = call("try", "tiny", "--set", "learner.steps=2", "--set", "network.mixer=none", "--out", "here")
     assert answer.code == 0
-    assert "| none |" in answer.out
+    assert "| no memory |" in answer.out
     runs = list((empty / "here" / "runs").iterdir())
     assert [run.name.rsplit("-", 1)[0] for run in runs] == ["copy-none-s0"]
     assert read_spec(runs[0] / "run.yaml", "run")["learner"]["steps"] == 2

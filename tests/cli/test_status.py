@@ -109,15 +109,15 @@ def test_show_lists_every_field(name: str, call: Call) -> None:
     assert answer.code == 0
     for components in KINDS.values():
         for key in components[name].model_fields if name in components else ():
-            assert key == "name" or re.search(rf"^{key} +\S", answer.out, re.MULTILINE)
+            assert key == "name" or re.search(rf"^  {key}: \S.*\n      \S", answer.out, re.MULTILINE)
     assert "implementation  pipeline." in answer.out
     assert "  \n" not in answer.out
 
 
 def test_show_lists_nested_fields_and_those_of_evaluate(call: Call) -> None:
-    assert re.search(r"^delay\.log_uniform +null +\[low, high\]", call("show", "copy").out, re.MULTILINE)
-    assert re.search(r"^evaluate +default +meaning\n.*^delays ", call("show", "copy").out, re.MULTILINE | re.DOTALL)
-    assert re.search(r"^curriculum\.column +required ", call("show", "supervised").out, re.MULTILINE)
+    assert re.search(r"^  delay\.log_uniform: null\n      Range \[low, high\]", call("show", "copy").out, re.MULTILINE)
+    assert re.search(r"^fields of evaluate:\n.*^  delays: ", call("show", "copy").out, re.MULTILINE | re.DOTALL)
+    assert re.search(r"^  curriculum\.column: required$", call("show", "supervised").out, re.MULTILINE)
 
 
 def test_show_prints_a_preset(call: Call) -> None:
@@ -134,7 +134,10 @@ def test_schema_is_printed(call: Call) -> None:
     ("words", "message"),
     [
         (["list", "mixer"], "list mixer: unknown kind; did you mean 'mixers'?"),
-        (["list", "zzz"], "list zzz: unknown kind; expected one of figures, learners, mixers, networks, presets, suites, tasks"),
+        (
+            ["list", "zzz"],
+            "list zzz: unknown kind; expected one of figures, learners, measurements, mixers, networks, presets, suites, tasks",
+        ),
         (["show", "lstn"], "show lstn: not in the catalogue; did you mean 'lstm'?"),
         (["check"], "config.yaml: no such file; expected a config such as config.yaml"),
         (["plan", "x.yaml"], "x.yaml: no such file; expected a config such as config.yaml"),
