@@ -67,7 +67,7 @@ def shown(value: object) -> str:
 
 def test_the_rich_config_is_right_and_its_lines_are_found(tmp_path: Path) -> None:
     assert len(plan_of(RICH, tmp_path).runs) == 5
-    assert len(ENTRIES) == 86
+    assert len(ENTRIES) == 88
     assert len({entry.path for entry in ENTRIES}) == len(ENTRIES)
     assert ENTRIES[-1].path == "tracking.tags"
     assert [entry.path for entry in ENTRIES if entry.key == "title"] == ["experiments.first_one.figures[1].title"]
@@ -133,7 +133,7 @@ def test_a_missing_key_is_named_where_it_belongs(entry: Entry, tmp_path: Path) -
     following = RICH.splitlines()[entry.end] if entry.end < len(RICH.splitlines()) else ""
     text = replaced(entry) if not entry.dash else replaced(entry, following.strip()).replace(f"\n{following}\n", "\n", 1)
     line, path, message = complaint(text, tmp_path)
-    parents = {other.path: other.line for other in ENTRIES}
+    parents = {other.parent if other.dash else other.path: other.line for other in ENTRIES}
     assert path == entry.parent
     assert line == (entry.line if entry.dash else parents.get(entry.parent, 1))
     expected = {"rows": "missing budget; expected one of rows, steps and seconds", "experiments": "missing key 'experiments'"}
