@@ -176,7 +176,7 @@ def test_a_full_disk_stops_in_one_line_and_loses_nothing(undisturbed: Make, tmp_
 
         with monkeypatch.context() as patch:
             patch.setattr(Path, "write_bytes", full)
-            with pytest.raises(UserError, match="the disk is full; free some space and run again \(no results are lost\)"):
+            with pytest.raises(UserError, match=r"the disk is full; free some space and run again \(no results are lost\)"):
                 train_tiny(tmp_path, run, checkpoint_seconds=1e-9)
         assert not list(tmp_path.rglob("*.tmp"))
     assert train_tiny(tmp_path, run) == 0
