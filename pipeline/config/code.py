@@ -120,7 +120,7 @@ def mixed(code: Code) -> Code:
 
 
 def merged(recorded: Code | None, present: Code) -> Code:
-    """The record of what was begun by one code and goes on by another."""
+    """The record of a training started by one version of the code and resumed by another."""
     return present | mixed({name: present[name] for name in changed(recorded, present)})
 
 

@@ -120,7 +120,7 @@ class BatchedEnvironment(VectorEnv):
     """
 
     reproducible: bool = True
-    """Whether it goes on bit by bit from its `state_dict`."""
+    """Whether it resumes to the same bits from its `state_dict`."""
     defines_success: bool = True
     """Whether it says of an episode that it was solved."""
     carried: ClassVar[tuple[str, ...]] = ()
@@ -240,7 +240,7 @@ class BatchedEnvironment(VectorEnv):
         raise NotImplementedError
 
     def state_dict(self) -> dict[str, Any]:
-        """From which it goes on bit by bit: the copies' arrays, where the supply stands, and the episodes being played."""
+        """State to resume from, to the same bits: the copies' arrays, the position in the stream of episodes, and the episodes in progress."""
         copies = {name: getattr(self, name).copy() for name in ("length_B", "return_B", *self.carried)}
         supply = {"seed": self.supply.seed, "pool": self.supply.pool, "place": self.supply.place}
         return {"copies": copies, "supply": supply, "played": dict(self.played or {}), "shown": self._shown()}

@@ -109,7 +109,7 @@ class GymnasiumCopies(BatchedEnvironment):
             raise UserError(f"{self._who(copy)}, step {step}: {found}; expected one of its space {self.envs[0].observation_space}")
         if not self.warned and self.bounds and ((read < self.bounds[0]) | (read > self.bounds[1])).any():
             self.warned = True
-            print0(f"{self._who(copy)}, step {step}: observation is outside of its space's bounds; going on, this is said once")
+            print0(f"{self._who(copy)}, step {step}: observation outside its space's bounds (reported once)")
         self.seen_B[copy] = read
 
     def _reset(self, copy: int) -> None:

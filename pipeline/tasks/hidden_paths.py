@@ -4,7 +4,7 @@ The path leads from a tile on one side to one on the opposite side. Walls are st
 a way between them: it takes the open tile that was found first, or the first that looks better than that one, and each step to a
 neighbour costs a random 1 to 8. The tests hold it to that package tile by tile, given the same random numbers.
 
-Letters: B paths, N tiles of the board (7 y + x), D directions (right, left, down, up). A tile outside the board has the number N.
+Notation: B = number of paths, N = tiles of the board (7 y + x), D = directions (right, left, down, up). A tile outside the board has the number N.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def _search(given: Chances, wall_NB: np.ndarray) -> np.ndarray:
 
 
 class _Search:
-    """The searches that are still going on, and all they know of each tile; the arrays are flat, tile after tile."""
+    """The unfinished searches and what they know of each tile; arrays are flat, tile after tile."""
 
     def __init__(self, given: Chances, wall_NB: np.ndarray) -> None:
         self.copies, self.goal_B, self.cost_DNB = np.arange(len(given.origin_B)), given.goal_B, given.cost_DNB
@@ -136,7 +136,7 @@ class _Search:
             setattr(self, name, getattr(self, name).compress(going, 1))
 
     def best(self) -> np.ndarray:
-        """The tile that each search goes on from."""
+        """The tile that each search expands next."""
         first_B = self.key_NB.min(0)
         hope_B = self.hope_NB[first_B & 63, np.arange(len(first_B))]
         better_B = np.where(self.hope_NB < hope_B, self.key_NB, CLOSED).min(0)

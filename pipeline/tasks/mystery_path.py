@@ -7,7 +7,7 @@
     . . . . . . .
 
 The rules are those of `memory-gym` 1.0.2 (Pleines et al. 2023), and the tests hold the two together step by step; only that the time limit
-truncates here and terminates there. Letters: B copies, N tiles (7 y + x).
+truncates here and terminates there. Notation: B = number of copies, N = tiles (7 y + x).
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Nothing of the learner's arithmetic is used: forward passes, advantages, losses, clipping of gradients and Adam are written out here, in float64.
 Only the order in which samples are shuffled is the learner's.
 
-Letters: T steps of a rollout, B copies, N samples, D numbers of an observation, C choices.
+Notation: T = rollout length, B = number of environments, N = samples, D = observation size, C = actions.
 """
 
 from __future__ import annotations
