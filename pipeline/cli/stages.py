@@ -199,6 +199,8 @@ def _measurement(text: str) -> Any:
     from pipeline.storage.errors import UserError
 
     value = read_text(f"measurement: {text}", "--measurement")["measurement"]
+    if value is None:
+        raise UserError("--measurement: got nothing; expected the name of a kind of measurement, or a mapping with 'name'")
     if isinstance(value, dict) and "version" in value:
         return revive("measurement", value)
     try:
