@@ -161,6 +161,45 @@ def test_the_documented_measurement_and_figure_come_to_a_table_and_pictures(tmp_
     assert re.search(r"^ +first_token +Share of rows", shown, re.MULTILINE)
 
 
+TASKS = {"latch": ("tests/tasks/test_contract.py", "gap"), "wait": ("tests/tasks/test_environments.py", "delay")}
+"""Documented tasks: the tests that run over the catalogue, and the metadata column."""
+TASKED = """
+experiments:
+  documented:
+    base:
+      task: {{name: {name}, {column}: {{uniform: [2, 4]}}}}
+      network: {{name: {network}, mixer: lstm, width: 8}}
+      learner: {learner}
+      evaluate: {{rows: 20, {column}s: [2, 4, 8]}}
+    figures: [{{name: accuracy_by, column: {column}}}]
+"""
+LEARNERS = {
+    "latch": ("sequence", "{name: supervised, steps: 6, batch_size: 4, validation_rows: 8, curriculum: {column: gap, start: 2}}"),
+    "wait": ("actor_critic", "{name: ppo, num_updates: 4, num_envs: 4, rollout_steps: 8, validation_rows: 8}"),
+}
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_the_documented_tasks_keep_the_contract_train_and_are_drawn(name: str, tmp_path: Path) -> None:
+    """A copy of the package with two new modules, and nothing edited."""
+    folder = tmp_path / "tree"
+    for part in ("pipeline", "tests"):
+        shutil.copytree(REPOSITORY / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(REPOSITORY / "pyproject.toml", folder)
+    for module in (f"pipeline/config/tasks/{name}.py", f"pipeline/tasks/{name}.py"):
+        (folder / module).write_text(block(module), encoding="utf-8")
+    contract, column = TASKS[name]
+    passed = re.search(
+        r"(\d+) passed", run(folder, "-m", "pytest", contract, "-k", name, "-q", "-n", "0", "-p", "no:cacheprovider", cwd=folder)
+    )
+    assert passed and int(passed.group(1)) >= 9, "the contract tests did not pick it up"
+    network, learner = LEARNERS[name]
+    (tmp_path / "config.yaml").write_text(TASKED.format(name=name, column=column, network=network, learner=learner), encoding="utf-8")
+    assert "| LSTM |" in run(folder, "-c", MEASURING, cwd=tmp_path)
+    run(folder, "-m", "pipeline", "plot", f"accuracy_by_{column}", "documented", cwd=tmp_path)
+    assert (tmp_path / "results" / "experiments" / "documented" / f"accuracy_by_{column}.png").stat().st_size > 5_000
+
+
 LEARNING = """
 import os, signal, sys
 from pathlib import Path

@@ -6,6 +6,8 @@ import functools
 import importlib
 import operator
 import os
+import pkgutil
+import sys
 from collections.abc import Mapping
 from importlib.metadata import entry_points
 from typing import Annotated, Any, TypeVar
@@ -44,6 +46,12 @@ def collect(page: Mapping[str, Any], base: type[C], group: str) -> dict[str, typ
             )
         known[name] = item
     return known
+
+
+def pages(package: str) -> dict[str, Any]:
+    """All that the modules of a package define, by name: a page that is put there is found without an import anywhere."""
+    modules = [importlib.import_module(f"{package}.{found.name}") for found in pkgutil.iter_modules(sys.modules[package].__path__)]
+    return {name: value for module in modules for name, value in vars(module).items()}
 
 
 def union_of(components: Mapping[str, type[Component]]) -> Any:

@@ -62,6 +62,8 @@ def test_episodes_follow_from_their_key(name: str) -> None:
 def test_no_episode_is_in_two_splits(name: str) -> None:
     task = task_of(SMALL[name])
     found = {split: set(rows_of(task.episodes(500, KEY, split))) for split in ("train", "validation", "test")}
+    if task.config.overlap and len(found["train"]) < 100:
+        return  # so few episodes that every split has all of them, and the entry says so
     assert not found["train"] & found["test"] and not found["train"] & found["validation"] and not found["validation"] & found["test"]
 
 
