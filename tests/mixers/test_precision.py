@@ -16,8 +16,9 @@ from pipeline.ops.feature_maps import elu_plus_one, product_gate
 from tests.mixers.making import MIXERS, make, sequence
 
 SCALES = [1, 30, 300]
-BOUND = 2e-6
-LOOSER = {"attention": 2e-5, "gtrxl": 5e-5}
+BOUND = 2e-5
+"""Summation order moves relit by 0.7e-6 (AVX-512) to 3.3e-6 (AVX2); the formulas that lost digits were wrong by 1e-2 and more."""
+LOOSER = {"attention": 2e-4, "gtrxl": 5e-4}
 """A softmax of large scores that nearly tie turns their rounding into its own."""
 UNSTEADY = {
     "multiplicative_lstm": "products of input and state grow rounding from step to step, in any form",
