@@ -33,7 +33,7 @@ def configs(draw: Any, **fields: Any) -> Config:
             "pairs": draw(st.just(many) | st.just({"uniform": (few, many)})),
             "length": draw(st.just(shortest) | st.just({"uniform": (shortest, shortest + 7)})),
             "forgetting": forgetting,
-            "vocab_size": 2 * (many + again) + 4 + draw(st.integers(0, 40)),
+            "vocab_size": 2 * (many + again) + 6 + draw(st.integers(0, 40)),
             "power_a": draw(st.sampled_from([0.01, 1.0])),
             "filler": draw(st.sampled_from(["zero", "random"])),
             **fields,
