@@ -25,8 +25,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.common import Row, compare, cpu_seconds, report
+from pipeline.config.expand import read_preset
 from pipeline.config.networks import ActorCritic
-from pipeline.config.resolve import read_preset
 from pipeline.networks.build import build
 from pipeline.training.device import prepare
 

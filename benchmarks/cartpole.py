@@ -26,9 +26,9 @@ import torch
 
 from benchmarks.common import compare, report
 from pipeline.config.catalogue import implementation
+from pipeline.config.expand import read_preset
 from pipeline.config.learners import Ppo
 from pipeline.config.networks import ActorCritic
-from pipeline.config.resolve import read_preset
 from pipeline.config.tasks import Gymnasium
 from pipeline.learners.base import Problem
 from pipeline.networks.build import build

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.config.experiment import Runtime, Tracking
-from pipeline.config.frozen import revive, write_spec
+from pipeline.config.config_file import Runtime, Tracking
+from pipeline.config.spec_files import load_component, write_spec
 from pipeline.frozen_plan import frozen_plan_path
 from pipeline.plan import Plan
 from pipeline.storage.integrity import set_aside_damaged
@@ -41,7 +41,7 @@ def run_plan(plan: Plan, results: Path) -> tuple[int, str]:
                 return code, ""
     for item in plan.evaluations.values():
         data = [results / "datasets" / name for name in item.datasets]
-        out, kind = results / "evaluations" / item.run / f"{item.id}.parquet", revive("measurement", item.measurement)
+        out, kind = results / "evaluations" / item.run / f"{item.id}.parquet", load_component("measurement", item.measurement)
         evaluate(results / "runs" / item.run / "run.yaml", data, out, "model", runtime.threads, runtime.device, allow, kind)
     for network in plan.networks:
         table = results / "profiles" / f"{network}.parquet"

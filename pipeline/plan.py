@@ -17,8 +17,8 @@ from typing import Any
 from pipeline.config.base import Component, canonical, filled
 from pipeline.config.code import files_of
 from pipeline.config.document import read_document
+from pipeline.config.expand import ExpandedConfig, ExpandedExperiment, ExpandedPoint, expand, find_parent, preset_texts
 from pipeline.config.labels import Parts, all_lines, check_names, label_of, labels_of, suite_slots
-from pipeline.config.resolve import Member, Resolved, ResolvedExperiment, find_parent, preset_texts, resolve
 from pipeline.config.tasks.base import NATS
 from pipeline.storage.digest import canonical_json, digest
 from pipeline.storage.errors import UserError
@@ -255,19 +255,19 @@ def _modules_of_kind(kind: Component) -> list[str]:
 def plan_file(path: Path) -> Plan:
     """Plan a config file. Raises ConfigError, one line, if the config is invalid."""
     document, text = read_document(path), path.read_text(encoding="utf-8-sig")
-    plan = make_plan(resolve(document))
+    plan = make_plan(expand(document))
     plan.suite = {"file": str(path), "text": text, "presets": preset_texts(document)}
     return plan
 
 
-def make_plan(resolved: Resolved) -> Plan:
+def make_plan(resolved: ExpandedConfig) -> Plan:
     """Plan a validated config."""
     return _Planner(resolved).plan()
 
 
 @dataclass
 class _Planner:
-    resolved: Resolved
+    resolved: ExpandedConfig
     made: Plan = field(default_factory=Plan)
 
     def plan(self) -> Plan:
@@ -279,7 +279,7 @@ class _Planner:
             self._experiment(experiment, labels[experiment.name], slots)
         return self.made
 
-    def _experiment(self, experiment: ResolvedExperiment, labels: list[Parts], slots: dict[str, int]) -> None:
+    def _experiment(self, experiment: ExpandedExperiment, labels: list[Parts], slots: dict[str, int]) -> None:
         check_names(experiment, labels)
         runs = [self._entry(member, parts) for member, parts in zip(experiment.members, labels, strict=True)]
         runs.sort(key=lambda run: (run["label"], run["seed"], run["run"]))
@@ -300,7 +300,7 @@ class _Planner:
             looks={line: slots[line] for line in sorted(all_lines(experiment, labels))},
         )
 
-    def _entry(self, member: Member, parts: Parts) -> Spec:
+    def _entry(self, member: ExpandedPoint, parts: Parts) -> Spec:
         """The entry of one run in its experiment's spec."""
         point = member.point
         run = self._run(member)
@@ -333,7 +333,7 @@ class _Planner:
             "evaluate": filled(member.evaluation),
         }
 
-    def _run(self, member: Member) -> PlannedRun:
+    def _run(self, member: ExpandedPoint) -> PlannedRun:
         point, parent = member.point, None
         if point.learner.parent:
             parent = self._run(find_parent(self.resolved.experiments, member)).id

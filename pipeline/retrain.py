@@ -76,10 +76,10 @@ def _present(results: Path, spec: dict[str, Any], known: Code) -> Code:
 
 def _code(known: Code, **blocks: dict[str, Any]) -> Code:
     """The present code of the components in a frozen spec; empty if a component no longer exists or has another version."""
-    from pipeline.config.frozen import revive
+    from pipeline.config.spec_files import load_component
 
     try:
-        return code_of(*(revive(kind, block) for kind, block in blocks.items()), known=known)  # pyright: ignore[reportArgumentType]
+        return code_of(*(load_component(kind, block) for kind, block in blocks.items()), known=known)  # pyright: ignore[reportArgumentType]
     except UserError:
         return {}
 

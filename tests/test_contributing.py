@@ -204,7 +204,7 @@ LEARNING = """
 import os, signal, sys
 from pathlib import Path
 
-from pipeline.config.experiment import Runtime, Tracking
+from pipeline.config.config_file import Runtime, Tracking
 from pipeline.learners.mutual import Mutual
 from pipeline.training.train import train
 

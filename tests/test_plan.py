@@ -12,8 +12,8 @@ import pytest
 
 from pipeline import plan as planning
 from pipeline.config.document import ConfigError, read_text
+from pipeline.config.expand import expand
 from pipeline.config.mixers import Gru
-from pipeline.config.resolve import resolve
 from pipeline.plan import SHARD_ROWS, Plan, dataset_of, make_plan
 from pipeline.storage.digest import digest
 from pipeline.storage.errors import UserError
@@ -45,7 +45,7 @@ experiments:
 
 def planned(text: str = BASE) -> Plan:
     """The plan of a config text."""
-    return make_plan(resolve(read_text(text, "c.yaml")))
+    return make_plan(expand(read_text(text, "c.yaml")))
 
 
 def things(plan: Plan) -> dict[str, set[str]]:
@@ -265,11 +265,11 @@ def test_an_evaluation_is_identified_by_what_was_done(monkeypatch: pytest.Monkey
 
 def with_field(dotted: str, value: str) -> Plan:
     """The plan of ONE with a single field set."""
-    from pipeline.config.document import Place, put_dotted
+    from pipeline.config.document import Location, put_dotted
 
     document = read_text(ONE, "c.yaml")
-    put_dotted(document["experiments"]["only"]["base"], dotted, read_text(f"value: {value}", "set")["value"], Place("set", 1, dotted))
-    return make_plan(resolve(document))
+    put_dotted(document["experiments"]["only"]["base"], dotted, read_text(f"value: {value}", "set")["value"], Location("set", 1, dotted))
+    return make_plan(expand(document))
 
 
 @pytest.mark.parametrize("dotted", FIELDS)
@@ -310,7 +310,7 @@ def test_a_new_version_changes_the_identifiers_of_its_users(monkeypatch: pytest.
 
 
 def test_splits_never_share_a_dataset() -> None:
-    task = resolve(read_text(ONE, "c.yaml")).experiments[0].members[0].point.task
+    task = expand(read_text(ONE, "c.yaml")).experiments[0].members[0].point.task
     identifiers = {dataset_of(task, split, 100).id for split in ("train", "validation", "test")}
     assert len(identifiers) == 3
     assert dataset_of(task, "train", 100).spec["split"] == "train"
@@ -318,7 +318,7 @@ def test_splits_never_share_a_dataset() -> None:
 
 @pytest.mark.parametrize(("rows", "shards"), [(1, 1), (SHARD_ROWS, 1), (SHARD_ROWS + 1, 2), (5 * SHARD_ROWS, 5)])
 def test_rows_are_cut_into_shards(rows: int, shards: int) -> None:
-    task = resolve(read_text(ONE, "c.yaml")).experiments[0].members[0].point.task
+    task = expand(read_text(ONE, "c.yaml")).experiments[0].members[0].point.task
     dataset = dataset_of(task, "train", rows)
     assert dataset.shards == [f"{index:05d}" for index in range(shards)]
     assert dataset.spec["shards"] == shards

@@ -48,13 +48,13 @@ def describe(kind: str, name: str) -> None:
 
     NAME is an identifier that `pipeline plan` shows, or the name of an experiment.
     """
-    from pipeline.config.frozen import write_spec
+    from pipeline.config.spec_files import write_spec
     from pipeline.frozen_plan import frozen_spec
     from pipeline.storage.paths import safe_join
 
     spec = frozen_spec(RESULTS, kind, name)
-    place = ("profiles", f"{name}.yaml") if kind == "network" else (f"{kind}s", name, f"{kind}.yaml")
-    write_spec(safe_join(RESULTS, *place), spec)
+    location = ("profiles", f"{name}.yaml") if kind == "network" else (f"{kind}s", name, f"{kind}.yaml")
+    write_spec(safe_join(RESULTS, *location), spec)
 
 
 @click.command()
@@ -89,7 +89,7 @@ def generate(
         folder = out
         shards = _write_dataset_spec(str(task), overrides, rows, split, out)
     else:
-        from pipeline.config.frozen import read_spec
+        from pipeline.config.spec_files import read_spec
 
         shards = int(read_spec(folder / "dataset.yaml", "dataset")["shards"])
     wanted = range(shards) if shard is None else [shard]
@@ -103,12 +103,12 @@ def generate(
 
 def _write_dataset_spec(task: str, overrides: tuple[str, ...], rows: int, split: str, out: Path) -> int:
     from pipeline.cli.try_ import document_of_point
-    from pipeline.config.frozen import write_spec
-    from pipeline.config.resolve import resolve
+    from pipeline.config.expand import expand
+    from pipeline.config.spec_files import write_spec
     from pipeline.plan import dataset_of
 
     document = document_of_point(task, Path("config.yaml"), tuple(f"task.{item}" for item in overrides), ignore_config=True)
-    dataset = dataset_of(resolve(document).experiments[0].members[0].point.task, split, rows)
+    dataset = dataset_of(expand(document).experiments[0].members[0].point.task, split, rows)
     write_spec(out / "dataset.yaml", dataset.spec)
     return len(dataset.shards)
 
@@ -138,8 +138,8 @@ def train(spec: Path, allow: bool, **options: Any) -> int:
     SPEC is results/runs/X/run.yaml. On SIGTERM or SIGUSR1, training saves a checkpoint after the current step and exits with code 75; the
     same command resumes.
     """
-    from pipeline.config.experiment import Runtime, Tracking
-    from pipeline.config.frozen import read_spec
+    from pipeline.config.config_file import Runtime, Tracking
+    from pipeline.config.spec_files import read_spec
     from pipeline.learners.parallel import rank
     from pipeline.training.launch import is_rank, launch
     from pipeline.training.train import train as run_training
@@ -180,7 +180,7 @@ def evaluate(
 
     SPEC is results/runs/X/run.yaml.
     """
-    from pipeline.config.frozen import read_spec
+    from pipeline.config.spec_files import read_spec
 
     results = results_folder(spec, "runs", read_spec(spec, "run")["id"])
     from pipeline.evaluation.evaluate import evaluate as measure
@@ -194,15 +194,15 @@ def evaluate(
 def _measurement(text: str) -> Any:
     """The measurement that an option names."""
     from pipeline.config.document import read_text
-    from pipeline.config.frozen import revive
     from pipeline.config.measurements import read_measurement
+    from pipeline.config.spec_files import load_component
     from pipeline.storage.errors import UserError
 
     value = read_text(f"measurement: {text}", "--measurement")["measurement"]
     if value is None:
         raise UserError("--measurement: got nothing; expected the name of a kind of measurement, or a mapping with 'name'")
     if isinstance(value, dict) and "version" in value:
-        return revive("measurement", value)
+        return load_component("measurement", value)
     try:
         return read_measurement(value)
     except ValueError as error:
@@ -218,7 +218,7 @@ def profile(spec: Path, out: Path, threads: int | None, device: str | None) -> N
 
     SPEC is results/profiles/X.yaml.
     """
-    from pipeline.config.frozen import read_spec
+    from pipeline.config.spec_files import read_spec
 
     read_spec(spec, "network")
     from pipeline.evaluation.profile import profile as measure
@@ -248,7 +248,7 @@ def plot(figure: str, experiment: str) -> None:
     FIGURE and EXPERIMENT are names in the frozen plan.
     """
     from pipeline.config.catalogue import implementation
-    from pipeline.config.frozen import revive
+    from pipeline.config.spec_files import load_component
     from pipeline.figures.style import suite
     from pipeline.frozen_plan import read_frozen_plan
     from pipeline.storage.errors import UserError
@@ -260,7 +260,7 @@ def plot(figure: str, experiment: str) -> None:
         raise UserError(f"experiment {experiment}: not in the plan; expected one of {', '.join(plan['experiments'])}")
     if figure not in spec["figures"]:
         raise UserError(f"figure {figure} of {experiment}: not in the plan; expected one of {', '.join(spec['figures']) or 'none'}")
-    component = revive("figure", spec["figures"][figure]["spec"])
+    component = load_component("figure", spec["figures"][figure]["spec"])
     folder = safe_join(RESULTS, "experiments", experiment)
     title = spec["question"] if component.title is None else component.title
     with suite(spec.get("looks", {})):

@@ -66,10 +66,10 @@ def _width(plan: Plan, network: str) -> str:
     spec = plan.networks[network]
     if spec["network"].get("width") != "auto":
         return str(spec["network"].get("width", "-"))
-    from pipeline.config.frozen import revive
+    from pipeline.config.spec_files import load_component
     from pipeline.networks.build import resolve_width
 
-    return f"auto = {resolve_width(revive('network', spec['network']), spec['sizes']).width}"
+    return f"auto = {resolve_width(load_component('network', spec['network']), spec['sizes']).width}"
 
 
 def _budget(learner: dict[str, Any]) -> str:

@@ -11,52 +11,52 @@ from pipeline.cli.param_types import FILE, OutFolder
 from pipeline.storage.errors import UserError
 
 if TYPE_CHECKING:
-    from pipeline.config.document import Block
+    from pipeline.config.document import YamlMapping
 
 DEFAULTS = {"tokens": ("sequence", "supervised", 20_000), "environment": ("actor_critic", "ppo", 102_400)}
 """Network, learner and its budget in rows or environment steps for a task of each kind, if no experiment gives them."""
 
 
-def document_of_point(name: str, config: Path, overrides: tuple[str, ...], ignore_config: bool = False) -> Block:
+def document_of_point(name: str, config: Path, overrides: tuple[str, ...], ignore_config: bool = False) -> YamlMapping:
     """A config document with one point: the base of experiment `name`, else the task `name` with defaults, with overrides applied.
 
     overrides: `dotted.key=value`, the value in YAML. Raises ConfigError for an invalid key or value.
     """
-    from pipeline.config.document import Block, Place, named, put_dotted, suggestion
+    from pipeline.config.document import Location, YamlMapping, put_dotted, suggestion, with_name
     from pipeline.config.learners import LEARNERS
     from pipeline.config.tasks import TASKS
 
-    here = Place("--set", 0, "")
+    here = Location("--set", 0, "")
     experiments = {} if ignore_config or not config.exists() else _experiments(config)
     if name in experiments:
         base = experiments[name]["base"].copy()
     elif name in TASKS:
-        base = Block(here)
-        base.put("task", named(name, here), here)
+        base = YamlMapping(here)
+        base.put("task", with_name(name, here), here)
         task: Any = TASKS[name]
         network, learner, budget = DEFAULTS[task.kind]
-        base.put("network", named(network, here), here)
-        base.put("learner", named(learner, here), here)
+        base.put("network", with_name(network, here), here)
+        base.put("learner", with_name(learner, here), here)
         base["learner"].put(LEARNERS[learner].budgets[0], budget, here)
     else:
         where = "not a task" if ignore_config else f"neither an experiment of {config} nor a task"
         raise UserError(f"{name}: {where}" + suggestion(name, [*experiments, *TASKS]))
     for override in overrides:
-        key, value, place = _parse(override)
+        key, value, location = _parse(override)
         for budget in _budgets(base, key):
-            put_dotted(base, budget, None, place)
-        put_dotted(base, key, value, place)
-    document, inner, experiment = Block(here), Block(here), Block(here)
+            put_dotted(base, budget, None, location)
+        put_dotted(base, key, value, location)
+    document, inner, experiment = YamlMapping(here), YamlMapping(here), YamlMapping(here)
     experiment.put("base", base, here)
     inner.put("try", experiment, here)
     document.put("experiments", inner, here)
     return document
 
 
-def _budgets(base: Block, key: str) -> list[str]:
+def _budgets(base: YamlMapping, key: str) -> list[str]:
     """The keys of the learner's budgets if `key` is one of them: setting one clears the others."""
+    from pipeline.config.expand import with_presets
     from pipeline.config.learners import LEARNERS
-    from pipeline.config.resolve import with_presets
 
     learner = with_presets(base.get("learner"))
     component = LEARNERS.get(str(learner.get("name") if isinstance(learner, dict) else learner))
@@ -67,21 +67,21 @@ def _budgets(base: Block, key: str) -> list[str]:
 def _experiments(config: Path) -> dict[str, Any]:
     """The experiments of a config file, validated."""
     from pipeline.config.document import read_document
-    from pipeline.config.resolve import resolve
+    from pipeline.config.expand import expand
 
     document = read_document(config)
-    resolve(document)
+    expand(document)
     return document["experiments"]
 
 
 def _parse(override: str) -> tuple[str, Any, Any]:
-    from pipeline.config.document import Place, read_text
+    from pipeline.config.document import Location, read_text
 
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
         raise UserError(f"--set {override}: expected dotted.key=value, for example task.delay=160")
     block = read_text(f"value: {text}", f"--set {override}")
-    return key.strip(), block["value"], Place(f"--set {override}", 0, key.strip())
+    return key.strip(), block["value"], Location(f"--set {override}", 0, key.strip())
 
 
 @click.command("try")
@@ -99,11 +99,11 @@ def try_(name: str, overrides: tuple[str, ...], config: Path, out: Path) -> int:
       pipeline try copy --set task.delay=160 --set learner.rows=5000
       pipeline try copy --set network.mixer=gru --set network.width=32 --set learner.seconds=20
     """
-    from pipeline.config.resolve import resolve
+    from pipeline.config.expand import expand
     from pipeline.in_process import run_plan
     from pipeline.plan import make_plan
 
-    plan = make_plan(resolve(document_of_point(name, config, overrides)))
+    plan = make_plan(expand(document_of_point(name, config, overrides)))
     code, table = run_plan(plan, out)
     click.echo(table, nl=False)
     return code

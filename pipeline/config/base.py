@@ -11,7 +11,7 @@ from pydantic_core import PydanticKnownError
 SUFFIXES = {"k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
 
 
-class Clash(ValueError):
+class FieldConflict(ValueError):
     """Fields of one block that do not go together; the error is shown at the one of `fields` that was written last."""
 
     def __init__(self, message: str, *fields: str) -> None:
@@ -81,9 +81,9 @@ class Distribution(Section):
         given = [bounds for bounds in (self.uniform, self.log_uniform) if bounds]
         if len(given) != 1:
             found = "both" if given else "neither"
-            raise Clash(f"got {found}; expected exactly one of 'uniform' and 'log_uniform'", "uniform", "log_uniform")
+            raise FieldConflict(f"got {found}; expected exactly one of 'uniform' and 'log_uniform'", "uniform", "log_uniform")
         if not 1 <= given[0][0] <= given[0][1] <= 2**24:
-            raise Clash(f"got {list(given[0])}; expected 1 <= low <= high <= {2**24}", "uniform", "log_uniform")
+            raise FieldConflict(f"got {list(given[0])}; expected 1 <= low <= high <= {2**24}", "uniform", "log_uniform")
         return self
 
     @property

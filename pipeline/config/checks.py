@@ -1,175 +1,175 @@
-"""The checks that need more than one field, point or experiment: what each part of the config gets right and their sum does not."""
+"""Cross-field checks: of one point, of the points of an experiment, and between experiments."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from pipeline.config.base import Clash, Distribution, canonical
-from pipeline.config.document import PRESETS, Block, Place, shown, suggestion
+from pipeline.config.base import Distribution, FieldConflict, canonical
+from pipeline.config.document import PRESETS, Location, YamlMapping, shown, suggestion
 from pipeline.config.figures import Figure
 from pipeline.config.networks import SMALLEST_IMAGE, ActorCritic, Stack
-from pipeline.config.resolved import Member, ResolvedExperiment
+from pipeline.config.points import ExpandedExperiment, ExpandedPoint
 from pipeline.config.tasks import EnvironmentTask, Task
 from pipeline.storage.digest import canonical_json
 
 WEIGHTLESS = ("dropout", "context")
-"""Fields of a network that a child may have different from its parent: they change no weights."""
+"""Fields of a network without effect on its weights, which a child may set otherwise than its parent."""
 
 ROWS = {"tokens": "tokens", "environment": "steps"}
 """What a row of a task is made of."""
 
 
-def place_of(written: Block, *paths: str) -> Place:
+def location_of(written: YamlMapping, *paths: str) -> Location:
     """Where the user wrote the dotted paths: the last of their lines.
 
-    For a block that was overridden in part, the place of the override. For a value from a preset, the place of the component that names it.
+    For a block that was overridden in part, the location of the override. For a value from a preset, the location of the component that names it.
     """
-    return max((_place(written, path) for path in paths), key=lambda place: place.line)
+    return max((_location(written, path) for path in paths), key=lambda location: location.line)
 
 
-def _place(written: Block, path: str) -> Place:
+def _location(written: YamlMapping, path: str) -> Location:
     value: Any = written
-    here = written.place
+    here = written.location
     for key in path.split("."):
-        if not isinstance(value, Block) or key not in value:
+        if not isinstance(value, YamlMapping) or key not in value:
             break
-        if _in_preset(value.places[key]):
+        if _in_preset(value.locations[key]):
             break
-        here, value = value.places[key], value[key]
-    places = value.places.values() if isinstance(value, Block) else ()
-    overriding = [place for place in places if not place.path.startswith(here.path) and not _in_preset(place)]
-    return max(overriding, key=lambda place: place.line, default=here)
+        here, value = value.locations[key], value[key]
+    locations = value.locations.values() if isinstance(value, YamlMapping) else ()
+    overriding = [location for location in locations if not location.path.startswith(here.path) and not _in_preset(location)]
+    return max(overriding, key=lambda location: location.line, default=here)
 
 
-def _in_preset(place: Place) -> bool:
-    return Path(place.file).parent == PRESETS
+def _in_preset(location: Location) -> bool:
+    return Path(location.file).parent == PRESETS
 
 
-def check_point(member: Member, written: Block) -> None:
-    """What only several fields of one point together can get wrong."""
+def check_point(member: ExpandedPoint, written: YamlMapping) -> None:
+    """Cross-field checks for one run."""
     point = member.point
     for key, part in (("network", point.network), ("learner", point.learner)):
         if part.kind != point.task.kind:
             message = f"{part.name} is made for tasks of kind {part.kind}, {point.task.name} is of kind {point.task.kind}"
-            raise place_of(written, "task", key).error(f"{message}; expected the same")
+            raise location_of(written, "task", key).error(f"{message}; expected the same")
     if isinstance(point.task, EnvironmentTask) and point.task.endless:
         message = (
             f"{point.task.title} has no time limit of its own; expected task.max_episode_steps, steps after which an episode is cut off"
         )
-        raise place_of(written, "task.id").error(message)
+        raise location_of(written, "task.id").error(message)
     if refusal := member.measurement.refusal(point.task):
-        raise place_of(written, "task", "evaluate.measurement").error(refusal)
+        raise location_of(written, "task", "evaluate.measurement").error(refusal)
     _check_sizes(member, written)
     if getattr(point.network, "tie_embeddings", False) and point.task.tolerance is not None:
-        raise place_of(written, "network.tie_embeddings").error(
+        raise location_of(written, "network.tie_embeddings").error(
             f"{point.task.name} is answered by real numbers; expected false: they have no embedding"
         )
     if isinstance(point.task, EnvironmentTask) and isinstance(point.network, ActorCritic):
         _check_encoder(point.task, point.network, written)
     curriculum = getattr(point.learner, "curriculum", None)
     if curriculum and curriculum.column not in point.task.columns:
-        here = place_of(written, "learner.curriculum.column")
+        here = location_of(written, "learner.curriculum.column")
         raise here.error(f"{point.task.name} has no column {curriculum.column!r}" + suggestion(curriculum.column, point.task.columns))
     mixer = getattr(point.network, "mixer", None)
     if isinstance(point.network, Stack) and mixer and not mixer.causal:
-        here = place_of(written, "network.mixer")
+        here = location_of(written, "network.mixer")
         raise here.error(f"{mixer.name} is not causal; {point.learner.name} expects a mixer that never sees the future")
 
 
-def _check_sizes(member: Member, written: Block) -> None:
-    """The network can read what it is trained and measured on: rows are not too long, and made of the same things."""
+def _check_sizes(member: ExpandedPoint, written: YamlMapping) -> None:
+    """Rows fit the network's context, and the evaluation's rows have the sizes of the task's."""
     task, context, measured = member.point.task, member.point.network.context, _measured(member, written)
     longest = max([task, *measured], key=lambda task: task.longest)
     if longest.longest > context:
-        here = place_of(written, "task" if longest is task else "evaluate", "network.context")
+        here = location_of(written, "task" if longest is task else "evaluate", "network.context")
         rows = f"rows of {longest.longest} {ROWS[task.kind]}"
         raise here.error(f"{rows} exceed network.context = {context}; expected at most that")
     for other in measured:
         for key, size in task.sizes.items():
             if other.sizes.get(key) != size:
-                raise place_of(written, "evaluate").error(
+                raise location_of(written, "evaluate").error(
                     f"a point of the evaluation has {key} {other.sizes.get(key)}, the task {size}; expected the same"
                 )
 
 
-def _check_encoder(task: EnvironmentTask, network: ActorCritic, written: Block) -> None:
+def _check_encoder(task: EnvironmentTask, network: ActorCritic, written: YamlMapping) -> None:
     """Convolutions need an image, and one that is not too small for them."""
     shape, kind = task.observation
     if network.encoder == "nature_cnn" and (kind != "pixels" or min(shape[:2]) < SMALLEST_IMAGE):
         size = " x ".join(map(str, shape))
         message = f"nature_cnn reads images of {SMALLEST_IMAGE} pixels or more a side, {task.name} shows a {kind} of {size}"
-        raise place_of(written, "task", "network.encoder").error(f"{message}; expected encoder: none or mlp")
+        raise location_of(written, "task", "network.encoder").error(f"{message}; expected encoder: none or mlp")
 
 
-def _measured(member: Member, written: Block) -> list[Task]:
+def _measured(member: ExpandedPoint, written: YamlMapping) -> list[Task]:
     """What the evaluation measures; a point of it may be impossible though the task itself is right."""
     try:
         return member.measured
-    except Clash as clash:
-        raise place_of(written, "evaluate").error(f"{clash}, in a point of the evaluation") from None
+    except FieldConflict as clash:
+        raise location_of(written, "evaluate").error(f"{clash}, in a point of the evaluation") from None
 
 
-def check_members(members: list[Member]) -> None:
+def check_members(members: list[ExpandedPoint]) -> None:
     """All tasks are of one kind and measured in one way, and no two points of a sweep are the same run."""
-    seen: dict[str, Member] = {}
+    seen: dict[str, ExpandedPoint] = {}
     for member in members:
         kinds = [one.point.task.kind for one in (members[0], member)]
         if len(set(kinds)) > 1:
-            raise member.place.error(f"a task of kind {kinds[1]} beside one of kind {kinds[0]}; expected one kind in an experiment")
+            raise member.location.error(f"a task of kind {kinds[1]} beside one of kind {kinds[0]}; expected one kind in an experiment")
         ways = [canonical(one.measurement) for one in (members[0], member)]
         if ways[0] != ways[1]:
             names = [f"{one.point.task.name} by {one.measurement.name}" for one in (members[0], member)]
-            raise member.place.error(f"{names[1]} is measured in another way than {names[0]}; expected one measurement in an experiment")
+            raise member.location.error(f"{names[1]} is measured in another way than {names[0]}; expected one measurement in an experiment")
         twin = seen.setdefault(f"{member.variant} {canonical_json(member.block)}", member)
         if twin is not member:
             both = " and ".join(", ".join(f"{key}: {shown(value)}" for key, value in one.coordinates.items()) for one in (twin, member))
-            raise member.place.error(f"{both} are the same run; expected values that differ")
+            raise member.location.error(f"duplicate sweep points: {both}; expected distinct runs")
 
 
-def check_figures(experiment: ResolvedExperiment) -> None:
+def check_figures(experiment: ExpandedExperiment) -> None:
     """Every task of the experiment has the columns that its figures draw, and is measured at the points that they ask for."""
     kind = experiment.members[0].measurement
-    for figure, place in zip(experiment.figures, experiment.figure_places, strict=True):
-        _check_points(figure, experiment, place)
+    for figure, location in zip(experiment.figures, experiment.figure_locations, strict=True):
+        _check_points(figure, experiment, location)
         if figure.measurements and kind.name not in figure.measurements:
             wanted = " or ".join(figure.measurements)
-            raise place.error(f"{figure.name} draws measurements of kind {wanted}; expected that kind, got {kind.name}")
+            raise location.error(f"{figure.name} draws measurements of kind {wanted}; expected that kind, got {kind.name}")
         metric = getattr(figure, "metric", None)
         if metric is not None and metric not in kind.scores:
-            raise place.error(f"metric: {kind.name} has no score {metric!r}{suggestion(metric, kind.scores)}")
+            raise location.error(f"metric: {kind.name} has no score {metric!r}{suggestion(metric, kind.scores)}")
         for member in experiment.members:
             task = member.point.task
             missing = [column for column in figure.columns if column not in task.columns]
             if missing:
                 where = suggestion(missing[0], task.columns)
-                raise place.error(f"{figure.name} draws the column {missing[0]!r}, which {task.name} does not have{where}")
+                raise location.error(f"{figure.name} draws the column {missing[0]!r}, which {task.name} does not have{where}")
             if figure.sized and not set(task.columns) & set(type(task).model_fields):
                 message = f"{figure.name} compares sizes of training tasks; {task.name} has no field that is a metadata column"
-                raise place.error(message)
+                raise location.error(message)
 
 
-def _check_points(figure: Figure, experiment: ResolvedExperiment, place: Place) -> None:
+def _check_points(figure: Figure, experiment: ExpandedExperiment, location: Location) -> None:
     """The points that `at` names are measured."""
     for column, value in getattr(figure, "at", {}).items():
         columns = [name for name in experiment.members[0].point.task.columns if name not in figure.columns]
         if column not in columns:
             expected = f"expected one of {', '.join(columns)}" if columns else "there is none to choose"
-            raise place.error(f"at: {figure.name} cannot choose {column!r}{suggestion(column, columns) or f'; {expected}'}")
+            raise location.error(f"at: {figure.name} cannot choose {column!r}{suggestion(column, columns) or f'; {expected}'}")
         measured = {getattr(task, column, None) for member in experiment.members for task in member.measured}
         names = {name for member in experiment.members for name in _categories(member.point.task, column)}
         if any(isinstance(found, Distribution) or found is None for found in measured) and (value in names or isinstance(value, int)):
             continue
         if value not in measured:
             known = sorted(map(str, measured), key=lambda text: (len(text), text))
-            raise place.error(f"at.{column}: got {shown(value)}; expected a measured value: {', '.join(known)}")
+            raise location.error(f"at.{column}: got {shown(value)}; expected a measured value: {', '.join(known)}")
 
 
 def _categories(task: Task, column: str) -> tuple[str, ...]:
     return task.columns[column].categories if column in task.columns else ()
 
 
-def check_parents(experiments: list[ResolvedExperiment]) -> None:
+def check_parents(experiments: list[ExpandedExperiment]) -> None:
     """Every parent exists, is one run and has weights that fit; no run descends from itself."""
     for experiment in experiments:
         for member in experiment.members:
@@ -177,12 +177,12 @@ def check_parents(experiments: list[ResolvedExperiment]) -> None:
             while seen[-1].point.learner.parent:
                 parent = find_parent(experiments, seen[-1])
                 if any(parent.point == earlier.point for earlier in seen):
-                    raise member.place.error(f"{member.point.learner.parent} leads back to the same run; expected a chain that ends")
+                    raise member.location.error(f"{member.point.learner.parent} leads back to the same run; expected a chain that ends")
                 _check_weights(seen[-1], parent)
                 seen.append(parent)
 
 
-def _check_weights(child: Member, parent: Member) -> None:
+def _check_weights(child: ExpandedPoint, parent: ExpandedPoint) -> None:
     """A child that takes over its parent's whole network must have the same one."""
     if not child.point.learner.same_network:
         return
@@ -191,21 +191,21 @@ def _check_weights(child: Member, parent: Member) -> None:
     different = sorted(key for key in (one.keys() | other.keys()) - solved if one.get(key) != other.get(key))
     if different:
         name = child.point.learner.parent
-        raise child.place.error(f"{name} differs in {', '.join(different)}; expected a network of the same weights")
+        raise child.location.error(f"{name} differs in {', '.join(different)}; expected a network of the same weights")
 
 
-def _shape(member: Member) -> dict[str, Any]:
+def _shape(member: ExpandedPoint) -> dict[str, Any]:
     task, network = member.point.task, canonical(member.point.network)
     shape = {key: value for key, value in network.items() if key not in WEIGHTLESS}
     return {**shape, **task.sizes}
 
 
-def find_parent(experiments: list[ResolvedExperiment], child: Member) -> Member:
+def find_parent(experiments: list[ExpandedExperiment], child: ExpandedPoint) -> ExpandedPoint:
     """The member whose weights `child` starts from: of the named experiment and variant, with the same seed."""
     written = str(child.point.learner.parent)
     name, _, variant = written.partition("/")
     known = {experiment.name: experiment for experiment in experiments}
-    complain = child.place.error
+    complain = child.location.error
     if name not in known:
         raise complain(f"no experiment {shown(name)}" + suggestion(name, known))
     members = known[name].members

@@ -1,7 +1,7 @@
 """Reading YAML so that every value still knows the file and line it was written on.
 
-YAML 1.2 (`1e-3` is a number, `off` a word), duplicate keys refused. A mapping becomes a Block, a list Items; both remember a Place
-for each of their values, and merging blocks carries the places along, so that an error in a merged value names the line that wrote it.
+YAML 1.2 (`1e-3` is a number, `off` a word), duplicate keys refused. A mapping becomes a YamlMapping, a list YamlList; both remember a Location
+for each of their values, and merging blocks carries the locations along, so that an error in a merged value names the line that wrote it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ PRESETS = Path(__file__).resolve().parents[2] / "workflow" / "presets"
 
 
 @dataclass(frozen=True)
-class Place:
+class Location:
     """Where a value was written: file, line counted from 1, and its dotted path there."""
 
     file: str
@@ -46,7 +46,7 @@ class Place:
     path: str
 
     def error(self, message: str) -> ConfigError:
-        """The one line that names this place."""
+        """The one line that names this location."""
         where = f"{self.file}:{self.line}" if self.line else self.file
         return ConfigError(f"{where}: {self.path}: {message}" if self.path else f"{where}: {message}", self)
 
@@ -54,43 +54,43 @@ class Place:
 class ConfigError(UserError):
     """A mistake in a config file: `file:line: path.of.key: what is wrong; what was expected`.
 
-    clash: the value at `place` is wrong only together with another one.
+    clash: the value at `location` is wrong only together with another one.
     """
 
-    def __init__(self, message: str, place: Place | None = None) -> None:
+    def __init__(self, message: str, location: Location | None = None) -> None:
         super().__init__(message)
-        self.place = place
+        self.location = location
         self.clash = False
 
 
-class Block(dict[str, Any]):
-    """A mapping whose values know their places."""
+class YamlMapping(dict[str, Any]):
+    """A mapping whose values know their locations."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, location: Location) -> None:
         super().__init__()
-        self.place = place
-        self.places: dict[str, Place] = {}
+        self.location = location
+        self.locations: dict[str, Location] = {}
 
-    def put(self, key: str, value: Any, place: Place) -> None:
-        """Set a value together with its place."""
+    def put(self, key: str, value: Any, location: Location) -> None:
+        """Set a value together with its location."""
         self[key] = value
-        self.places[key] = place
+        self.locations[key] = location
 
-    def copy(self) -> Block:
+    def copy(self) -> YamlMapping:
         """A copy in which inner blocks are copies too."""
-        twin = Block(self.place)
+        twin = YamlMapping(self.location)
         for key, value in self.items():
-            twin.put(key, value.copy() if isinstance(value, Block) else value, self.places[key])
+            twin.put(key, value.copy() if isinstance(value, YamlMapping) else value, self.locations[key])
         return twin
 
 
-class Items(list[Any]):
-    """A list whose items know their places."""
+class YamlList(list[Any]):
+    """A list whose items know their locations."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, location: Location) -> None:
         super().__init__()
-        self.place = place
-        self.places: list[Place] = []
+        self.location = location
+        self.locations: list[Location] = []
 
 
 @dataclass
@@ -98,40 +98,40 @@ class _Converter:
     file: str
     seen: int = field(default=0)
 
-    def convert(self, node: Any, place: Place) -> Any:
-        """The node as Block, Items or a plain Python value."""
+    def convert(self, node: Any, location: Location) -> Any:
+        """The node as YamlMapping, YamlList or a plain Python value."""
         self.seen += 1
         if self.seen > LARGEST_DOCUMENT:
-            raise place.error(f"more than {LARGEST_DOCUMENT} values (aliases counted where they are used); expected a smaller file")
-        if place.path.count(".") + place.path.count("[") > DEEPEST_DOCUMENT:
-            raise Place(self.file, place.line, "").error(f"nested more than {DEEPEST_DOCUMENT} levels deep; expected a few")
+            raise location.error(f"more than {LARGEST_DOCUMENT} values (aliases counted where they are used); expected a smaller file")
+        if location.path.count(".") + location.path.count("[") > DEEPEST_DOCUMENT:
+            raise Location(self.file, location.line, "").error(f"nested more than {DEEPEST_DOCUMENT} levels deep; expected a few")
         if isinstance(node, CommentedMap):
-            return self._block(node, place)
+            return self._block(node, location)
         if isinstance(node, CommentedSeq):
-            return self._items(node, place)
+            return self._items(node, location)
         for kind in (bool, int, float, str):
             if isinstance(node, kind):
                 return kind(node)
         if node is None:
             return None
-        raise place.error(f"got {node!s:.40} ({type(node).__name__}); expected a number, a text (in quotes), a list or a mapping")
+        raise location.error(f"got {node!s:.40} ({type(node).__name__}); expected a number, a text (in quotes), a list or a mapping")
 
-    def _block(self, node: CommentedMap, place: Place) -> Block:
-        block = Block(place)
+    def _block(self, node: CommentedMap, location: Location) -> YamlMapping:
+        block = YamlMapping(location)
         for key, value in node.items():
-            line = _line(node, key, place.line)
+            line = _line(node, key, location.line)
             if not isinstance(key, str):
-                raise Place(self.file, line, place.path).error(f"got the key {shown(key)}; expected a text")
-            here = Place(self.file, line, f"{place.path}.{key}" if place.path else key)
+                raise Location(self.file, line, location.path).error(f"got the key {shown(key)}; expected a text")
+            here = Location(self.file, line, f"{location.path}.{key}" if location.path else key)
             block.put(key, self.convert(value, here), here)
         return block
 
-    def _items(self, node: CommentedSeq, place: Place) -> Items:
-        items = Items(place)
+    def _items(self, node: CommentedSeq, location: Location) -> YamlList:
+        items = YamlList(location)
         for index, value in enumerate(node):
-            here = Place(self.file, _line(node, index, place.line), f"{place.path}[{index}]")
+            here = Location(self.file, _line(node, index, location.line), f"{location.path}[{index}]")
             items.append(self.convert(value, here))
-            items.places.append(here)
+            items.locations.append(here)
         return items
 
 
@@ -140,7 +140,7 @@ def _line(node: CommentedMap | CommentedSeq, key: Any, default: int) -> int:
     return position[0] + 1 if position else default
 
 
-def read_document(path: Path) -> Block:
+def read_document(path: Path) -> YamlMapping:
     """Read a YAML file whose top is a mapping. Raises ConfigError or MissingFileError, one line naming file and line."""
     name = str(path)
     try:
@@ -156,14 +156,14 @@ def read_document(path: Path) -> Block:
     return read_text(text, name)
 
 
-def read_text(text: str, name: str) -> Block:
+def read_text(text: str, name: str) -> YamlMapping:
     """Read YAML text whose top is a mapping; `name` stands for the file in errors."""
     if len(text) > LARGEST_TEXT:
         raise ConfigError(f"{name}: {len(text):,} characters; expected at most {LARGEST_TEXT:,}")
     check_text(text, name)
     try:
         node = YAML(typ="rt", pure=True).load(text)
-        document = _Converter(name).convert(node, Place(name, 1, ""))
+        document = _Converter(name).convert(node, Location(name, 1, ""))
     except MarkedYAMLError as error:
         raise _marked(name, error) from None
     except ReaderError as error:
@@ -173,7 +173,7 @@ def read_text(text: str, name: str) -> Block:
         raise ConfigError(f"{name}: nested more than {DEEPEST_DOCUMENT} levels deep; expected a few") from None
     except (YAMLError, ValueError) as error:
         raise ConfigError(f"{name}: not YAML: {str(error).splitlines()[0]}") from None
-    if not isinstance(document, Block):
+    if not isinstance(document, YamlMapping):
         raise ConfigError(f"{name}:1: got {kind_of(document)}; expected a mapping of keys to values")
     return document
 
@@ -227,35 +227,35 @@ def shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def merged(beneath: Block, above: Block) -> Block:
+def merged(beneath: YamlMapping, above: YamlMapping) -> YamlMapping:
     """`above` laid over `beneath`. Inner mappings merge, unless the upper one is WHOLE: a component replaces a component."""
     result = beneath.copy()
     for key, value in above.items():
-        put_over(result, key, value, above.places[key])
+        overlay(result, key, value, above.locations[key])
     return result
 
 
-def put_over(block: Block, key: str, value: Any, place: Place) -> None:
+def overlay(block: YamlMapping, key: str, value: Any, location: Location) -> None:
     """Lay one value over what stands at `key`; a mapping that is not WHOLE merges into the mapping there.
 
     The bare name of the component that stands there changes nothing: it keeps its fields.
     """
     present = block.get(key)
     if same_component(present, value):
-        block.places[key] = place
+        block.locations[key] = location
         return
-    partial = isinstance(value, Block) and not WHOLE & value.keys()
+    partial = isinstance(value, YamlMapping) and not WHOLE & value.keys()
     if isinstance(present, str) and partial:
-        present = named(present, block.places[key])
-    if isinstance(present, Block) and partial:
+        present = with_name(present, block.locations[key])
+    if isinstance(present, YamlMapping) and partial:
         value = merged(present, value)
-    block.put(key, value.copy() if isinstance(value, Block) else value, place)
+    block.put(key, value.copy() if isinstance(value, YamlMapping) else value, location)
 
 
 def same_component(present: Any, value: Any) -> bool:
     """Whether `value` is no more than the name of the component `present`, which then keeps its fields."""
-    bare = value if isinstance(value, str) else value["name"] if isinstance(value, Block) and set(value) == {"name"} else None
-    return isinstance(present, Block) and isinstance(bare, str) and present.get("name") == bare
+    bare = value if isinstance(value, str) else value["name"] if isinstance(value, YamlMapping) and set(value) == {"name"} else None
+    return isinstance(present, YamlMapping) and isinstance(bare, str) and present.get("name") == bare
 
 
 def dropped(present: Any, value: Any, path: str, replaced: bool = False) -> Iterator[tuple[str, Any]]:
@@ -263,10 +263,10 @@ def dropped(present: Any, value: Any, path: str, replaced: bool = False) -> Iter
 
     replaced: an outer component is written anew, so that nothing inside it is kept.
     """
-    if not isinstance(present, Block) or (same_component(present, value) and not replaced):
+    if not isinstance(present, YamlMapping) or (same_component(present, value) and not replaced):
         return
-    replaced = replaced or not isinstance(value, Block) or bool(WHOLE & value.keys())
-    written = value if isinstance(value, Block) else {}
+    replaced = replaced or not isinstance(value, YamlMapping) or bool(WHOLE & value.keys())
+    written = value if isinstance(value, YamlMapping) else {}
     for key, item in present.items():
         if key in written:
             yield from dropped(item, written[key], f"{path}.{key}", replaced)
@@ -274,41 +274,41 @@ def dropped(present: Any, value: Any, path: str, replaced: bool = False) -> Iter
             yield f"{path}.{key}", plain(item)
 
 
-def reached(block: Any, dotted: str) -> Any:
+def value_at(block: Any, dotted: str) -> Any:
     """What stands at a dotted path of a block; None where nothing does."""
     for key in dotted.split("."):
-        block = block.get(key) if isinstance(block, Block) else None
+        block = block.get(key) if isinstance(block, YamlMapping) else None
     return block
 
 
-def put_dotted(block: Block, dotted: str, value: Any, place: Place) -> None:
+def put_dotted(block: YamlMapping, dotted: str, value: Any, location: Location) -> None:
     """Lay a value over what stands at a dotted path; a component written as a bare name becomes a mapping on the way."""
     *parents, last = dotted.split(".")
     if len(parents) > DEEPEST_DOCUMENT:
-        raise place.error(f"{len(parents) + 1} keys deep; expected at most {DEEPEST_DOCUMENT}")
+        raise location.error(f"{len(parents) + 1} keys deep; expected at most {DEEPEST_DOCUMENT}")
     for key in parents:
         inner = block.get(key)
         if isinstance(inner, str):
-            inner = named(inner, block.places[key])
-            block.places[key] = place
+            inner = with_name(inner, block.locations[key])
+            block.locations[key] = location
         elif inner is None:
-            inner = Block(place)
-        elif not isinstance(inner, Block):
-            raise block.places[key].error(f"got {shown(inner)}; expected a mapping, since '{dotted}' is set in it")
-        block.put(key, inner, block.places.get(key, place))
+            inner = YamlMapping(location)
+        elif not isinstance(inner, YamlMapping):
+            raise block.locations[key].error(f"got {shown(inner)}; expected a mapping, since '{dotted}' is set in it")
+        block.put(key, inner, block.locations.get(key, location))
         block = inner
-    put_over(block, last, value, place)
+    overlay(block, last, value, location)
 
 
-def named(name: str, place: Place) -> Block:
+def with_name(name: str, location: Location) -> YamlMapping:
     """A bare component name as the mapping it stands for."""
-    block = Block(place)
-    block.put("name", name, place)
+    block = YamlMapping(location)
+    block.put("name", name, location)
     return block
 
 
 def plain(value: Any) -> Any:
-    """A block or list without places: ordinary dictionaries and lists."""
+    """A block or list without locations: ordinary dictionaries and lists."""
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     return [plain(item) for item in value] if isinstance(value, list) else value

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from pipeline.config.document import suggestion
 from pipeline.config.mixers import MIXERS
-from pipeline.config.resolved import Member, ResolvedExperiment, Written
+from pipeline.config.points import ExpandedExperiment, ExpandedPoint, Written
 
 NAMED = ("mixer", "task", "network", "learner")
 """Swept keys whose values say by themselves what they are."""
@@ -126,7 +126,7 @@ def text(value: Any) -> str:
     return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
 
 
-def labels_of(experiment: ResolvedExperiment) -> list[Parts]:
+def labels_of(experiment: ExpandedExperiment) -> list[Parts]:
     """What the label of every member is made of, the same for all seeds; settings of components only where names alone do not suffice."""
     full = [_parts(member) for member in experiment.members]
     short = [{key: part._replace(details="") for key, part in parts.items()} for parts in full]
@@ -134,11 +134,11 @@ def labels_of(experiment: ResolvedExperiment) -> list[Parts]:
     swept = {label_of(parts) for parts in found if "variant" not in parts}
     for member, parts in zip(experiment.members, found, strict=True):
         if member.variant and label_of(parts) in swept:
-            raise member.place.error(f"variant {member.variant!r} has the same name as a swept point; rename the variant")
+            raise member.location.error(f"variant {member.variant!r} has the same name as a swept point; rename the variant")
     return found
 
 
-def _parts(member: Member) -> Parts:
+def _parts(member: ExpandedPoint) -> Parts:
     """What tells this run from the others of its experiment."""
     if member.variant:
         return _variant_parts(member.variant, member.point.network)
@@ -168,7 +168,7 @@ def lines(parts: Parts, coordinates: Mapping[str, Any]) -> dict[str, Parts]:
     return found
 
 
-def all_lines(experiment: ResolvedExperiment, labels: list[Parts]) -> dict[str, Parts]:
+def all_lines(experiment: ExpandedExperiment, labels: list[Parts]) -> dict[str, Parts]:
     """The labels of an experiment's figures."""
     return {
         label: line
@@ -177,7 +177,7 @@ def all_lines(experiment: ResolvedExperiment, labels: list[Parts]) -> dict[str, 
     }
 
 
-def suite_slots(experiments: list[ResolvedExperiment], labels: dict[str, list[Parts]]) -> dict[str, int]:
+def suite_slots(experiments: list[ExpandedExperiment], labels: dict[str, list[Parts]]) -> dict[str, int]:
     """The slot of every label of a suite, see `assign_slots`; a label is grey where none of its networks has memory."""
     quiet: dict[str, bool] = {}
     for experiment in experiments:
@@ -189,10 +189,10 @@ def suite_slots(experiments: list[ResolvedExperiment], labels: dict[str, list[Pa
     return assign_slots(quiet, [line for line, memoryless in quiet.items() if memoryless])
 
 
-def check_names(experiment: ResolvedExperiment, labels: list[Parts]) -> None:
+def check_names(experiment: ExpandedExperiment, labels: list[Parts]) -> None:
     """The names that figures give to labels are for labels that there are, and different."""
     known = {*all_lines(experiment, labels), *(part.name for parts in labels for part in parts.values())}
-    for figure, place in zip(experiment.figures, experiment.figure_places, strict=True):
+    for figure, place in zip(experiment.figures, experiment.figure_locations, strict=True):
         unknown = sorted(set(figure.labels) - known)
         if unknown:
             where = suggestion(unknown[0], known) or f"; expected one of {', '.join(sorted(set(map(label_of, labels))))}"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from pipeline.config.base import Clash, Component, Count, Rows, Section
+from pipeline.config.base import Component, Count, FieldConflict, Rows, Section
 from pipeline.config.catalogue import collect, union_of
 from pipeline.config.tasks.base import Kind
 
@@ -58,7 +58,7 @@ class Learner(Component):
     """The tasks it learns."""
     budgets: ClassVar[tuple[str, str, str]] = ("rows", "steps", "seconds")
     """The fields that hold a budget: in training examples, in updates, in seconds."""
-    portion: ClassVar[str] = "batch_size"
+    update_size: ClassVar[str] = "batch_size"
     """The field that says what one update learns from."""
     models: ClassVar[tuple[str, ...]] = ("model",)
     """Names of the networks it exports; `model` is the one that evaluations measure."""
@@ -115,17 +115,19 @@ class Learner(Component):
         examples, updates, seconds = self.budgets
         given = [key for key in self.budgets if getattr(self, key) is not None]
         if len(given) > 1:
-            raise Clash(f"got {' and '.join(given)}; expected one budget out of {examples}, {updates} and {seconds}", *given)
+            raise FieldConflict(f"got {' and '.join(given)}; expected one budget out of {examples}, {updates} and {seconds}", *given)
         if not given:
-            raise Clash(f"missing budget; expected one of {examples}, {updates} and {seconds}")
+            raise FieldConflict(f"missing budget; expected one of {examples}, {updates} and {seconds}")
         budget = getattr(self, examples)
         if budget is not None and budget < self.rows_per_step:
-            raise Clash(f"got {examples}: {budget}; expected at least one update's {self.rows_per_step}", examples, self.portion)
+            raise FieldConflict(
+                f"got {examples}: {budget}; expected at least one update's {self.rows_per_step}", examples, self.update_size
+            )
         if self.select not in self.keep:
-            raise Clash(f"select: {self.select} needs {self.select} in 'keep', got {list(self.keep)}", "select", "keep")
+            raise FieldConflict(f"select: {self.select} needs {self.select} in 'keep', got {list(self.keep)}", "select", "keep")
         return self
 
-    def undivided(self, processes: int) -> str | None:
+    def division_error(self, processes: int) -> str | None:
         """Why so many processes cannot share a training by this learner, in words that begin with a field; None where they can."""
         return f"name: this learner trains in one process, not in {processes}" if processes > 1 else None
 
@@ -227,13 +229,13 @@ class Descent(Learner):
     def _descends(self) -> Descent:
         if self.total_steps is not None and self.warmup_steps > self.total_steps:
             message = f"got warmup_steps: {self.warmup_steps}; expected at most the budget of {self.total_steps} updates"
-            raise Clash(message, "warmup_steps", *self.budgets[:2])
+            raise FieldConflict(message, "warmup_steps", *self.budgets[:2])
         if self.optimizer in ("adamw", "sign_sgd") and self.learning_rate * self.weight_decay > 1:
             message = "learning_rate times weight_decay is {:g}; expected at most 1, which takes all of a weight away"
-            raise Clash(message.format(self.learning_rate * self.weight_decay), "weight_decay", "learning_rate", "optimizer")
+            raise FieldConflict(message.format(self.learning_rate * self.weight_decay), "weight_decay", "learning_rate", "optimizer")
         if self.seconds is not None and self.lr_schedule in ("cosine", "linear"):
             message = f"lr_schedule: {self.lr_schedule} with a budget in seconds; expected one in {self.budgets[0]} or {self.budgets[1]}"
-            raise Clash(message, "lr_schedule", "seconds")
+            raise FieldConflict(message, "lr_schedule", "seconds")
         return self
 
 
@@ -312,10 +314,10 @@ class Supervised(Descent):
     @model_validator(mode="after")
     def _consistent(self) -> Supervised:
         if self.data == "stream" and self.distinct_rows is not None:
-            raise Clash("'distinct_rows' is used with data: shards only, got data: stream", "distinct_rows", "data")
+            raise FieldConflict("'distinct_rows' is used with data: shards only, got data: stream", "distinct_rows", "data")
         return self
 
-    def undivided(self, processes: int) -> str | None:
+    def division_error(self, processes: int) -> str | None:
         """Each takes its part of the batch's rows."""
         return (
             f"batch_size: got {self.batch_size} rows, expected a multiple of the {processes} processes"
@@ -344,7 +346,7 @@ class OnPolicy(Descent):
 
     kind: ClassVar[Kind] = "environment"
     budgets: ClassVar[tuple[str, str, str]] = ("total_timesteps", "num_updates", "seconds")
-    portion: ClassVar[str] = "rollout_steps"
+    update_size: ClassVar[str] = "rollout_steps"
 
     total_timesteps: Count | None = Field(
         default=None,
@@ -469,7 +471,7 @@ class OnPolicy(Descent):
     @model_validator(mode="after")
     def _whole_sequences(self) -> OnPolicy:
         if self.bptt_steps is not None and self.rollout_steps % self.bptt_steps:
-            raise Clash(
+            raise FieldConflict(
                 f"got bptt_steps: {self.bptt_steps}; expected a divisor of rollout_steps = {self.rollout_steps}",
                 "bptt_steps",
                 "rollout_steps",
@@ -478,10 +480,10 @@ class OnPolicy(Descent):
             message = (
                 f"ent_coef_schedule: {self.ent_coef_schedule} with a budget in seconds; expected one in total_timesteps or num_updates"
             )
-            raise Clash(message, "ent_coef_schedule", "seconds")
+            raise FieldConflict(message, "ent_coef_schedule", "seconds")
         return self
 
-    def undivided(self, processes: int) -> str | None:
+    def division_error(self, processes: int) -> str | None:
         """Each acts in its part of the copies."""
         if self.num_envs % processes:
             return f"num_envs: got {self.num_envs}, expected a multiple of the {processes} processes"
@@ -557,20 +559,20 @@ class Ppo(OnPolicy):
     def _whole_minibatches(self) -> Ppo:
         if self.sequences % self.num_minibatches:
             message = f"got num_minibatches: {self.num_minibatches}; expected a divisor of the {self.sequences} sequences of a rollout"
-            raise Clash(message, "num_minibatches", "num_envs", "rollout_steps", "bptt_steps")
+            raise FieldConflict(message, "num_minibatches", "num_envs", "rollout_steps", "bptt_steps")
         if self.normalize_advantage and self.rows_per_step == self.num_minibatches:
             message = "got minibatches of one step, whose advantages have no deviation; expected more steps, or normalize_advantage: false"
-            raise Clash(message, "num_minibatches", "num_envs", "rollout_steps", "normalize_advantage")
+            raise FieldConflict(message, "num_minibatches", "num_envs", "rollout_steps", "normalize_advantage")
         return self
 
-    def undivided(self, processes: int) -> str | None:
+    def division_error(self, processes: int) -> str | None:
         """Each acts in its part of the copies, and cuts its own sequences into as many minibatches."""
         each = self.sequences // processes
-        if not super().undivided(processes) and each % self.num_minibatches:
+        if not super().division_error(processes) and each % self.num_minibatches:
             return f"num_minibatches: got {self.num_minibatches}, expected a divisor of the {each} sequences that each of {processes} processes has"
-        if not super().undivided(processes) and self.normalize_advantage and self.rows_per_step == self.num_minibatches * processes:
+        if not super().division_error(processes) and self.normalize_advantage and self.rows_per_step == self.num_minibatches * processes:
             return f"num_minibatches: {self.num_minibatches} of one step each in each of {processes} processes cannot be normalised; expected fewer"
-        return super().undivided(processes)
+        return super().division_error(processes)
 
 
 class A2c(OnPolicy):
@@ -590,14 +592,14 @@ class A2c(OnPolicy):
     def _deviation(self) -> A2c:
         if self.normalize_advantage and self.rows_per_step == 1:
             message = "got rollouts of one step, whose advantage has no deviation; expected more steps, or normalize_advantage: false"
-            raise Clash(message, "num_envs", "rollout_steps", "normalize_advantage")
+            raise FieldConflict(message, "num_envs", "rollout_steps", "normalize_advantage")
         return self
 
-    def undivided(self, processes: int) -> str | None:
+    def division_error(self, processes: int) -> str | None:
         """Each normalises its own advantages."""
-        if not super().undivided(processes) and self.normalize_advantage and self.rows_per_step == processes:
+        if not super().division_error(processes) and self.normalize_advantage and self.rows_per_step == processes:
             return f"num_envs: one step for each of {processes} processes cannot be normalised; expected more"
-        return super().undivided(processes)
+        return super().division_error(processes)
 
 
 LEARNERS = collect(globals(), Learner, "recurlab.learners")

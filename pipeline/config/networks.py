@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from pipeline.config.base import Clash, Component, Count, Section
+from pipeline.config.base import Component, Count, FieldConflict, Section
 from pipeline.config.catalogue import collect, union_of
 from pipeline.config.mixers import AnyMixer, Attention, Lstm, Mixer
 from pipeline.config.tasks.base import Kind
@@ -104,21 +104,21 @@ class Stack(Network):
     @model_validator(mode="after")
     def _sizes_agree(self) -> Stack:
         if self.convolution == 1:
-            raise Clash("a convolution of 1 position sees nothing before it; expected 0 for none, or at least 2", "convolution")
+            raise FieldConflict("a convolution of 1 position sees nothing before it; expected 0 for none, or at least 2", "convolution")
         if self.width == 1 and "layer" in (self.norm, self.final_norm):
-            raise Clash(
+            raise FieldConflict(
                 "a layer norm of one channel is zero whatever it reads; expected a width of at least 2", "width", "norm", "final_norm"
             )
         if self.width == "auto" and self.parameters is None:
-            raise Clash("width: auto needs 'parameters', the number of weights to aim at", "width")
+            raise FieldConflict("width: auto needs 'parameters', the number of weights to aim at", "width")
         if self.width != "auto" and self.parameters is not None:
-            raise Clash(f"'parameters' is used with width: auto only, got width: {self.width}", "parameters", "width")
+            raise FieldConflict(f"'parameters' is used with width: auto only, got width: {self.width}", "parameters", "width")
         for field, heads in (("mixer", getattr(self.mixer, "heads", None)), ("attention", self.attention and self.attention.heads)):
             if heads and self.width != "auto" and self.width % (2 * heads):
-                raise Clash(f"got width {self.width}; {heads} heads expect one divisible by {2 * heads}", "width", field)
+                raise FieldConflict(f"got width {self.width}; {heads} heads expect one divisible by {2 * heads}", "width", field)
         deepest = max((at for at in self.attention.at if at != "last"), default=0) if self.attention else 0
         if deepest > self.depth:
-            raise Clash(f"got attention at block {deepest}; expected at most the depth of {self.depth}", "attention", "depth")
+            raise FieldConflict(f"got attention at block {deepest}; expected at most the depth of {self.depth}", "attention", "depth")
         return self
 
     @property

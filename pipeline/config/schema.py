@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import TypeAdapter
 
 from pipeline.config.base import Component, Distribution, Section
-from pipeline.config.experiment import Config, Experiment, Point, Runtime, Tracking
+from pipeline.config.config_file import Config, Experiment, Point, Runtime, Tracking
 from pipeline.config.figures import FIGURES
 from pipeline.config.learners import LEARNERS, Curriculum
 from pipeline.config.measurements import measurements

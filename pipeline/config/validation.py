@@ -10,8 +10,8 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from pipeline.config.base import Clash
-from pipeline.config.document import Block, ConfigError, Items, Place, shown, suggestion
+from pipeline.config.base import FieldConflict
+from pipeline.config.document import ConfigError, Location, YamlList, YamlMapping, shown, suggestion
 
 EXPECTED = {
     "dict_type": "a mapping",
@@ -41,7 +41,7 @@ EXPECTED = {
 """What pydantic's types of error expect, in a user's words."""
 
 
-def validate(kind: Any, value: Any, place: Place) -> Any:
+def validate(kind: Any, value: Any, location: Location) -> Any:
     """The validated value, or a ConfigError for the finding that comes first in the file."""
     try:
         valid = _adapter(kind).validate_python(value)
@@ -49,9 +49,9 @@ def validate(kind: Any, value: Any, place: Place) -> Any:
         groups: dict[tuple[Any, ...], list[Any]] = {}
         for finding in error.errors(include_url=False):
             groups.setdefault(_path(value, finding), []).append(finding)
-        failures = [_failure(kind, value, place, path, findings) for path, findings in groups.items()]
+        failures = [_failure(kind, value, location, path, findings) for path, findings in groups.items()]
         raise min(failures, key=lambda failure: failure[0])[1] from None
-    _refuse_truth(value, valid, place)
+    _refuse_truth(value, valid, location)
     return valid
 
 
@@ -71,35 +71,37 @@ def _path(root: Any, finding: Any) -> tuple[Any, ...]:
     if finding["type"] == "union_tag_not_found" and isinstance(value, dict):
         path += difflib.get_close_matches("name", value, n=1)
     error = finding.get("ctx", {}).get("error")
-    if isinstance(error, Clash) and isinstance(value, Block):
+    if isinstance(error, FieldConflict) and isinstance(value, YamlMapping):
         given = [field for field in error.fields if field in value]
-        path += [max(given, key=lambda field: value.places[field].line)] if given else []
+        path += [max(given, key=lambda field: value.locations[field].line)] if given else []
     if finding["type"] == "union_tag_invalid" and isinstance(value, dict) and "name" in value:
         path.append("name")
     return tuple(path)
 
 
-def _refuse_truth(written: Any, valid: Any, place: Place) -> None:
+def _refuse_truth(written: Any, valid: Any, location: Location) -> None:
     """pydantic reads true as the number 1; a user who writes it there means something else."""
     if isinstance(written, bool) and isinstance(valid, int | float) and not isinstance(valid, bool):
-        raise place.error(f"got {shown(written)}; expected a number")
-    if isinstance(written, Items) and isinstance(valid, list | tuple):
-        for item, here in zip(written, written.places, strict=True):
+        raise location.error(f"got {shown(written)}; expected a number")
+    if isinstance(written, YamlList) and isinstance(valid, list | tuple):
+        for item, here in zip(written, written.locations, strict=True):
             _refuse_truth(item, valid[0] if valid else None, here)
-    if isinstance(written, Block):
+    if isinstance(written, YamlMapping):
         for key, item in written.items():
-            _refuse_truth(item, valid.get(key) if isinstance(valid, dict) else getattr(valid, key, None), written.places[key])
+            _refuse_truth(item, valid.get(key) if isinstance(valid, dict) else getattr(valid, key, None), written.locations[key])
 
 
-def _failure(kind: Any, root: Any, place: Place, path: tuple[Any, ...], findings: list[Any]) -> tuple[tuple[bool, str, int], ConfigError]:
+def _failure(
+    kind: Any, root: Any, location: Location, path: tuple[Any, ...], findings: list[Any]
+) -> tuple[tuple[bool, str, int], ConfigError]:
     """What is wrong at one path, and its rank: in order of lines, missing keys last, since a misspelt one explains a missing one."""
-    here, value = place, root
+    here, value = location, root
     for step in path:
-        if isinstance(value, Block | Items):
-            here = value.places[step]  # pyright: ignore[reportCallIssue, reportArgumentType]
+        if isinstance(value, YamlMapping | YamlList):
+            here = value.locations[step]  # pyright: ignore[reportCallIssue, reportArgumentType]
         value = value[step]
     error = here.error(_message(kind, root, path, value, findings))
-    error.clash = isinstance(findings[0].get("ctx", {}).get("error"), Clash)
+    error.clash = isinstance(findings[0].get("ctx", {}).get("error"), FieldConflict)
     return (findings[0]["type"] == "missing", here.file, here.line), error
 
 

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from pipeline.config.base import filled
-from pipeline.config.frozen import read_spec
+from pipeline.config.spec_files import read_spec
 from pipeline.config.tasks import TASKS
 from pipeline.config.tasks.base import NATS, Column
 from pipeline.evaluation.measurements.base import Measurement

@@ -12,7 +12,7 @@ from torch import nn
 
 from pipeline.config.catalogue import implementation
 from pipeline.config.code import code_of
-from pipeline.config.frozen import read_spec, revive
+from pipeline.config.spec_files import load_component, read_spec
 from pipeline.evaluation.measurements import measurement_named
 from pipeline.evaluation.measurements.base import Measurement
 from pipeline.evaluation.model import load_model
@@ -43,7 +43,7 @@ def evaluate(
     when other code trained the run or made a dataset. The notes in the table's schema say how it was measured, and by which code.
     """
     place = prepare(threads, device)
-    tasks = [revive("task", read_spec(folder / "dataset.yaml", "dataset")["task"]) for folder in datasets]
+    tasks = [load_component("task", read_spec(folder / "dataset.yaml", "dataset")["task"]) for folder in datasets]
     kind = measurement or measurement_named(tasks[0].measurement)
     for task in tasks:
         if refusal := kind.refusal(task):
@@ -53,13 +53,13 @@ def evaluate(
     for folder, task in zip(datasets, tasks, strict=True):
         check_data(folder, task, allow_changed_code)
     table = pa.concat_tables([_measure(network, config, folder, kind, place) for folder in datasets], promote_options="default")
-    code = {name: digest(files, LENGTH) for name, files in code_of(revive("network", config["network"]), *tasks, kind).items()}
+    code = {name: digest(files, LENGTH) for name, files in code_of(load_component("network", config["network"]), *tasks, kind).items()}
     write_table(out, with_kind(table.combine_chunks(), kind, {"code": canonical_json(code)}))
 
 
 def _measure(network: nn.Module, config: dict[str, Any], folder: Path, kind: Measurement, device: torch.device) -> pa.Table:
     spec = read_spec(folder / "dataset.yaml", "dataset")
-    task = revive("task", spec["task"])
+    task = load_component("task", spec["task"])
     if task.kind == "environment":
         data = open_episodes(folder)._replace(name=spec["id"])
         _check(config, task, data.name, task.longest)

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from pipeline.config.frozen import revive
+from pipeline.config.spec_files import load_component
 from pipeline.config.tasks import Task
 from pipeline.networks.build import build
 from pipeline.storage.errors import ForeignSpecError, UserError
@@ -33,7 +33,7 @@ def load_model(
         raise UserError(f"{run.name}: network {name}: not trained; expected one of {', '.join(sorted(config['networks']))}")
     file = safe_join(run, f"model/{_file(run, config, checkpoint, name)}")
     described = config["networks"][name]
-    kind = revive("network", described["network"])
+    kind = load_component("network", described["network"])
     check_weights(run, manifest, allow_changed_code, kind, task=task)
     network = build(kind, described["sizes"])
     try:

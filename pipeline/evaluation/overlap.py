@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.config.frozen import read_spec, revive
+from pipeline.config.spec_files import load_component, read_spec
 from pipeline.evaluation.measurements.base import Measurement
 from pipeline.evaluation.points import metadata_columns
 from pipeline.storage.arrow import to_numpy
@@ -62,7 +62,7 @@ class Overlaps:
                 self._pairs[test, train] = np.isin(self._hash(test), self._hash(train)).astype(float)
             return self._pairs[test, train]
         spec = read_spec(self.datasets / test / "dataset.yaml", "dataset")
-        sentence = revive("task", spec["task"]).overlap
+        sentence = load_component("task", spec["task"]).overlap
         self.sentences += [sentence] if sentence and sentence not in self.sentences else []
         return np.full(spec["rows"], np.nan if sentence else 0.0)
 

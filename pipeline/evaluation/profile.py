@@ -34,7 +34,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from pipeline.config.code import code_of
-from pipeline.config.frozen import read_spec, revive
+from pipeline.config.spec_files import load_component, read_spec
 from pipeline.networks.build import build, count_parameters
 from pipeline.networks.mode import training
 from pipeline.storage.console import ProgressLine
@@ -77,7 +77,7 @@ def profile(spec_path: Path, out: Path, threads: int, device: str) -> None:
     """
     spec = read_spec(spec_path, "network")
     there = prepare(threads, device)
-    config = revive("network", spec["network"])
+    config = load_component("network", spec["network"])
     network: Any = build(config, spec["sizes"]).to(there)
     shared = {"network": spec["id"], "parameters": count_parameters(network), "threads": threads, "device": there.type}
     speeds: dict[int, float] = {}

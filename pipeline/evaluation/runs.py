@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config.frozen import read_spec
+from pipeline.config.spec_files import read_spec
 from pipeline.evaluation.schemas import read_evaluation, read_history
 from pipeline.storage.errors import MissingFileError, UserError
 

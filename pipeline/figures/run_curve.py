@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from pipeline.config.frozen import read_spec, revive
+from pipeline.config.spec_files import load_component, read_spec
 from pipeline.evaluation.measurements import measurement_named
 from pipeline.evaluation.measurements.base import Training
 from pipeline.evaluation.schemas import read_history
@@ -29,7 +29,7 @@ LINES = {"training": (COLOURS[4], 0.8), "validation": (COLOURS[0], 1.4)}
 def draw_run(run: Path) -> None:
     """Draw history.parquet of a run's folder to curve.svg and curve.png there; run.yaml gives the title, chance and the baseline."""
     spec = read_spec(run / "run.yaml")
-    history, task = _read(run / "history.parquet"), revive("task", spec["task"])
+    history, task = _read(run / "history.parquet"), load_component("task", spec["task"])
     levels = "level" in history and bool(np.isfinite(history["level"]).any())
     training = measurement_named(task.measurement).training
     with style.page():

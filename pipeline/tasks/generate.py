@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from pipeline.config.catalogue import implementation
 from pipeline.config.code import code_of, mixed
-from pipeline.config.frozen import dump, read_spec, revive
+from pipeline.config.spec_files import dump, load_component, read_spec
 from pipeline.storage.allocator import keep_freed_memory
 from pipeline.storage.arrow import to_numpy
 from pipeline.storage.card import CardFields, card
@@ -103,7 +103,7 @@ def _code(task: TokenTask | EnvironmentTask) -> str:
 def _read(folder: Path) -> tuple[dict[str, Any], TokenTask | EnvironmentTask]:
     path = folder / SPECIFICATION
     spec = read_spec(path, "dataset")
-    config = revive("task", spec["task"])
+    config = load_component("task", spec["task"])
     return spec, implementation(config)(config)
 
 

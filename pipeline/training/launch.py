@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from pipeline.config.experiment import Runtime
+from pipeline.config.config_file import Runtime
 from pipeline.job_settings import pipeline_command
 from pipeline.storage.console import print0
 from pipeline.storage.errors import UserError

@@ -40,7 +40,7 @@ GRACE = 20.0
 
 def check_division(run: RunSpec, spec: Path, processes: int) -> None:
     """Raise UserError where a run, whose specification is the file `spec`, cannot be divided among so many processes."""
-    problem = run.learner.undivided(processes)
+    problem = run.learner.division_error(processes)
     if problem:
         raise UserError(f"{spec}: learner.{problem} of runtime.gpus, processes and nodes")
 

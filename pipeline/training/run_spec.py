@@ -8,9 +8,9 @@ from typing import Any
 
 from pipeline.config.base import canonical
 from pipeline.config.code import Code, code_of
-from pipeline.config.frozen import read_spec, revive
 from pipeline.config.learners import Learner
 from pipeline.config.networks import Network
+from pipeline.config.spec_files import load_component, read_spec
 from pipeline.config.tasks import Task
 from pipeline.storage.digest import digest
 from pipeline.storage.errors import ForeignSpecError
@@ -47,9 +47,9 @@ def read_run(path: Path) -> RunSpec:
     try:
         return RunSpec(
             id=block["id"],
-            task=revive("task", block["task"]),
-            network=revive("network", block["network"]),
-            learner=revive("learner", block["learner"]),
+            task=load_component("task", block["task"]),
+            network=load_component("network", block["network"]),
+            learner=load_component("learner", block["learner"]),
             seed=block["seed"],
             train=block["data"]["train"],
             validation=block["data"]["validation"],

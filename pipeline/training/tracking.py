@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-from pipeline.config.experiment import Tracking
+from pipeline.config.config_file import Tracking
 from pipeline.storage.console import print0
 from pipeline.storage.paths import check_inside
 

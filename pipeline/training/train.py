@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config.catalogue import implementation
-from pipeline.config.experiment import Runtime, Tracking
-from pipeline.config.frozen import revive
+from pipeline.config.config_file import Runtime, Tracking
+from pipeline.config.spec_files import load_component
 from pipeline.learners import parallel
 from pipeline.storage.console import print0
 from pipeline.storage.errors import UserError
@@ -127,7 +127,7 @@ def _adopt(learner: Learner, parent: Path, allow: bool) -> None:
 
     manifest = verify(parent)
     networks = json.loads((parent / "model" / "config.json").read_text(encoding="utf-8"))["networks"]
-    check_weights(parent, manifest, allow, *(revive("network", item["network"]) for item in networks.values()))
+    check_weights(parent, manifest, allow, *(load_component("network", item["network"]) for item in networks.values()))
     try:
         learner.adopt({name: read_tensors(safe_join(parent, f"model/{name}.safetensors")) for name in networks})
     except MismatchError as error:

@@ -222,7 +222,7 @@ def mutated(value: Any, path: tuple[Any, ...], new: Any) -> Any:
 
 def written(path: Path, block: Any) -> None:
     """Write a block in the form of the file it replaces."""
-    from pipeline.config.frozen import dump
+    from pipeline.config.spec_files import dump
 
     path.write_text(json.dumps(block) if path.suffix == ".json" else dump(block))
 
@@ -264,7 +264,7 @@ def outside(folder: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("command", SPECS)
 def test_mutated_specs_and_plans_are_refused_or_harmless(command: str, folder: Path, call: Call) -> None:
     """Seeded mutations of every value: one line and code 2, or done with what it says; nothing outside the results folder in any case."""
-    from pipeline.config.frozen import read_spec
+    from pipeline.config.spec_files import read_spec
 
     pattern, count = SPECS[command]
     (file,) = folder.glob(f"results/{pattern}")
@@ -292,7 +292,7 @@ def test_mutated_specs_and_plans_are_refused_or_harmless(command: str, folder: P
 
 @pytest.mark.parametrize("field", ["id", "train", "validation", "parent"])
 def test_a_run_with_a_path_as_its_name_writes_nothing(field: str, folder: Path, call: Call) -> None:
-    from pipeline.config.frozen import read_spec, write_spec
+    from pipeline.config.spec_files import read_spec, write_spec
 
     (file,) = folder.glob("results/runs/*/run.yaml")
     block = read_spec(file)

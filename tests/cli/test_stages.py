@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config.frozen import read_spec
+from pipeline.config.spec_files import read_spec
 from pipeline.plan import plan_file
 from pipeline.storage.digest import file_sha256
 from pipeline.storage.seals import sealed_file, write_sealed
@@ -124,11 +124,11 @@ def test_try_runs_one_point_and_reuses_it(empty: Path, call: Call) -> None:
 @pytest.mark.parametrize("budget", ["learner.rows=64", "learner.steps=3", "learner.seconds=5"])
 def test_a_budget_set_by_option_replaces_the_configs(budget: str, empty: Path) -> None:
     from pipeline.cli.try_ import document_of_point
-    from pipeline.config.resolve import resolve
+    from pipeline.config.expand import expand
 
     (empty / "config.yaml").write_text(TINY)
     for name in ("tiny", "copy"):
-        point = resolve(document_of_point(name, Path("config.yaml"), (budget,))).experiments[0].members[0].point
+        point = expand(document_of_point(name, Path("config.yaml"), (budget,))).experiments[0].members[0].point
         given = {key for key in ("rows", "steps", "seconds") if getattr(point.learner, key) is not None}
         assert given == {budget.partition("=")[0].removeprefix("learner.")}
 

@@ -13,7 +13,7 @@ from docutils.core import publish_parts
 from jinja2 import Environment
 
 from pipeline.config.document import read_text
-from pipeline.config.resolve import PRESETS, resolve
+from pipeline.config.expand import PRESETS, expand
 from pipeline.plan import Plan, make_plan, plan_file
 from pipeline.storage.errors import UserError
 from pipeline.suites import report_path, saved_plans, suite_name
@@ -155,7 +155,7 @@ def test_the_suite_in_the_report_asks_for_the_same_runs(path: Path, tmp_path: Pa
     for name, text in zip(plan.suite["presets"], presets, strict=True):
         (tmp_path / f"{name}.yaml").write_text(text)
         assert text.rstrip() == (PRESETS / f"{name}.yaml").read_text(encoding="utf-8").rstrip()
-    monkeypatch.setattr("pipeline.config.resolve.PRESETS", tmp_path)
-    again = make_plan(resolve(read_text(suite, "pasted.yaml")))
+    monkeypatch.setattr("pipeline.config.expand.PRESETS", tmp_path)
+    again = make_plan(expand(read_text(suite, "pasted.yaml")))
     for kind in ("runs", "datasets", "networks", "evaluations", "experiments"):
         assert list(getattr(again, kind)) == list(getattr(plan, kind))

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from pipeline.config.base import Section
-from pipeline.config.experiment import Config, Experiment, Point, Runtime, Tracking
+from pipeline.config.config_file import Config, Experiment, Point, Runtime, Tracking
 from pipeline.config.schema import KINDS, field_rows, sections_of
 from pipeline.config.tasks import Task
 

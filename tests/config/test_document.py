@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config.document import Block, Place, merged, put_dotted, read_document, read_text
+from pipeline.config.document import Location, YamlMapping, merged, put_dotted, read_document, read_text
 from pipeline.plan import Plan
 from pipeline.storage.errors import MissingFileError, UserError
 from tests.config.rich import RICH, SMALL, complaint, plan_of
@@ -143,20 +143,20 @@ def test_suffixes_are_exact() -> None:
 def test_every_value_knows_its_line_and_path() -> None:
     document = read_text("a: 1\nb:\n  c: [1,\n    {d: 2}]\n", "file")
     inner = document["b"]
-    assert document.places["a"] == Place("file", 1, "a")
-    assert inner.places["c"] == Place("file", 3, "b.c")
-    assert inner["c"].places[1] == Place("file", 4, "b.c[1]")
-    assert inner["c"][1].places["d"] == Place("file", 4, "b.c[1].d")
+    assert document.locations["a"] == Location("file", 1, "a")
+    assert inner.locations["c"] == Location("file", 3, "b.c")
+    assert inner["c"].locations[1] == Location("file", 4, "b.c[1]")
+    assert inner["c"][1].locations["d"] == Location("file", 4, "b.c[1].d")
 
 
-def lay(below: str, above: str) -> Block:
+def lay(below: str, above: str) -> YamlMapping:
     return merged(read_text(below, "below"), read_text(above, "above"))
 
 
 def test_mappings_merge_and_keep_the_places_of_what_wrote_them() -> None:
     result = lay("m: {a: 1, b: 2}\n", "\nm: {b: 3, c: 4}\n")
     assert result == {"m": {"a": 1, "b": 3, "c": 4}}
-    assert {key: (place.file, place.line) for key, place in result["m"].places.items()} == {
+    assert {key: (place.file, place.line) for key, place in result["m"].locations.items()} == {
         "a": ("below", 1),
         "b": ("above", 2),
         "c": ("above", 2),
@@ -183,13 +183,13 @@ def test_a_distribution_replaces_a_distribution() -> None:
 def test_merging_changes_neither_side() -> None:
     below, above = read_text("m: {a: {b: 1}}\n", "below"), read_text("m: {a: {c: 2}}\n", "above")
     result = merged(below, above)
-    result["m"]["a"].put("d", 3, result.place)
+    result["m"]["a"].put("d", 3, result.location)
     assert below == {"m": {"a": {"b": 1}}}
     assert above == {"m": {"a": {"c": 2}}}
 
 
 def test_a_dotted_path_opens_bare_names_and_missing_mappings() -> None:
-    block, here = read_text("network: sequence\ntask: {name: copy, delay: 5}\n", "file"), Place("--set", 0, "x")
+    block, here = read_text("network: sequence\ntask: {name: copy, delay: 5}\n", "file"), Location("--set", 0, "x")
     put_dotted(block, "network.mixer.horizon", 9, here)
     put_dotted(block, "evaluate.rows", 3, here)
     assert block == {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.config.document import read_text
-from pipeline.config.resolve import resolve
+from pipeline.config.expand import expand
 from pipeline.plan import Plan, make_plan
 from pipeline.storage.errors import UserError
 
@@ -32,7 +32,7 @@ experiments:
 
 
 def planned(mixers: str = "lstm, gru, none", figures: str = "cost_quality") -> Plan:
-    return make_plan(resolve(read_text(SUITE % (mixers, figures), "c.yaml")))
+    return make_plan(expand(read_text(SUITE % (mixers, figures), "c.yaml")))
 
 
 def test_a_label_has_one_look_in_every_experiment() -> None:

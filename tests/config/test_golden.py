@@ -15,7 +15,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline.config.document import read_text
-from pipeline.config.resolve import resolve
+from pipeline.config.expand import expand
 from pipeline.config.schema import KINDS, json_schema, reference_text, schema_text
 from pipeline.environment_variables import variables_text
 from pipeline.plan import plan_file
@@ -109,14 +109,14 @@ def test_every_preset_is_right(path: Path, validator: jsonschema.Draft202012Vali
     if kind == "mixer":
         point["network"] = f"{{name: sequence, mixer: {point.pop(kind)}}}"
     lines = "".join(f"      {key}: {value}\n" for key, value in point.items())
-    assert resolve(read_text(f"experiments:\n  a:\n    base:\n{lines}", "text")).experiments
+    assert expand(read_text(f"experiments:\n  a:\n    base:\n{lines}", "text")).experiments
 
 
 def test_the_schema_takes_what_the_loader_takes(validator: jsonschema.Draft202012Validator) -> None:
     short = SMALL.replace("steps: 5", "rows: 300k, keep: [last, 2k], validation_rows: 1_000")
     short = short.replace("{name: copy, symbols: 3, delay: 9}", "copy").replace("{name: sequence, mixer: gru, width: 8}", "sequence")
     for text in (RICH, SMALL, short, SMALL.replace("delay: 9", "delay: {uniform: [3, 9]}")):
-        assert resolve(read_text(text, "text")).experiments
+        assert expand(read_text(text, "text")).experiments
         validator.validate(as_editor_reads(text))
 
 

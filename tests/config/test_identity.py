@@ -19,12 +19,12 @@ from ruamel.yaml import YAML
 
 from pipeline.config.base import Component, Distribution, Section, canonical, filled
 from pipeline.config.document import read_text
-from pipeline.config.frozen import Kind, read_spec, revive, write_spec
+from pipeline.config.expand import expand
 from pipeline.config.learners import Supervised
 from pipeline.config.mixers import Gru, Lstm
 from pipeline.config.networks import SequenceNetwork
-from pipeline.config.resolve import resolve
 from pipeline.config.schema import KINDS
+from pipeline.config.spec_files import Kind, load_component, read_spec, write_spec
 from pipeline.config.tasks import Copy
 from pipeline.plan import Plan, make_plan
 from pipeline.storage.atomic import write_text
@@ -109,14 +109,14 @@ def flat(plan: Plan) -> list[str]:
 
 
 WRITTEN = YAML(typ="safe", pure=True).load(RICH.replace("300k", "300000"))
-PLANNED = flat(make_plan(resolve(read_text(RICH, "c.yaml"))))
+PLANNED = flat(make_plan(expand(read_text(RICH, "c.yaml"))))
 
 
 @QUICK
 @given(st.randoms(use_true_random=False))
 def test_the_hand_a_config_is_written_in_changes_nothing(random: Random) -> None:
     text = Scribe(random).document(WRITTEN)
-    assert flat(make_plan(resolve(read_text(text, "c.yaml")))) == PLANNED, text
+    assert flat(make_plan(expand(read_text(text, "c.yaml")))) == PLANNED, text
 
 
 @pytest.mark.parametrize(
@@ -134,13 +134,13 @@ def test_the_hand_a_config_is_written_in_changes_nothing(random: Random) -> None
 )  # fmt: skip
 def test_spelling_a_default_out_changes_nothing(old: str, new: str) -> None:
     assert SMALL.count(old) == 1
-    plans = [make_plan(resolve(read_text(text, "c.yaml"))) for text in (SMALL, SMALL.replace(old, new))]
+    plans = [make_plan(expand(read_text(text, "c.yaml"))) for text in (SMALL, SMALL.replace(old, new))]
     assert flat(plans[0]) == flat(plans[1])
 
 
 def test_what_runs_are_executed_with_is_no_part_of_them() -> None:
     text = SMALL + "runtime: {threads: 2, device: cpu}\ntracking: {wandb: offline}\n"
-    one, other = (make_plan(resolve(read_text(written, "c.yaml"))) for written in (SMALL, text))
+    one, other = (make_plan(expand(read_text(written, "c.yaml"))) for written in (SMALL, text))
     assert (one.runs, one.datasets, one.experiments) == (other.runs, other.datasets, other.experiments)
     assert one.runtime != other.runtime
 
@@ -226,8 +226,8 @@ def test_every_component_comes_back_from_its_frozen_form(
         assert set(frozen) == {*component.model_fields, "version"}
         write_spec(path, frozen)
         assert read_spec(path) == frozen
-        assert revive(kind, read_spec(path)) == found
-        assert canonical(revive(kind, frozen)) == canonical(found)
+        assert load_component(kind, read_spec(path)) == found
+        assert canonical(load_component(kind, frozen)) == canonical(found)
         assert json.loads(json.dumps(canonical(found), allow_nan=False)) == canonical(found)
         again = component.model_validate(unversioned(canonical(found)))
         assert again == found
@@ -246,20 +246,20 @@ def unversioned(value: Any) -> Any:
 def test_a_frozen_form_of_another_version_is_refused() -> None:
     block = filled(Copy())
     with pytest.raises(ForeignSpecError, match=r"^task copy: written for version 99, this is version 1; run the workflow again$"):
-        revive("task", {**block, "version": 99})
+        load_component("task", {**block, "version": 99})
     with pytest.raises(ForeignSpecError, match="written for version None"):
-        revive("task", {key: value for key, value in block.items() if key != "version"})
+        load_component("task", {key: value for key, value in block.items() if key != "version"})
     with pytest.raises(UserError, match=r"^task cpoy: not in the catalogue; expected one of adding, associative_recall"):
-        revive("task", {**block, "name": "cpoy"})
+        load_component("task", {**block, "name": "cpoy"})
     with pytest.raises(ForeignSpecError, match=r"^task copy: dealy: .*expected a specification written by this version$"):
-        revive("task", {**block, "dealy": 3})
+        load_component("task", {**block, "dealy": 3})
 
 
 def test_an_inner_component_of_another_version_is_refused() -> None:
     block = filled(SequenceNetwork())
     block["mixer"]["version"] = 99
     with pytest.raises(ForeignSpecError, match=r"mixer lstm: written for version 99"):
-        revive("network", block)
+        load_component("network", block)
 
 
 @pytest.mark.parametrize(

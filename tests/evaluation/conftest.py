@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pytest
 
-from pipeline.config.frozen import write_spec
+from pipeline.config.spec_files import write_spec
 from pipeline.config.tasks.base import NATS
 from pipeline.evaluation.measurements import measurement_named
 from pipeline.evaluation.points import score_points

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.config.frozen import read_spec, write_spec
+from pipeline.config.spec_files import read_spec, write_spec
 from pipeline.evaluation.collect import collect
 from pipeline.evaluation.statistics import summarise
 from pipeline.storage.errors import CorruptFileError, MissingFileError, UserError

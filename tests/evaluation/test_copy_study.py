@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.config.frozen import write_spec
+from pipeline.config.spec_files import write_spec
 from pipeline.evaluation.collect import collect
 from pipeline.evaluation.copy_study import copy_study
 from pipeline.evaluation.measurements import measurement_named

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from pipeline.config.base import filled
 from pipeline.config.code import code_of
-from pipeline.config.frozen import write_spec
 from pipeline.config.networks import SequenceNetwork
+from pipeline.config.spec_files import write_spec
 from pipeline.config.tasks import Copy
 from pipeline.evaluation.evaluate import evaluate, measured
 from pipeline.evaluation.measurements import measurement_named

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.config.frozen import write_spec
+from pipeline.config.spec_files import write_spec
 from pipeline.config.tasks import Adding, Copy, Gymnasium, Index, Mqar, MysteryPath, Parity, TMaze
 from pipeline.evaluation.measurements import measurement_named
 from pipeline.evaluation.overlap import Overlaps, overlap_sentence

@@ -10,8 +10,8 @@ import torch
 
 from pipeline.config import networks
 from pipeline.config.base import filled
-from pipeline.config.frozen import write_spec
 from pipeline.config.mixers import MIXERS
+from pipeline.config.spec_files import write_spec
 from pipeline.evaluation.profile import SCHEMA, contexts, profile, step_cost, training_speed
 from pipeline.networks.build import build, count_parameters
 from pipeline.storage.errors import MissingFileError, UserError

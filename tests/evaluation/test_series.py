@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.config.document import read_text
+from pipeline.config.expand import expand
 from pipeline.config.labels import as_parts, label_of, without
-from pipeline.config.resolve import resolve
 from pipeline.evaluation.collect import collect
 from pipeline.evaluation.series import trained_sizes
 from pipeline.plan import make_plan
@@ -38,7 +38,7 @@ KEYS = {
 
 def labels(*sweep: str) -> list[dict]:
     """The runs of the experiment with these swept keys, as its spec lists them."""
-    return make_plan(resolve(read_text(CONFIG.format(", ".join(sweep)), "c.yaml"))).experiments["a"].spec["runs"]
+    return make_plan(expand(read_text(CONFIG.format(", ".join(sweep)), "c.yaml"))).experiments["a"].spec["runs"]
 
 
 @pytest.mark.parametrize("others", OTHERS)

@@ -6,7 +6,7 @@ import re
 from html import unescape
 
 from pipeline.config.document import read_text
-from pipeline.config.resolve import resolve
+from pipeline.config.expand import expand
 from pipeline.evaluation.settings import settings_page
 from pipeline.plan import make_plan
 
@@ -35,7 +35,7 @@ def tables(page: str) -> dict[str, list[list[str]]]:
 
 
 def test_differences_come_first_and_nothing_is_left_out() -> None:
-    plan = make_plan(resolve(read_text(TEXT, "c.yaml")))
+    plan = make_plan(expand(read_text(TEXT, "c.yaml")))
     spec = plan.experiments["only"].spec
     found = tables(settings_page(spec, [plan.runs[run["run"]].spec for run in spec["runs"]]))
     assert list(found) == ["What differs", "What all share", "Runs"]

@@ -16,7 +16,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from pipeline.config.figures import FIGURES
-from pipeline.config.frozen import write_spec
+from pipeline.config.spec_files import write_spec
 from pipeline.evaluation.collect import collect
 from pipeline.evaluation.measurements import measurement_named
 from pipeline.evaluation.schemas import with_kind

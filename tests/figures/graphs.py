@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.config.frozen import write_spec
+from pipeline.config.spec_files import write_spec
 from pipeline.evaluation.collect import collect
 from pipeline.evaluation.measurements import measurement_named
 from pipeline.evaluation.schemas import with_kind

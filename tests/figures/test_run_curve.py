@@ -6,8 +6,8 @@ import pyarrow as pa
 import pytest
 
 from pipeline.config.base import filled
-from pipeline.config.frozen import write_spec
 from pipeline.config.learners import Supervised
+from pipeline.config.spec_files import write_spec
 from pipeline.config.tasks import Adding, Copy, Task
 from pipeline.figures import style
 from pipeline.figures.run_curve import draw_run

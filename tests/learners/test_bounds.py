@@ -15,7 +15,7 @@ import torch
 from pydantic import ValidationError
 
 from pipeline.config.catalogue import implementation
-from pipeline.config.experiment import Runtime
+from pipeline.config.config_file import Runtime
 from pipeline.config.figures import FIGURES
 from pipeline.config.learners import LEARNERS, Curriculum
 from pipeline.config.mixers import MIXERS

@@ -115,14 +115,14 @@ def test_minibatches_of_one_step_are_refused_where_they_would_be_normalised(fiel
         Ppo(num_updates=1, num_minibatches=4, **fields)
     Ppo(num_updates=1, num_minibatches=4, normalize_advantage=False, **fields)
     Ppo(num_updates=1, num_minibatches=2, **fields)
-    assert "cannot be normalised" in str(Ppo(num_updates=1, num_minibatches=2, **fields).undivided(2)) or "bptt_steps" in fields
+    assert "cannot be normalised" in str(Ppo(num_updates=1, num_minibatches=2, **fields).division_error(2)) or "bptt_steps" in fields
 
 
 def test_a_rollout_of_one_step_is_refused_where_it_would_be_normalised() -> None:
     with pytest.raises(ValidationError, match="got rollouts of one step, whose advantage has no deviation"):
         A2c(num_updates=1, num_envs=1, rollout_steps=1, normalize_advantage=True)
-    assert "cannot be normalised" in str(A2c(num_updates=1, num_envs=2, rollout_steps=1, normalize_advantage=True).undivided(2))
-    assert A2c(num_updates=1, num_envs=4, rollout_steps=1, normalize_advantage=True).undivided(2) is None
+    assert "cannot be normalised" in str(A2c(num_updates=1, num_envs=2, rollout_steps=1, normalize_advantage=True).division_error(2))
+    assert A2c(num_updates=1, num_envs=4, rollout_steps=1, normalize_advantage=True).division_error(2) is None
 
 
 @pytest.mark.parametrize("name", ["a2c", "ppo"])

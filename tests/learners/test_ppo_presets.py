@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from pipeline.config.catalogue import implementation
+from pipeline.config.expand import read_preset
 from pipeline.config.learners import Ppo
 from pipeline.config.networks import ActorCritic
-from pipeline.config.resolve import read_preset
 from pipeline.config.tasks import Gymnasium
 from pipeline.learners.rollout import Sequences
 from pipeline.networks.build import build, count_parameters

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from pipeline.config import networks
+from pipeline.config.expand import read_preset
 from pipeline.config.networks import SequenceNetwork
-from pipeline.config.resolve import read_preset
 from pipeline.mixers.attention import capacity
 from pipeline.networks import sequence
 from pipeline.networks.actor_critic import ActorCritic

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from pipeline.config.base import Distribution, canonical, filled, largest
 from pipeline.config.catalogue import implementation
-from pipeline.config.frozen import write_spec
+from pipeline.config.spec_files import write_spec
 from pipeline.config.tasks import TASKS, Task
 from pipeline.storage.errors import UserError
 from pipeline.storage.loader import open_rows

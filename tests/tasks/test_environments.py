@@ -19,7 +19,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 
 from pipeline.config.base import filled
-from pipeline.config.frozen import write_spec
+from pipeline.config.spec_files import write_spec
 from pipeline.config.tasks import MysteryPath, TMaze
 from pipeline.storage.loader import read_dataset
 from pipeline.storage.rng import derive_key

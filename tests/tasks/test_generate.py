@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.config.base import filled
-from pipeline.config.frozen import write_spec
+from pipeline.config.spec_files import write_spec
 from pipeline.config.tasks import Copy as Config
 from pipeline.storage.digest import file_sha256
 from pipeline.storage.errors import ChangedCodeError, CorruptFileError, ForeignSpecError, MissingFileError, UserError

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from pipeline.config.base import Clash
+from pipeline.config.base import FieldConflict
 from pipeline.config.tasks import IsTree as Config
 from pipeline.config.tasks.retrieval import FAMILIES, PIECES, Family, IsTreeEvaluation
 from pipeline.storage.errors import UserError
@@ -262,7 +262,7 @@ def test_the_evaluation_is_a_grid_of_sizes_and_families() -> None:
     assert [(point.nodes, point.family) for point in grid.points(task)] == [
         (n, f) for n in (8, 16, 24, 64) for f in ("double_star", "path")
     ]
-    with pytest.raises(Clash, match="got 128 nodes and 64 names"):
+    with pytest.raises(FieldConflict, match="got 128 nodes and 64 names"):
         IsTreeEvaluation(longer=[8]).points(task)
     for wrong in ({"longer": [1]}, {"longer": [2, 2.0]}, {"families": ["path", "path"]}, {"families": ["comb"]}):
         with pytest.raises(ValidationError):

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from pipeline.config.base import Clash
+from pipeline.config.base import FieldConflict
 from pipeline.config.tasks import Mqar as Config
 from pipeline.config.tasks import MqarEvaluation
 from pipeline.storage.errors import UserError
@@ -270,7 +270,7 @@ def test_the_evaluation_is_a_grid_of_lengths_and_pairs() -> None:
     assert [(point.length, point.pairs) for point in MqarEvaluation().points(task)] == [(64, 8)]
     grid = MqarEvaluation(lengths=[128, 64], pairs=[16, 4])
     assert [(point.length, point.pairs) for point in grid.points(task)] == [(64, 4), (64, 16), (128, 4), (128, 16)]
-    with pytest.raises(Clash, match="got 16 pairs in 32 tokens; expected at least 64 tokens"):
+    with pytest.raises(FieldConflict, match="got 16 pairs in 32 tokens; expected at least 64 tokens"):
         MqarEvaluation(lengths=[32], pairs=[16]).points(task)
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from pipeline.config.base import Clash
+from pipeline.config.base import FieldConflict
 from pipeline.config.tasks import LengthEvaluation
 from pipeline.config.tasks import Parity as Config
 from pipeline.storage.errors import UserError
@@ -80,7 +80,7 @@ def test_lengths_are_measured_beyond_training() -> None:
     task = Config.model_validate({"length": {"uniform": (3, 40)}})
     assert [point.length for point in LengthEvaluation().points(task)] == [40]
     assert [point.length for point in LengthEvaluation(lengths=[256, 40]).points(task)] == [40, 256]
-    with pytest.raises(Clash, match="got a length of 1; expected at least 2 tokens"):
+    with pytest.raises(FieldConflict, match="got a length of 1; expected at least 2 tokens"):
         LengthEvaluation(lengths=[1]).points(task)
 
 

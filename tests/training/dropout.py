@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pipeline.config.resolve import resolve
+from pipeline.config.expand import expand
 from pipeline.learners.base import Learner
 from pipeline.plan import make_plan
 from pipeline.training import fit
@@ -37,7 +37,7 @@ def described(results: Path, learner: str, dropout: float) -> str:
     parts: dict[str, Any] = TOKENS if learner == "supervised" else ACTING
     network = {**parts["network"], "mixer": {"name": "dropping", "dropout": dropout}}
     base = {**parts, "network": network, "learner": {"name": learner, **parts["learner"]}, "evaluate": {"rows": 4}}
-    return describe(make_plan(resolve(block({"experiments": {"dropout": {"base": base}}}))), results)
+    return describe(make_plan(expand(block({"experiments": {"dropout": {"base": base}}}))), results)
 
 
 def train_until(results: Path, run: str, step: int) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from pipeline.config.resolve import resolve
+from pipeline.config.expand import expand
 from pipeline.plan import make_plan
 from pipeline.storage.errors import UserError
 from pipeline.training.signals import RESUMABLE
@@ -56,7 +56,7 @@ def described(results: Path, limit: int | None, context: int, drifts: bool = Tru
         "learner": learner,
         "evaluate": {"rows": 2},
     }
-    return describe(make_plan(resolve(block({"experiments": {"counting": {"base": base}}}))), results)
+    return describe(make_plan(expand(block({"experiments": {"counting": {"base": base}}}))), results)
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.config.resolve import resolve
+from pipeline.config.expand import expand
 from pipeline.plan import make_plan
 from pipeline.storage.tables import read_table
 from pipeline.training.run_status import run_status
@@ -96,7 +96,7 @@ def endless(results: Path, limit: int | None = LONG, **options: Any) -> str:
         "learner": learner,
         "evaluate": {"rows": 2},
     }
-    return describe(make_plan(resolve(block({"experiments": {"endless": {"base": base}}}))), results)
+    return describe(make_plan(expand(block({"experiments": {"endless": {"base": base}}}))), results)
 
 
 def stopped_by(process: subprocess.Popen[str], number: int, within: float = SECONDS) -> int:

@@ -14,8 +14,8 @@ import psutil
 import pytest
 import torch
 
-from pipeline.config.experiment import Runtime
-from pipeline.config.resolve import resolve
+from pipeline.config.config_file import Runtime
+from pipeline.config.expand import expand
 from pipeline.learners import parallel
 from pipeline.plan import make_plan
 from pipeline.storage.errors import UserError
@@ -102,7 +102,7 @@ def fresh(undisturbed: Path, run: str, results: Path) -> str:
 def acting_run(results: Path) -> str:
     """Describe a run that acts, in a number of copies that divides; returns its identifier."""
     base = {**BASE, "learner": {**BASE["learner"], "num_envs": 8}}
-    return describe(make_plan(resolve(block({"experiments": {"acting": {"base": base}}}))), results)
+    return describe(make_plan(expand(block({"experiments": {"acting": {"base": base}}}))), results)
 
 
 def is_under_way(results: Path, run: str) -> bool:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.config.experiment import Tracking
+from pipeline.config.config_file import Tracking
 from pipeline.config.learners import Learner as Config
 from pipeline.learners.base import Learner
 from pipeline.learners.replay import Replay

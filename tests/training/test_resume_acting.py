@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.config.resolve import resolve
+from pipeline.config.expand import expand
 from pipeline.plan import make_plan
 from pipeline.storage.tables import read_table
 from tests.training.deaths import ended, spawn, train_and_die
@@ -47,7 +47,7 @@ def described(results: Path, case: str) -> str:
         base["task"] = changed["task"]
     if "name" in changed.get("learner", {}):
         base["learner"] = changed["learner"]
-    return describe(make_plan(resolve(block({"experiments": {"acting": {"base": base}}}))), results)
+    return describe(make_plan(expand(block({"experiments": {"acting": {"base": base}}}))), results)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -78,7 +78,7 @@ def test_killed_at_any_file_operation(case: str, tmp_path: Path) -> None:
 
 def test_good_enough_ends_a_training(tmp_path: Path) -> None:
     base = {**BASE, "learner": {**BASE["learner"], "stop_at": 0.01, "num_updates": 600}}
-    run = describe(make_plan(resolve(block({"experiments": {"acting": {"base": base}}}))), tmp_path)
+    run = describe(make_plan(expand(block({"experiments": {"acting": {"base": base}}}))), tmp_path)
     assert train_tiny(tmp_path, run) == 0
     history = read_table(tmp_path / "runs" / run / "history.parquet").to_pylist()
     assert history[-1]["step"] < 600 and history[-1]["validation_accuracy"] >= 0.01

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config.frozen import read_spec, write_spec
+from pipeline.config.spec_files import read_spec, write_spec
 from pipeline.training.run_spec import read_run
 from tests.training.tiny import tiny_run
 

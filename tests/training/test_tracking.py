@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.config.experiment import Tracking
+from pipeline.config.config_file import Tracking
 from pipeline.storage.tables import read_table
 from pipeline.training.signals import RESUMABLE
 from pipeline.training.tracking import Tracker, has_key

@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pipeline.config.document import Block, Place
-from pipeline.config.experiment import Runtime, Tracking
-from pipeline.config.frozen import write_spec
-from pipeline.config.resolve import resolve
+from pipeline.config.config_file import Runtime, Tracking
+from pipeline.config.document import Location, YamlMapping
+from pipeline.config.expand import expand
+from pipeline.config.spec_files import write_spec
 from pipeline.plan import Plan, make_plan
 from pipeline.storage.digest import file_sha256
 from pipeline.storage.errors import UserError
@@ -17,7 +17,7 @@ from pipeline.storage.manifest import read_manifest
 from pipeline.tasks.generate import generate_shard, seal_dataset
 from pipeline.training.train import train
 
-HERE = Place("tiny", 0, "")
+HERE = Location("tiny", 0, "")
 TASK = {"name": "copy", "symbols": {"uniform": [1, 3]}, "delay": {"uniform": [1, 8]}, "alphabet": 4}
 NETWORK = {"name": "sequence", "mixer": "lru", "width": 8, "dropout": 0.2, "residual": True, "norm": "rms"}
 LEARNER = {
@@ -31,7 +31,7 @@ def block(value: Any) -> Any:
     """A mapping as the config reader gives it."""
     if not isinstance(value, dict):
         return value
-    made = Block(HERE)
+    made = YamlMapping(HERE)
     for key, item in value.items():
         made.put(key, block(item), HERE)
     return made
@@ -50,7 +50,7 @@ def tiny_plan(task: dict[str, Any] | None = None, network: dict[str, Any] | None
         "evaluate": {"rows": 8},
         "seed": seed,
     }
-    return make_plan(resolve(block({"experiments": {"tiny": {"base": base}}})))
+    return make_plan(expand(block({"experiments": {"tiny": {"base": base}}})))
 
 
 def describe(plan: Plan, results: Path) -> str:

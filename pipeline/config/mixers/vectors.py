@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.config.base import Clash
+from pipeline.config.base import FieldConflict
 from pipeline.config.mixers.base import Gated, Mixer
 
 
@@ -63,7 +63,7 @@ class Lru(Mixer):
     @model_validator(mode="after")
     def _ordered(self) -> Lru:
         if self.r_min > self.r_max:
-            raise Clash(f"got r_min: {self.r_min} and r_max: {self.r_max}; expected r_min <= r_max", "r_min", "r_max")
+            raise FieldConflict(f"got r_min: {self.r_min} and r_max: {self.r_max}; expected r_min <= r_max", "r_min", "r_max")
         return self
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import AfterValidator, Field, model_validator
 
-from pipeline.config.base import Clash, Component, Distribution, Rows, Section, largest, smallest
+from pipeline.config.base import Component, Distribution, FieldConflict, Rows, Section, largest, smallest
 from pipeline.config.measurements import AnyMeasurement
 
 
@@ -103,10 +103,10 @@ class Task(Component):
         return self
 
     def check(self) -> None:
-        """Raise Clash where fields do not go together."""
+        """Raise FieldConflict where fields do not go together."""
 
     def variant(self, **fields: int) -> Task:
-        """The same task with these fields fixed, a point of an evaluation. Raises Clash where they do not go together."""
+        """The same task with these fields fixed, a point of an evaluation. Raises FieldConflict where they do not go together."""
         made = self.model_copy(update=fields)
         made.check()
         return made
@@ -201,9 +201,9 @@ class LengthEvaluation(Evaluation):
 
 
 def long_enough(length: int | Distribution, least: int, why: str) -> None:
-    """Raise Clash where a row may be too short to ask for anything."""
+    """Raise FieldConflict where a row may be too short to ask for anything."""
     if smallest(length) < least:
-        raise Clash(f"got a length of {smallest(length)}; expected at least {least} tokens: {why}", "length")
+        raise FieldConflict(f"got a length of {smallest(length)}; expected at least {least} tokens: {why}", "length")
 
 
 class Observation(NamedTuple):

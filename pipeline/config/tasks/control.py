@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.config.base import Clash, Draw, largest, smallest
+from pipeline.config.base import Draw, FieldConflict, largest, smallest
 from pipeline.config.tasks.base import Column, EnvironmentTask, Evaluation, Grid, Observation, ReturnRange
 
 Size = Annotated[int, Field(ge=1, le=65_536)]
@@ -80,12 +80,14 @@ class TMaze(EnvironmentTask):
     def check(self) -> None:
         """The junction is not the start, and can be reached and left in time."""
         if smallest(self.corridor) < 2:
-            raise Clash(f"got a corridor of {smallest(self.corridor)}; expected at least 2 positions: start and junction", "corridor")
+            raise FieldConflict(
+                f"got a corridor of {smallest(self.corridor)}; expected at least 2 positions: start and junction", "corridor"
+            )
         if largest(self.corridor) > self.max_episode_steps:
             message = (
                 f"got a corridor of {largest(self.corridor)} and {self.max_episode_steps} steps; expected at least a step per position"
             )
-            raise Clash(message, "max_episode_steps", "corridor")
+            raise FieldConflict(message, "max_episode_steps", "corridor")
 
     @property
     def bits(self) -> int:
@@ -228,7 +230,9 @@ class GymnasiumEvaluation(Evaluation):
     @model_validator(mode="after")
     def _ascending(self) -> GymnasiumEvaluation:
         if self.return_range and not -1e9 <= self.return_range[0] < self.return_range[1] <= 1e9:
-            raise Clash(f"got {list(self.return_range)}; expected [lowest, highest], lowest below highest, within 1e9", "return_range")
+            raise FieldConflict(
+                f"got {list(self.return_range)}; expected [lowest, highest], lowest below highest, within 1e9", "return_range"
+            )
         return self
 
     def returns(self, task: Any) -> ReturnRange | None:
@@ -292,7 +296,9 @@ class Gymnasium(EnvironmentTask):
     def check(self) -> None:
         """An observation is a vector or an image."""
         if len(self.observation_shape) == 2:
-            raise Clash(f"got {self.observation_shape}; expected [numbers], or [height, width, channels] of pixels", "observation_shape")
+            raise FieldConflict(
+                f"got {self.observation_shape}; expected [numbers], or [height, width, channels] of pixels", "observation_shape"
+            )
 
     @property
     def observation(self) -> Observation:

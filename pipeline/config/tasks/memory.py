@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from pipeline.config.base import Clash, Draw, largest, smallest
+from pipeline.config.base import Draw, FieldConflict, largest, smallest
 from pipeline.config.tasks.base import ENOUGH, Column, Evaluation, Grid, LengthEvaluation, Task, long_enough, shortest_apart
 
 
@@ -207,17 +207,17 @@ class Mqar(Task):
     def check(self) -> None:
         """Every pair and every question has room, and there are enough words."""
         if self.compositional and self.continuous:
-            raise Clash("got compositional and continuous; expected at most one of them", "compositional", "continuous")
+            raise FieldConflict("got compositional and continuous; expected at most one of them", "compositional", "continuous")
         pairs, changed = largest(self.pairs), self.changed(largest(self.pairs))
         needed, length = self.pair * (2 * pairs + changed), smallest(self.length)
         if length < needed:
             message = f"got {pairs} pairs in {length} tokens; expected at least {needed} tokens"
-            raise Clash(message, "length", "pairs", "forgetting", "compositional")
+            raise FieldConflict(message, "length", "pairs", "forgetting", "compositional")
         keys = self.vocab_size - self.classes - 1
         used, kind = (2 * grid_side(pairs), "words of keys") if self.compositional else (pairs, "keys")
         if used > keys or pairs + changed > self.classes:
             message = f"got {used} {kind} and {pairs + changed} values in a row; vocab_size {self.vocab_size} has {keys} and {self.classes}"
-            raise Clash(message, "vocab_size", "pairs", "forgetting", "compositional")
+            raise FieldConflict(message, "vocab_size", "pairs", "forgetting", "compositional")
 
     @property
     def vocabulary(self) -> int:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import AfterValidator, Field
 
-from pipeline.config.base import Clash, Draw, largest, smallest
+from pipeline.config.base import Draw, FieldConflict, largest, smallest
 from pipeline.config.tasks.base import ENOUGH, Column, Evaluation, Grid, Task
 
 APART = 8
@@ -201,13 +201,13 @@ class IsTree(RetrievalTask):
         """Graphs have names enough, and fields that others leave without meaning stay as they are."""
         few, most, least = smallest(self.nodes), largest(self.nodes), LEAST_NODES.get(self.family, 6)
         if few < least or most > 1024:
-            raise Clash(f"got {self.family} of {few if few < least else most} nodes; expected {least} to 1024", "nodes", "family")
+            raise FieldConflict(f"got {self.family} of {few if few < least else most} nodes; expected {least} to 1024", "nodes", "family")
         if most > self.names:
-            raise Clash(f"got {most} nodes and {self.names} names; expected a name for each", "nodes", "names")
+            raise FieldConflict(f"got {most} nodes and {self.names} names; expected a name for each", "nodes", "names")
         if self.pause_tokens and self.layout != "direct":
-            raise Clash(f"got pause tokens in layout {self.layout}; expected them in layout direct only", "pause_tokens", "layout")
+            raise FieldConflict(f"got pause tokens in layout {self.layout}; expected them in layout direct only", "pause_tokens", "layout")
         if self.upstream and self.layout == "icr_regex":
-            raise Clash("got upstream in layout icr_regex; the public code has direct, cot and icr", "upstream", "layout")
+            raise FieldConflict("got upstream in layout icr_regex; the public code has direct, cot and icr", "upstream", "layout")
 
     @property
     def vocabulary(self) -> int:

@@ -13,7 +13,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from pipeline.config.base import Clash, Distribution, Draw, largest, smallest
+from pipeline.config.base import Distribution, Draw, FieldConflict, largest, smallest
 from pipeline.config.tasks.base import ENOUGH, Column, Evaluation, LengthEvaluation, long_enough, shortest_apart
 from pipeline.config.tasks.retrieval import RetrievalTask, memoryless
 
@@ -50,11 +50,11 @@ class SymbolTask(RetrievalTask):
     )
 
     def _enough_names(self, more: int = 0, what: str = "") -> None:
-        """Raise Clash where there are fewer names than letters and `more`."""
+        """Raise FieldConflict where there are fewer names than letters and `more`."""
         needed, behind = self.alphabet + more, f" and {more} {what}" if more else ""
         if needed > self.names:
             message = f"got {self.names} names; expected at least {needed}: {self.alphabet} letters{behind}"
-            raise Clash(message, "names", "alphabet", "length")
+            raise FieldConflict(message, "names", "alphabet", "length")
 
     @property
     def prompt(self) -> int:

@@ -7,7 +7,7 @@ import pkgutil
 from typing import Any
 
 from pipeline.config.catalogue import collect
-from pipeline.config.frozen import revive
+from pipeline.config.spec_files import load_component
 from pipeline.evaluation.measurements.base import Measurement
 from pipeline.storage.errors import UserError
 
@@ -17,7 +17,7 @@ MEASUREMENTS = collect({name: item for module in _MODULES for name, item in vars
 
 def measurement_of(block: dict[str, Any]) -> Measurement:
     """The measurement that a file says it is of. Raises UserError where no such kind is in the catalogue, or it has another version."""
-    return revive("measurement", block)
+    return load_component("measurement", block)
 
 
 def measurement_named(name: str) -> Measurement:

@@ -14,8 +14,8 @@ from scipy import stats
 
 from pipeline.cli.try_ import document_of_point
 from pipeline.config.catalogue import implementation
-from pipeline.config.frozen import read_spec, revive, write_spec
-from pipeline.config.resolve import resolve
+from pipeline.config.expand import expand
+from pipeline.config.spec_files import load_component, read_spec, write_spec
 from pipeline.config.tasks import Gymnasium
 from pipeline.evaluation.collect import collect
 from pipeline.evaluation.evaluate import evaluate, measured
@@ -49,7 +49,7 @@ Chain = tuple[Plan, Path, str]
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
     results = tmp_path_factory.mktemp("played") / "results"
-    plan = make_plan(resolve(document_of_point("t_maze", Path("none.yaml"), SIZES)))
+    plan = make_plan(expand(document_of_point("t_maze", Path("none.yaml"), SIZES)))
     code, table = run_plan(plan, results)
     assert code == 0
     return plan, results, table
@@ -90,7 +90,7 @@ def test_an_evaluation_is_the_episodes_as_they_were_played(chain: Chain) -> None
     assert len(found) == 60
     for name in item.datasets:
         spec = read_spec(results / "datasets" / name / "dataset.yaml")
-        config = revive("task", spec["task"])
+        config = load_component("task", spec["task"])
         held_out = open_episodes(results / "datasets" / name)
         played = play(network, implementation(config)(config), held_out, CPU)
         rows = found[found["dataset"] == name]

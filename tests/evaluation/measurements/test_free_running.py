@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from pipeline.config.catalogue import implementation
-from pipeline.config.frozen import read_spec, write_spec
+from pipeline.config.spec_files import read_spec, write_spec
 from pipeline.config.tasks import Column, Copy, IsTree
 from pipeline.evaluation import collect as collecting
 from pipeline.evaluation.collect import collect

@@ -7,12 +7,12 @@ from typing import ClassVar, Literal
 
 import pytest
 
-from pipeline.config import resolve as resolving
+from pipeline.config import expand as resolving
+from pipeline.config.config_file import Point
 from pipeline.config.document import read_document, read_text
-from pipeline.config.experiment import Point
+from pipeline.config.expand import ExpandedConfig, expand
 from pipeline.config.mixers import Lstm, Mixer
-from pipeline.config.resolve import Resolved, resolve
-from pipeline.config.resolved import Member
+from pipeline.config.points import ExpandedPoint
 from pipeline.plan import plan_file
 from pipeline.storage.errors import UserError
 
@@ -27,9 +27,9 @@ experiments:
 NEXT = HEAD.count("\n") + 1
 
 
-def members(text: str) -> list[Member]:
+def members(text: str) -> list[ExpandedPoint]:
     """The members of the only experiment."""
-    return resolve(read_text(text, "c.yaml")).experiments[0].members
+    return expand(read_text(text, "c.yaml")).experiments[0].members
 
 
 def fails(text: str) -> str:
@@ -37,7 +37,7 @@ def fails(text: str) -> str:
     from pipeline.plan import make_plan
 
     with pytest.raises(UserError) as caught:
-        make_plan(resolve(read_text(text, "c.yaml")))
+        make_plan(expand(read_text(text, "c.yaml")))
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -154,12 +154,12 @@ SWEEPS = {
     "one number in two spellings": (
         "    sweep:\n      learner.validation_rows: [1k, 2k, 1_000]\n",
         1,
-        "sweep.learner.validation_rows[2]: learner.validation_rows: 1000 and learner.validation_rows: 1000 are the same run; expected",
+        "sweep.learner.validation_rows[2]: duplicate sweep points: learner.validation_rows: 1000 and learner.validation_rows: 1000; expected",
     ),
     "one component in two spellings": (
         "    sweep:\n      network.mixer: [gru, {name: gru}]\n",
         1,
-        "sweep.network.mixer[1]: network.mixer: 'gru' and network.mixer: 'gru' are the same run; expected values that differ",
+        "sweep.network.mixer[1]: duplicate sweep points: network.mixer: 'gru' and network.mixer: 'gru'; expected distinct runs",
     ),
     "an axis that is no list": ("    sweep:\n      seed: 3\n", 1, "sweep.seed: got 3; expected a list of at least one value"),
     "a variant's field": (
@@ -186,7 +186,7 @@ SWEEPS = {
     "a variant's seed": (
         "    sweep: {seed: [0, 1]}\n    variants:\n      v:\n        seed: 3\n",
         3,
-        "variants.v.seed: seed is swept, and every variant with it; expected it in one place",
+        "variants.v.seed: seed is swept, and every variant with it; set it in one place",
     ),
     "a variant with a swept point's name": (
         "    sweep: {network.mixer: [lstm, gru]}\n    variants:\n      gru: {network.width: 16}\n",
@@ -416,7 +416,7 @@ def test_a_parent_may_be_a_variant() -> None:
     extra = "    variants: {long: {learner.steps: 50}, short: {learner.steps: 3}}\n"
     from pipeline.plan import make_plan
 
-    plan = make_plan(resolve(read_text(parented(extra, PARENT.replace("parent: a", "parent: a/long")), "c.yaml")))
+    plan = make_plan(expand(read_text(parented(extra, PARENT.replace("parent: a", "parent: a/long")), "c.yaml")))
     (child,) = [run for run in plan.runs.values() if run.parent]
     assert child.parent is not None
     assert plan.runs[child.parent].spec["learner"]["steps"] == 50
@@ -459,7 +459,7 @@ def test_a_parent_has_the_network_of_its_child(old: str, new: str, different: st
 
 def test_a_parent_may_differ_in_what_changes_no_weights() -> None:
     text = parented("", PARENT.replace("context: 600", "context: 700, dropout: 0.1"))
-    assert len(resolve(read_text(text, "c.yaml")).experiments) == 2
+    assert len(expand(read_text(text, "c.yaml")).experiments) == 2
 
 
 def test_the_first_mistake_of_several_is_named(tmp_path: Path) -> None:
@@ -469,8 +469,8 @@ def test_the_first_mistake_of_several_is_named(tmp_path: Path) -> None:
 
 def test_loading_answers_what_resolving_does(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(HEAD)
-    found = resolve(read_document(tmp_path / "c.yaml"))
-    assert isinstance(found, Resolved)
+    found = expand(read_document(tmp_path / "c.yaml"))
+    assert isinstance(found, ExpandedConfig)
     assert found.runtime.threads == 1
     assert found.tracking.wandb == "off"
 
@@ -483,4 +483,4 @@ def test_a_context_from_a_preset_is_reported_where_the_user_named_the_preset() -
         UserError,
         match=r"^suite\.yaml:5: experiments\.a\.base\.network: rows of 6006 tokens exceed network.context = 4096; expected at most that$",
     ):
-        resolve(read_text(text, "suite.yaml"))
+        expand(read_text(text, "suite.yaml"))

@@ -1,4 +1,4 @@
-"""What a config comes to: experiments of members, each one validated run."""
+"""A config file, expanded: experiments and their points, each of them one validated run."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.config.base import canonical
-from pipeline.config.document import Place
-from pipeline.config.experiment import Point, Runtime, Tracking
+from pipeline.config.config_file import Point, Runtime, Tracking
+from pipeline.config.document import Location
 from pipeline.config.figures import Figure
 from pipeline.config.measurements import read_measurement
 from pipeline.config.tasks import Evaluation, Task
@@ -26,11 +26,11 @@ class Written(str):
 
 
 @dataclass(frozen=True)
-class Member:
+class ExpandedPoint:
     """One run of an experiment: its validated point and where in the experiment it stands.
 
     coordinates: swept key -> value. overrides: what its variant sets, likewise. Both hold validated values, components as `Written`.
-    dropped: what base writes and this run does not have, because another component, or the same one written anew, took its place.
+    dropped: what base writes and this run does not have, because another component, or the same one written anew, replaced it.
     """
 
     point: Point
@@ -38,7 +38,7 @@ class Member:
     variant: str | None
     coordinates: dict[str, Any]
     overrides: dict[str, Any]
-    place: Place
+    location: Location
     dropped: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -58,22 +58,22 @@ class Member:
 
 
 @dataclass(frozen=True)
-class ResolvedExperiment:
+class ExpandedExperiment:
     """An experiment with its sweeps expanded."""
 
     name: str
     question: str
     columns: list[str]
-    members: list[Member]
+    members: list[ExpandedPoint]
     figures: list[Figure]
-    figure_places: list[Place]
-    place: Place
+    figure_locations: list[Location]
+    location: Location
 
 
 @dataclass(frozen=True)
-class Resolved:
+class ExpandedConfig:
     """A whole config file, validated."""
 
-    experiments: list[ResolvedExperiment]
+    experiments: list[ExpandedExperiment]
     runtime: Runtime = field(default_factory=Runtime)
     tracking: Tracking = field(default_factory=Tracking)

@@ -1,4 +1,4 @@
-"""Frozen specifications: the YAML files that describe a run, dataset, network or experiment, and their way back to components."""
+"""Spec files: the sealed YAML files that describe a run, dataset, network or experiment, read, written and loaded as components."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def read_spec(path: Path, kind: SpecKind | None = None) -> dict[str, Any]:
 
 
 def _check(path: Path, kind: SpecKind, block: dict[str, Any]) -> None:
-    from pipeline.config.specs import complaint
+    from pipeline.config.spec_models import complaint
 
     wrong = complaint(kind, block)
     if wrong:
@@ -72,7 +72,7 @@ def _check_values(value: Any) -> None:
             raise ValueError("too many values")
 
 
-def revive(kind: Kind, block: dict[str, Any]) -> Any:
+def load_component(kind: Kind, block: dict[str, Any]) -> Any:
     """The component that a frozen block describes.
 
     Raises ForeignSpecError when the block was written by another version of the component: its fields may mean something else now.

@@ -1,6 +1,6 @@
-"""What a frozen specification may hold. A file that somebody else wrote is checked like a config: names, types and bounds.
+"""Pydantic models of spec files: names, types and bounds are checked, since anybody may have written one.
 
-The components inside (task, network, learner) are checked by their own classes, when they are revived.
+The components inside (task, network, learner) are checked by their own classes, by `load_component`.
 """
 
 from __future__ import annotations

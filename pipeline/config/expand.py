@@ -1,0 +1,289 @@
+"""Expand a config file into validated runs: presets, sweeps and variants. `pipeline.config.checks` holds the cross-field checks."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.config.base import Component, Section
+from pipeline.config.checks import check_figures, check_members, check_parents, check_point, find_parent, location_of
+from pipeline.config.config_file import Config, Experiment, Point, Runtime, Tracking
+from pipeline.config.document import (
+    PRESETS,
+    ConfigError,
+    Location,
+    YamlList,
+    YamlMapping,
+    dropped,
+    merged,
+    put_dotted,
+    read_document,
+    same_component,
+    shown,
+    suggestion,
+    value_at,
+)
+from pipeline.config.figures import AnyFigure, Figure
+from pipeline.config.points import ExpandedConfig, ExpandedExperiment, ExpandedPoint, Written
+from pipeline.config.tasks import Evaluation
+from pipeline.config.validation import validate
+from pipeline.storage.paths import is_name
+
+DEEPEST_PRESET = 5
+"""Presets that may name each other in a chain."""
+REQUIRED = [key for key, field in Point.model_fields.items() if field.is_required()]
+
+
+@dataclass(frozen=True)
+class _WrittenPoint:
+    """One point of an experiment before validation: base with its overrides merged in, and the keys that were overridden."""
+
+    block: YamlMapping
+    variant: str | None
+    swept: YamlMapping
+    overrides: YamlMapping
+    location: Location
+    dropped: tuple[tuple[str, Any], ...] = ()
+
+
+def expand(document: YamlMapping) -> ExpandedConfig:
+    """Validate a document and expand its experiments."""
+    _known_keys(document, Config)
+    experiments = document.get("experiments")
+    if "experiments" not in document:
+        raise document.location.error("missing key 'experiments'")
+    if not isinstance(experiments, YamlMapping) or not experiments:
+        raise document.locations["experiments"].error(f"got {shown(experiments)}; expected a mapping of at least one experiment")
+    runtime = validate(Runtime, document.get("runtime", {}), document.locations.get("runtime", document.location))
+    tracking = validate(Tracking, document.get("tracking", {}), document.locations.get("tracking", document.location))
+    _check_count(experiments, runtime.max_runs)
+    found = [_experiment(name, block, experiments.locations[name]) for name, block in experiments.items()]
+    check_parents(found)
+    return ExpandedConfig(found, runtime, tracking)
+
+
+def _check_count(experiments: YamlMapping, most: int) -> None:
+    """Refuse more points than `runtime.max_runs` before they are made."""
+    total = 0
+    for name, block in experiments.items():
+        axes = block.get("sweep") if isinstance(block, YamlMapping) else None
+        variants = block.get("variants") if isinstance(block, YamlMapping) else None
+        lengths = (
+            {key: len(values) for key, values in axes.items() if isinstance(values, YamlList)} if isinstance(axes, YamlMapping) else {}
+        )
+        count = math.prod(lengths.values()) + (len(variants) if isinstance(variants, YamlMapping) else 0) * lengths.get("seed", 1)
+        total += count
+        if total > most:
+            location = block.locations["sweep"] if "sweep" in block else experiments.locations[name]
+            raise location.error(
+                f"makes {count:,} runs{f', {total:,} with those above' if total > count else ''}; expected at most runtime.max_runs = {most:,}"
+            )
+
+
+def _known_keys(block: YamlMapping, section: type[Section]) -> None:
+    for key in block:
+        if key not in section.model_fields:
+            raise block.locations[key].error("unknown key" + suggestion(key, section.model_fields))
+
+
+def _experiment(name: str, block: Any, location: Location) -> ExpandedExperiment:
+    _check_name(name, location)
+    block = _mapping(block, location)
+    _known_keys(block, Experiment)
+    if "base" not in block:
+        raise location.error("missing key 'base'")
+    question = validate(str, block.get("question", ""), block.locations.get("question", location))
+    if "</" in question:
+        raise block.locations["question"].error("got '</'; expected text without it: a report is HTML")
+    members = [_member(written) for written in _points(block)]
+    check_members(members)
+    _check_replaced(block)
+    columns = [key for key in _section(block, "sweep") if key != "seed"]
+    written = block.get("figures", [])
+    figures, locations = _figures(block), [written.locations[index] for index in range(len(written))]
+    experiment = ExpandedExperiment(name, question, columns, members, figures, locations, location)
+    check_figures(experiment)
+    return experiment
+
+
+def _check_name(name: str, location: Location) -> None:
+    if not is_name(name) or "-" in name:
+        raise location.error(f"got the name {shown(name)}; expected lower-case letters, digits and _")
+
+
+def _mapping(value: Any, location: Location) -> YamlMapping:
+    if not isinstance(value, YamlMapping):
+        raise location.error(f"got {shown(value)}; expected a mapping")
+    return value
+
+
+def _section(block: YamlMapping, key: str) -> YamlMapping:
+    return _mapping(block[key], block.locations[key]) if key in block else YamlMapping(block.location)
+
+
+def _points(block: YamlMapping) -> Iterator[_WrittenPoint]:
+    """Every point as written: the product of the sweep, then each variant over the seeds."""
+    base = with_presets(_mapping(block["base"], block.locations["base"]))
+    _known_keys(base, Point)
+    sweep = _section(block, "sweep")
+    for key, values in sweep.items():
+        _check_axis(values, sweep.locations[key])
+    nothing = YamlMapping(base.location)
+    yield from _product(_WrittenPoint(base, None, nothing, nothing, block.locations["base"]), sweep)
+    variants = _section(block, "variants")
+    for name, overrides in variants.items():
+        location = variants.locations[name]
+        _check_name(name, location)
+        seeds = YamlMapping(sweep.location)
+        if "seed" in sweep:
+            seeds.put("seed", sweep["seed"], sweep.locations["seed"])
+        if "seed" in seeds and "seed" in _mapping(overrides, location):
+            raise overrides.locations["seed"].error("seed is swept, and every variant with it; set it in one place")
+        point = _laid(base, _mapping(overrides, location))
+        yield from _product(_WrittenPoint(point, name, nothing, overrides, location, _lost(base, overrides)), seeds)
+
+
+def _laid(base: YamlMapping, overrides: YamlMapping) -> YamlMapping:
+    """Base with overrides merged in, `network` before `network.width`: their order in the file does not matter."""
+    point = base.copy()
+    for key in REQUIRED:
+        if key not in point and key not in overrides:
+            raise base.location.error(f"missing key '{key}'")
+    for key in sorted(overrides):
+        put_dotted(point, key, with_presets(overrides[key]), overrides.locations[key])
+    return point
+
+
+def _lost(base: YamlMapping, overrides: YamlMapping) -> tuple[tuple[str, Any], ...]:
+    """The fields of base that the overrides drop by naming another component or writing the same one anew."""
+    return tuple(pair for key in overrides for pair in dropped(value_at(base, key), with_presets(overrides[key]), key))
+
+
+def _check_axis(values: Any, location: Location) -> None:
+    if not isinstance(values, YamlList) or not values:
+        raise location.error(f"got {shown(values)}; expected a list of at least one value")
+    for index, value in enumerate(values):
+        if value in values[:index]:
+            raise values.locations[index].error(f"{shown(value)} stands twice in the list; expected different values")
+
+
+def _product(start: _WrittenPoint, axes: YamlMapping) -> Iterator[_WrittenPoint]:
+    for choice in itertools.product(*(range(len(values)) for values in axes.values())):
+        swept, here = YamlMapping(start.location), start.location
+        for (key, values), index in zip(axes.items(), choice, strict=True):
+            here = values.locations[index]
+            swept.put(key, values[index], here)
+        lost = (*start.dropped, *_lost(start.block, swept))
+        yield _WrittenPoint(_laid(start.block, swept), start.variant, swept, start.overrides, here, lost)
+
+
+def _check_replaced(block: YamlMapping) -> None:
+    """Validate values of base that the sweep overrides in every run."""
+    base, sweep = block["base"], _section(block, "sweep")
+    for key in sweep:
+        here = location_of(base, key)
+        rest = YamlMapping(here)
+        for other in sweep:
+            if other != key:
+                rest.put(other, sweep[other][0], sweep[other].locations[0])
+        try:
+            _validated(_laid(with_presets(base), rest), here)
+        except ConfigError as error:
+            if error.location and not error.clash and f"{error.location.path}.".startswith(f"{base.location.path}.{key}."):
+                raise
+
+
+def _coordinate(value: Any, written: Any) -> Any:
+    """A swept value as tables show it: validated; a component by its name and what was written with it."""
+    if not isinstance(written, YamlMapping) or not isinstance(value, Section):
+        return Written(value.name) if isinstance(value, Component) else list(value) if isinstance(value, tuple) else value
+    keys = sorted(written.keys() - {"name", "preset"})
+    details = [f"preset={written['preset']}"] if "preset" in written else []
+    rest = ", ".join([*details, *(f"{key}={_coordinate(getattr(value, key), written[key])}" for key in keys)])
+    return Written(written.get("name", ""), rest)
+
+
+def _coordinates(keys: YamlMapping, block: YamlMapping, point: Point, evaluation: Evaluation) -> dict[str, Any]:
+    """Each dotted key with the validated value it reached; a bare name with the fields it kept."""
+    found = {}
+    for dotted, written in keys.items():
+        first, *rest = dotted.split(".")
+        value = evaluation if first == "evaluate" else getattr(point, first)
+        for key in rest:
+            value = getattr(value, key)
+        there = value_at(block, dotted)
+        found[dotted] = _coordinate(value, there if same_component(there, written) else written)
+    return found
+
+
+def _validated(block: YamlMapping, location: Location) -> tuple[Point, Evaluation]:
+    """One point and what its task measures."""
+    point = validate(Point, block, location)
+    return point, validate(point.task.evaluation, block.get("evaluate", {}), block.locations.get("evaluate", location))
+
+
+def _member(written: _WrittenPoint) -> ExpandedPoint:
+    block = written.block
+    point, evaluation = _validated(block, written.location)
+    coordinates, overrides = (_coordinates(keys, block, point, evaluation) for keys in (written.swept, written.overrides))
+    location = location_of(block, "learner.parent") if point.learner.parent else written.location
+    member = ExpandedPoint(
+        point, evaluation, written.variant, coordinates, overrides, location, dict(sorted(written.dropped, key=lambda pair: pair[0]))
+    )
+    check_point(member, block)
+    return member
+
+
+def read_preset(name: str) -> YamlMapping:
+    """The fragment of that name in workflow/presets, laid over those that it names. Raises ConfigError where it is broken."""
+    return with_presets(read_document(PRESETS / f"{name}.yaml"))
+
+
+def preset_texts(value: Any) -> dict[str, str]:
+    """The text of every preset that a written value names, and of those that these name."""
+    inner = value.values() if isinstance(value, YamlMapping) else value if isinstance(value, YamlList) else ()
+    found = {name: text for item in inner for name, text in preset_texts(item).items()}
+    if isinstance(value, YamlMapping) and isinstance(name := value.get("preset"), str):
+        path = PRESETS / f"{name}.yaml"
+        found |= {name: path.read_text(encoding="utf-8"), **preset_texts(read_document(path))}
+    return dict(sorted(found.items()))
+
+
+def with_presets(value: Any, depth: int = 0) -> Any:
+    """A written value in which every mapping that names a preset lies over that preset's fragment.
+
+    It is done before overrides are laid over the base, so that a preset in an override replaces what the base says.
+    """
+    if not isinstance(value, YamlMapping):
+        return value
+    block = YamlMapping(value.location)
+    for key, item in value.items():
+        block.put(key, with_presets(item, depth), value.locations[key])
+    if "preset" not in block:
+        return block
+    location, name = block.locations["preset"], block.pop("preset")
+    known = [path.stem for path in sorted(PRESETS.glob("*.yaml"))]
+    if name not in known:
+        raise location.error(
+            f"got {shown(name)}" + (suggestion(str(name), known) or "; expected a file of workflow/presets, which has none")
+        )
+    if depth > DEEPEST_PRESET:
+        raise location.error(f"more than {DEEPEST_PRESET} presets that name each other; expected a chain that ends")
+    return merged(with_presets(read_document(PRESETS / f"{name}.yaml"), depth + 1), block)
+
+
+def _figures(block: YamlMapping) -> list[Figure]:
+    """The figures asked for; each may appear once with the same options."""
+    written = block.get("figures", [])
+    location = block.locations.get("figures", block.location)
+    figures = validate(list[AnyFigure], written, location)
+    for index, figure in enumerate(figures):
+        if figure.stem in [earlier.stem for earlier in figures[:index]]:
+            raise written.locations[index].error(f"{figure.stem} stands twice in the list; expected each figure once")
+    return figures
+
+
+__all__ = ["ExpandedConfig", "ExpandedExperiment", "ExpandedPoint", "expand", "find_parent", "preset_texts", "read_preset", "with_presets"]
