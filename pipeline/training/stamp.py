@@ -70,7 +70,7 @@ def check_weights(run: Path, manifest: dict[str, Any], allow: bool, *networks: N
 
 def check_data(folder: Path, task: Task, allow: bool) -> None:
     """Raise ChangedCodeError if the task's code has changed since a dataset was made."""
-    _check(f"{folder}: made", read_manifest(folder).get("code"), code_of(task), "delete it, and it is made again", allow)
+    _check(f"{folder}: made", read_manifest(folder).get("code"), code_of(task), "delete it to have it made again", allow)
 
 
 def weights_of(parent: str | None, results: Path) -> Code:

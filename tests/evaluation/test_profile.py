@@ -41,7 +41,7 @@ def test_a_profile(mixer: str, tmp_path: Path) -> None:
     path = specified(tmp_path, config)
     profile(path, path.with_suffix(".parquet"), 1, "cpu")
     table = read_table(path.with_suffix(".parquet"))
-    network = build(config, {"sizes": {"vocabulary": 11, "classes": 8}})
+    network = build(config, {"vocabulary": 11, "classes": 8})
     assert table.schema.equals(SCHEMA)
     found = table.to_pydict()
     assert found["context"] == [128, 512] and set(found["network"]) == {"net-1"} and set(found["device"]) == {"cpu"}
@@ -60,7 +60,7 @@ def test_contexts_are_those_the_network_accepts(longest: int, expected: list[int
 
 @pytest.mark.parametrize("context", [1, 2, 33, 34, 128])
 def test_steps_end_at_the_context(context: int) -> None:
-    network = build(SequenceNetwork(mixer="attention", width=16), {"sizes": {"vocabulary": 11, "classes": 8}})
+    network = build(SequenceNetwork(mixer="attention", width=16), {"vocabulary": 11, "classes": 8})
     lengths: list[int] = []
     for block in network.blocks:  # pyright: ignore[reportGeneralTypeIssues]
         original = block.mixer.step
@@ -70,7 +70,7 @@ def test_steps_end_at_the_context(context: int) -> None:
 
 
 def test_training_reaches_every_weight() -> None:
-    network = build(SequenceNetwork(mixer="gru", width=16), {"sizes": {"vocabulary": 11, "classes": 8}})
+    network = build(SequenceNetwork(mixer="gru", width=16), {"vocabulary": 11, "classes": 8})
     assert training_speed(network, 2, 6, CPU) > 0
     assert all(parameter.grad is not None for parameter in network.parameters())
 

@@ -65,7 +65,7 @@ def test_an_environment_has_no_training_data(chain: Chain) -> None:
     config = json.loads((results / "runs" / run.id / "model" / "config.json").read_text())
     assert config["networks"]["model"]["sizes"] == {"observation": [16], "actions": [4]} and set(config["checkpoints"]) == {"last", "best"}
     environment = json.loads((results / "runs" / run.id / "environment.json").read_text())
-    assert environment["reproducible"] and environment["budget"] == "steps"
+    assert environment["reproducible"] and environment["budget"] == "num_updates"
     (entry,) = read_spec(results / "experiments" / "try" / "experiment.yaml")["runs"]
     assert (entry["chance"], entry["batch"]) == (0.5, 64)
 
