@@ -141,7 +141,7 @@ def _points(block: YamlMapping) -> Iterator[_WrittenPoint]:
         if "seed" in sweep:
             seeds.put("seed", sweep["seed"], sweep.locations["seed"])
         if "seed" in seeds and "seed" in _mapping(overrides, location):
-            raise overrides.locations["seed"].error("seed is swept, and every variant with it; set it in one location")
+            raise overrides.locations["seed"].error("seed is swept, and every variant with it; expected one of the two")
         point = _laid(base, _mapping(overrides, location))
         yield from _product(_WrittenPoint(point, name, nothing, overrides, location, _lost(base, overrides)), seeds)
 

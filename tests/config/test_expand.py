@@ -186,7 +186,7 @@ SWEEPS = {
     "a variant's seed": (
         "    sweep: {seed: [0, 1]}\n    variants:\n      v:\n        seed: 3\n",
         3,
-        "variants.v.seed: seed is swept, and every variant with it; set it in one place",
+        "variants.v.seed: seed is swept, and every variant with it; expected one of the two",
     ),
     "a variant with a swept point's name": (
         "    sweep: {network.mixer: [lstm, gru]}\n    variants:\n      gru: {network.width: 16}\n",
