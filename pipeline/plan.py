@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,21 +25,21 @@ from pipeline.storage.digest import canonical_json, digest
 from pipeline.storage.errors import UserError
 
 Spec = dict[str, Any]
+TABLES = ("results", "curves", "details", "timing", "costs")
+"""What `collect` writes and figures read."""
 SHARD_ROWS = 65_536
 """Rows per shard; each shard is one `generate` job."""
-DATASET_FILES = ("manifest.json", "card.md")
-RUN_FILES = (
-    "model/config.json",
-    "model/model.safetensors",
-    "history.parquet",
-    "timing.parquet",
-    "environment.json",
-    "curve.svg",
-    "curve.png",
-    "manifest.json",
-)
-TABLES = ("results", "curves", "details", "timing", "costs")
-EXPERIMENT_FILES = (*(f"{table}.parquet" for table in TABLES), "table.md", "table.html", "settings.html")
+TRAINED = "model/config.json model/model.safetensors history.parquet timing.parquet environment.json curve.svg curve.png manifest.json"
+OUTPUTS: dict[str, tuple[str, Sequence[str]]] = {
+    "generate": ("datasets/{dataset}", ["{shard}.parquet"]),
+    "seal": ("datasets/{dataset}", ["manifest.json", "card.md"]),
+    "train": ("runs/{run}", TRAINED.split()),
+    "evaluate": ("evaluations/{run}", ["{evaluation}.parquet"]),
+    "profile": ("profiles", ["{network}.parquet"]),
+    "collect": ("experiments/{experiment}", [*(f"{table}.parquet" for table in TABLES), "table.md", "table.html", "settings.html"]),
+    "plot": ("experiments/{experiment}", [f"{{figure}}.{suffix}" for suffix in ("svg", "pdf", "png", "csv")]),
+}
+"""By stage, the folder and the files that one job writes; a run may leave further ones. The workflow's rules and the plan both read it."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class PlannedDataset:
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One training: its spec, datasets, parent and network, and which files it leaves besides `RUN_FILES`: further networks and assets."""
+    """One training: its spec, datasets, parent and network, and which files it leaves besides those in `OUTPUTS`: further networks and assets."""
 
     id: str
     spec: Spec
@@ -171,14 +172,23 @@ class Plan:
                 *(f"runs/{name}/run.yaml" for name in self.runs),
                 *(f"experiments/{name}/experiment.yaml" for name in self.experiments),
             ],
-            "generate": [f"datasets/{name}/{shard}.parquet" for name, dataset in self.datasets.items() for shard in dataset.shards],
-            "seal": [f"datasets/{name}/{file}" for name in self.datasets for file in DATASET_FILES],
-            "train": [f"runs/{name}/{file}" for name, run in self.runs.items() for file in (*RUN_FILES, *run.further)],
-            "evaluate": [f"evaluations/{item.run}/{item.id}.parquet" for item in self.evaluations.values()],
-            "profile": [f"profiles/{name}.parquet" for name in self.networks],
-            "collect": [f"experiments/{name}/{file}" for name in self.experiments for file in EXPERIMENT_FILES],
-            "plot": [f"experiments/{name}/{figure}.{kind}" for name, figure in figures for kind in ("svg", "pdf", "png", "csv")],
+            "generate": _filled("generate", [(name, shard) for name, dataset in self.datasets.items() for shard in dataset.shards]),
+            "seal": _filled("seal", self.datasets),
+            "train": [file for name, run in self.runs.items() for file in _filled("train", [name], run.further)],
+            "evaluate": _filled("evaluate", [(item.run, item.id) for item in self.evaluations.values()]),
+            "profile": _filled("profile", self.networks),
+            "collect": _filled("collect", self.experiments),
+            "plot": _filled("plot", figures),
         }
+
+    def outputs(self, stage: str, *suffixes: str, further: Iterable[str] = ()) -> list[str]:
+        """The files that a job of a stage writes, with wildcards, as its rule declares them; only those that end in one of the suffixes."""
+        folder, files = OUTPUTS[stage]
+        return [f"results/{folder}/{file}" for file in (*files, *further) if file.endswith(suffixes or "")]
+
+    def tables(self) -> list[str]:
+        """The tables of an experiment that figures read."""
+        return self.outputs("collect", *(f"{table}.parquet" for table in TABLES))
 
     def accelerators(self, most: int | None = None) -> dict[str, int | str]:
         """The GPUs that a job requests, at most `most` on one node.
@@ -231,6 +241,13 @@ class Plan:
     def networks_of(self, experiment: str) -> list[str]:
         """The networks whose profiles an experiment collects."""
         return sorted({run["network"] for run in self.experiments[experiment].spec["runs"]})
+
+
+def _filled(stage: str, jobs: Iterable[str | tuple[str, ...]], further: Iterable[str] = ()) -> list[str]:
+    """Every file of these jobs of a stage, each of them the values of its wildcards."""
+    folder, files = OUTPUTS[stage]
+    patterns = [re.sub(r"{\w+}", "{}", f"{folder}/{file}") for file in (*files, *further)]
+    return [pattern.format(*([job] if isinstance(job, str) else job)) for job in jobs for pattern in patterns]
 
 
 def _experiment_from_dict(value: Spec) -> PlannedExperiment:

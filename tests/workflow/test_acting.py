@@ -32,7 +32,7 @@ CONFIG: dict[str, Any] = {
                 "seed": 0,
             },
             "sweep": {"network.mixer": ["gru", "none"]},
-            "figures": FIGURES,
+            "figures": [{"name": "accuracy_by", "column": "corridor"}, *FIGURES[1:]],
         },
     },
 }

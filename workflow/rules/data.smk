@@ -5,7 +5,7 @@ rule generate:
     input:
         spec=ancient("results/datasets/{dataset}/dataset.yaml"),
     output:
-        shard="results/datasets/{dataset}/{shard}.parquet",
+        PLAN.outputs("generate"),
     log:
         "results/logs/generate/{dataset}/{shard}.log",
     benchmark:
@@ -24,8 +24,7 @@ rule seal:
         spec=ancient("results/datasets/{dataset}/dataset.yaml"),
         shards=lambda wc: [f"results/datasets/{wc.dataset}/{shard}.parquet" for shard in PLAN.datasets[wc.dataset].shards],
     output:
-        manifest="results/datasets/{dataset}/manifest.json",
-        card="results/datasets/{dataset}/card.md",
+        PLAN.outputs("seal"),
     log:
         "results/logs/seal/{dataset}.log",
     benchmark:

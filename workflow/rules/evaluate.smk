@@ -9,7 +9,7 @@ rule evaluate:
             lambda wc: [f"results/datasets/{dataset}/manifest.json" for dataset in PLAN.evaluation(wc.run, wc.evaluation).datasets]
         ),
     output:
-        table="results/evaluations/{run}/{evaluation}.parquet",
+        PLAN.outputs("evaluate"),
     log:
         "results/logs/evaluate/{run}/{evaluation}.log",
     benchmark:
@@ -28,4 +28,4 @@ rule evaluate:
     message:
         "Evaluate {wildcards.run}"
     shell:
-        "pipeline evaluate {input.spec} {params.data} --measurement {params.measurement:q} --out {output.table} --threads {threads} > {log} 2>&1"
+        "pipeline evaluate {input.spec} {params.data} --measurement {params.measurement:q} --out {output} --threads {threads} > {log} 2>&1"

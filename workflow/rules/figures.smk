@@ -11,24 +11,12 @@ rule collect:
         data=ancient(lambda wc: [f"results/datasets/{name}/manifest.json" for name in PLAN.datasets_of(wc.experiment)]),
         code=PLAN.code_of("collect", ROOT),
     output:
-        results="results/experiments/{experiment}/results.parquet",
-        curves="results/experiments/{experiment}/curves.parquet",
-        details="results/experiments/{experiment}/details.parquet",
-        timing="results/experiments/{experiment}/timing.parquet",
-        costs="results/experiments/{experiment}/costs.parquet",
-        markdown="results/experiments/{experiment}/table.md",
-        html=report(
-            "results/experiments/{experiment}/table.html",
-            caption="../report/table.rst",
-            category="{experiment}",
-            labels={"figure": "table"},
-        ),
-        settings=report(
-            "results/experiments/{experiment}/settings.html",
-            caption="../report/settings.rst",
-            category="{experiment}",
-            labels={"figure": "settings"},
-        ),
+        PLAN.tables(),
+        PLAN.outputs("collect", ".md"),
+        [
+            report(page, caption=f"../report/{Path(page).stem}.rst", category="{experiment}", labels={"figure": Path(page).stem})
+            for page in PLAN.outputs("collect", ".html")
+        ],
     log:
         "results/logs/collect/{experiment}.log",
     benchmark:
@@ -46,22 +34,11 @@ rule collect:
 
 rule plot:
     input:
-        results="results/experiments/{experiment}/results.parquet",
-        curves="results/experiments/{experiment}/curves.parquet",
-        details="results/experiments/{experiment}/details.parquet",
-        timing="results/experiments/{experiment}/timing.parquet",
-        costs="results/experiments/{experiment}/costs.parquet",
+        PLAN.tables(),
         code=lambda wc: PLAN.code_of("plot", ROOT, wc.experiment, wc.figure),
     output:
-        svg=report(
-            "results/experiments/{experiment}/{figure}.svg",
-            caption="../report/figure.rst",
-            category="{experiment}",
-            labels={"figure": "{figure}"},
-        ),
-        pdf="results/experiments/{experiment}/{figure}.pdf",
-        png="results/experiments/{experiment}/{figure}.png",
-        csv="results/experiments/{experiment}/{figure}.csv",
+        report(PLAN.outputs("plot", ".svg"), caption="../report/figure.rst", category="{experiment}", labels={"figure": "{figure}"}),
+        PLAN.outputs("plot", ".pdf", ".png", ".csv"),
     log:
         "results/logs/plot/{experiment}/{figure}.log",
     benchmark:

@@ -5,7 +5,7 @@ rule profile:
     input:
         spec=ancient("results/profiles/{network}.yaml"),
     output:
-        table="results/profiles/{network}.parquet",
+        PLAN.outputs("profile"),
     log:
         "results/logs/profile/{network}.log",
     benchmark:
@@ -20,4 +20,4 @@ rule profile:
     message:
         "Profile {wildcards.network}"
     shell:
-        "pipeline profile {input.spec} --out {output.table} > {log} 2>&1"
+        "pipeline profile {input.spec} --out {output} > {log} 2>&1"

@@ -11,14 +11,7 @@ for number, (further, runs) in enumerate(PLAN.trainings()):
             data=ancient(lambda wc: [f"results/datasets/{dataset}/manifest.json" for dataset in PLAN.runs[wc.run].data]),
             parent=lambda wc: [f"results/runs/{parent}/manifest.json" for parent in PLAN.parents_of(wc.run)],
         output:
-            config="results/runs/{run}/model/config.json",
-            weights="results/runs/{run}/model/model.safetensors",
-            history="results/runs/{run}/history.parquet",
-            timing="results/runs/{run}/timing.parquet",
-            environment="results/runs/{run}/environment.json",
-            curve=multiext("results/runs/{run}/curve", ".svg", ".png"),
-            further=[f"results/runs/{{run}}/{file}" for file in further],
-            manifest="results/runs/{run}/manifest.json",
+            PLAN.outputs("train", further=further),
         log:
             "results/logs/train/{run}.log",
         benchmark:
