@@ -168,7 +168,7 @@ def test_changed_code_is_reported_and_refused_until_retrained(kind: str, tmp_pat
     assert [code for code, _ in allowed] == [0, 0, 0]
     assert all("trained by other code" in line for _, line in allowed[:2])
     note = json.loads(pq.read_schema(table).metadata[b"code"])
-    assert set(note) == {f"mixer {desk.mixer}", "network sequence", "task copy"}
+    assert set(note) == {f"mixer {desk.mixer}", "network sequence", "task copy", "measurement tokens"}
     assert f"would delete  {run.name}\n" in allowed[2][1]
     assert desk.weights() == old, "put back because it was asked for, and without --yes nothing is deleted"
     loaded = desk.python("-c", "import sys; from pipeline import load_run; load_run(sys.argv[1]).network()", run.name)
