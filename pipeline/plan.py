@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,23 +23,11 @@ from pipeline.config.labels import Parts, all_lines, check_names, label_of, labe
 from pipeline.config.tasks.base import NATS
 from pipeline.storage.digest import canonical_json, digest
 from pipeline.storage.errors import UserError
+from pipeline.storage.stage_outputs import TABLES, patterns, written
 
 Spec = dict[str, Any]
-TABLES = ("results", "curves", "details", "timing", "costs")
-"""What `collect` writes and figures read."""
 SHARD_ROWS = 65_536
 """Rows per shard; each shard is one `generate` job."""
-TRAINED = "model/config.json model/model.safetensors history.parquet timing.parquet environment.json curve.svg curve.png manifest.json"
-OUTPUTS: dict[str, tuple[str, Sequence[str]]] = {
-    "generate": ("datasets/{dataset}", ["{shard}.parquet"]),
-    "seal": ("datasets/{dataset}", ["manifest.json", "card.md"]),
-    "train": ("runs/{run}", TRAINED.split()),
-    "evaluate": ("evaluations/{run}", ["{evaluation}.parquet"]),
-    "profile": ("profiles", ["{network}.parquet"]),
-    "collect": ("experiments/{experiment}", [*(f"{table}.parquet" for table in TABLES), "table.md", "table.html", "settings.html"]),
-    "plot": ("experiments/{experiment}", [f"{{figure}}.{suffix}" for suffix in ("svg", "pdf", "png", "csv")]),
-}
-"""By stage, the folder and the files that one job writes; a run may leave further ones. The workflow's rules and the plan both read it."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +41,7 @@ class PlannedDataset:
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One training: its spec, datasets, parent and network, and which files it leaves besides those in `OUTPUTS`: further networks and assets."""
+    """One training: its spec, datasets, parent and network, and which files it leaves besides those of its stage: further networks and assets."""
 
     id: str
     spec: Spec
@@ -172,19 +160,18 @@ class Plan:
                 *(f"runs/{name}/run.yaml" for name in self.runs),
                 *(f"experiments/{name}/experiment.yaml" for name in self.experiments),
             ],
-            "generate": _filled("generate", [(name, shard) for name, dataset in self.datasets.items() for shard in dataset.shards]),
-            "seal": _filled("seal", self.datasets),
-            "train": [file for name, run in self.runs.items() for file in _filled("train", [name], run.further)],
-            "evaluate": _filled("evaluate", [(item.run, item.id) for item in self.evaluations.values()]),
-            "profile": _filled("profile", self.networks),
-            "collect": _filled("collect", self.experiments),
-            "plot": _filled("plot", figures),
+            "generate": written("generate", [(name, shard) for name, dataset in self.datasets.items() for shard in dataset.shards]),
+            "seal": written("seal", self.datasets),
+            "train": [file for name, run in self.runs.items() for file in written("train", [name], run.further)],
+            "evaluate": written("evaluate", [(item.run, item.id) for item in self.evaluations.values()]),
+            "profile": written("profile", self.networks),
+            "collect": written("collect", self.experiments),
+            "plot": written("plot", figures),
         }
 
     def outputs(self, stage: str, *suffixes: str, further: Iterable[str] = ()) -> list[str]:
         """The files that a job of a stage writes, with wildcards, as its rule declares them; only those that end in one of the suffixes."""
-        folder, files = OUTPUTS[stage]
-        return [f"results/{folder}/{file}" for file in (*files, *further) if file.endswith(suffixes or "")]
+        return [f"results/{file}" for file in patterns(stage, further) if file.endswith(suffixes or "")]
 
     def tables(self) -> list[str]:
         """The tables of an experiment that figures read."""
@@ -241,13 +228,6 @@ class Plan:
     def networks_of(self, experiment: str) -> list[str]:
         """The networks whose profiles an experiment collects."""
         return sorted({run["network"] for run in self.experiments[experiment].spec["runs"]})
-
-
-def _filled(stage: str, jobs: Iterable[str | tuple[str, ...]], further: Iterable[str] = ()) -> list[str]:
-    """Every file of these jobs of a stage, each of them the values of its wildcards."""
-    folder, files = OUTPUTS[stage]
-    patterns = [re.sub(r"{\w+}", "{}", f"{folder}/{file}") for file in (*files, *further)]
-    return [pattern.format(*([job] if isinstance(job, str) else job)) for job in jobs for pattern in patterns]
 
 
 def _experiment_from_dict(value: Spec) -> PlannedExperiment:

@@ -17,6 +17,7 @@ from pipeline.config.mixers import Gru
 from pipeline.plan import SHARD_ROWS, Plan, dataset_of, make_plan
 from pipeline.storage.digest import digest
 from pipeline.storage.errors import UserError
+from pipeline.storage.stage_outputs import OUTPUTS
 
 BASE = """\
 experiments:
@@ -374,7 +375,7 @@ def test_files_lists_every_output_of_a_plan() -> None:
     assert {
         f"experiments/first/{figure}.{kind}" for figure in ("accuracy_by_delay", "cost_quality") for kind in ("svg", "pdf", "png", "csv")
     } == set(files["plot"])
-    assert len(files["collect"]) == 3 * len(planning.OUTPUTS["collect"][1])
+    assert len(files["collect"]) == 3 * len(OUTPUTS["collect"][1])
 
 
 def test_every_file_is_the_output_of_a_rule() -> None:

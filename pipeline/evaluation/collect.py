@@ -35,6 +35,7 @@ from pipeline.storage.digest import canonical_json
 from pipeline.storage.errors import UserError
 from pipeline.storage.paths import safe_join
 from pipeline.storage.seals import write_sealed
+from pipeline.storage.stage_outputs import TABLES
 from pipeline.storage.tables import write_table
 
 Row = dict[str, Any]
@@ -82,14 +83,13 @@ def collect(experiment_yaml: Path, results: Path, out: Path) -> None:
     if len(kinds := dict.fromkeys(canonical_json(filled(member.kind)) for member in members)) > 1:
         raise UserError(f"{experiment_yaml}: measured in {len(kinds)} ways; expected one kind of measurement, with the same settings")
     table = _results(spec, members, Overlaps(results))
-    write_table(out / "results.parquet", table)
-    write_table(out / "curves.parquet", _curves(spec["name"], members))
-    write_table(out / "details.parquet", _details(spec["name"], members))
-    write_table(out / "timing.parquet", _timing(spec["name"], members))
-    write_table(out / "costs.parquet", _costs(members))
+    name = spec["name"]
+    parts = (table, _curves(name, members), _details(name, members), _timing(name, members), _costs(members))
+    for file, part in zip(TABLES, parts, strict=True):
+        write_table(out / f"{file}.parquet", part)
     sections = summary(table, Note.of(table.schema.metadata))
     write_sealed(out / "table.md", as_markdown(sections))
-    write_sealed(out / "table.html", as_html(spec["name"], sections))
+    write_sealed(out / "table.html", as_html(name, sections))
     write_sealed(out / "settings.html", settings_page(spec, [member.spec for member in members]))
 
 
