@@ -210,9 +210,14 @@ def milestones(axis: Axes, runs: Any, labels: Sequence[str], cost: str, marks: S
             axis.plot(seeds, [place] * len(seeds), ls="", ms=2.2, alpha=0.5, zorder=2, **shapes[mark])
             axis.plot([median], [place], ms=4.6, mec="white", mew=0.5, zorder=3, ls="", **shapes[mark])
         reached = int(own[f"{cost}_{marks[-1]}"].notna().sum())
-        axis.text(1.03, place, f"{reached}/{len(own)}", transform=axis.get_yaxis_transform(), va="center", color=INK if reached else GREY)
-    axis.text(1.03, 1.01, f"to {marks[-1]} %", transform=axis.transAxes, va="bottom", fontsize=SMALL, color=GREY)
+        _write_beside(axis, f"{reached}/{len(own)}", (1, place), axis.get_yaxis_transform(), va="center", color=INK if reached else GREY)
+    _write_beside(axis, f"to {marks[-1]} %", (1, 1.01), axis.transAxes, va="bottom", fontsize=SMALL, color=GREY)
     axis.grid(visible=False, axis="y")
+
+
+def _write_beside(axis: Axes, text: str, at: tuple[float, float], transform: Transform, **look: Any) -> None:
+    """Write a text 5 points to the right of a place, however wide the panel is."""
+    axis.annotate(text, at, (5, 0), xycoords=transform, textcoords="offset points", annotation_clip=False, **look)
 
 
 def milestone_keys(marks: Sequence[int]) -> list[Key]:

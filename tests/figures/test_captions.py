@@ -40,7 +40,7 @@ def render(name: str, params: Params) -> str:
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_a_figures_caption_says_how_to_read_it(name: str) -> None:
-    columns = [{"column": column} for column in ("delay", "family")] if name == "accuracy_by" else [{}]
+    columns = [{"column": column} for column in ("nodes", "family")] if name == "accuracy_by" else [{}]
     for options in columns:
         caption = FIGURES[name].model_validate({"name": name, **options}).caption(IsTree())  # pyright: ignore[reportAttributeAccessIssue]
         page = render("figure", Params(question=QUESTION, caption=caption, figure={"name": name}))

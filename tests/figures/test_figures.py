@@ -89,7 +89,7 @@ def test_accuracy_by_delay_shows_means_and_intervals_over_seeds(experiments: Fol
 def test_sequence_accuracy_has_its_own_chance(experiments: Folder, tmp_path: Path, drawn: Any) -> None:
     draw("accuracy_by_delay", experiments("usual"), tmp_path / "figure", metric="sequence_accuracy")
     table = shown(tmp_path / "figure")
-    assert table["chance"].to_numpy() == pytest.approx(100 / 8**10)
+    assert table["sequence_chance"].to_numpy() == pytest.approx(100 / 8**10)
     results = frame(experiments("usual") / "results.parquet")
     assert sorted(table["mean"]) == pytest.approx(sorted(100 * results.groupby(["label", "delay"])["sequence_accuracy"].mean()))
 

@@ -19,8 +19,8 @@ def texts(figure: Any) -> list[str]:
     return [text.get_text() for text in figure.findobj(Text) if text.get_text()]
 
 
-def test_success_by_corridor_shows_means_over_seeds_and_what_needs_no_memory(experiments: Folder, tmp_path: Path, drawn: Any) -> None:
-    draw("success_by_corridor", experiments("mazes"), tmp_path / "figure")
+def test_accuracy_by_corridor_shows_means_over_seeds_and_what_needs_no_memory(experiments: Folder, tmp_path: Path, drawn: Any) -> None:
+    draw("accuracy_by_corridor", experiments("mazes"), tmp_path / "figure")
     results, table = frame(experiments("mazes") / "results.parquet"), shown(tmp_path / "figure")
     assert len(table) == 4 * 4
     for row in table.to_dict("records"):
@@ -37,7 +37,7 @@ def test_success_by_corridor_shows_means_over_seeds_and_what_needs_no_memory(exp
 
 
 def test_trainings_at_several_corridors_are_one_line(experiments: Folder, tmp_path: Path, drawn: Any) -> None:
-    draw("success_by_corridor", experiments("trained_mazes"), tmp_path / "figure")
+    draw("accuracy_by_corridor", experiments("trained_mazes"), tmp_path / "figure")
     table = shown(tmp_path / "figure")
     assert sorted(set(table["label"])) == ["attention", "gru", "lstm", "none"] and len(table) == 16
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -36,12 +37,14 @@ def lines(axis: Any) -> list[Any]:
     return [line for line in axis.lines if len(line.get_xdata()) > 1 and line.get_linestyle() != "None" and line.get_linewidth() > 1]
 
 
-def changed(experiment: Path, out: Path, change: Any) -> Path:
-    """A copy of an experiment whose results are changed."""
+def changed(experiment: Path, out: Path, change: Any, labels: dict[str, Any] | None = None) -> Path:
+    """A copy of an experiment whose results are changed. labels: the parts of each label that the change adds."""
     folder = Path(shutil.copytree(experiment, out / experiment.name))
     table = read_table(folder / "results.parquet")
     rows = pa.Table.from_pylist(change(table.to_pylist()), table.schema)
-    write_table(folder / "results.parquet", rows.replace_schema_metadata(table.schema.metadata))
+    note = json.loads(table.schema.metadata[b"recurlab"])
+    note["labels"] |= labels or {}
+    write_table(folder / "results.parquet", rows.replace_schema_metadata({b"recurlab": json.dumps(note)}))
     return folder
 
 
@@ -88,7 +91,7 @@ def test_labels_keep_what_tells_two_runs_of_a_seed_apart(experiments: Folder, tm
         return rows + [{**row, "symbols_most_trained": 50} for row in own if row["symbols"] == 100]
 
     for number, change in enumerate((same_size, variant)):
-        results = read_results(changed(experiments("sizes"), tmp_path / str(number), change))
+        results = read_results(changed(experiments("sizes"), tmp_path / str(number), change, {"gru": {"variant": ["gru", ""]}}))
         assert results.size == "symbols"
         assert results.along_size().looks == results.looks
 
@@ -121,7 +124,7 @@ def test_a_line_of_accuracies_runs_across_runs_and_beside_the_others(experiments
 def test_sequence_chance_falls_with_the_size(experiments: Folder, tmp_path: Path, drawn: Any) -> None:
     draw("accuracy_by_symbols", experiments("solved"), tmp_path / "figure", metric="sequence_accuracy")
     table = shown(tmp_path / "figure")
-    assert table["chance"].to_numpy() == pytest.approx([100 / 8**size for size in table["symbols"]])
+    assert table["sequence_chance"].to_numpy() == pytest.approx([100 / 8**size for size in table["symbols"]])
     dashed = [line for line in drawn[0].axes[0].lines if line.get_gid() == "reference"]
     assert [list(line.get_ydata()) for line in dashed] == [pytest.approx([100 / 8, 100 / 64, 100 / 512])]
 
@@ -132,7 +135,7 @@ def test_length_generalisation_is_drawn_against_length(experiments: Folder, tmp_
     results = frame(experiments("lengths") / "results.parquet")
     expected = 100 * results.groupby(["label", "length"])["accuracy"].mean()
     assert table.set_index(["label", "length"])["mean"].to_dict() == pytest.approx(expected.to_dict())
-    assert axis.get_xlabel() == "length (tokens)"
+    assert axis.get_xlabel() == "length (bits)"
     assert "training task: length 40" in [text.get_text() for text in axis.texts]
 
 

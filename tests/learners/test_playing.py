@@ -67,7 +67,7 @@ def test_episodes_do_not_depend_on_what_is_played_beside_them(monkeypatch: pytes
     task, held_out = episodes(23)
     whole = play(learner.network, task, held_out, CPU)
     assert len(set(whole.length.tolist())) >= 2
-    monkeypatch.setattr(playing, "COPIES", 5)
+    monkeypatch.setattr(playing, "BATCH", 5)
     for values, again in zip(whole, play(learner.network, task, held_out, CPU), strict=True):
         assert values.tolist() == again.tolist()
     other = play(learner.network, task, Episodes("others", held_out.rows), CPU)
