@@ -9,7 +9,7 @@ TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 
 
 def keep_freed_memory() -> None:
-    """Keep freed memory for reuse instead of returning it to the kernel; no effect with another C library than glibc.
+    """Keep freed memory for reuse instead of returning it to the kernel; no effect with another C library.
 
     By default glibc returns every large block, and the kernel hands out zeroed pages one page fault at a time: a third of an LSTM's step
     over 1,000 tokens, a fifth of the time to sample graphs.

@@ -7,18 +7,18 @@ import pyarrow as pa
 
 
 def to_numpy(array: pa.Array) -> np.ndarray:
-    """An Arrow array of numbers without nulls as a read-only numpy array over the same memory."""
+    """View an Arrow array of numbers without nulls as a read-only numpy array over the same memory."""
     return np.from_dlpack(array)
 
 
 def from_numpy(values: np.ndarray) -> pa.Array:
-    """A numpy array of numbers as an Arrow array over the same memory."""
+    """Wrap a numpy array of numbers in an Arrow array; a contiguous one is not copied."""
     values = np.ascontiguousarray(values)
     return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [None, pa.py_buffer(values)])
 
 
 def list_array(values: pa.Array, lengths: np.ndarray) -> pa.Array:
-    """A list array without nulls, from the concatenated values and the lists' lengths."""
+    """Build a list array without nulls from the concatenated values and the lists' lengths."""
     ends = np.cumsum(lengths, dtype=np.int64)
     assert not len(ends) or ends[-1] < 2**31, "an Arrow array of lists holds fewer than 2^31 values"
     item = pa.field("element", values.type, nullable=False)
@@ -26,12 +26,12 @@ def list_array(values: pa.Array, lengths: np.ndarray) -> pa.Array:
 
 
 def fixed_size_list_array(values: pa.Array, length: int) -> pa.Array:
-    """A fixed-size list array without nulls, from the concatenated values."""
+    """Build a fixed-size list array without nulls from the concatenated values."""
     return pa.FixedSizeListArray.from_arrays(values, type=pa.list_(pa.field("element", values.type, nullable=False), length))
 
 
 def binary_array(distinct: list[bytes], index: np.ndarray) -> pa.Array:
-    """A binary array whose item i is `distinct[index[i]]`."""
+    """Build a binary array whose item i is `distinct[index[i]]`."""
     ends = np.cumsum([0, *(len(text) for text in distinct)]).astype(np.int32)
     buffers = [None, pa.py_buffer(ends), pa.py_buffer(b"".join(distinct))]
     dictionary = pa.Array.from_buffers(pa.binary(), len(distinct), buffers)

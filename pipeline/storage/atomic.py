@@ -1,4 +1,4 @@
-"""Atomic writes: a file is written under a temporary name in the same folder, fsynced and renamed, so readers never see half of one."""
+"""Atomic writes: a file is written under a temporary name in the same folder, fsynced and renamed, so readers never see a partial one."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def explain_write_errors(path: Path) -> Iterator[None]:
 
 
 def permission_hint(path: Path) -> str:
-    """Why permission to write was denied, and how two users can share the folder."""
-    existing = next(place for place in (path, *path.absolute().parents) if os.path.lexists(place))
+    """Explain why permission to write was denied, and how two users can share the folder."""
+    existing = next(parent for parent in (path, *path.absolute().parents) if os.path.lexists(parent))
     uid = existing.lstat().st_uid
     if uid == os.geteuid():
         return "permission denied; expected a writable folder"
@@ -51,12 +51,12 @@ def permission_hint(path: Path) -> str:
 
 
 def temporary_path(path: Path) -> Path:
-    """The temporary name under which this process writes a file or folder before renaming it to `path`."""
+    """Return the temporary name under which this process writes a file or folder before renaming it to `path`."""
     return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 
 def final_name(name: str) -> str:
-    """The final name of a file or folder, given its final or temporary name."""
+    """Return the final name of a file or folder, given its final or temporary name."""
     return re.sub(r"^\.(.+)\.\d+\.tmp$", r"\1", name)
 
 

@@ -72,14 +72,14 @@ table = pyarrow.dataset.dataset(shards, format="parquet").to_table()
 
 
 def _sizes(facts: CardFields, size: int) -> str:
-    """Tokens and bytes; episodes have no tokens."""
+    """Table rows with tokens and bytes; episodes have no tokens."""
     if facts.tokens is None:
         return f"| bytes | {size:,} |\n| bytes per row | {size / max(facts.rows, 1):.3f} |"
     return f"| tokens | {facts.tokens:,} |\n| bytes | {size:,} |\n| bytes per token | {size / max(facts.tokens, 1):.3f} |"
 
 
 def card(facts: CardFields) -> str:
-    """The card as Markdown; deterministic."""
+    """Render the card as Markdown; deterministic."""
     total = sum(size for size, _ in facts.files.values())
     return CARD.format(
         name=facts.name,

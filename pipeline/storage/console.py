@@ -8,7 +8,7 @@ import sys
 import time
 
 INTERVAL = 10.0
-"""Seconds before the first line, and between two."""
+"""Seconds before the first line and between lines."""
 
 
 def print0(line: str) -> None:
@@ -20,7 +20,7 @@ def print0(line: str) -> None:
 
 
 class ProgressLine:
-    """Prints every `interval` seconds how many of `total` units are done. A call costs one reading of the clock."""
+    """Prints every `interval` seconds how many of `total` units are done; in between, a call only reads the clock."""
 
     def __init__(self, what: str, total: int, unit: str, interval: float | None = None) -> None:
         self.what, self.total, self.unit = what, total, unit
@@ -28,7 +28,7 @@ class ProgressLine:
         self._printed = time.monotonic()
 
     def __call__(self, done: int, further: str = "") -> None:
-        """Print the progress if it is time; `further` is appended."""
+        """Print the progress, followed by `further`, if the interval has passed."""
         now = time.monotonic()
         if now - self._printed >= self.interval:
             self._printed = now

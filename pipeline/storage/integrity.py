@@ -28,7 +28,7 @@ UNSEALED = ("reports/", "*.damaged", "logs/", "benchmarks/", "wandb/", "checkpoi
 DAMAGED = ".damaged"
 PLAN, VERIFIED = Path(".pipeline", "plan.json"), Path(".pipeline", "verified.json")
 TIMESTAMP_GRACE = 2.0
-"""Seconds after a write from which a later change is sure to change the file's times."""
+"""Seconds after a write from which another write is sure to change the file's times."""
 
 Signature = list[int]
 CTIME = 2
@@ -36,7 +36,7 @@ CTIME = 2
 
 
 def find_damaged(results: Path, files: Iterable[str], record: bool = False) -> dict[Path, str]:
-    """The declared files (paths relative to `results`) that do not match their seals, each with its error.
+    """Return the declared files (paths relative to `results`) that do not match their seals, each with its error.
 
     A missing declared file is not damage; a missing file that a manifest lists is. A file is not read again if its size, times and inode,
     and those of its seal, are unchanged since it was last verified; `record` saves what was verified.
@@ -78,7 +78,7 @@ def set_aside(path: Path) -> Path:
 
 
 def set_aside_damaged(results: Path, files: Iterable[str]) -> Iterator[str]:
-    """Set aside every damaged file among the declared ones; yields one line for each.
+    """Set aside every damaged file among the declared ones; yield one line for each.
 
     For a damaged file that no rule declares, such as a labelled checkpoint, the folder's manifest is deleted too: the rule that writes the
     manifest writes the file as well.
@@ -95,13 +95,13 @@ def set_aside_damaged(results: Path, files: Iterable[str]) -> Iterator[str]:
 
 
 def _blocked(results: Path) -> list[Path]:
-    """Folders at the paths of log and benchmark files."""
+    """Return the folders at the paths of log and benchmark files."""
     found = [*(results / "logs").rglob("*.log"), *(results / "benchmarks").rglob("*.tsv")]
     return [path for path in found if path.is_dir()]
 
 
 def verify_all(results: Path) -> Iterator[tuple[str, str]]:
-    """Every damaged, missing or unsealed file of a results folder, with its error. Reads every byte."""
+    """Yield every damaged, missing or unsealed file of a results folder, with its error. Reads every byte."""
     plan = [path for path in (results / PLAN, seal_path(results / PLAN)) if os.path.lexists(path)]
     for path in (*plan, *(path for kind in SEALED_FOLDERS for path in sorted((results / kind).rglob("*")))):
         error = _check_file(path)
@@ -117,12 +117,12 @@ def verify_all(results: Path) -> Iterator[tuple[str, str]]:
 
 
 def count_seals(results: Path) -> int:
-    """The number of sealed files in a results folder."""
+    """Count the sealed files in a results folder."""
     return sum(sealed_file(path) is not None for kind in SEALED_FOLDERS for path in (results / kind).rglob(f".*{SUFFIX}"))
 
 
 def _check_file(path: Path) -> str | None:
-    """The error of one file of a folder in which every file has a seal; None if it is intact."""
+    """Return the error of one file of a folder in which every file has a seal, or None if it is intact."""
     if path.name.endswith((DAMAGED, ".tmp")):
         return None
     owner = sealed_file(path)
@@ -138,7 +138,7 @@ def _check_file(path: Path) -> str | None:
 
 
 def _extras(results: Path, files: Iterable[str]) -> Iterator[str]:
-    """The files listed by the runs' manifests: a run may have labelled checkpoints that no rule declares."""
+    """Yield the files listed by the runs' manifests: a run may have labelled checkpoints that no rule declares."""
     for name in files:
         if name.startswith("runs/") and name.endswith(f"/{MANIFEST}"):
             folder = Path(name).parent
@@ -149,7 +149,7 @@ def _extras(results: Path, files: Iterable[str]) -> Iterator[str]:
 
 
 def _signature(path: Path) -> Signature:
-    """Size, mtime, ctime and inode, which every write changes."""
+    """Return size, mtime, ctime and inode; empty if there is no file. Every write changes them."""
     try:
         found = path.stat()
     except OSError:

@@ -1,4 +1,4 @@
-"""Reading a dataset: every byte is verified, then the rows are held in memory or read by row group on demand.
+"""Read a dataset: verify every byte, then hold its rows in memory or read row groups on demand.
 
 Both give the same rows under the same indices: row i of the dataset, with shards in the order of their names.
 """
@@ -25,10 +25,10 @@ from pipeline.storage.tables import open_parquet, read_table
 Mode = Literal["auto", "memory", "row_groups"]
 
 MAX_MEMORY_BYTES = 2 << 30
-"""auto: hold rows in memory up to this size of tokens and floats. A constant, because the order of training rows depends on the choice."""
+"""auto: hold rows in memory up to this size of their tokens and floats. A constant, because the order of training rows depends on the choice."""
 
 OPEN_GROUPS = 8
-"""Row groups that are kept decoded, and across which the shuffle mixes rows."""
+"""Row groups kept decoded; the shuffle mixes rows across them."""
 
 BATCH = 1024
 """Rows decoded at a time: few enough for the intermediate arrays to stay in the CPU cache."""
@@ -44,7 +44,7 @@ COLUMN_TYPES = {
 
 
 class RowGroup(NamedTuple):
-    """A row group of a shard: its file, its number in it, and the number of values per column."""
+    """A row group of a shard: its file, its index there, and the number of values per column."""
 
     path: Path
     number: int
@@ -54,7 +54,7 @@ class RowGroup(NamedTuple):
 class DatasetRows:
     """The rows of a dataset, with indices 0 to len-1.
 
-    `lengths` (tokens per row) and `column(name)` are in memory; `groups` holds the first index of every row group, and len.
+    `lengths` (tokens per row) and `column(name)` are in memory; `groups` holds the first index of every row group, then len.
     `in_memory`: gathering scattered rows is cheap; otherwise gather many at once.
     """
 
@@ -67,11 +67,11 @@ class DatasetRows:
         return len(self.lengths)
 
     def column(self, name: str) -> np.ndarray:
-        """A metadata column, one value per row. Raises KeyError if there is none of that name."""
+        """Return a metadata column, one value per row. Raises KeyError if there is none of that name."""
         return self.columns[name]
 
     def gather(self, indices: np.ndarray) -> RowBatch:
-        """The rows at `indices`, in that order, as a batch."""
+        """Gather the rows at `indices`, in that order, into a batch."""
         raise NotImplementedError
 
     def _metadata(self, indices: np.ndarray) -> dict[str, np.ndarray]:
@@ -87,7 +87,7 @@ class MemoryRows(DatasetRows):
 
     @classmethod
     def of(cls, name: str, batch: pa.RecordBatch) -> MemoryRows:
-        """Rows from a task's generator, without files."""
+        """Decode rows from a task's generator, without files."""
         table = pa.Table.from_batches([batch])
         layouts = RoleLayouts(len(table))
         layouts.add(table.column("role"))
@@ -95,7 +95,7 @@ class MemoryRows(DatasetRows):
         return cls(name, decode(layouts, [batch], sizes, batch.schema), _metadata_of(table))
 
     def gather(self, indices: np.ndarray) -> RowBatch:
-        """The rows at `indices`, in that order, as a batch."""
+        """Gather the rows at `indices`, in that order, into a batch."""
         return self.rows.gather(indices, self._metadata(indices))
 
 
@@ -111,7 +111,7 @@ class RowGroupRows(DatasetRows):
         self._open: OrderedDict[int, DecodedRows] = OrderedDict()
 
     def gather(self, indices: np.ndarray) -> RowBatch:
-        """The rows at `indices`, in that order, as a batch; every row group is read once."""
+        """Gather the rows at `indices`, in that order, into a batch; each row group is read once."""
         group_of = np.searchsorted(self.groups, indices, side="right") - 1
         needed = sorted(np.unique(group_of).tolist(), key=lambda group: group not in self._open)
         places = [np.flatnonzero(group_of == group) for group in needed]
@@ -148,7 +148,7 @@ class RowGroupRows(DatasetRows):
 
 
 def _interleave(places: np.ndarray, pieces: list[RowBatch]) -> np.ndarray:
-    """The pieces' labels in the order of their rows."""
+    """Merge the pieces' labels in the order of their rows."""
     counts = np.concatenate([np.count_nonzero(piece.roles & SCORED, axis=1) for piece in pieces]).astype(np.int32)
     labels = np.concatenate([piece.target for piece in pieces if piece.target is not None])
     return RaggedArray.of(labels, counts).concatenated(np.argsort(places))
@@ -230,7 +230,7 @@ def _in_memory(name: str, files: list[RowGroup], schema: pa.Schema) -> MemoryRow
 
 
 def _read_small(files: list[RowGroup], only: list[str] | None = None, check: bool = False) -> tuple[RoleLayouts, dict[str, np.ndarray]]:
-    """The rows' layouts and metadata columns, or only the columns named in `only`; `check`: verify page checksums."""
+    """Read the rows' layouts and metadata columns, or only the columns named in `only`; `check`: verify page checksums."""
     layouts, metadata = RoleLayouts(sum(group.sizes["role"] for group in files)), []
     for group in files:
         columns = only or [name for name in group.sizes if name not in LIST_COLUMNS]
@@ -265,5 +265,5 @@ def _concatenate(metadata: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]
 
 
 def _compress(values: np.ndarray) -> np.ndarray:
-    """The same column; a broadcast scalar if all values are equal."""
+    """Return the column, as a broadcast scalar if all values are equal."""
     return np.broadcast_to(values[:1], values.shape) if (values == values[:1]).all() else values

@@ -24,7 +24,7 @@ FORMAT = 1
 def seal(folder: Path, names: Iterable[str], extra: dict[str, Any], known: Mapping[str, dict[str, Any]] | None = None) -> None:
     """Write a folder's manifest: the named files (paths relative to it, with /), and `extra` entries.
 
-    known: the entries of files that are hard links to files of an earlier manifest, taken from there: they are not read again.
+    known: entries of an earlier manifest, for files that are hard links to its files; these are not read again.
     Raises MissingFileError if a named file does not exist.
     """
     entries = {name: (known or {}).get(name) or _entry(folder, name) for name in sorted(names)}
@@ -44,7 +44,7 @@ def _entry(folder: Path, name: str) -> dict[str, Any]:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a finished folder, verified. Raises MissingFileError or CorruptFileError naming the file."""
+    """Read and verify the manifest of a finished folder. Raises MissingFileError or CorruptFileError naming the file."""
     path = folder / MANIFEST
     try:
         with explain_read_errors(path):

@@ -21,5 +21,5 @@ def derive_key(*parts: str | int | None) -> Key:
 
 
 def generator(key: Key) -> np.random.Generator:
-    """The counter-based generator (Philox) of a key."""
+    """Return the counter-based generator (Philox) seeded by a key."""
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))

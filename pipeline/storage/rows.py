@@ -37,12 +37,12 @@ class RowBatch(NamedTuple):
         return [self._cut(slice(start, min(start + size, len(self.lengths))), ends) for start in range(0, len(self.lengths), size)]
 
     def cut(self, rows: slice) -> RowBatch:
-        """Some neighbouring rows, without copying, cut to the longest of them."""
+        """Slice the rows without copying, cut to the longest of them."""
         return self._cut(rows, np.concatenate([[0], np.cumsum(np.count_nonzero(self.roles & SCORED, axis=1))]))
 
     @classmethod
     def join(cls, blocks: list[RowBatch], padding: int) -> RowBatch:
-        """All rows of some blocks, one block after the other; `padding` is the token that fills rows up."""
+        """Concatenate blocks of rows; `padding` is the token that fills up shorter rows."""
         if len(blocks) == 1:
             return blocks[0]
         longest = max(block.tokens.shape[1] for block in blocks)
@@ -89,7 +89,7 @@ class RaggedArray:
         return cls(values, starts, lengths, None)
 
     def gather(self, indices: np.ndarray, fill: int = 0) -> np.ndarray:
-        """The sequences at `indices` as a matrix, right-padded with `fill`."""
+        """Gather the sequences at `indices` into a matrix, right-padded with `fill`."""
         if self.width is not None:
             return np.take(self.values.reshape(-1, self.width), indices, axis=0)
         lengths = self.lengths[indices]
@@ -99,18 +99,18 @@ class RaggedArray:
         return padded
 
     def _windows(self, size: int) -> np.ndarray:
-        """A view whose row i holds the `size` values from index i: sliding_window_view without its checks."""
+        """Return a view whose row i holds the `size` values from index i: sliding_window_view without its checks."""
         values = self.values
         return np.ndarray((len(values) - size + 1, size), values.dtype, values, strides=values.strides * 2)
 
     def concatenated(self, indices: np.ndarray) -> np.ndarray:
-        """The sequences at `indices`, concatenated."""
+        """Concatenate the sequences at `indices`."""
         padded = self.gather(indices)
         return padded.reshape(-1) if self.width is not None else padded[np.arange(padded.shape[1]) < self.lengths[indices][:, None]]
 
 
 class ListCollector:
-    """Collects a list column batch by batch in one array. `values`: upper bound of the number of values."""
+    """Collects a list column batch by batch into one array. `values`: upper bound of the number of values."""
 
     def __init__(self, rows: int, values: int, dtype: Any) -> None:
         self.values, self.lengths = np.empty(values, dtype), np.empty(rows, np.int32)
@@ -125,7 +125,7 @@ class ListCollector:
         self.row, self.value = self.row + len(column), self.value + len(flat)
 
     def finish(self) -> RaggedArray:
-        """The collected lists."""
+        """Return the collected lists."""
         assert self.row == len(self.lengths), "fewer rows than expected"
         self.values.resize(self.value, refcheck=False)
         return RaggedArray.of(self.values, self.lengths)
@@ -147,12 +147,12 @@ class RoleLayouts:
             self.row += len(chunk)
 
     def lengths(self) -> np.ndarray:
-        """Tokens per row; a broadcast scalar if all rows have the same length."""
+        """Return the tokens per row; a broadcast scalar if all rows have the same length."""
         sizes = np.array([len(layout) for layout in self.known], np.int32)
         return np.broadcast_to(sizes[:1], self.index.shape) if len(set(sizes)) == 1 else sizes[self.index]
 
     def finish(self) -> RaggedArray:
-        """The distinct layouts."""
+        """Return the distinct layouts."""
         flat = np.frombuffer(b"".join(self.known), np.uint8).copy()
         return RaggedArray.of(flat, np.array([len(layout) for layout in self.known], np.int32))
 
@@ -169,7 +169,7 @@ class DecodedRows:
     padding: int
 
     def gather(self, indices: np.ndarray, columns: dict[str, np.ndarray]) -> RowBatch:
-        """The rows at `indices` as a batch; `columns`: their metadata."""
+        """Gather the rows at `indices` into a batch; `columns`: their metadata."""
         roles = self.layouts.gather(self.layout[indices])
         target = None if self.target is None else self.target.concatenated(indices)
         tokens = self.tokens.gather(indices, self.padding)
@@ -190,5 +190,5 @@ def decode(layouts: RoleLayouts, batches: Iterable[pa.RecordBatch], sizes: dict[
 
 
 def padding_of(schema: pa.Schema) -> int:
-    """The padding token, from the schema's metadata."""
+    """Return the padding token, from the schema's metadata."""
     return int((schema.metadata or {}).get(b"padding", b"0"))

@@ -1,11 +1,11 @@
-"""Seals: beside every result a hidden file with its SHA-256, so that a changed byte is noticed before the file is used.
+"""Seals: a hidden file beside every result holds its SHA-256, so that a changed byte is detected before the file is used.
 
     copy/results.parquet
     copy/.results.parquet.sha256      f3927b9a...  copy/results.parquet
 
-`sealed` writes both, `read_sealed` reads and verifies. A file without a matching seal is damaged, and nothing is read from it. The format is
-that of `sha256sum`, so `sha256sum -c` verifies a seal from the folder above. A seal names its folder, so that a file that was moved to another
-run together with its seal is noticed. A dataset folder written by hand (`pipeline generate --out`) may be renamed or copied as a whole: outside
+`sealed` writes both, `read_sealed` reads and verifies. A file without a matching seal counts as damaged and is not used. The format is
+that of `sha256sum`, so `sha256sum -c` verifies a seal when run in the parent folder. A seal names its folder, so that a file moved to another
+run together with its seal is detected. A dataset folder written by hand (`pipeline generate --out`) may be renamed or copied as a whole: outside
 a results folder, the seals of its files only have to name the same folder as the seal of its dataset.yaml.
 """
 
@@ -28,17 +28,17 @@ MOVE_AWAY = "move it away and run again"
 
 
 def seal_path(path: Path) -> Path:
-    """The path of a file's seal."""
+    """Return the path of a file's seal."""
     return path.with_name(f".{path.name}{SUFFIX}")
 
 
 def name_in_seal(path: Path) -> str:
-    """The name of a file in its seal: {folder}/{file}, with the folder's final name."""
+    """Return the name of a file in its seal: {folder}/{file}, with the folder's final name."""
     return f"{final_name(path.absolute().parent.name)}/{path.name}"
 
 
 def sealed_file(seal: Path) -> Path | None:
-    """The file that a seal belongs to; None if `seal` is not a seal."""
+    """Return the file that a seal belongs to, or None if `seal` is not a seal."""
     name = seal.name
     return (
         seal.with_name(name[1 : -len(SUFFIX)]) if name.startswith(".") and name.endswith(SUFFIX) and len(name) > len(SUFFIX) + 1 else None
@@ -47,7 +47,7 @@ def sealed_file(seal: Path) -> Path | None:
 
 @contextmanager
 def sealed(path: Path) -> Iterator[Path]:
-    """Like `atomic`, and write the seal too."""
+    """Like `atomic`, but also write the seal."""
     with atomic(path) as temporary:
         yield temporary
         write_text(seal_path(path), f"{file_sha256(temporary)}  {name_in_seal(path)}\n")
@@ -81,7 +81,7 @@ def check_seal(path: Path) -> None:
 
 @contextmanager
 def explain_read_errors(path: Path, expected: str = "") -> Iterator[None]:
-    """Context in which a file is read: refuse anything but a regular file, and turn an OSError into a UserError of one line."""
+    """Read a file inside the block: refuse anything but a regular file, and turn an OSError into a UserError of one line."""
     try:
         check_regular(path)
         yield
@@ -100,7 +100,7 @@ def _remedy(expected: str, default: str) -> str:
 
 
 def _sealed_digest(path: Path, expected: str) -> str:
-    """The digest in a file's seal. Raises like `read_sealed` if there is none, or if it belongs to another file."""
+    """Return the digest in a file's seal. Raises like `read_sealed` if there is none, or if it belongs to another file."""
     seal = seal_path(path)
     try:
         written = _parse(seal)
@@ -118,13 +118,13 @@ def _sealed_digest(path: Path, expected: str) -> str:
 
 
 def _parse(seal: Path) -> tuple[str, str] | None:
-    """The digest and the name in a seal; None if it is damaged. Raises OSError if it cannot be read."""
+    """Return the digest and the name in a seal, or None if it is damaged. Raises OSError if it cannot be read."""
     content = re.fullmatch(rb"([0-9a-f]{64})  ([^\n]+)\n", seal.read_bytes())
     return (content[1].decode(), content[2].decode()) if content else None
 
 
 def _original_folder(folder: Path) -> str | None:
-    """The name under which a dataset folder was written by hand; None for any other folder."""
+    """Return the name under which a dataset folder was written by hand, or None for any other folder."""
     if folder.absolute().parent.name == "datasets":
         return None
     try:

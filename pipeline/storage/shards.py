@@ -29,12 +29,12 @@ class ShardInfo(NamedTuple):
 
 
 def shard_name(index: int) -> str:
-    """File name of a dataset's shard."""
+    """Return the file name of a dataset's shard."""
     return f"{index:05d}.parquet"
 
 
 def shard_rows(rows: int, shards: int, index: int) -> int:
-    """Rows of one shard when `rows` are split evenly over `shards`; if they do not divide, the first shards hold one more."""
+    """Return the rows of one shard when `rows` are split evenly over `shards`; if they do not divide, the first shards hold one more."""
     assert 0 <= index < shards
     return rows // shards + (index < rows % shards)
 
@@ -55,7 +55,7 @@ def write_shard(path: Path, rows: pa.RecordBatch | pa.Table, metadata: dict[str,
 
 
 def _encodings(schema: pa.Schema) -> dict[str, Any]:
-    """The Parquet columns with a dictionary and those with byte-stream split."""
+    """Return the Parquet columns with a dictionary and those with byte-stream split."""
     whole, real = [], []
     for field in schema:
         nested = isinstance(field.type, pa.ListType | pa.FixedSizeListType)
@@ -65,7 +65,7 @@ def _encodings(schema: pa.Schema) -> dict[str, Any]:
 
 
 def leaf_values(group: pq.RowGroupMetaData) -> dict[str, int]:
-    """Stored values per top-level column of a row group: for a list column the total length, where an empty list counts as 1."""
+    """Count the stored values per top-level column of a row group: for a list column the total length, where an empty list counts as 1."""
     columns = [group.column(index) for index in range(group.num_columns)]
     return {column.path_in_schema.partition(".")[0]: column.num_values for column in columns}
 

@@ -1,4 +1,4 @@
-"""Digests of Python source files, and the modules and files they use, without importing them.
+"""Digest Python source files and find the modules and files that they use, without importing them.
 
 Comments, docstrings, formatting and the version of Python do not change a digest.
 """
@@ -31,13 +31,13 @@ class Source:
     texts: set[str] = field(default_factory=set)
 
     def modules(self, package: str) -> Iterator[str]:
-        """Dotted names that a module in `package` imports; `from a.b import c` gives `a.b.c`."""
+        """Yield the dotted names that a module in `package` imports; `from a.b import c` gives `a.b.c`."""
         for level, module, name in self.imported:
             base = package.split(".")[: len(package.split(".")) - level + 1] if level else []
             yield ".".join([*base, *(part for part in (module, name) if part)])
 
     def files(self, folder: Path, patterns: bool) -> Iterator[Path]:
-        """Files in the module's folder that its string literals name: C and CUDA sources such as "csrc/scan.cu", data such as "gain.json".
+        """Yield the files in the module's folder that its string literals name: C and CUDA sources such as "csrc/scan.cu", data such as "gain.json".
 
         patterns: also expand "*.cu", and ".cu" alone, to every file with this suffix.
         """
@@ -53,12 +53,12 @@ class Source:
 
 
 def raw_digest(content: bytes) -> str:
-    """Digest of raw bytes."""
+    """Return the digest of raw bytes."""
     return hashlib.sha256(content).hexdigest()[:LENGTH]
 
 
 def headers(path: Path) -> list[Path]:
-    """Files in a C source's folder that it includes, directly or indirectly."""
+    """Return the files in a C source's folder that it includes, directly or indirectly."""
     found, waiting = [path], [path]
     while waiting:
         source = waiting.pop()
@@ -123,5 +123,5 @@ def _imported(node: ast.AST) -> Collection[tuple[int, str, str]]:
 
 
 def _name(node: ast.AST) -> str:
-    """The name of `a` or `module.a`: a. Empty for any other node."""
+    """Return the name `a` of a node `a` or `module.a`; empty for any other node."""
     return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""

@@ -1,4 +1,4 @@
-"""Which files each stage writes below the results folder, said once: the plan, the workflow's rules and the writers read it here."""
+"""The files that each stage writes below the results folder: one table for the plan, the workflow's rules and the writers."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ OUTPUTS: dict[str, tuple[str, Sequence[str]]] = {
     "collect": ("experiments/{experiment}", [*(f"{table}.parquet" for table in TABLES), "table.md", "table.html", "settings.html"]),
     "plot": ("experiments/{experiment}", [f"{{figure}}.{suffix}" for suffix in ("svg", "pdf", "png", "csv")]),
 }
-"""By stage, the folder and the files that one job writes; a run may leave further ones. The workflow's rules and the plan both read it."""
+"""Stage -> the folder and files that one job writes; a run may write further files."""
 
 
 def patterns(stage: str, further: Iterable[str] = ()) -> list[str]:
-    """The files of one job of a stage, with wildcards, and further ones in the same folder."""
+    """Return the paths of one job's files, with wildcards; `further`: more files in the same folder."""
     folder, files = OUTPUTS[stage]
     return [f"{folder}/{file}" for file in (*files, *further)]
 
 
 def written(stage: str, jobs: Iterable[str | tuple[str, ...]], further: Iterable[str] = ()) -> list[str]:
-    """Every file of these jobs of a stage, each of them the values of its wildcards."""
+    """Return every file of these jobs of a stage; a job is given by the values of its wildcards."""
     empty = [re.sub(r"{\w+}", "{}", pattern) for pattern in patterns(stage, further)]
     return [pattern.format(*([job] if isinstance(job, str) else job)) for job in jobs for pattern in empty]

@@ -15,8 +15,8 @@ import pyarrow as pa
 from pipeline.storage.errors import CorruptFileError
 from pipeline.storage.seals import REMAKE
 
-Kind = Literal["text", "whole", "number", "flag", "list", "bytes"]
-TYPES: dict[Kind, tuple[str, ...]] = {
+ColumnType = Literal["text", "whole", "number", "flag", "list", "bytes"]
+ARROW_TYPES: dict[ColumnType, tuple[str, ...]] = {
     "text": ("string", "large_string"),
     "whole": ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
     "number": ("float", "double", "int32", "int64"),
@@ -24,13 +24,13 @@ TYPES: dict[Kind, tuple[str, ...]] = {
     "list": ("list",),
     "bytes": ("binary", "large_binary"),
 }
-"""The Arrow types of each kind of column, without type parameters."""
+"""Column type -> its Arrow types, without type parameters."""
 
 
 class Column(NamedTuple):
-    """A column: its kind, whether it may hold nulls or NaN, whether it may be absent, and its inclusive bounds."""
+    """A column: its type, whether it may hold nulls or NaN, whether it may be absent, and its inclusive bounds."""
 
-    kind: Kind
+    type: ColumnType
     null: bool = False
     optional: bool = False
     least: float | None = None
@@ -38,7 +38,7 @@ class Column(NamedTuple):
 
 
 class Schema(NamedTuple):
-    """A table's columns; `key`: columns whose values together are unique per row; `others`: the type of any further column, if known."""
+    """A table's columns; `key`: columns whose values together are unique per row; `others`: what any further column must be, if known."""
 
     columns: Mapping[str, Column]
     key: tuple[str, ...] = ()
@@ -46,11 +46,11 @@ class Schema(NamedTuple):
 
 
 def check_table(path: Path, table: pa.Table, schema: Schema) -> pa.Table:
-    """Return the table if it matches the schema. Raises CorruptFileError naming the file, the column, what was found and expected."""
+    """Return the table if it matches the schema. Raises CorruptFileError naming the file, the column, what was found and what was expected."""
     names = table.column_names
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise CorruptFileError(f"{path}: column {twice[0]}: occurs twice; expected once; {REMAKE}")
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise CorruptFileError(f"{path}: column {repeated[0]}: occurs twice; expected once; {REMAKE}")
     for name, column in schema.columns.items():
         if name in names:
             _check_column(path, name, table.column(name), column)
@@ -66,15 +66,15 @@ def check_table(path: Path, table: pa.Table, schema: Schema) -> pa.Table:
 
 
 def _describe(column: Column) -> str:
-    kind = {"text": "strings", "whole": "integers", "number": "numbers", "flag": "booleans", "list": "lists", "bytes": "bytes"}
+    plural = {"text": "strings", "whole": "integers", "number": "numbers", "flag": "booleans", "list": "lists", "bytes": "bytes"}
     low = "" if column.least is None else f" of at least {column.least:g}"
-    return kind[column.kind] + (f" in {column.least or 0:g}..{column.most:g}" if column.most is not None else low)
+    return plural[column.type] + (f" in {column.least or 0:g}..{column.most:g}" if column.most is not None else low)
 
 
 def _check_column(path: Path, name: str, values: pa.ChunkedArray, column: Column) -> None:
     found = str(values.type).partition("<")[0].partition("[")[0]
     empty = pa.types.is_null(values.type) and (column.null or not len(values))
-    if found not in TYPES[column.kind] and not empty:
+    if found not in ARROW_TYPES[column.type] and not empty:
         raise CorruptFileError(f"{path}: column {name}: {values.type}; expected {_describe(column)}; {REMAKE}")
     nulls = values.null_count + (_nan(values) if pa.types.is_floating(values.type) else 0)
     if nulls and not column.null:
@@ -88,7 +88,7 @@ def _nan(values: pa.ChunkedArray) -> int:
 
 
 def _check_bounds(path: Path, name: str, values: pa.ChunkedArray, column: Column) -> None:
-    """NaN is within any bounds."""
+    """Check the bounds; NaN is within any."""
     known = values.drop_null().to_numpy()
     low, high = (-np.inf if column.least is None else column.least), (np.inf if column.most is None else column.most)
     outside = known[(known < low) | (known > high)]

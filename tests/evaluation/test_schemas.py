@@ -65,7 +65,7 @@ def test_every_column_of_every_table_is_checked(file: str, made: Path) -> None:
         where, rows = f"column {name}: ", len(table)
         if not column.optional:
             refused(read, path, table.drop_columns([name]), where)
-        wrong: list[Any] = [1.5] * rows if column.kind == "text" else ["1"] * rows
+        wrong: list[Any] = [1.5] * rows if column.type == "text" else ["1"] * rows
         if rows:
             refused(read, path, replaced(table, name, wrong), where, "; expected ")
         if rows and not column.null:
@@ -76,7 +76,7 @@ def test_every_column_of_every_table_is_checked(file: str, made: Path) -> None:
                 where,
                 "1 of ",
             )
-        low = -1 if column.kind == "whole" else -0.5
+        low = -1 if column.type == "whole" else -0.5
         if rows and column.least is not None:
             refused(
                 read,
