@@ -5,11 +5,11 @@
                                                 state/learner/replay/{first}-{end}.safetensors    rows of a replay buffer
                                                 manifest.json                    SHA-256 of each file, and of specification and code
 
-A folder is written under a temporary name, flushed to the disk and renamed; the two newest are kept. Nothing is pickled.
+A folder is written under a temporary name, flushed to disk and renamed; the two newest are kept. Nothing is pickled.
 
-What never changes is written once: labelled weights and the rows of replay buffers are hard links to the files of the checkpoint before, with
-the digests recorded there. Each checkpoint adds one file with the rows that were appended since, and leaves out files of which no row is held
-any more. Damage to a linked file damages every checkpoint that links it.
+Data that never changes is written once: labelled weights and the rows of replay buffers are hard links to files of the previous checkpoint, with
+the digests recorded there. Each checkpoint adds one file with the rows appended since, and drops files whose rows have all left the buffer.
+Damage to a linked file damages every checkpoint that links it.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ KEPT = 2
 """Newest checkpoints kept: if one is damaged, training resumes from the other."""
 
 Kept = dict[str, dict[str, dict[str, Tensor] | Path]]
-"""Weights by label and by name of the network: still in memory, or a file in the newest checkpoint."""
+"""Label -> name of the network -> its weights: in memory, or a file in the newest checkpoint."""
 Segments = dict[str, list[tuple[int, int]]]
-"""Of each replay buffer, by its name in the state, the rows (first, end) of each of its files, in order."""
+"""Name of a replay buffer in the state -> the rows (first, end) of each of its files, in order."""
 
 
 class Saved(NamedTuple):
-    """A checkpoint as it is read back."""
+    """A checkpoint read from disk."""
 
     state: dict[str, Any]
     kept: Kept
 
 
 class Checkpoints:
-    """The checkpoints of one run, each with its `stamp`. `bytes_written` are those of the last `save`, links not counted."""
+    """The checkpoints of one run, each with its `stamp`. `bytes_written`: by the last `save`, without hard links."""
 
     def __init__(self, folder: Path, stamp: Stamp, lease: Lease) -> None:
         self.folder = folder
@@ -61,9 +61,9 @@ class Checkpoints:
         self._segments: Segments = {}
 
     def save(self, step: int, state: dict[str, Any], kept: Kept) -> Kept:
-        """Save the state of one step; returns where its labelled weights are now.
+        """Save the state of one step; return where its labelled weights are now.
 
-        Raises UserError when the disk is full or cannot be written: earlier checkpoints stay as they were. Raises BusyError when another
+        Raises UserError if the disk is full or cannot be written: earlier checkpoints stay as they were. Raises BusyError if another
         trainer has the run.
         """
         self.lease.check()
@@ -72,7 +72,7 @@ class Checkpoints:
         with explain_write_errors(target):
             try:
                 segments, written = self._write(temporary, step, state, kept)
-                shutil.rmtree(target, ignore_errors=True)  # only a damaged one can be in the way
+                shutil.rmtree(target, ignore_errors=True)  # only a damaged checkpoint can be there
                 temporary.rename(target)
                 fsync(self.folder)
             except BaseException:
@@ -83,9 +83,9 @@ class Checkpoints:
         return _files(target, {label: list(models) for label, models in kept.items()})
 
     def load(self) -> Saved | None:
-        """The newest undamaged checkpoint; None where there is none.
+        """Load the newest undamaged checkpoint; None if there is none.
 
-        A damaged one is reported in one line and skipped. Raises ForeignSpecError or ChangedCodeError for one with another stamp.
+        A damaged one is reported in one line and skipped. Raises ForeignSpecError or ChangedCodeError if its stamp differs.
         """
         folders = self._all()
         for folder in reversed(folders):
@@ -98,12 +98,12 @@ class Checkpoints:
         return None
 
     def remove(self) -> None:
-        """Delete all checkpoints: the run is finished, and its result stored."""
+        """Delete all checkpoints, once the result of the run is stored."""
         for folder in self._all():
             shutil.rmtree(folder, ignore_errors=True)
 
     def _write(self, folder: Path, step: int, state: dict[str, Any], kept: Kept) -> tuple[Segments, int]:
-        """Write all files; returns the segments of replay buffers, and the bytes written."""
+        """Write all files; return the segments of replay buffers and the bytes written."""
         folder.mkdir(parents=True)
         tensors: dict[str, Tensor] = {}
         replays: dict[str, Replay] = {}
@@ -129,7 +129,7 @@ class Checkpoints:
         return segments, sum((folder / name).stat().st_size for name in written)
 
     def _write_replay(self, folder: Path, name: str, replay: Replay, linked: dict[str, Path]) -> list[tuple[int, int]]:
-        """Write the rows that are in no file yet, and add the files of the others to `linked`; returns the rows of all files."""
+        """Write the rows that are in no file yet, and add the files of the others to `linked`; return the rows of all files."""
         before = [(first, end) for first, end in self._segments.get(name, []) if replay.first < end <= replay.count]
         assert self._newest or not before
         linked |= {_segment(name, *rows): safe_join(self._newest or folder, _segment(name, *rows)) for rows in before}
@@ -163,7 +163,7 @@ class Checkpoints:
         return sorted(self.folder.glob("step-*"))
 
     def _delete_others(self, step: int) -> None:
-        """Keep the newest few up to this step; later ones can only be damaged ones that were skipped."""
+        """Keep the newest `KEPT` up to this step; later ones can only be damaged ones that were skipped."""
         folders = self._all()
         useful = [folder for folder in folders if folder <= self._path(step)][-KEPT:]
         for folder in folders:
@@ -172,7 +172,7 @@ class Checkpoints:
 
 
 def _files(folder: Path, labels: dict[str, list[str]]) -> Kept:
-    """The files of the labelled weights in a checkpoint."""
+    """Return the files of the labelled weights in a checkpoint."""
     return {label: {model: safe_join(folder, f"{label}/{model}.safetensors") for model in models} for label, models in labels.items()}
 
 

@@ -1,4 +1,4 @@
-"""CPU and wall seconds spent on updates, over all attempts at a run, without validation and saving."""
+"""CPU and wall time spent on updates, over all attempts at a run, excluding validation and saving."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class Clock:
         self._since: tuple[float, float] | None = None
 
     def read(self) -> tuple[float, float]:
-        """CPU and wall seconds so far."""
+        """Return CPU and wall seconds so far."""
         if self._since is None:
             return self._cpu, self._wall
         return self._cpu + time.process_time() - self._since[0], self._wall + time.perf_counter() - self._since[1]
 
     def start(self) -> None:
-        """Start."""
+        """Start, or start again."""
         self._since = time.process_time(), time.perf_counter()
 
     def stop(self) -> None:
@@ -36,16 +36,16 @@ class Clock:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Stopped inside the block."""
+        """Pause inside the block."""
         self.stop()
         yield
         self.start()
 
     def state_dict(self) -> dict[str, float]:
-        """The seconds so far."""
+        """Return the seconds so far."""
         cpu, wall = self.read()
         return {"cpu": cpu, "wall": wall}
 
     def load_state_dict(self, state: dict[str, float]) -> None:
-        """Continue from a saved reading."""
+        """Continue from saved seconds."""
         self._cpu, self._wall = state["cpu"], state["wall"]

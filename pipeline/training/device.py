@@ -1,4 +1,4 @@
-"""Setting up a training or an evaluation: device, threads, deterministic arithmetic, and the state of random generators."""
+"""Set up a training or an evaluation: device, threads, deterministic arithmetic, and the state of random generators."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def prepare(threads: int, device: str) -> torch.device:
     keep_freed_memory()
     use_faster_products()
     torch.set_num_threads(threads)
-    torch.set_deterministic_debug_mode("warn")  # the same as use_deterministic_algorithms, which imports torch's compiler: seconds
+    torch.set_deterministic_debug_mode("warn")  # like use_deterministic_algorithms, which takes seconds to import torch's compiler
     torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
     torch.backends.cudnn.benchmark = False
     if device == "cpu" or (device == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise UserError("runtime.device: got cuda, but torch finds no GPU; expected auto or cpu")
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to be deterministic; read at its first use
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # makes cuBLAS deterministic; read at its first use
     if "LOCAL_RANK" in os.environ:
         _choose_gpu(int(os.environ["LOCAL_RANK"]), torch.cuda.device_count())
     return torch.device("cuda")
@@ -49,7 +49,7 @@ def seed_everything(seed: int) -> None:
 
 
 def generator_state() -> dict[str, torch.Tensor]:
-    """State of torch's global generators on the CPU and the current GPU."""
+    """Return the state of torch's global generators on the CPU and the current GPU."""
     state = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         state["cuda"] = torch.cuda.get_rng_state()

@@ -26,7 +26,7 @@ from pipeline.storage.seals import SUFFIX, sealed
 from pipeline.training.stamp import Stamp
 
 SIDECARS = ("timing.parquet", "environment.json")
-"""Files that differ between two trainings of the same specification: published, but in no digest."""
+"""Files that differ between two trainings of the same specification: published, but not digested."""
 
 
 class FinishedRun:
@@ -37,9 +37,9 @@ class FinishedRun:
         self.stamp = stamp
 
     def exists(self) -> bool:
-        """Whether the run is finished; a damaged result counts as none.
+        """Whether the run is finished; a damaged result does not count.
 
-        Raises ForeignSpecError or ChangedCodeError for the result of another specification or of other code.
+        Raises ForeignSpecError or ChangedCodeError if another specification or other code made the result.
         """
         if not self.folder.exists():
             return False
@@ -69,14 +69,14 @@ class FinishedRun:
                 shutil.rmtree(draft, ignore_errors=True)
 
     def publish(self, run: Path) -> None:
-        """Copy the result into the run's folder, the manifest last; does nothing if it is there undamaged."""
+        """Copy the result into the run's folder, the manifest last; do nothing if it is already there, undamaged."""
         manifest = verify(self.folder)
         names = list(manifest["files"])
         if self._is_published(run, manifest):
             return
         (run / "manifest.json").unlink(missing_ok=True)
         for stale in (run / "model").glob("*"):
-            if not stale.name.endswith(DAMAGED):  # damaged files set aside are for the user to look at
+            if not stale.name.endswith(DAMAGED):  # damaged files set aside are for the user to inspect
                 delete(stale)
         for leftover in run.glob(".*.tmp"):
             leftover.unlink()
@@ -86,7 +86,7 @@ class FinishedRun:
         seal(run, [name for name in names if name not in SIDECARS], {"spec": manifest["spec"], "code": manifest.get("code")})
 
     def _is_published(self, run: Path, finished: dict[str, Any]) -> bool:
-        """Whether the run's folder holds this result, and not that of an earlier training."""
+        """Whether the run's folder holds this result, not one of an earlier training."""
         try:
             manifest: dict[str, Any] = verify(run)
         except (CorruptFileError, MissingFileError):

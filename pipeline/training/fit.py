@@ -1,10 +1,10 @@
-"""The one training loop, for every learner: budget, validation, history, checkpoints, labelled weights, stopping.
+"""The training loop of all learners: budget, validation, history, checkpoints, labelled weights, stopping.
 
-The state of loop and learner is `Fit.state_dict()`: a run that was interrupted anywhere resumes from its newest checkpoint and ends with the
-same bits as one that was not.
+`Fit.state_dict()` is the state of loop and learner: a run interrupted at any point resumes from its newest checkpoint and ends with the same
+bits as an uninterrupted one.
 
-In a shared training every process runs this loop, and all do the same at the same step: after every step they agree on clocks and signals.
-Rank 0 validates, and only rank 0 writes and reports.
+In a distributed training every rank runs this loop in lockstep: after every step the ranks agree on clocks and signals. Only rank 0 validates,
+writes and reports.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ Row = dict[str, Any]
 
 
 class Fit:
-    """A training: one learner until its budget is spent.
+    """Trains one learner until its budget is spent.
 
     history: a row per validation: step, rows, the learner's metrics, means of its update metrics since the previous row, `validation_*`.
-    timing: CPU and wall seconds of the same steps, apart because they differ between attempts.
+    timing: CPU and wall seconds of the same steps, separate because they differ between attempts.
     kept: the weights under each label, and kept_steps their steps.
-    reproducible: whether the same specification gives the same bits again, as far as any process knows.
+    reproducible: whether the same specification gives the same bits again; false if any rank says no.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Fit:
     def run(self) -> bool:
         """Train until the budget is spent or validation is good enough, and return True; after a signal, save and return False.
 
-        Raises UserError when a metric is not finite or a checkpoint cannot be written, and Stopped when an update took too long after a
+        Raises UserError if a metric is not finite or a checkpoint cannot be written, and Stopped if an update takes too long after a
         signal: training then resumes from the newest checkpoint.
         """
         self._resume()
@@ -105,7 +105,7 @@ class Fit:
                 self._save()
 
     def state_dict(self) -> dict[str, Any]:
-        """The contents of a checkpoint besides labelled weights. `others`: the state of the ranks besides 0 where it differs."""
+        """Return the contents of a checkpoint except labelled weights. `others`: the state that ranks other than 0 have of their own."""
         ranks = gather({"generators": generator_state(), "learner": self.learner.rank_state()})
         return {
             "learner": self.learner.state_dict(),
@@ -149,7 +149,7 @@ class Fit:
         return saved.state
 
     def _check_world_size(self, before: int) -> None:
-        """Raise UserError where every rank has a state of its own and the number of ranks has changed."""
+        """Raise UserError if ranks have state of their own and the number of ranks has changed."""
         now = parallel.world_size()
         if before != now and self.learner.rank_state():
             message = f"saved by {before} processes, expected {now}; train it with {before} again, or delete the folder"
@@ -165,10 +165,10 @@ class Fit:
             self._report()
 
     def _agree(self) -> None:
-        """Agree on what ranks may see differently: a signal to one stops all, and the slowest clock counts."""
-        heard = signal.Signals[self.stop.received] if self.stop.received else 0
+        """Agree across ranks: a signal to one rank stops all, the slowest clock counts, and one that is due to save makes all save."""
+        received = signal.Signals[self.stop.received] if self.stop.received else 0
         due = time.monotonic() - self._saved_at >= self.checkpoint_seconds
-        number, self._seconds, save = parallel.all_reduce_max([float(heard), self._clock.read()[1], float(due)])
+        number, self._seconds, save = parallel.all_reduce_max([float(received), self._clock.read()[1], float(due)])
         self._signal, self._save_is_due = int(number), bool(save)
 
     def _row_is_due(self) -> bool:
@@ -184,7 +184,7 @@ class Fit:
         return self._good_enough or self._budget_is_spent()
 
     def _validate(self) -> dict[str, float] | None:
-        """None after a signal: validation changes nothing, so nothing is lost."""
+        """Validate; None if interrupted by a signal. Validation changes no state, so nothing is lost."""
         try:
             with self.stop.immediate():
                 return self.learner.validate()
@@ -208,10 +208,10 @@ class Fit:
         self.tracker.log(row)
 
     def _check_finite(self, row: Row) -> None:
-        found = [f"{name} is {value}" for name, value in row.items() if isinstance(value, float) and not math.isfinite(value)]
-        if found:
+        bad = [f"{name} is {value}" for name, value in row.items() if isinstance(value, float) and not math.isfinite(value)]
+        if bad:
             with self._named():
-                self.learner.raise_not_finite(", ".join(found))
+                self.learner.raise_not_finite(", ".join(bad))
 
     @contextmanager
     def _named(self) -> Iterator[None]:

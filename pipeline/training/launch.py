@@ -1,11 +1,11 @@
-"""Launching a training in several processes: torchrun's launcher on one node, and srun to start one launcher per node on several.
+"""Launch a training in several processes: with torchrun's launcher on one node; on several nodes, srun starts one launcher on each.
 
     pipeline train SPEC             runtime.gpus: 4                starts four processes and waits for them
-    srun pipeline train SPEC        runtime.nodes: 2, gpus: 4      the same on each node; the eight join one group
+    srun pipeline train SPEC        runtime.nodes: 2, gpus: 4      the same on each node; the eight form one group
     torchrun --nproc-per-node 4 --no-python pipeline train SPEC    by hand
 
 The `torchrun` command itself kills its children at the first signal, prints a traceback, and loses their exit codes. Its launcher, called as a
-function, leaves signals to us: each is forwarded to all processes, which save after the same step and exit with code 75, as the launcher does.
+function, leaves signals to us: each is forwarded to all workers, which save after the same step and exit with code 75, as does the launcher.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ if TYPE_CHECKING:
     from torch.distributed.launcher.api import LaunchConfig
 
 KEPT = ("SLURM_JOB_ID", "SLURM_JOBID", "SLURM_CONF", "SLURM_CLUSTER_NAME")
-"""SLURM variables of the job, which a new step needs. The others describe the step that starts it."""
+"""SLURM variables of the job, which a new step needs. The others describe the current step."""
 PORTS = range(20_000, 30_000)
 """Ports for the rendezvous of launchers on several nodes; one per job."""
 
 
 def is_rank() -> bool:
-    """Whether this process is a rank of a shared training."""
+    """Whether this process is a rank of a distributed training."""
     return "RANK" in os.environ
 
 
 def launch(spec: Path, runtime: Runtime, arguments: list[str]) -> int:
-    """Train a run in several processes, each running `pipeline` with these arguments; returns their combined exit code.
+    """Train a run in several processes, each running `pipeline` with these arguments; return their combined exit code.
 
-    Raises UserError, before any is started, where the run cannot be divided among so many.
+    Raises UserError, before any process starts, if the run cannot be divided among that many.
     """
     run, processes = read_run(spec), runtime.nodes * runtime.per_node
     check_division(run, spec, processes)
@@ -97,12 +97,12 @@ def _config(run: RunSpec, runtime: Runtime) -> LaunchConfig:
 
 
 def _rendezvous_endpoint(nodes: int, job: int) -> str:
-    """Rendezvous endpoint: any free port on a single node, else a port of the job's first node."""
+    """Return the rendezvous endpoint: any free port on a single node, else a port of the job's first node."""
     if nodes == 1:
         return "localhost:0"
     first = _scontrol("hostnames", os.environ["SLURM_STEP_NODELIST"]).split()[0]
-    facts = dict(fact.split("=", 1) for fact in _scontrol("node", first).split() if "=" in fact)
-    return f"{facts.get('NodeAddr', first)}:{PORTS[job % len(PORTS)]}"
+    fields = dict(field.split("=", 1) for field in _scontrol("node", first).split() if "=" in field)
+    return f"{fields.get('NodeAddr', first)}:{PORTS[job % len(PORTS)]}"
 
 
 def _scontrol(*words: str) -> str:
@@ -124,5 +124,5 @@ def combined_exit_code(run: RunSpec, exits: Iterable[tuple[int, int]]) -> int:
             print0(f"{run.id}: rank {rank} was killed by {signal.Signals(-code).name}; the same command resumes from the newest checkpoint")
     if not codes:
         print0(f"{run.id}: the ranks of another node have exited; the same command resumes from the newest checkpoint")
-    found = set(codes.values())
-    return 2 if 2 in found else RESUMABLE if found == {RESUMABLE} else 1
+    distinct = set(codes.values())
+    return 2 if 2 in distinct else RESUMABLE if distinct == {RESUMABLE} else 1

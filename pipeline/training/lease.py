@@ -1,10 +1,10 @@
-"""The lease that keeps two trainers off one run, also when the workflow died and its training did not.
+"""The lease that keeps two trainers off one run, even if the workflow died and its trainer did not.
 
-    results/checkpoints/{run}/lock         flock: between processes of one machine; the kernel lets go when its holder dies, however
+    results/checkpoints/{run}/lock         flock: between processes of one machine; the kernel releases it when its holder dies
     results/checkpoints/{run}/lease.json   who trains: host, pid, job; its modification time is the heartbeat, for other machines
 
-On a shared file system whose flock does not reach across machines, a lease counts while its heartbeat is younger than `STALE` seconds.
-A heartbeat in the future, of a machine whose clock is ahead, is as old as the time since it was first seen.
+On a shared file system whose flock does not reach across machines, a lease is valid while its heartbeat is younger than `STALE` seconds.
+The age of a heartbeat in the future, from a machine whose clock is ahead, is the time since it was first seen.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from pipeline.storage.console import print0
 from pipeline.storage.errors import BusyError
 
 STALE = 120.0
-"""Seconds without a heartbeat after which a trainer on another machine is taken for dead."""
+"""Seconds without a heartbeat after which a trainer on another machine is presumed dead."""
 BEAT = 15.0
 SETTLE = 2.0
-"""Seconds to wait after taking over a stale lease: of several that do, the last to write has it."""
+"""Seconds to wait after taking over a stale lease: if several do, the last to write has it."""
 CLOCK = ".clock"
 AHEAD = 5.0
-"""Seconds that the clocks of two machines may differ without a word."""
+"""Seconds by which the clocks of two machines may differ without being reported."""
 PATIENCE = 0.5
-"""Seconds before a wait is spoken of: `pipeline status` holds the lock for an instant too."""
+"""Seconds before a wait is reported: `pipeline status` holds the lock for a moment too."""
 
 
 @dataclass(frozen=True)
 class Owner:
-    """Who holds a lease. `boot` tells machines apart (host names repeat), `token` holders."""
+    """Who holds a lease. `boot` identifies the machine (host names repeat), `token` the holder."""
 
     host: str
     pid: int
@@ -56,13 +56,13 @@ class Owner:
 
     @classmethod
     def me(cls) -> Owner:
-        """This process."""
+        """Return the owner for this process."""
         since = datetime.now(UTC).isoformat(timespec="seconds")
         return cls(socket.gethostname(), os.getpid(), os.environ.get("SLURM_JOB_ID"), boot(), secrets.token_hex(8), since)
 
 
 def boot() -> str:
-    """An identifier of the running kernel; the host name where there is none."""
+    """Return an identifier of the running kernel; the host name if there is none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
@@ -70,7 +70,7 @@ def boot() -> str:
 
 
 def read_owner(folder: Path) -> Owner | None:
-    """Who the lease of a run's checkpoint folder names; None where there is no readable lease."""
+    """Read the owner in the lease of a run's checkpoint folder; None if there is no readable lease."""
     try:
         block: dict[str, Any] = json.loads((folder / "lease.json").read_text(encoding="utf-8"))
         return Owner(**block)
@@ -78,11 +78,11 @@ def read_owner(folder: Path) -> Owner | None:
         return None
 
 
-def lock(folder: Path, kind: int) -> IO[str] | None:
-    """The flock of a run's checkpoint folder without waiting; None while another process of this machine holds it."""
+def lock(folder: Path, operation: int) -> IO[str] | None:
+    """Take the flock of a run's checkpoint folder without waiting; None if another process of this machine holds it."""
     file = (folder / "lock").open("a+", encoding="utf-8")
     try:
-        fcntl.flock(file, kind | fcntl.LOCK_NB)
+        fcntl.flock(file, operation | fcntl.LOCK_NB)
     except BlockingIOError:
         file.close()
         return None
@@ -90,7 +90,7 @@ def lock(folder: Path, kind: int) -> IO[str] | None:
 
 
 def heartbeat_age(folder: Path) -> float:
-    """Seconds since the last heartbeat, by the clock of the file system: those of two machines may differ. Negative: it is in the future."""
+    """Return seconds since the last heartbeat by the file system's clock, as clocks of machines differ. Negative: it is in the future."""
     probe = folder / f"{CLOCK}.{os.getpid()}.{secrets.token_hex(4)}"
     try:
         probe.touch()
@@ -102,19 +102,19 @@ def heartbeat_age(folder: Path) -> float:
 
 
 def ahead(age: float) -> str:
-    """How far a heartbeat is in the future, in words; empty where it is not, but for what clocks usually differ."""
+    """Describe how far a heartbeat is in the future; empty if by no more than clocks usually differ."""
     return f"its clock is {-age:.0f} s ahead" if age < -AHEAD else ""
 
 
 class Heartbeats:
-    """Another machine's heartbeats, watched by one who waits for their end: a clock that is wrong does not prolong the wait."""
+    """Watches another machine's heartbeats while waiting for them to end; a wrong clock does not prolong the wait."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._seen = (float("nan"), 0.0)
 
     def age(self) -> float:
-        """Seconds since the last heartbeat: since its time, or, where that is longer ago, since it was first seen here."""
+        """Return seconds since the last heartbeat: since its timestamp or since it was first seen here, whichever is longer."""
         try:
             beat = (self.folder / "lease.json").stat().st_mtime
         except FileNotFoundError:
@@ -126,7 +126,7 @@ class Heartbeats:
 
 
 class Lease:
-    """The right to train one run. A context manager that lets go at its end."""
+    """The right to train one run. A context manager that releases it on exit."""
 
     def __init__(self, folder: Path, stale: float = STALE, beat: float = BEAT, settle: float = SETTLE) -> None:
         self.folder = folder
@@ -139,9 +139,9 @@ class Lease:
         self._thread: threading.Thread | None = None
 
     def acquire(self, give_up: Callable[[], bool] = lambda: False, poll: float = 1.0) -> bool:
-        """Wait until nobody else trains the run, saying so in one line; False when `give_up` came true first.
+        """Wait until nobody else trains the run, reporting the wait in one line; False if `give_up` becomes true first.
 
-        Raises UserError when the folder cannot be written.
+        Raises UserError if the folder cannot be written.
         """
         with explain_write_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -165,7 +165,7 @@ class Lease:
             raise BusyError(f"{self.folder}: no longer ours to train: {f'{owner} took it over' if owner else 'its lease was deleted'}")
 
     def release(self) -> None:
-        """Let go. Safe to call twice."""
+        """Release the lease. Safe to call twice."""
         self._stop.set()
         if self._thread:
             self._thread.join()
@@ -182,7 +182,7 @@ class Lease:
         self.release()
 
     def _sweep(self) -> None:
-        """Remove what killed trainers left half written. Nobody writes here now, but one who waits may look at the clock."""
+        """Remove partial files of killed trainers, but not clock probes: a waiting trainer may be using one."""
         for leftover in self.folder.glob(".*"):
             if leftover.is_dir():
                 shutil.rmtree(leftover, ignore_errors=True)
@@ -190,7 +190,7 @@ class Lease:
                 leftover.unlink(missing_ok=True)
 
     def _awaited(self) -> str:
-        """What ends the wait, and when."""
+        """Describe what ends the wait, and when."""
         if not self._lock:
             return "waiting for it to end"
         age = self._heartbeats.age()
@@ -212,7 +212,7 @@ class Lease:
         return self._heartbeats.age() >= self.stale and self._take_over()
 
     def _claim(self) -> bool:
-        """Write the lease where there is none; of two machines that try, one succeeds."""
+        """Write a lease where there is none; if two machines try, one succeeds."""
         draft = self.folder / f".lease.{self._owner.token}"
         try:
             draft.write_text(json.dumps(asdict(self._owner)), encoding="utf-8")
@@ -242,4 +242,4 @@ class Lease:
                     return
                 os.utime(self.folder / "lease.json")
             except OSError:
-                continue  # a file server that is away for a moment; the next beat tries again
+                continue  # the file server is away for a moment; the next beat tries again

@@ -23,7 +23,7 @@ class Means:
             self._counts[name] = self._counts.get(name, 0) + 1
 
     def read(self) -> dict[str, float]:
-        """The means so far. Waits for the device."""
+        """Return the means so far. Waits for the device."""
         return {name: float(value) / self._counts[name] for name, value in self._sums.items()}
 
     def clear(self) -> None:
@@ -31,9 +31,9 @@ class Means:
         self._sums, self._counts = {}, {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Sums and counts."""
+        """Return sums and counts."""
         return {"sums": self._sums, "counts": self._counts}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore saved sums."""
+        """Restore saved sums and counts."""
         self._sums, self._counts = state["sums"], state["counts"]

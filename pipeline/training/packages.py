@@ -16,13 +16,13 @@ GIT_TIMEOUT = 10
 
 
 def own_package() -> dict[str, Any]:
-    """This package: its version, its commit (in an image the one it was built from), and the folder that its modules are loaded from."""
+    """Describe this package: version, commit (in an image, the one it was built from), and the folder its modules are loaded from."""
     file = Path(__file__).parents[1] / "__init__.py"
     return {"version": version_of("recurlab"), "commit": commit_of(file) or os.environ.get("RECURLAB_COMMIT"), "path": str(file.parent)}
 
 
 def plugins() -> list[dict[str, Any]]:
-    """The same for every package that adds components to the catalogue, by name."""
+    """Describe every package that adds components to the catalogue, in order of name."""
     entries = [entry for group in GROUPS for entry in entry_points(group=group) if entry.dist]
     found = {entry.dist.name: (entry.dist, entry.module) for entry in entries if entry.dist}
     return [_plugin(distribution, module) for _, (distribution, module) in sorted(found.items())]
@@ -40,7 +40,7 @@ def _plugin(distribution: Distribution, module: str) -> dict[str, Any]:
 
 
 def _commit_installed(distribution: Distribution) -> str | None:
-    """The commit that pip installed a package from, where that was a repository."""
+    """Return the commit that pip installed a package from; None if that was no repository."""
     try:
         return json.loads(distribution.read_text("direct_url.json") or "{}")["vcs_info"]["commit_id"]
     except (KeyError, TypeError, ValueError):
@@ -48,14 +48,14 @@ def _commit_installed(distribution: Distribution) -> str | None:
 
 
 def commit_of(file: Path) -> str | None:
-    """The commit that a file is part of, with `+` behind it where files of the repository differ; None where it is in none."""
+    """Return the commit of a file's repository, followed by `+` if the work tree differs; None if no repository tracks the file."""
     if _git(file.parent, "ls-files", "--error-unmatch", file.name) is None:
         return None
     return _git(file.parent, "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*")
 
 
 def _git(folder: Path, *words: str) -> str | None:
-    """The output of git in a folder, ignoring GIT_* variables; None if it fails."""
+    """Return the output of git in a folder, ignoring GIT_* variables; None if it fails."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     command = ["git", "-C", str(folder), *words]
     try:
@@ -65,7 +65,7 @@ def _git(folder: Path, *words: str) -> str | None:
 
 
 def version_of(name: str) -> str | None:
-    """The version of an installed package; None where it is not installed."""
+    """Return the version of a package; None if it is not installed."""
     try:
         return version(name)
     except PackageNotFoundError:

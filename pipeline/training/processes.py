@@ -1,6 +1,6 @@
-"""The processes of a shared training: joining the process group, broadcast and gather of nested values, each error reported once.
+"""The ranks of a distributed training: join the process group, broadcast and gather nested values, report each error once.
 
-Nested values are sent as JSON and safetensors, as in a checkpoint: nothing is unpickled here either.
+Nested values are sent as JSON and safetensors, as in a checkpoint: nothing is pickled.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ if TYPE_CHECKING:
 COLLECTIVE_TIMEOUT = timedelta(days=30)
 """Collective timeout: the other ranks may be waiting for a lease. A dead rank is detected by its closed connection."""
 STORE_TIMEOUT = timedelta(seconds=10)
-"""Timeout of the store in which ranks note which errors were reported."""
+"""Timeout of the store that records which errors were reported."""
 LOST = 76
-"""Exit code of a process that lost another one; the exit code of that one is the cause."""
+"""Exit code of a rank that lost another one; the exit code of the lost rank is the cause."""
 PARENT_DEATH = 1
 """PR_SET_PDEATHSIG of prctl(2)."""
 GRACE = 20.0
-"""Seconds that a process that lost another one waits for SIGTERM, so that the launcher sees the other one fail first."""
+"""Seconds that a rank that lost another one waits for SIGTERM, so that the launcher sees the lost rank fail first."""
 
 
 def check_division(run: RunSpec, spec: Path, processes: int) -> None:
-    """Raise UserError where a run, whose specification is the file `spec`, cannot be divided among so many processes."""
+    """Raise UserError if a run, specified by the file `spec`, cannot be divided among this many processes."""
     problem = run.learner.division_error(processes)
     if problem:
         raise UserError(f"{spec}: learner.{problem} of runtime.gpus, processes and nodes")
@@ -47,7 +47,7 @@ def check_division(run: RunSpec, spec: Path, processes: int) -> None:
 
 @contextmanager
 def process_group(stop: StopRequest) -> Iterator[None]:
-    """Join the process group of this training inside the block; does nothing in a single process.
+    """Join the process group of this training inside the block; do nothing in a single process.
 
     A UserError that several ranks raise is reported by one; the others exit with its code, 2. Ranks that lose another one exit with `LOST`.
     """
@@ -141,7 +141,7 @@ def _decode(data: torch.Tensor) -> Any:
 
 
 def _is_first_to_report(line: str) -> bool:
-    """Whether no other rank has reported this error; True where their common store is gone."""
+    """Whether no other rank has reported this error; True if their common store is gone."""
     from torch import distributed
 
     try:

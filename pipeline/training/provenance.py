@@ -20,7 +20,7 @@ PACKAGES = ("torch", "numpy", "pyarrow", "safetensors", "pydantic", "snakemake",
 
 
 def describe_provenance(learner: Learner, device: torch.device) -> dict[str, Any]:
-    """Code, versions, host, device, threads, processes, backends, and whether the same specification gives the same bits again."""
+    """Return code, versions, host, device, threads, processes, backends, and whether the same specification gives the same bits again."""
     budget = next(key for key in learner.config.budgets if getattr(learner.config, key) is not None)
     return {
         "python": platform.python_version(),

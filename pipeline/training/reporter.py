@@ -1,4 +1,4 @@
-"""Progress reports of a training: a bar on a terminal, periodic lines elsewhere, and the heartbeat file that `pipeline status` reads."""
+"""Progress reports of a training: a bar on a terminal, periodic lines elsewhere, and the progress file that `pipeline status` reads."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class Status:
 
 
 class Reporter:
-    """Reports on one run. file: the heartbeat, rewritten at most once per interval."""
+    """Reports on one run. file: the progress file, rewritten at most once per interval."""
 
     def __init__(self, run: str, file: Path, interval: float = INTERVAL, terminal: bool | None = None) -> None:
         self.run, self.file = run, file
         self.interval = interval
         self._bar = _bar(run) if (sys.stderr.isatty() if terminal is None else terminal) else None
         self._validated: dict[str, Any] = {}
-        self._shown = self._written = -math.inf
+        self._reported = self._written = -math.inf
         self._before = Status(0, None, 0, 0.0, 0.0)
 
     def set_validation(self, row: dict[str, Any]) -> None:
@@ -49,11 +49,11 @@ class Reporter:
 
     def due(self) -> bool:
         """Whether it is time for the next report."""
-        return time.monotonic() - self._shown >= (self.interval / 20 if self._bar is not None else self.interval)
+        return time.monotonic() - self._reported >= (self.interval / 20 if self._bar is not None else self.interval)
 
     def show(self, status: Status) -> None:
         """Report a status."""
-        self._shown = time.monotonic()
+        self._reported = time.monotonic()
         before, self._before = self._before, status
         rate = (status.rows - before.rows) / max(status.seconds - before.seconds, 1e-9)
         status.metrics.update(self._validated)
@@ -63,8 +63,8 @@ class Reporter:
         else:
             self._bar.n = 100 * status.budget_spent
             self._bar.set_postfix_str(line)
-        if self._shown - self._written >= self.interval:
-            self._written = self._shown
+        if self._reported - self._written >= self.interval:
+            self._written = self._reported
             self._write(status, rate)
 
     def close(self) -> None:
@@ -73,7 +73,7 @@ class Reporter:
             self._bar.close()
 
     def _write(self, status: Status, rate: float) -> None:
-        # A heartbeat that cannot be written must not stop a training; if the disk is at fault, the next checkpoint reports it.
+        # Failing to write progress must not stop a training; if the disk is at fault, the next checkpoint reports it.
         with contextlib.suppress(UserError, OSError, ValueError):
             write_json(self.file, {**asdict(status), "run": self.run, "rows_per_second": rate, "written": time.time()})
 
@@ -85,8 +85,8 @@ def _bar(run: str) -> tqdm[Any]:
 def _line(status: Status, rate: float) -> str:
     total = f"/{status.total}" if status.total else ""
     words = [f"step {status.step}{total}", f"{rate:.0f} rows/s"]
-    shown = {"train_loss": "loss", "train_accuracy": "accuracy", "level": "level", "validation_accuracy": "validation accuracy"}
-    words += [f"{word} {status.metrics[name]:.4g}" for name, word in shown.items() if status.metrics.get(name) is not None]
+    names = {"train_loss": "loss", "train_accuracy": "accuracy", "level": "level", "validation_accuracy": "validation accuracy"}
+    words += [f"{word} {status.metrics[name]:.4g}" for name, word in names.items() if status.metrics.get(name) is not None]
     if 0 < status.budget_spent < 1:
         words.append(f"{_duration(status.seconds * (1 / status.budget_spent - 1))} left")
     return ", ".join(words)

@@ -1,4 +1,4 @@
-"""The files of a finished training: every network's weights under every label, their description, assets, history, and the sidecars."""
+"""Write the files of a finished training: every network's weights under every label, their description, assets, history, and sidecars."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from pipeline.training.provenance import describe_provenance
 from pipeline.training.serialization import on_host, read_tensors, write_tensors
 
 COUNTS = ("step", "rows", "level")
-"""History columns that are whole numbers; all others are float64."""
+"""Integer columns of the history; all others are float64."""
 
 
 def write_result(folder: Path, run: str, fit: Fit, device: torch.device) -> None:
     """Write all files that a run publishes into `folder`.
 
-    model/{name}.safetensors are the weights that `learner.select` names, of each of the learner's models; those of every other label are in a
-    folder of its name.
+    model/{name}.safetensors holds the weights of each of the learner's models that `learner.select` names; the weights of another label are in
+    model/{label}/.
     """
     learner = fit.learner
     models: dict[str, Any] = learner.models()
@@ -34,8 +34,8 @@ def write_result(folder: Path, run: str, fit: Fit, device: torch.device) -> None
     steps = {"last": learner.steps, **fit.kept_steps}
     checkpoints: dict[str, Any] = {}
     for label in labels:
-        place = "" if label == learner.config.select else f"{label}/"
-        files = {name: f"{place}{name}.safetensors" for name in models}
+        prefix = "" if label == learner.config.select else f"{label}/"
+        files = {name: f"{prefix}{name}.safetensors" for name in models}
         for name, file in files.items():
             write_tensors(folder / "model" / file, _weights(fit, label, name))
         checkpoints[label] = {"step": steps[label], "files": files}
@@ -50,7 +50,7 @@ def write_result(folder: Path, run: str, fit: Fit, device: torch.device) -> None
 
 
 def table(rows: list[Row]) -> pa.Table:
-    """Rows as a table, null where a row lacks a column: the one before the first update has no training metrics."""
+    """Build a table from rows, null where a row lacks a column: the row before the first update has no training metrics."""
     names = list(dict.fromkeys(name for row in reversed(rows) for name in row))
     fields = [(name, pa.int64() if name in COUNTS else pa.float64()) for name in names]
     return pa.Table.from_pylist(rows, pa.schema(fields))

@@ -1,4 +1,4 @@
-"""The frozen specification of a run: reading `run.yaml` back into components."""
+"""The frozen specification of a run: `run.yaml`, read back into components."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ class RunSpec:
 
     @property
     def digest(self) -> str:
-        """The digest in the stamp of checkpoints and results; equal for two files with the same meaning."""
+        """Digest in the stamp of checkpoints and results; equal for two files with the same meaning."""
         parts = {"task": canonical(self.task), "network": canonical(self.network), "learner": canonical(self.learner)}
         return digest({**parts, "id": self.id, "seed": self.seed, "train": self.train, "validation": self.validation}, length=64)
 
     @property
     def code(self) -> Code:
-        """The present code of its components."""
+        """Current code of its components."""
         return code_of(self.task, self.network, self.learner)
 
 
 def read_run(path: Path) -> RunSpec:
-    """Read `results/runs/{run}/run.yaml`. Raises UserError for a file that is missing, damaged or of another version."""
+    """Read `results/runs/{run}/run.yaml`. Raises UserError if it is missing, damaged or of another version."""
     block = read_spec(path, "run")
     try:
         return RunSpec(

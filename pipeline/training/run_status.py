@@ -13,14 +13,14 @@ from pipeline.training.lease import STALE, ahead, boot, heartbeat_age, lock, rea
 
 @dataclass(frozen=True)
 class RunStatus:
-    """`done`: trained and published. `running`: a live trainer has its lease. `to do`: everything else; `detail` says how far it is."""
+    """`done`: trained and published. `running`: a live trainer has its lease. `to do`: all others. `detail`: progress and trainer, in words."""
 
     state: Literal["done", "running", "to do"]
     detail: str
 
 
 def run_status(results: Path, run: str) -> RunStatus:
-    """The status of one run in a results folder."""
+    """Return the status of one run in a results folder."""
     folder = results / "checkpoints" / run
     progress = _progress(folder)
     if is_running(folder):
@@ -46,7 +46,7 @@ def is_running(folder: Path) -> bool:
 
 
 def _holder(folder: Path) -> str:
-    """Who has the lease, and whether that machine's clock is ahead."""
+    """Describe the holder of the lease, and whether its machine's clock is ahead."""
     owner = read_owner(folder)
     clock = ahead(heartbeat_age(folder)) if owner and owner.boot != boot() else ""
     return f"{owner} ({clock})" if clock else str(owner)
@@ -59,11 +59,11 @@ def _progress(folder: Path) -> dict[str, Any]:
         return {}
 
 
-def _words(found: Any) -> str:
-    """How far a run is; empty where the heartbeat is missing or damaged, which no result depends on."""
+def _words(progress: Any) -> str:
+    """Describe a run's progress; empty if its file is missing or damaged: no result depends on it."""
     try:
-        words = [f"{found['budget_spent']:.0%}", f"step {found['step']}", f"{found['rows_per_second']:.0f} rows/s"]
-        accuracy = found["metrics"].get("validation_accuracy")
+        words = [f"{progress['budget_spent']:.0%}", f"step {progress['step']}", f"{progress['rows_per_second']:.0f} rows/s"]
+        accuracy = progress["metrics"].get("validation_accuracy")
         return ", ".join(words + ([f"validation accuracy {accuracy:.3f}"] if accuracy is not None else []))
     except (KeyError, TypeError, ValueError, AttributeError):
         return ""

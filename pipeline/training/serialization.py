@@ -1,6 +1,6 @@
-"""Nested state to files and back without pickling: tensors to safetensors, everything else to JSON.
+"""Serialize nested state without pickling: tensors to safetensors, everything else to JSON.
 
-In the JSON a tensor is `{"$tensor": its name}`, an array `{"$array": ...}`, a replay buffer `{"$replay": ...}`, a tuple `{"$tuple": [...]}`, and
+In the JSON, a tensor is `{"$tensor": name}`, an array `{"$array": ...}`, a replay buffer `{"$replay": ...}`, a tuple `{"$tuple": [...]}`, and
 a mapping with keys that are not plain strings `{"$items": [[key, value], ...]}`.
 """
 
@@ -20,13 +20,13 @@ from pipeline.storage.atomic import atomic
 from pipeline.storage.errors import UserError
 
 Fill = Callable[[str, Replay, int], None]
-"""Fills an empty replay buffer of this name with its rows, so many of which have been appended in all."""
+"""Called with a replay buffer's name, the empty buffer, and the number of rows ever appended; fills it with its rows."""
 
 
 def pack(value: Any, tensors: dict[str, Tensor], replays: dict[str, Replay] | None = None, name: str = "state") -> Any:
-    """The JSON form of a nested value. Its tensors and arrays are copied to the CPU and added to `tensors` by their path.
+    """Return the JSON form of a nested value. Its tensors and arrays are copied to the CPU and added to `tensors` by their path.
 
-    Replay buffers are added to `replays`; without it, none may occur.
+    Replay buffers are added to `replays`; if that is None, there must be none.
     """
     if isinstance(value, Tensor | np.ndarray):
         assert name not in tensors, f"two parts of a state are called {name}"
@@ -50,7 +50,7 @@ def pack(value: Any, tensors: dict[str, Tensor], replays: dict[str, Replay] | No
 
 
 def unpack(value: Any, tensors: dict[str, Tensor], fill: Fill | None = None) -> Any:
-    """The nested value that `pack` turned into this JSON form, these tensors, and the replay buffers that `fill` fills."""
+    """Rebuild a nested value from its JSON form and tensors, the inverse of `pack`; `fill` fills its replay buffers."""
     if isinstance(value, list):
         return [unpack(item, tensors, fill) for item in value]
     if not isinstance(value, dict):
@@ -72,12 +72,12 @@ def unpack(value: Any, tensors: dict[str, Tensor], fill: Fill | None = None) -> 
 
 
 def host_copy(tensor: Tensor) -> Tensor:
-    """A copy on the CPU with memory of its own, as safetensors requires."""
+    """Copy a tensor to the CPU, with memory of its own as safetensors requires."""
     return tensor.detach().to("cpu", copy=True).contiguous()
 
 
 def on_host(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Such copies of all tensors."""
+    """Copy all tensors to the CPU, see `host_copy`."""
     return {name: host_copy(tensor) for name, tensor in weights.items()}
 
 
@@ -93,7 +93,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def check_finite(network: nn.Module, file: Path) -> None:
-    """Raise UserError, naming the file they came from and the tensor, for weights that are not finite."""
+    """Raise UserError, naming the file and the tensor, if any weight is not finite."""
     for name, weight in network.named_parameters():
         wrong = int((~torch.isfinite(weight)).sum())
         if wrong:

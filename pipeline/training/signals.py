@@ -1,7 +1,7 @@
-"""Stopping at a signal: SIGTERM, which clusters send before SIGKILL, SIGUSR1, their optional early warning, and Ctrl-C.
+"""Stop on a signal: SIGTERM, which clusters send before SIGKILL, SIGUSR1, their optional early warning, and Ctrl-C.
 
     immediate      setup, validation, every command except training      raises `Stopped` at once
-    deferred       an update of a training                               the loop saves after it; raises `Stopped` if it takes longer than
+    deferred       an update of a training                               the loop saves after it; raises `Stopped` if the update takes longer than
                                                                          `GRACE_SECONDS`, and training resumes from the newest checkpoint
     shielded       writing a checkpoint                                  deferred, without a limit
 
@@ -50,7 +50,7 @@ class StopRequest:
 
     @contextmanager
     def immediate(self) -> Iterator[None]:
-        """Inside, a signal raises Stopped; so does one received before."""
+        """Raise Stopped at once on a signal inside the block, or if one was received before it."""
         if self.received:
             raise Stopped(self.received)
         self._immediate = True
@@ -61,7 +61,7 @@ class StopRequest:
 
     @contextmanager
     def shielded(self) -> Iterator[None]:
-        """Inside, nothing is raised."""
+        """Raise nothing inside the block, however long it takes."""
         self._wait(0)
         try:
             yield
@@ -86,14 +86,14 @@ class StopRequest:
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Inside, SIGTERM and SIGUSR1 raise Stopped, so that clean-up code runs. A signal that was ignored stays ignored, as under nohup."""
+    """Raise Stopped on SIGTERM and SIGUSR1 inside the block, so that clean-up code runs. An ignored signal stays ignored, as under nohup."""
 
     def stop(number: int, _: FrameType | None) -> None:
         raise Stopped(signal.Signals(number).name)
 
     main = threading.current_thread() is threading.main_thread()
-    heard = [number for number in (signal.SIGTERM, signal.SIGUSR1) if main and signal.getsignal(number) != signal.SIG_IGN]
-    before = {number: signal.signal(number, stop) for number in heard}
+    handled = [number for number in (signal.SIGTERM, signal.SIGUSR1) if main and signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, stop) for number in handled}
     try:
         yield
     finally:

@@ -1,6 +1,6 @@
 """Stamps: which specification and which code made checkpoints, results, parents' weights and datasets.
 
-What other code made is not resumed, evaluated or trained on, unless the user allows it.
+Nothing made by other code is resumed, evaluated or trained on, unless the user allows it.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from pipeline.storage.manifest import read_manifest
 from pipeline.training.run_spec import RunSpec
 
 WEIGHTS = re.compile(r"model/[^/]+\.safetensors")
-"""The files in a run's folder that a child starts from."""
+"""The files in a run's folder that a child run starts from."""
 DIGITS = 16
-"""Of the SHA-256 of weights, in a record."""
+"""Recorded digits of the SHA-256 of weights."""
 
 
 @dataclass
 class Stamp:
     """The stamp of a run's checkpoints and result: the digest of its specification, and the code that made them.
 
-    allow: resume what other code began; the record then names both.
+    allow: resume a run that other code began; the record then names both.
     """
 
     spec: str
@@ -36,7 +36,7 @@ class Stamp:
     allow: bool = False
 
     def check(self, folder: Path, manifest: dict[str, Any]) -> None:
-        """Raise ForeignSpecError or ChangedCodeError for a folder in checkpoints/{run}/ with another stamp."""
+        """Raise ForeignSpecError or ChangedCodeError if the stamp of a folder in checkpoints/{run}/ differs."""
         run, recorded = folder.parent, manifest.get("code")
         if manifest["spec"] != self.spec:
             found, expected = manifest["spec"][:12], self.spec[:12]
@@ -46,7 +46,7 @@ class Stamp:
 
 
 def code_now(run: RunSpec, results: Path) -> Code:
-    """The code of a run's components now, with the digests of the weights that it starts from."""
+    """Return the current code of a run's components, with the digests of the weights that it starts from."""
     return run.code | weights_of(run.learner.parent, results)
 
 
@@ -59,7 +59,7 @@ def check_run(run: RunSpec, results: Path, allow: bool) -> None:
 def check_weights(run: Path, manifest: dict[str, Any], allow: bool, *networks: Network, task: Task | None = None) -> None:
     """Raise ChangedCodeError if the code of the networks, or of the task, has changed since the weights in results/runs/{run} were trained.
 
-    manifest: of that folder. A task that the run was not trained on is ignored.
+    manifest: that folder's manifest. A task that the run was not trained on is ignored.
     """
     recorded = manifest.get("code")
     present = code_of(*networks)
@@ -74,7 +74,7 @@ def check_data(folder: Path, task: Task, allow: bool) -> None:
 
 
 def weights_of(parent: str | None, results: Path) -> Code:
-    """Digests of the weights that a child starts from, recorded like code; empty if the parent is not there."""
+    """Return digests of the weights that a child run starts from, recorded like code; empty if the parent does not exist."""
     if parent is None or not (results / "runs" / parent / "manifest.json").exists():
         return {}
     files = read_manifest(results / "runs" / parent)["files"]
@@ -82,7 +82,7 @@ def weights_of(parent: str | None, results: Path) -> Code:
 
 
 def _check(what: str, recorded: Code | None, present: Code, remedy: str, allow: bool) -> bool:
-    """Whether other code made something: reported if that is allowed, else ChangedCodeError."""
+    """Whether other code made something: print a line if that is allowed, else raise ChangedCodeError."""
     line = check_code(what, recorded, present, remedy, allow)
     if line:
         print0(line)
@@ -90,5 +90,5 @@ def _check(what: str, recorded: Code | None, present: Code, remedy: str, allow: 
 
 
 def _remedy(run: Path) -> str:
-    """The command that makes a run again; its name suffices in the default results folder."""
+    """Return the command that deletes a run so that it is trained again; the run's name suffices in the default results folder."""
     return f"'pipeline retrain {run.name if run.parents[1].resolve() == Path('results').resolve() else run}' deletes it"

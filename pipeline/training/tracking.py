@@ -1,4 +1,4 @@
-"""Mirroring a run's history to Weights & Biases. Parquet is the record; failures here never stop a training.
+"""Mirror a run's history to Weights & Biases. Parquet is the record; failures here never stop a training.
 
 An offline mirror is a folder, `results/wandb/offline-run-{time}-{run}`, which no later process can append to, and `wandb sync` of a second folder
 of the same run overwrites the first one's data. So a resumed training logs its whole history again, into a folder that replaces the earlier
@@ -25,7 +25,7 @@ Row = dict[str, Any]
 
 
 class Tracker:
-    """One run's mirror: off, offline (a folder that `wandb sync` can send later) or online. Closing it more than once does no harm."""
+    """One run's mirror: off, offline (a folder that `wandb sync` can send later) or online. Safe to close twice."""
 
     def __init__(self, tracking: Tracking, run: str, spec: Spec, results: Path) -> None:
         self._run: Any = None
@@ -51,7 +51,7 @@ class Tracker:
             self._attempt(lambda: self._run.log(values, step=row["step"], commit=True))
 
     def close(self, finished: bool) -> None:
-        """Send the rest and finish."""
+        """Send the remaining rows and finish."""
         if self._run is not None:
             self._attempt(lambda: self._run.finish(exit_code=0 if finished else 1))
             self._run = None
@@ -61,7 +61,7 @@ class Tracker:
         earlier = re.compile(rf"offline-run-\d+_\d+-{re.escape(self._name)}")
         for folder in self._folder.iterdir():
             if earlier.fullmatch(folder.name) and folder.name != mine:
-                hidden = folder.rename(folder.with_name(f".{folder.name}"))  # what wandb left running may still write into it
+                hidden = folder.rename(folder.with_name(f".{folder.name}"))  # a process that wandb left running may still write into it
                 shutil.rmtree(hidden, ignore_errors=True)
 
     def _attempt(self, action: Callable[[], Any]) -> Any:

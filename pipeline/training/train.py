@@ -1,4 +1,4 @@
-"""One training, from a frozen specification to a published model. Torch is imported only when there is something to train."""
+"""Train one run, from its frozen specification to a published model. Torch is imported only if there is something to train."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 def train(spec_path: Path, results: Path, runtime: Runtime, tracking: Tracking) -> int:
     """Train the run of `results/runs/{run}/run.yaml`, from its newest checkpoint if there is one, and publish it beside that file.
 
-    Returns 0 when the run is finished, now or before, and 75 when a signal stopped it with its state saved: the same call resumes.
+    Returns 0 if the run is finished, now or before, and 75 if a signal stopped it with its state saved: the same call resumes.
     Waits while another process trains the run. Raises UserError, one line, for invalid input.
 
-    Every rank of a shared training calls this; only rank 0 has the lease and writes.
+    Every rank of a distributed training calls this; only rank 0 has the lease and writes.
     """
     try:
         with StopRequest() as stop, process_group(stop):
@@ -59,7 +59,7 @@ def _attempt(run: RunSpec, spec_path: Path, results: Path, runtime: Runtime, tra
 
 
 def _next_action(run: RunSpec, result: FinishedRun, lease: Lease, stop: StopRequest) -> str:
-    """Wait for the lease, then say what to do: train, or nothing because the run was finished before or a signal came first."""
+    """Wait for the lease, then return `train`, `finished` (the run was finished before) or `stopped` (a signal came first)."""
     if not lease.acquire(give_up=lambda: stop.received is not None):
         return "stopped"
     if result.exists():
@@ -69,7 +69,7 @@ def _next_action(run: RunSpec, result: FinishedRun, lease: Lease, stop: StopRequ
 
 
 def _train(run: RunSpec, results: Path, runtime: Runtime, tracking: Tracking, result: FinishedRun, lease: Lease, stop: StopRequest) -> bool:
-    """Train to the end and store the result; False after a signal."""
+    """Train to the end and store the result; False if stopped by a signal."""
     from pipeline.training.checkpoint import Checkpoints
     from pipeline.training.device import prepare, seed_everything
     from pipeline.training.fit import Fit
@@ -101,7 +101,7 @@ def _train(run: RunSpec, results: Path, runtime: Runtime, tracking: Tracking, re
 
 
 def _make_learner(run: RunSpec, results: Path, device: torch.device, allow: bool) -> Learner:
-    """The learner before its first update."""
+    """Build the learner, before its first update."""
     from pipeline.learners.base import Problem
     from pipeline.networks.build import build
     from pipeline.storage.loader import open_episodes, open_rows
@@ -121,7 +121,7 @@ def _make_learner(run: RunSpec, results: Path, device: torch.device, allow: bool
 
 
 def _adopt(learner: Learner, parent: Path, allow: bool) -> None:
-    """Start from the weights of another run. Raises UserError where they do not fit, ChangedCodeError where other code trained them."""
+    """Start from the weights of another run. Raises UserError if they do not fit, ChangedCodeError if other code trained them."""
     from pipeline.learners.base import MismatchError
     from pipeline.training.serialization import check_finite, read_tensors
 
