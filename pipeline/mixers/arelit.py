@@ -58,7 +58,7 @@ class AReLiTState(NamedTuple):
     tick_B: Tensor
 
 
-class Terms(NamedTuple):
+class SumInputs(NamedTuple):
     """What each position adds to the sums and keeps of them, shapes (..., S, H, K), (..., 1, H, K), (..., R, H, E), (..., 1, H, E)."""
 
     keys: Tensor
@@ -133,7 +133,7 @@ class AReLiT(Mixer):
         after = AReLiTState(keys, values, state.tick_B + 1)
         return self._read(q, keys, values), after if active_B is None else where(active_B, after, state)
 
-    def _projected(self, x: Tensor, tick: Tensor) -> tuple[Tensor, Terms]:
+    def _projected(self, x: Tensor, tick: Tensor) -> tuple[Tensor, SumInputs]:
         """q of shape (..., H, K), and what is summed."""
         k, q, v, b, c = self.project(x).unflatten(-1, (self.heads, 5, self.channels)).unbind(-2)
         key_scale, query_scale, gate_scale = self.scales(x).unflatten(-1, (self.heads, 3, self.eta)).unbind(-2)
@@ -141,7 +141,7 @@ class AReLiT(Mixer):
         k, q = outer(torch.relu(key_scale), torch.relu(k)), outer(torch.relu(query_scale), torch.relu(q))
         wave = self.waves(tick, x.dtype)[..., None, None]
         keys, values = (c * k).unsqueeze(-3), wave * (torch.sigmoid(b) * v).unsqueeze(-3)
-        return q, Terms(torch.cat([wave * keys, keys], -3), keys_kept.unsqueeze(-3), values, torch.sigmoid(-b).unsqueeze(-3))
+        return q, SumInputs(torch.cat([wave * keys, keys], -3), keys_kept.unsqueeze(-3), values, torch.sigmoid(-b).unsqueeze(-3))
 
     def waves(self, tick: Tensor, dtype: torch.dtype) -> Tensor:
         """w_r at integers t, shape (..., R). The phases f_r (t + 2) are reduced to one turn as integers."""

@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from pipeline.config import mixers as config
 from pipeline.mixers.base import HiddenMixer
-from pipeline.ops.gate_init import start_gates, start_recurrence, weights_of
+from pipeline.ops.gate_init import init_gates, init_recurrence, weights_of
 
 
 class GRU(HiddenMixer):
@@ -30,8 +30,8 @@ class GRU(HiddenMixer):
         super().__init__(width)
         self.layer = nn.GRU(width, width, batch_first=True)
         _, recurrent, bias, other_bias = weights_of(self.layer)
-        start_recurrence(recurrent, config)
-        start_gates(bias, other_bias, config, keep=slice(width, 2 * width), write=None)
+        init_recurrence(recurrent, config)
+        init_gates(bias, other_bias, config, keep=slice(width, 2 * width), write=None)
 
     def recurrence(self, x_TD: Tensor) -> Tensor:
         """y_TD of one row, as the formulas above say it; see `Mixer.recurrence`."""

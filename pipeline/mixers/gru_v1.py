@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from pipeline.config import mixers as config
 from pipeline.mixers.base import HiddenMixer
-from pipeline.ops.gate_init import start_gates, start_recurrence
+from pipeline.ops.gate_init import init_gates, init_recurrence
 
 
 class GRUv1(HiddenMixer):
@@ -31,8 +31,8 @@ class GRUv1(HiddenMixer):
         self.gates = nn.Linear(width, 2 * width, bias=False)
         self.candidate = nn.Linear(width, width, bias=False)
         for recurrent in (self.gates, self.candidate):
-            start_recurrence(recurrent.weight, config)
-        start_gates(self.input.bias, None, config, keep=None, write=slice(width, 2 * width))
+            init_recurrence(recurrent.weight, config)
+        init_gates(self.input.bias, None, config, keep=None, write=slice(width, 2 * width))
 
     def recurrence(self, x_TD: Tensor) -> Tensor:
         """y_TD of one row, as the formulas above say it; see `Mixer.recurrence`."""

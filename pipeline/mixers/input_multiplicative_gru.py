@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from pipeline.config import mixers as config
 from pipeline.mixers.base import HiddenMixer
-from pipeline.ops.gate_init import start_gates, start_recurrence
+from pipeline.ops.gate_init import init_gates, init_recurrence
 from pipeline.ops.loop import States
 from pipeline.ops.multiplicative import Layers, input_multiplicative
 
@@ -34,8 +34,8 @@ class InputMultiplicativeGRU(HiddenMixer):
         self.factor = nn.Linear(width, width)  # W_m and b_m
         self.recurrent = nn.Linear(width, 4 * width, bias=False)  # U_m above U
         self.into = nn.Linear(width, 3 * width)
-        start_recurrence(self.recurrent.weight, config)
-        start_gates(self.into.bias, None, config, keep=None, write=slice(0, width))
+        init_recurrence(self.recurrent.weight, config)
+        init_gates(self.into.bias, None, config, keep=None, write=slice(0, width))
 
     def recurrence(self, x_TD: Tensor) -> Tensor:
         """y_TD of one row, as the formulas above say it; see `Mixer.recurrence`."""

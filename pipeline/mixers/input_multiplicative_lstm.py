@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from pipeline.config import mixers as config
 from pipeline.mixers.base import Mixer
-from pipeline.ops.gate_init import start_gates, start_recurrence
+from pipeline.ops.gate_init import init_gates, init_recurrence
 from pipeline.ops.loop import States
 from pipeline.ops.multiplicative import Layers, input_multiplicative
 from pipeline.ops.padding import at_end
@@ -36,8 +36,8 @@ class InputMultiplicativeLSTM(Mixer):
         self.factor = nn.Linear(width, width)  # W_m and b_m
         self.recurrent = nn.Linear(width, 5 * width, bias=False)  # U_m above U
         self.into = nn.Linear(width, 4 * width)
-        start_recurrence(self.recurrent.weight, config)
-        start_gates(self.into.bias, None, config, keep=slice(width, 2 * width), write=slice(0, width))
+        init_recurrence(self.recurrent.weight, config)
+        init_gates(self.into.bias, None, config, keep=slice(width, 2 * width), write=slice(0, width))
 
     def recurrence(self, x_TD: Tensor) -> Tensor:
         """y_TD of one row, as the formulas above say it; see `Mixer.recurrence`."""

@@ -21,7 +21,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from pipeline.config import mixers as config
 from pipeline.mixers.base import Mixer
-from pipeline.ops.gate_init import start_gates, start_recurrence, weights_of
+from pipeline.ops.gate_init import init_gates, init_recurrence, weights_of
 from pipeline.ops.padding import at_end, is_ragged
 from pipeline.ops.state import State, where
 
@@ -39,8 +39,8 @@ class LSTM(Mixer):
         super().__init__(width)
         self.layer = nn.LSTM(width, width, batch_first=True)
         _, recurrent, bias, other_bias = weights_of(self.layer)
-        start_recurrence(recurrent, config)
-        start_gates(bias, other_bias, config, keep=slice(width, 2 * width), write=slice(0, width))
+        init_recurrence(recurrent, config)
+        init_gates(bias, other_bias, config, keep=slice(width, 2 * width), write=slice(0, width))
 
     def recurrence(self, x_TD: Tensor) -> Tensor:
         """y_TD of one row, as the formulas above say it; see `Mixer.recurrence`."""

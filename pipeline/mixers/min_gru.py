@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from pipeline.config import mixers as config
 from pipeline.mixers.base import HiddenMixer
 from pipeline.ops import backends, min_gru_c, native
-from pipeline.ops.gate_init import start_gates
+from pipeline.ops.gate_init import init_gates
 from pipeline.ops.minimal_cells import candidate, scan_by_rows, separately
 
 
@@ -35,7 +35,7 @@ class MinGRU(HiddenMixer):
         super().__init__(width)
         self.positive = config.candidate == "positive"
         self.input = nn.Linear(width, 2 * width)
-        start_gates(self.input.bias, None, config, keep=None, write=slice(0, width))
+        init_gates(self.input.bias, None, config, keep=None, write=slice(0, width))
 
     def recurrence(self, x_TD: Tensor) -> Tensor:
         """y_TD of one row, as the formulas above say it; see `Mixer.recurrence`."""
@@ -55,7 +55,10 @@ class MinGRU(HiddenMixer):
 
     def sequence(self, x_BTD: Tensor, h_BD: Tensor, reset_BT: Tensor | None) -> Tensor:
         """The state after every position, by the backend chosen."""
-        candidates: dict[str, backends.Refusal] = {"c": partial(native.refusal, min_gru_c.SOURCE, x_BTD), "torch": lambda: None}
+        candidates: dict[str, backends.UnavailableReason] = {
+            "c": partial(native.unavailable_reason, min_gru_c.SOURCE, x_BTD),
+            "torch": lambda: None,
+        }
         if backends.choose("min_gru", candidates) == "torch":
             return scan_by_rows(self.gates, x_BTD, h_BD, reset_BT)
         return min_gru_c.run(x_BTD, self.input.weight, self.input.bias, h_BD, reset_BT, self.positive)

@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from pipeline.config import mixers as config
 from pipeline.mixers.base import HiddenMixer
-from pipeline.ops.gate_init import start_gates
+from pipeline.ops.gate_init import init_gates
 from pipeline.ops.minimal_cells import candidate, scan_by_rows, separately
 
 
@@ -32,7 +32,7 @@ class MinLSTM(HiddenMixer):
         super().__init__(width)
         self.positive = config.candidate == "positive"
         self.input = nn.Linear(width, 3 * width)
-        start_gates(self.input.bias, None, config, keep=slice(width, 2 * width), write=slice(0, width))
+        init_gates(self.input.bias, None, config, keep=slice(width, 2 * width), write=slice(0, width))
 
     def recurrence(self, x_TD: Tensor) -> Tensor:
         """y_TD of one row, as the formulas above say it; see `Mixer.recurrence`."""

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from pipeline.config import mixers as config
 from pipeline.mixers.base import HiddenMixer
-from pipeline.ops.gate_init import start_gates, start_recurrence
+from pipeline.ops.gate_init import init_gates, init_recurrence
 from pipeline.ops.multiplicative import Weights, gru_step, multiplicative
 
 
@@ -35,8 +35,8 @@ class MultiplicativeGRU(HiddenMixer):
         self.factor = nn.Linear(width, width, bias=False)
         self.recurrent = nn.Linear(width, 3 * width)
         for weight in (self.into.weight[:width], self.factor.weight, self.recurrent.weight):
-            start_recurrence(weight, config)
-        start_gates(self.recurrent.bias, None, config, keep=None, write=slice(0, width))
+            init_recurrence(weight, config)
+        init_gates(self.recurrent.bias, None, config, keep=None, write=slice(0, width))
 
     def recurrence(self, x_TD: Tensor) -> Tensor:
         """y_TD of one row, as the formulas above say it; see `Mixer.recurrence`."""

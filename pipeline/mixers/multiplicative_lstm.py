@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from pipeline.config import mixers as config
 from pipeline.mixers.base import Mixer
-from pipeline.ops.gate_init import start_gates, start_recurrence
+from pipeline.ops.gate_init import init_gates, init_recurrence
 from pipeline.ops.multiplicative import Weights, lstm_step, multiplicative
 from pipeline.ops.padding import at_end
 from pipeline.ops.state import State, where
@@ -37,8 +37,8 @@ class MultiplicativeLSTM(Mixer):
         self.factor = nn.Linear(width, width, bias=False)
         self.recurrent = nn.Linear(width, 4 * width)
         for weight in (self.into.weight[:width], self.factor.weight, self.recurrent.weight):
-            start_recurrence(weight, config)
-        start_gates(self.recurrent.bias, None, config, keep=slice(width, 2 * width), write=slice(0, width))
+            init_recurrence(weight, config)
+        init_gates(self.recurrent.bias, None, config, keep=slice(width, 2 * width), write=slice(0, width))
 
     def recurrence(self, x_TD: Tensor) -> Tensor:
         """y_TD of one row, as the formulas above say it; see `Mixer.recurrence`."""

@@ -40,7 +40,7 @@ from pipeline.mixers.base import Mixer
 from pipeline.ops.delta_rule import delta_rule, delta_step, unit
 from pipeline.ops.feature_maps import features, is_projected, multiples, outer, outer_gate, product_gate
 from pipeline.ops.gate_init import OPEN, slow_biases
-from pipeline.ops.outer_scan import Terms, outer_scan, outer_step
+from pipeline.ops.outer_scan import OuterScanInputs, outer_scan, outer_step
 from pipeline.ops.state import State, where
 
 SLOW = {"outer": 1, "dense": 1, "scalar": 0, "constant": 0}
@@ -142,20 +142,20 @@ class ReLiT(Mixer):
         k, scale, v, q, *gates = projected.unflatten(-1, (self.heads, -1)).split(self.sizes, -1)
         return k, scale, v, q, gates
 
-    def _terms(self, q: Tensor, k: Tensor, v: Tensor, gates: list[Tensor]) -> Terms:
+    def _terms(self, q: Tensor, k: Tensor, v: Tensor, gates: list[Tensor]) -> OuterScanInputs:
         """What the scan reads."""
         v = functional.pad(v, (0, 1), value=1.0)
         if self.update == "sum":
-            return Terms(q, k, v, torch.ones_like(k), torch.zeros_like(v))
+            return OuterScanInputs(q, k, v, torch.ones_like(k), torch.zeros_like(v))
         if self.constants_2HK is not None:
             _, kept = product_gate(*self.constants_2HK)
-            return Terms(q, torch.sigmoid(self.constants_2HK[0]) * k, v, kept.expand_as(k), torch.zeros_like(v))
+            return OuterScanInputs(q, torch.sigmoid(self.constants_2HK[0]) * k, v, kept.expand_as(k), torch.zeros_like(v))
         if self.update == "scalar":
-            return Terms(q, torch.sigmoid(gates[0]) * k, v, torch.sigmoid(-gates[0]).expand_as(k), torch.zeros_like(v))
+            return OuterScanInputs(q, torch.sigmoid(gates[0]) * k, v, torch.sigmoid(-gates[0]).expand_as(k), torch.zeros_like(v))
         dense = self.update == "dense"
         c, kept = (torch.sigmoid(gates[1]), torch.sigmoid(-gates[1])) if dense else outer_gate(gates[2], gates[1])
         b = functional.pad(torch.sigmoid(gates[0]), (0, 1), value=1.0)
-        return Terms(q, c * k, b * v, kept, functional.pad(torch.sigmoid(-gates[0]), (0, 1)))
+        return OuterScanInputs(q, c * k, b * v, kept, functional.pad(torch.sigmoid(-gates[0]), (0, 1)))
 
     def _read(self, y: Tensor) -> Tensor:
         mixed = y if self.update == "delta" else y[..., :-1] / (y[..., -1:] + self.epsilon)

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from pipeline.config import mixers as config
 from pipeline.mixers.base import HiddenMixer
-from pipeline.ops.gate_init import start_recurrence, weights_of
+from pipeline.ops.gate_init import init_recurrence, weights_of
 
 
 class RNN(HiddenMixer):
@@ -26,7 +26,7 @@ class RNN(HiddenMixer):
     def __init__(self, config: config.Rnn, width: int) -> None:
         super().__init__(width)
         self.layer = nn.RNN(width, width, batch_first=True)
-        start_recurrence(weights_of(self.layer)[1], config)
+        init_recurrence(weights_of(self.layer)[1], config)
 
     def recurrence(self, x_TD: Tensor) -> Tensor:
         """y_TD of one row, as the formulas above say it; see `Mixer.recurrence`."""

@@ -1,9 +1,9 @@
-/* The delta rule and its gradient, position after position; the maths and the letters are those of delta_rule.py.
+/* The delta rule and its gradient, one position at a time; equations and notation are those of delta_rule.py.
  *
- * Compiled on first use, once per number type (REAL is float or double), and called through ctypes. Columns of the state meet in
- * sums only, so 64 of them, which the first-level cache holds for all rows, are worked on from start to end, or 32 or 16 where there are no
- * more; the last ones are filled up with zeros. Sums over columns are kept in LANES parts, so that the result does not depend on the
- * vector width. Forward keeps the states before each block of positions, backward computes those within it again.
+ * Compiled on first use, once per dtype (REAL is float or double), and called through ctypes. Columns of the state interact only
+ * through sums, so 64 columns (32 or 16 if fewer are left), which fit into the L1 cache for all rows, are processed over the whole sequence
+ * at a time; the last ones are zero-padded. Sums over columns are kept in LANES partial sums, so that the result does not depend on the
+ * vector width. Forward stores the state before each block of positions; backward recomputes the states within a block.
  */
 #include <stddef.h>
 #include <string.h>
@@ -17,22 +17,22 @@ typedef REAL vector __attribute__((vector_size(LANES * sizeof(REAL)), aligned(si
 struct delta {
     const REAL *q, *k, *v;       /* (B, T, H, K), (B, T, H, K), (B, T, H, V) */
     const REAL *strength, *kept; /* (B, T, H); kept: a, or 0 where an episode starts */
-    REAL *starts;  /* (B, H, blocks + 1, K, V): the first is the state given, the others those after each block of positions */
+    REAL *starts;  /* (B, H, blocks + 1, K, V): the initial state, then the state after each block of positions */
     REAL *scratch; /* forward (K, COLUMNS); backward (positions + 2, K, COLUMNS), 2 (positions, COLUMNS), 2 (K, LANES) */
     REAL *y;       /* (B, T, H, V) */
     const REAL *d_y;
-    REAL *d_q, *d_k, *d_v, *d_strength, *d_kept; /* d_v is written, the others are added to */
-    REAL *carry; /* (B, H, K, V): the gradient of the state after the sequence comes in, that of the one before it leaves */
+    REAL *d_q, *d_k, *d_v, *d_strength, *d_kept; /* d_v is overwritten, the others are accumulated */
+    REAL *carry; /* (B, H, K, V): in: gradient of the final state; out: gradient of the initial state */
     size_t rows, steps, heads, keys, values, positions; /* B, T, H, K, V; positions in a block */
 };
 
-/* A fused product and sum has to be asked for: C11 alone rounds in between. No sum below has two products. */
+/* Fused multiply-add must be requested: strict C11 rounds in between. No sum below has two products. */
 #pragma GCC push_options
 #pragma GCC optimize("fp-contract=fast")
 
 #define INLINE static inline __attribute__((always_inline))
 
-/* A row of `count` numbers as `many` vectors, filled up with zeros. */
+/* Load a row of `count` numbers as `many` vectors, zero-padded. */
 INLINE void take(const size_t many, vector *to, const REAL *from, size_t count)
 {
     if (count == many * LANES) {
@@ -55,7 +55,7 @@ INLINE void put(const size_t many, REAL *to, const vector *from, size_t count)
         memcpy(to, from, count * sizeof(REAL));
 }
 
-/* From (K, V) in memory to (K, many) vectors in cache, and back. */
+/* Copy (K, V) in memory to (K, many) vectors in cache, and back. */
 static void gather(size_t many, vector *to, const REAL *from, size_t keys, size_t values, size_t count)
 {
     for (size_t i = 0; i < keys; i++, to += many, from += values)
@@ -86,7 +86,7 @@ static void add_sums(REAL *restrict to, const vector *restrict parts, size_t key
         to[i] += sum(parts + i);
 }
 
-/* The state after a position, from the one before it, which may be the same memory; u, and what it is before the strength. */
+/* Compute the state after a position (may alias `before`), u, and `missing` = u / strength. */
 INLINE void advance(const size_t many, vector *after, const vector *before, vector *u, vector *missing, const vector *v, const REAL *k, REAL kept,
                     REAL strength, size_t keys)
 {
@@ -121,7 +121,7 @@ INLINE void read_state(const size_t many, vector *y, const vector *state, const 
         y[n] = found[n];
 }
 
-/* One position back: what its operands receive, and `carry` from what the state after it receives to what the one before it does. */
+/* Backward step: gradients of the operands; turns `carry` from the gradient of the state after the position into that of the state before. */
 INLINE void retreat(const size_t many, vector *carry, const vector *after, const vector *before, const vector *d_y, const vector *u,
                     const vector *missing, vector *d_v, const REAL *q, const REAL *k, REAL kept, REAL strength, REAL *d_q, REAL *d_k,
                     REAL *d_strength, REAL *d_kept, vector *parts_q, vector *parts_k, size_t keys)
@@ -220,7 +220,7 @@ INLINE void head_backward(const size_t many, const struct delta *of, size_t row,
     scatter(many, of->carry + sequence * whole + first, carry, of->keys, of->values, count);
 }
 
-/* Calls a function of this file for all columns of all heads of all rows. */
+/* Call a function of this file for all columns of all heads of all rows. */
 #define FOR_EACH_HEAD(function)                                                                                                                 \
     for (size_t row = 0; row < of->rows; row++)                                                                                                 \
         for (size_t head = 0; head < of->heads; head++)                                                                                         \
@@ -234,13 +234,13 @@ INLINE void head_backward(const size_t many, const struct delta *of, size_t row,
                     function(1, of, row, head, first, count);                                                                                   \
             }
 
-/* y and starts, but for the first of them, are written. */
+/* Write y and all of starts but the first. */
 void forward(const struct delta *of)
 {
     FOR_EACH_HEAD(head_forward)
 }
 
-/* All that begins with d_, and carry. */
+/* Write all gradients (d_*) and carry. */
 void backward(const struct delta *of)
 {
     FOR_EACH_HEAD(head_backward)

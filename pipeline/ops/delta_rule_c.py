@@ -1,4 +1,4 @@
-"""The compiled kernel of `delta_rule`: `delta_rule.c` through ctypes, as one operation with its own gradient. Notation as there."""
+"""Backend `c` of the delta rule: one autograd operation, computed by `delta_rule.c`. Notation: that of `delta_rule`."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pipeline.ops import huge_pages, native
 
 SOURCE = "delta_rule.c"
 POSITIONS = 16
-"""Positions between the states that are kept."""
+"""Positions between stored states."""
 COLUMNS = 64
-"""Of the state, that are worked on at a time."""
+"""Columns of the state processed at a time."""
 LANES = 16
-"""Parts of a sum over columns."""
+"""Partial sums of a sum over columns."""
 SEQUENCES = ("q", "k", "v", "strength", "kept")
 GRADIENTS = ("d_y", "d_q", "d_k", "d_v", "d_strength", "d_kept", "carry")
 SIZES = ("rows", "steps", "heads", "keys", "values", "positions")
@@ -27,7 +27,7 @@ _SEQUENCE = native.structure((*SEQUENCES, "starts", "scratch", "y", *GRADIENTS),
 def run(
     q_BTHK: Tensor, k_BTHK: Tensor, v_BTHV: Tensor, strength_BTH: Tensor, kept_BTH: Tensor, state_BHKV: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """y_BTHV and the state after the last position. kept_BTH: what is left of the state before each position, 0 where an episode starts.
+    """Return y_BTHV and the state after the last position. kept_BTH: the decay a, 0 where an episode starts.
 
     Differentiable once in every input.
     """
@@ -66,4 +66,4 @@ class _DeltaRule(torch.autograd.Function):
 
 def _call(function: str, sizes: dict[str, int], sequences: list[Tensor], others: dict[str, Tensor]) -> None:
     tensors: dict[str, Tensor | None] = {**dict(zip(SEQUENCES, sequences, strict=True)), **others}
-    getattr(native.load_for(sequences[0].dtype, SOURCE), function)(native.filled(_SEQUENCE, tensors, sizes))
+    getattr(native.load_for(sequences[0].dtype, SOURCE), function)(native.make_struct(_SEQUENCE, tensors, sizes))

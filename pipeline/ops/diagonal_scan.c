@@ -1,6 +1,6 @@
-/* The complex diagonal recurrence h[t] = a h[t-1] + u[t] and its gradient, one row after another.
+/* The complex diagonal recurrence h[t] = a h[t-1] + u[t] and its gradient, row by row.
  *
- * Compiled on first use, once per number type (REAL is float or double), and called through ctypes; the maths is stated in diagonal.py.
+ * Compiled on first use, once per dtype (REAL is float or double), and called through ctypes; equations are in diagonal_scan.py.
  * A position holds `states` real parts, then `states` imaginary parts. Sums run over positions, never across lanes,
  * so the compiler vectorises without reordering and the result does not depend on the vector width.
  */
@@ -8,7 +8,7 @@
 #include <stdint.h>
 #include <string.h>
 
-/* Positions by which states are fetched before a backward loop needs them; they left the cache long ago. */
+/* Prefetch distance of the backward loop in positions; by then the states are no longer in cache. */
 #define AHEAD 8
 
 static void advance(REAL *restrict now, const REAL *restrict before, const REAL *restrict decay, size_t states)
@@ -35,7 +35,7 @@ static void retreat(const REAL *restrict g, const REAL *restrict before, const R
     }
 }
 
-/* h (rows, steps, 2 states) holds u and becomes h; start (rows, 2 states); reset (rows, steps) or NULL. */
+/* h (rows, steps, 2 states): in u, out h; start (rows, 2 states); reset (rows, steps) or NULL. */
 void forward(REAL *h, const REAL *decay, const REAL *start, const uint8_t *reset, size_t rows, size_t steps, size_t states)
 {
     const size_t width = 2 * states;
@@ -50,8 +50,8 @@ void forward(REAL *h, const REAL *decay, const REAL *start, const uint8_t *reset
     }
 }
 
-/* g (rows, steps, 2 states) holds dL/dh of each position alone and becomes dL/du; carry (rows, 2 states) comes in as the gradient that
- * the last state receives from later positions and leaves as the one that `start` receives; d_decay (2 states) is added to. */
+/* g (rows, steps, 2 states): in dL/dh of each position alone, out dL/du; carry (rows, 2 states): in the gradient of the last state from
+ * later positions, out the gradient of `start`; d_decay (2 states) is accumulated. */
 void backward(REAL *g, const REAL *h, const REAL *decay, const REAL *start, const uint8_t *reset, REAL *carry, REAL *d_decay,
               size_t rows, size_t steps, size_t states)
 {

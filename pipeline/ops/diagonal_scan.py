@@ -1,14 +1,14 @@
 """A diagonal complex linear recurrence between two dense maps, as one operation with its own gradient.
 
-    h_t = a h_{t-1} + W x_t          a in C^N, h in C^N; h_{t-1} counts as zero where t starts a new episode
-    y_t = V h_t + s x_t              elementwise s
+    h_t = a h_{t-1} + W x_t          a in C^N, h in C^N; h_{t-1} = 0 where t starts a new episode
+    y_t = V h_t + s x_t              s elementwise
 
-Notation: B = batch size, T = sequence length, D = width, N = complex states, S = 2 N = their real parts, then their imaginary parts; R and
-T of a block = rows and positions processed at a time.
+Notation: B = batch size, T = sequence length, D = width, N = complex states, S = 2 N = their real parts, then their imaginary parts; for a
+block, R = its rows, T = its positions.
 
-Backends. `c`: on the CPU one compiled loop over time; the work goes through in blocks small enough to stay in cache between the
-products and the loop. A sequential loop beats scans of logarithmic depth there, which read and write everything log T times.
-`torch`: the same loop in torch on the CPU; elsewhere doubling, h_t += a^k h_{t-k} for k = 1, 2, 4, ..., which has no loop over time.
+Backends. `c`: on the CPU, one compiled loop over time, in blocks small enough to stay in cache between the matrix products and the loop.
+On the CPU a sequential loop is faster than a scan of logarithmic depth, which reads and writes all states log T times.
+`torch`: the same loop in torch on the CPU; elsewhere a scan by doubling, h_t += a^k h_{t-k} for k = 1, 2, 4, ..., in log T rounds.
 The gradient is the same recurrence backwards: g_t = dL/dh_t + conj(a) g_{t+1}; then dL/da sums g_t conj(h_{t-1}).
 """
 
@@ -27,20 +27,20 @@ from pipeline.ops import backends, huge_pages, native
 OPERATION = "diagonal"
 SOURCE = "diagonal_scan.c"
 POSITIONS = 2048
-"""Positions in a block of the compiled backend, 2 MB of states at 128 complex ones: half as many or twice as many were slower."""
+"""Positions per block of the compiled backend, 2 MB for 128 complex states: half and twice as many were slower."""
 
-Block = tuple[slice, slice]
-"""Rows and times: what `tensor[block]` takes."""
+BlockSlices = tuple[slice, slice]
+"""Row and time slices of a block, for `tensor[block]`."""
 
 
 class DiagonalScanBackend(Protocol):
     """The recurrence on one block, in place."""
 
     positions: int | None
-    """Positions in a block; None: everything at once."""
+    """Positions per block; None: the whole batch at once."""
 
     def forward(self, h_RTS: Tensor, decay_2N: Tensor, start_RS: Tensor, reset_RT: Tensor | None) -> None:
-        """h_RTS holds W x and becomes h."""
+        """Replace W x in h_RTS by h."""
         ...
 
     def backward(
@@ -53,10 +53,9 @@ class DiagonalScanBackend(Protocol):
         carry_RS: Tensor,
         d_decay_2N: Tensor,
     ) -> None:
-        """g_RTS holds what each position alone gives and becomes the gradient of W x.
+        """Replace the gradient that each h_t receives from y_t in g_RTS by the gradient of W x.
 
-        carry_RS comes in as the gradient that the block's last state receives from later blocks and leaves as the gradient of start_RS;
-        d_decay_2N is added to.
+        carry_RS: in the gradient of the block's last state from later blocks, out the gradient of start_RS; d_decay_2N is accumulated.
         """
         ...
 
@@ -70,7 +69,7 @@ class CDiagonalScan:
         self.library = native.load_for(dtype, SOURCE)
 
     def forward(self, h_RTS: Tensor, decay_2N: Tensor, start_RS: Tensor, reset_RT: Tensor | None) -> None:
-        """One loop over time, vectorised over states."""
+        """Loop over time, vectorised over states."""
         rows, steps, width = h_RTS.shape
         self.library.forward(*map(native.address, (h_RTS, decay_2N, start_RS, reset_RT)), *map(native.size, (rows, steps, width // 2)))
 
@@ -84,19 +83,19 @@ class CDiagonalScan:
         carry_RS: Tensor,
         d_decay_2N: Tensor,
     ) -> None:
-        """One loop backwards."""
+        """Loop backwards over time."""
         rows, steps, width = h_RTS.shape
         tensors = (g_RTS, h_RTS, decay_2N, start_RS, reset_RT, carry_RS, d_decay_2N)
         self.library.backward(*map(native.address, tensors), *map(native.size, (rows, steps, width // 2)))
 
 
 class TorchDiagonalScan:
-    """Plain torch, for any device and number type."""
+    """Plain torch, for any device and dtype."""
 
     positions = None
 
     def forward(self, h_RTS: Tensor, decay_2N: Tensor, start_RS: Tensor, reset_RT: Tensor | None) -> None:
-        """A loop on the CPU, doubling elsewhere."""
+        """Loop on the CPU, scan by doubling elsewhere."""
         run = loop_ if h_RTS.device.type == "cpu" else doubling_
         run(h_RTS, decay_2N, start_RS, reset_RT)
 
@@ -110,7 +109,7 @@ class TorchDiagonalScan:
         carry_RS: Tensor,
         d_decay_2N: Tensor,
     ) -> None:
-        """The same recurrence on the reversed sequence with the conjugate decay; a reset at t cuts g_t off from g_{t-1}."""
+        """Run the same recurrence on the reversed sequence with the conjugate decay; a reset at t separates g_t from g_{t-1}."""
         g_RTS[:, -1] += carry_RS
         later_RT = None if reset_RT is None else torch.cat([reset_RT[:, :1] & False, reset_RT.flip(1)[:, :-1]], 1)
         conjugate_2N = torch.stack([decay_2N[0], -decay_2N[1]])
@@ -127,7 +126,7 @@ class TorchDiagonalScan:
 
 
 def loop_(u_RTS: Tensor, decay_2N: Tensor, start_RS: Tensor, reset_RT: Tensor | None) -> None:
-    """h in place of u, one position after the other."""
+    """Replace u by h, one position at a time."""
     re_TRN, im_TRN = (part.unbind(1) for part in u_RTS.chunk(2, -1))
     a_re_N, a_im_N = decay_2N
     before_re, before_im = start_RS.chunk(2, -1)
@@ -141,9 +140,9 @@ def loop_(u_RTS: Tensor, decay_2N: Tensor, start_RS: Tensor, reset_RT: Tensor | 
 
 
 def doubling_(u_RTS: Tensor, decay_2N: Tensor, start_RS: Tensor, reset_RT: Tensor | None) -> None:
-    """h in place of u, in log T rounds: after round k each position has gathered the 2^k positions up to itself.
+    """Replace u by h in log T rounds: after round k each position holds the sum over the 2^k positions up to itself.
 
-    A reset needs no products of decays: what lies k positions back counts only if it belongs to the same episode.
+    A reset needs no products of decays: a term k positions back is added only if it belongs to the same episode.
     """
     first_RS = rotated(start_RS, decay_2N)
     u_RTS[:, 0] += first_RS if reset_RT is None else first_RS.masked_fill(reset_RT[:, :1], 0)
@@ -160,7 +159,7 @@ def doubling_(u_RTS: Tensor, decay_2N: Tensor, start_RS: Tensor, reset_RT: Tenso
 
 
 def rotated(h_BS: Tensor, decay_2N: Tensor) -> Tensor:
-    """a h, for states of shape (batch, S)."""
+    """Return a h for states of shape (batch, S)."""
     re, im = h_BS.chunk(2, -1)
     return torch.cat([decay_2N[0] * re - decay_2N[1] * im, decay_2N[0] * im + decay_2N[1] * re], -1)
 
@@ -181,11 +180,11 @@ def diagonal(
     length_B: Tensor | None = None,
     backend: str | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """y_BTD and the state at each row's true end, as stated at the top; W, a, V, s are into, decay (real and imaginary), out and skip.
+    """Return y_BTD and the state at each row's true end; W, a, V, s above are into, decay (real and imaginary part), out and skip.
 
-    Differentiable once in every float input. Raises UserError where an explicit backend cannot serve.
+    Differentiable once in every float input. Raises UserError if an explicit backend is not available.
     """
-    candidates: dict[str, backends.Refusal] = {"c": partial(native.refusal, SOURCE, x_BTD), "torch": lambda: None}
+    candidates: dict[str, backends.UnavailableReason] = {"c": partial(native.unavailable_reason, SOURCE, x_BTD), "torch": lambda: None}
     name = backends.choose(OPERATION, candidates, backend)
     kernel = CDiagonalScan(x_BTD.dtype) if name == "c" else TorchDiagonalScan()
     tensors = (x_BTD, into_SD, decay_2N.contiguous(), out_DS, skip_D, state_BS)
@@ -239,8 +238,8 @@ class _Diagonal(torch.autograd.Function):
         return d_x, d_into_DS.t(), d_decay, d_out, products.sum(0), d_state, None, None, None, None
 
 
-def blocks(batch: int, steps: int, positions: int | None) -> Iterator[Block]:
-    """Whole rows, as many as fit; or a part of one row where it is longer than `positions`. Rows in order, times in order within a row."""
+def blocks(batch: int, steps: int, positions: int | None) -> Iterator[BlockSlices]:
+    """Yield blocks of whole rows, as many as fit, or parts of one row if it is longer than `positions`; in order of rows, then time."""
     positions = positions or batch * steps
     rows, part = max(1, positions // steps), min(steps, positions)
     for row in range(0, batch, rows):
@@ -248,12 +247,12 @@ def blocks(batch: int, steps: int, positions: int | None) -> Iterator[Block]:
             yield slice(row, min(row + rows, batch)), slice(time, min(time + part, steps))
 
 
-def _block(reset_BT: Tensor | None, block: Block) -> Tensor | None:
+def _block(reset_BT: Tensor | None, block: BlockSlices) -> Tensor | None:
     return None if reset_BT is None else reset_BT[block].contiguous()
 
 
-def _ends(length_B: Tensor | None, block: Block, steps: int) -> tuple[Any, Any]:
-    """Which rows of a block end inside it, and at which of its positions."""
+def _ends(length_B: Tensor | None, block: BlockSlices, steps: int) -> tuple[Any, Any]:
+    """Return which rows end inside a block, and at which of its positions."""
     rows, times = block
     if length_B is None:
         return (slice(None), -1) if times.stop == steps else (slice(0), -1)

@@ -1,22 +1,22 @@
-"""The delta rule in its general form: a transition that is diagonal minus rank one, each channel of the key with a decay of its own.
+"""The generalised delta rule: a transition that is diagonal minus rank one (DPLR), with one decay per channel of the key.
 
-    S_t = (diag(w_t) - b_t a_t^T) S_{t-1} + k_t v_t^T        S_{t-1} counts as zero where t starts a new episode
+    S_t = (diag(w_t) - b_t a_t^T) S_{t-1} + k_t v_t^T        S_{t-1} = 0 where t starts a new episode
         = diag(w_t) S_{t-1} + k_t v_t^T - b_t u_t^T    with    u_t = S_{t-1}^T a_t
     y_t = S_t^T q_t
 
 Notation: B = batch size, T = sequence length, H = heads, K = channels of a key, V = channels of a value, S = state (K x V), C = positions
-per chunk, N = chunks; w = decay, a = key under which the state is read, b = key under which what was read is removed. The delta rule of
-strength e has a = k, b = e k, w = 1.
+per chunk, N = chunks; w = decay, a = key that is read, b = key under which the value read is removed. The delta rule with write strength e is
+a = k, b = e k, w = 1.
 
 Chunked form (as in `delta_rule`; for this transition: Peng et al. 2025, "RWKV-7 Goose with expressive dynamic state evolution",
 arXiv 2503.14456): with P_i = prod_{t <= i} w_t, S the state before the chunk, and A(x, y)_ij = sum_K x_i y_j P_i / P_j,
 
-    (I + A(a / w, b)) U = (a P / w) S + A(a / w, k) V        both A for j < i: one triangular solve for each chunk, in the loop over chunks
+    (I + A(a / w, b)) U = (a P / w) S + A(a / w, k) V        both A for j < i: one triangular solve per chunk, in the loop over chunks
     Y = (q P) S + A(q, k) V - A(q, b) U                      for j <= i: for all chunks at once
 
-P_i / P_j is taken apart into P_i and 1 / P_j, so that each A is one matrix product. That is exact as long as P stays within the range of
-the number type: over SIZE positions w >= `LOWEST` leaves it above 1e-9. P counts from where an episode starts, so that not even the
-rounding of a gradient crosses a reset. Backends: `torch` is this form; `fla` the same by `pipeline.ops.fla`, on CUDA.
+P_i / P_j is split into the factors P_i and 1 / P_j, so that each A is one matrix product. This is accurate as long as P stays in the range of
+the dtype: w >= `LOWEST` keeps it above 1e-9 over SIZE positions. P starts anew with each episode, so that not even the rounding error of a
+gradient crosses a reset. Backends: `torch` is this form; `fla` computes it by `pipeline.ops.fla`, on CUDA.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from torch import Tensor
 
 from pipeline.ops import backends, fla
 from pipeline.ops.chunks import Chunks
-from pipeline.ops.padding import beyond, is_ragged
+from pipeline.ops.padding import is_ragged, padding_mask
 
 SIZE = 32
-"""Positions in a chunk."""
+"""Positions per chunk."""
 LOWEST = math.exp(-math.exp(-0.5))
-"""The strongest decay of one position, 0.545."""
+"""The smallest decay factor of one position, 0.545."""
 
 
 def dplr(
@@ -50,18 +50,18 @@ def dplr(
     size: int = SIZE,
     backend: str | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Outputs y_BTHV and the state at each row's true end; reset_BT and length_B as in `Mixer.forward`.
+    """Return outputs y_BTHV and the state at each row's true end; reset_BT and length_B as in `Mixer.forward`.
 
     log_decay_BTHK: log w, between log `LOWEST` and zero.
-    size: positions in a chunk of backend `torch`, a power of two up to `SIZE`; changes the speed and the rounding only.
-    Raises UserError where an explicit backend cannot serve.
+    size: positions per chunk of backend `torch`, a power of two up to `SIZE`; affects only speed and rounding.
+    Raises UserError if an explicit backend is not available.
     """
     steps = q_BTHK.shape[1]
     if length_B is not None and is_ragged(length_B, steps):
-        padding = beyond(length_B, steps)
+        padding = padding_mask(length_B, steps)
         k_BTHK, b_BTHK, log_decay_BTHK = (part.masked_fill(padding, 0.0) for part in (k_BTHK, b_BTHK, log_decay_BTHK))
         reset_BT = None if reset_BT is None else reset_BT & ~padding[:, :, 0, 0]
-    candidates: dict[str, backends.Refusal] = {"fla": partial(fla.refusal, k_BTHK), "torch": lambda: None}
+    candidates: dict[str, backends.UnavailableReason] = {"fla": partial(fla.unavailable_reason, k_BTHK), "torch": lambda: None}
     if backends.choose("dplr", candidates, backend) == "fla":
         return fla.dplr(q_BTHK, k_BTHK, v_BTHV, a_BTHK, b_BTHK, log_decay_BTHK, state_BHKV, reset_BT)
     chunks = Chunks(steps, size, reset_BT)
@@ -73,14 +73,14 @@ def dplr(
     parts = (
         chunks.causal(reading @ writing.mT) @ v,
         chunks.causal(reading @ removing.mT),
-        chunks.of_first(reading),
+        chunks.mask_reads(reading),
         chunks.causal(recalling @ writing.mT, -1) @ v,
         chunks.causal(recalling @ removing.mT, -1),
-        chunks.of_first(recalling),
-        chunks.of_last(writing).mT @ v,
-        chunks.of_last(removing).mT,
+        chunks.mask_reads(recalling),
+        chunks.mask_writes(writing).mT @ v,
+        chunks.mask_writes(removing).mT,
         kept,
-        chunks.carried(kept),
+        chunks.mask_decay(kept),
     )
     y, state_BHKV = _carry(state_BHKV, *parts)
     return chunks.join(y), state_BHKV
@@ -89,7 +89,7 @@ def dplr(
 def dplr_step(
     q_BHK: Tensor, k_BHK: Tensor, v_BHV: Tensor, a_BHK: Tensor, b_BHK: Tensor, log_decay_BHK: Tensor, state_BHKV: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """One position of the recurrence: y_BHV and the state."""
+    """Compute one position of the recurrence: y_BHV and the new state."""
     u_BH1V = a_BHK.unsqueeze(-2) @ state_BHKV
     kept = state_BHKV * log_decay_BHK.exp().unsqueeze(-1)
     state_BHKV = kept + k_BHK.unsqueeze(-1) * v_BHV.unsqueeze(-2) - b_BHK.unsqueeze(-1) * u_BH1V
@@ -97,12 +97,12 @@ def dplr_step(
 
 
 def _carry(state_BHKV: Tensor, *parts: Tensor) -> tuple[Tensor, Tensor]:
-    """The loop over chunks: outputs, shape (N, B, H, C, V), and the last state."""
+    """Loop over chunks: outputs, shape (N, B, H, C, V), and the final state."""
     outputs, state = [], state_BHKV.flatten(0, 1)
     for own, y_of_u, reading, held, u_of_u, recalling, written, removing, kept, carried in zip(
         *(part.flatten(1, 2).unbind() for part in parts), strict=True
     ):
-        # The solver takes the diagonal for one, and reads nothing above it.
+        # The solver assumes a unit diagonal and ignores the upper triangle.
         u = torch.linalg.solve_triangular(u_of_u, torch.baddbmm(held, recalling, state), upper=False, unitriangular=True)
         outputs.append(torch.baddbmm(own, reading, state).baddbmm_(y_of_u, u, alpha=-1))
         state = torch.addcmul(kept * torch.baddbmm(written, removing, u, alpha=-1), carried, state)

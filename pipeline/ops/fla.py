@@ -1,12 +1,12 @@
-"""Backend `fla` of the matrix states: the Triton kernels of flash-linear-attention (Yang & Zhang 2024) on a CUDA device.
+"""Backend `fla` of the recurrences with matrix states: Triton kernels of flash-linear-attention (Yang & Zhang 2024), on CUDA.
 
-Notation: B = batch size, T = sequence length, H = heads, K = channels of a key, V = channels of a value, G = segments: pieces of a row
-without a reset inside.
+Notation: B = batch size, T = sequence length, H = heads, K = channels of a key, V = channels of a value, G = segments: parts of a
+row without a reset inside.
 
-The kernels compute the recurrences of `linear_scan`, `delta_rule` and `dplr` as they are stated there, from states of the same layout.
-Two of theirs are not used: the delta rule without decay, which refuses float32 (the one with decay is given decays of one), and the
-normalised linear attention, since our normaliser is a column of the state. Products are rounded as float32, like torch's own, not as
-TF32, which is Triton's default; the environment variable TRITON_F32_DEFAULT=tf32 gives exactness away for speed.
+The kernels compute the recurrences of `linear_scan`, `delta_rule` and `dplr` with the same state layout. Two of the package's kernels are
+not used: the delta rule without decay, which does not accept float32 (the kernel with decay is called with a decay of 1), and normalised
+linear attention, since here the normaliser is a column of the state. Matrix products use full float32 precision, as in torch, not TF32,
+Triton's default; set the environment variable TRITON_F32_DEFAULT=tf32 to trade precision for speed.
 """
 
 from __future__ import annotations
@@ -23,34 +23,34 @@ import torch
 from torch import Tensor
 
 CHANNELS = (16, 256)
-"""The smallest and the largest number of channels of a key that the kernels are made for."""
+"""Smallest and largest number of key channels that the kernels support."""
 
 
-def refusal(k_BTHK: Tensor) -> str | None:
-    """Why the kernels cannot work on such keys; None where they can."""
+def unavailable_reason(k_BTHK: Tensor) -> str | None:
+    """Return why the kernels cannot process these keys; None if they can."""
     if k_BTHK.device.type != "cuda":
         return f"it runs on CUDA and got a tensor on {k_BTHK.device.type}"
     if k_BTHK.dtype != torch.float32:
         return f"it computes in float32 and got {k_BTHK.dtype}"
     if not CHANNELS[0] <= k_BTHK.shape[-1] <= CHANNELS[1]:
         return f"it takes {CHANNELS[0]} to {CHANNELS[1]} channels of a key and got {k_BTHK.shape[-1]}"
-    return missing()
+    return import_failure()
 
 
 @functools.cache
-def missing() -> str | None:
-    """Why the package cannot be imported; None where it can."""
+def import_failure() -> str | None:
+    """Return why the package cannot be imported; None if it can."""
     if importlib.util.find_spec("fla") is None:
         return "flash-linear-attention is not installed (extra cuda)"
     try:
         kernel("gla", "chunk_gla")
-    except Exception as error:  # whatever an installation that does not fit raises
+    except Exception as error:  # a broken installation may raise anything
         return f"flash-linear-attention cannot be imported ({type(error).__name__}: {error})"
     return None
 
 
 def kernel(package: str, name: str) -> Callable[..., tuple[Tensor, Tensor]]:
-    """A function of fla.ops."""
+    """Import a function of fla.ops."""
     os.environ.setdefault("TRITON_F32_DEFAULT", "ieee")
     return getattr(importlib.import_module(f"fla.ops.{package}"), name)
 
@@ -58,7 +58,7 @@ def kernel(package: str, name: str) -> Callable[..., tuple[Tensor, Tensor]]:
 def linear_scan(
     q_BTHK: Tensor, k_BTHK: Tensor, v_BTHV: Tensor, log_decay: Tensor | None, state_BHKV: Tensor, reset_BT: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """As `pipeline.ops.linear_scan.linear_scan`, without lengths."""
+    """Same as `pipeline.ops.linear_scan.linear_scan`, without lengths."""
     q_BTHK, k_BTHK = (part.expand(-1, -1, v_BTHV.shape[2], -1) for part in (q_BTHK, k_BTHK))
     sequences = {"q": q_BTHK, "k": k_BTHK, "v": v_BTHV}
     if log_decay is None:
@@ -77,7 +77,7 @@ def delta_rule(
     state_BHKV: Tensor,
     reset_BT: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    """As `pipeline.ops.delta_rule.delta_rule`, without lengths."""
+    """Same as `pipeline.ops.delta_rule.delta_rule`, without lengths."""
     decay_BTH = torch.zeros_like(strength_BTH) if log_decay_BTH is None else log_decay_BTH
     sequences = {"q": q_BTHK, "k": k_BTHK, "v": v_BTHV, "g": decay_BTH, "beta": strength_BTH}
     return _run(kernel("gated_delta_rule", "chunk_gated_delta_rule"), sequences, state_BHKV, reset_BT)
@@ -93,7 +93,7 @@ def dplr(
     state_BHKV: Tensor,
     reset_BT: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    """As `pipeline.ops.dplr.dplr`, without lengths; theirs is diagonal plus rank one, ours minus."""
+    """Same as `pipeline.ops.dplr.dplr`, without lengths; the package's transition is diagonal plus rank one, ours diagonal minus."""
     sequences = {"q": q_BTHK, "k": k_BTHK, "v": v_BTHV, "a": -a_BTHK, "b": b_BTHK, "gk": log_decay_BTHK}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*does not support float32", category=RuntimeWarning)
@@ -103,7 +103,7 @@ def dplr(
 def _run(
     function: Callable[..., tuple[Tensor, Tensor]], sequences: dict[str, Tensor], state_BHKV: Tensor, reset_BT: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """A kernel on whole rows; or, where episodes start within them, on all segments laid end to end as one row."""
+    """Run a kernel on whole rows or, if episodes start inside them, on all segments concatenated to one row (`cu_seqlens`)."""
     fixed: dict[str, Any] = {"scale": 1.0, "output_final_state": True}
     if reset_BT is None or not bool(reset_BT.any()):
         return function(**sequences, **fixed, initial_state=state_BHKV)

@@ -1,6 +1,6 @@
-"""How gates start, for mixers that keep their state through a sigmoid: their biases and their recurrent matrices.
+"""Initialisation of gate biases and recurrent matrices, for mixers whose state decays through a sigmoid gate.
 
-A gate that keeps a share f of the state at each step has a time constant of 1 / (1 - f) steps; f = sigmoid(b) at rest.
+A gate that keeps a fraction f of the state per step has a time constant of 1 / (1 - f) steps; with zero input, f = sigmoid(b).
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 OPEN = 3.0
-"""Bias of a gate that starts open, at 0.95."""
+"""Bias of a gate that is open at initialisation, at 0.95."""
 
 
-class GateStart(Protocol):
-    """The fields of an entry that say how gates start."""
+class GateInit(Protocol):
+    """Config fields for the initialisation of gates."""
 
     @property
     def init(self) -> str:
@@ -24,17 +24,17 @@ class GateStart(Protocol):
 
     @property
     def forget_bias(self) -> float:
-        """Bias of the keeping gate."""
+        """Bias of the forget gate."""
         ...
 
     @property
     def horizon(self) -> int:
-        """Steps."""
+        """Largest time constant in steps."""
         ...
 
 
-class RecurrentStart(Protocol):
-    """The field of an entry that says how recurrent matrices start."""
+class RecurrentInit(Protocol):
+    """Config field for the initialisation of recurrent matrices."""
 
     @property
     def recurrent_init(self) -> str:
@@ -43,18 +43,18 @@ class RecurrentStart(Protocol):
 
 
 def weights_of(layer: nn.RNNBase) -> list[Tensor]:
-    """A layer's matrices W and U, of all gates stacked, and the two bias vectors that go with them."""
+    """Return a layer's matrices W and U, stacked over gates, and their two bias vectors."""
     return cast("list[Tensor]", layer.all_weights[0])
 
 
 @torch.no_grad()
-def start_gates(bias: Tensor, other_bias: Tensor | None, config: GateStart, keep: slice | None, write: slice | None) -> None:
-    """Set the bias vectors of a recurrent layer by `config.init`, in place; `default` leaves torch's uniform start.
+def init_gates(bias: Tensor, other_bias: Tensor | None, config: GateInit, keep: slice | None, write: slice | None) -> None:
+    """Initialise the bias vectors of a recurrent layer in place by `config.init`; `default` leaves torch's uniform initialisation.
 
-    keep: the gate whose sigmoid keeps the state, None where that is 1 - write; write: the gate that lets the input in, None where that
-    is 1 - keep. forget_bias: the keeping gate starts at the value given (Jozefowicz et al. 2015), 1 - write as sigmoid of that value.
-    chrono: time constants drawn evenly from 2..horizon, and the writing gate their mirror image (Tallec & Ollivier 2018, equation 16).
-    Every other bias is zero, as is the second vector, which torch's layers have: it adds the two up.
+    keep: slice of the forget gate, None if that is 1 - write; write: slice of the input gate, None if that is 1 - keep.
+    forget_bias: the forget gate's bias is set to the given value (Jozefowicz et al. 2015); for 1 - write, so that it is sigmoid of that value.
+    chrono: time constants uniform in 2..horizon, with the opposite bias for the input gate (Tallec & Ollivier 2018, equation 16).
+    All other biases are zero, as is the second bias vector of torch's layers, which is added to the first.
     """
     if config.init == "default":
         return
@@ -70,10 +70,10 @@ def start_gates(bias: Tensor, other_bias: Tensor | None, config: GateStart, keep
 
 
 @torch.no_grad()
-def start_recurrence(weight: Tensor, config: RecurrentStart) -> None:
-    """Set the recurrent matrices of all gates, stacked in rows (G D, D), by `config.recurrent_init`; `uniform` leaves torch's start.
+def init_recurrence(weight: Tensor, config: RecurrentInit) -> None:
+    """Initialise the recurrent matrices of all gates, stacked to (G D, D), by `config.recurrent_init`; `uniform` leaves torch's.
 
-    orthogonal: a random rotation for each gate, which neither shrinks nor stretches the state (Saxe et al. 2014).
+    orthogonal: a random orthogonal matrix per gate, which preserves the norm of the state (Saxe et al. 2014).
     """
     if config.recurrent_init == "orthogonal":
         for gate in weight.split(weight.shape[1]):
@@ -81,5 +81,5 @@ def start_recurrence(weight: Tensor, config: RecurrentStart) -> None:
 
 
 def slow_biases(shape: torch.Size, horizon: int) -> Tensor:
-    """Biases of writing gates, where the state keeps 1 - write: time constants drawn evenly from 2..horizon steps, on the CPU."""
+    """Sample biases of input gates of a state that keeps 1 - write: time constants uniform in 2..horizon steps; sampled on the CPU."""
     return -torch.log(torch.empty(shape, device="cpu").uniform_(1, horizon - 1))

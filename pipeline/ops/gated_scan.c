@@ -1,12 +1,12 @@
-/* The real diagonal recurrence h[t] = a[t] h[t-1] + u[t], with a decay of its own at every position, and its gradient; row after row.
+/* The real diagonal recurrence h[t] = a[t] h[t-1] + u[t], with a separate decay at every position, and its gradient; row by row.
  *
- * Compiled on first use, once per number type (REAL is float or double), and called through ctypes; the maths is stated in gated_scan.py.
- * Each channel is a recurrence of its own, so the compiler vectorises over channels and the result does not depend on the vector width.
+ * Compiled on first use, once per dtype (REAL is float or double), and called through ctypes; equations are in gated_scan.py.
+ * Channels are independent, so the compiler vectorises over channels and the result does not depend on the vector width.
  */
 #include <stddef.h>
 #include <string.h>
 
-/* h is written; h, decay, u (rows, steps, width), start (rows, width). */
+/* Write h; h, decay, u (rows, steps, width), start (rows, width). */
 void forward(REAL *restrict h, const REAL *restrict decay, const REAL *restrict u, const REAL *restrict start, size_t rows, size_t steps,
              size_t width)
 {
@@ -21,7 +21,7 @@ void forward(REAL *restrict h, const REAL *restrict decay, const REAL *restrict 
     }
 }
 
-/* d_decay, d_u (rows, steps, width) and d_start (rows, width) are written; d_h holds dL/dh of each position alone. */
+/* Write d_decay, d_u (rows, steps, width) and d_start (rows, width); d_h holds dL/dh of each position alone. */
 void backward(REAL *restrict d_decay, REAL *restrict d_u, REAL *restrict d_start, const REAL *restrict d_h, const REAL *restrict h,
               const REAL *restrict decay, const REAL *restrict start, size_t rows, size_t steps, size_t width)
 {

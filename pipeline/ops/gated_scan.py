@@ -1,11 +1,11 @@
 """A real diagonal linear recurrence whose decay differs at every position, as one operation with its own gradient.
 
-    h_t = a_t h_{t-1} + u_t          elementwise; h_{t-1} counts as zero where t starts a new episode
+    h_t = a_t h_{t-1} + u_t          elementwise; h_{t-1} = 0 where t starts a new episode
 
 Notation: B = batch size, T = sequence length, D = width.
 
-Backends. `c`: on the CPU one compiled loop over time. `torch`: the same loop in torch on the CPU; elsewhere doubling, after whose round k
-each position has gathered the 2^k positions up to itself: h_t += a_t h_{t-k}, a_t *= a_{t-k} for k = 1, 2, 4, ...
+Backends. `c`: on the CPU, one compiled loop over time. `torch`: the same loop in torch on the CPU; elsewhere a scan by doubling, after whose
+round k each position holds the sum over the 2^k positions up to itself: h_t += a_t h_{t-k}, a_t *= a_{t-k} for k = 1, 2, 4, ...
 The gradient is the same recurrence backwards: g_t = dL/dh_t + a_{t+1} g_{t+1}; then dL/du_t = g_t and dL/da_t = g_t h_{t-1}.
 """
 
@@ -24,18 +24,18 @@ OPERATION = "gated_scan"
 SOURCE = "gated_scan.c"
 
 Gradients = tuple[Tensor, Tensor, Tensor]
-"""Of a_BTD, u_BTD and the initial state."""
+"""Gradients of a_BTD, u_BTD and the initial state."""
 
 
 class GatedScanBackend(Protocol):
     """The recurrence and its gradient."""
 
     def forward(self, a_BTD: Tensor, u_BTD: Tensor, start_BD: Tensor) -> Tensor:
-        """h_BTD."""
+        """Return h_BTD."""
         ...
 
     def backward(self, d_h_BTD: Tensor, h_BTD: Tensor, a_BTD: Tensor, start_BD: Tensor) -> Gradients:
-        """From dL/dh of each position alone."""
+        """Return the gradients, given dL/dh of each position alone."""
         ...
 
 
@@ -46,13 +46,13 @@ class CGatedScan:
         self.library = native.load_for(dtype, SOURCE)
 
     def forward(self, a_BTD: Tensor, u_BTD: Tensor, start_BD: Tensor) -> Tensor:
-        """One loop over time, vectorised over channels."""
+        """Loop over time, vectorised over channels."""
         h_BTD = huge_pages.empty(u_BTD.shape, u_BTD)
         self.library.forward(*map(native.address, (h_BTD, a_BTD, u_BTD, start_BD)), *map(native.size, u_BTD.shape))
         return h_BTD
 
     def backward(self, d_h_BTD: Tensor, h_BTD: Tensor, a_BTD: Tensor, start_BD: Tensor) -> Gradients:
-        """One loop backwards."""
+        """Loop backwards over time."""
         found = huge_pages.empty(a_BTD.shape, a_BTD), huge_pages.empty(a_BTD.shape, a_BTD), torch.empty_like(start_BD)
         tensors = (*found, d_h_BTD, h_BTD, a_BTD, start_BD)
         self.library.backward(*map(native.address, tensors), *map(native.size, a_BTD.shape))
@@ -60,15 +60,15 @@ class CGatedScan:
 
 
 class TorchGatedScan:
-    """Plain torch, for any device and number type."""
+    """Plain torch, for any device and dtype."""
 
     def forward(self, a_BTD: Tensor, u_BTD: Tensor, start_BD: Tensor) -> Tensor:
-        """A loop on the CPU, doubling elsewhere."""
+        """Loop on the CPU, scan by doubling elsewhere."""
         run = loop if u_BTD.device.type == "cpu" else doubling
         return run(a_BTD, u_BTD, start_BD)
 
     def backward(self, d_h_BTD: Tensor, h_BTD: Tensor, a_BTD: Tensor, start_BD: Tensor) -> Gradients:
-        """The same recurrence on the reversed sequence, each position with the decay of the one after it."""
+        """Run the same recurrence on the reversed sequence, each position with the decay of the next one."""
         if a_BTD.device.type == "cpu":
             g_BTD = loop_back(a_BTD, d_h_BTD)
         else:
@@ -81,7 +81,7 @@ class TorchGatedScan:
 
 
 def loop(a_BTD: Tensor, u_BTD: Tensor, start_BD: Tensor) -> Tensor:
-    """h_BTD, one position after the other."""
+    """Compute h_BTD one position at a time."""
     h_BTD, before_BD = huge_pages.empty(u_BTD.shape, u_BTD), start_BD
     for a_BD, u_BD, h_BD in zip(a_BTD.unbind(1), u_BTD.unbind(1), h_BTD.unbind(1), strict=True):
         torch.addcmul(u_BD, a_BD, before_BD, out=h_BD)
@@ -90,7 +90,7 @@ def loop(a_BTD: Tensor, u_BTD: Tensor, start_BD: Tensor) -> Tensor:
 
 
 def loop_back(a_BTD: Tensor, d_h_BTD: Tensor) -> Tensor:
-    """g_BTD, one position before the other."""
+    """Compute g_BTD one position at a time, from the last to the first."""
     g_BTD = huge_pages.empty(d_h_BTD.shape, d_h_BTD)
     g_BTD[:, -1] = d_h_BTD[:, -1]
     later, places = g_BTD[:, -1], zip(a_BTD.unbind(1)[:0:-1], d_h_BTD.unbind(1)[-2::-1], g_BTD.unbind(1)[-2::-1], strict=True)
@@ -101,7 +101,7 @@ def loop_back(a_BTD: Tensor, d_h_BTD: Tensor) -> Tensor:
 
 
 def doubling(a_BTD: Tensor, u_BTD: Tensor, start_BD: Tensor) -> Tensor:
-    """h_BTD in log T rounds."""
+    """Compute h_BTD in log T rounds."""
     h_BTD, reach = u_BTD.clone(), 1
     h_BTD[:, 0] += a_BTD[:, 0] * start_BD
     while reach < u_BTD.shape[1]:
@@ -112,14 +112,14 @@ def doubling(a_BTD: Tensor, u_BTD: Tensor, start_BD: Tensor) -> Tensor:
 
 
 def gated_scan(a_BTD: Tensor, u_BTD: Tensor, state_BD: Tensor, reset_BT: Tensor | None = None, backend: str | None = None) -> Tensor:
-    """h_BTD, as stated at the top; state_BD is what comes before the first position.
+    """Compute h_BTD; state_BD is the state before the first position.
 
-    Differentiable once in every float input. Raises UserError where an explicit backend cannot serve.
+    Differentiable once in every float input. Raises UserError if an explicit backend is not available.
     """
     assert a_BTD.shape == u_BTD.shape and a_BTD.dtype == u_BTD.dtype == state_BD.dtype
     if reset_BT is not None:
         a_BTD = a_BTD.masked_fill(reset_BT.unsqueeze(-1), 0)
-    candidates: dict[str, backends.Refusal] = {"c": partial(native.refusal, SOURCE, u_BTD), "torch": lambda: None}
+    candidates: dict[str, backends.UnavailableReason] = {"c": partial(native.unavailable_reason, SOURCE, u_BTD), "torch": lambda: None}
     name = backends.choose(OPERATION, candidates, backend)
     kernel = CGatedScan(u_BTD.dtype) if name == "c" else TorchGatedScan()
     return _GatedScan.apply(a_BTD.contiguous(), u_BTD.contiguous(), state_BD.contiguous(), kernel)  # pyright: ignore[reportReturnType]

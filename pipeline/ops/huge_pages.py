@@ -1,7 +1,7 @@
-"""Large buffers on large pages.
+"""Large buffers backed by huge pages.
 
-The allocator hands a buffer above 32 MiB back to the kernel as soon as it is free, so every training step would get it anew, zeroed
-4 KiB at a time: measured, a tenth of the step. Linux gives 2 MiB pages where asked to; where it does not, nothing changes.
+The allocator returns a freed buffer above 32 MiB to the kernel at once, so every training step would get fresh memory, zeroed 4 KiB at a
+time: measured, a tenth of the step. With huge pages, Linux allocates 2 MiB at a time; where they are unavailable, nothing changes.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import torch
 from torch import Tensor
 
 PAGE = 2 << 20
-"""Bytes of a large page."""
+"""Bytes of a huge page."""
 SMALLEST = 8 * PAGE
-"""Smaller buffers are left to the allocator, which keeps them."""
+"""Smallest buffer in bytes that is advised; the allocator keeps smaller ones."""
 HUGEPAGE = 14
 """MADV_HUGEPAGE."""
 
 
 def empty(shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """An uninitialised contiguous tensor of the device and number type of `like`."""
+    """Return an uninitialised contiguous tensor with the device and dtype of `like`."""
     tensor = torch.empty(shape, device=like.device, dtype=like.dtype)
     if tensor.device.type == "cpu" and tensor.nbytes >= SMALLEST:
         start = -(-tensor.data_ptr() // PAGE) * PAGE
@@ -34,7 +34,7 @@ def empty(shape: tuple[int, ...], like: Tensor) -> Tensor:
 
 @functools.cache
 def _advise() -> Callable[[int, int, int], int]:
-    """madvise(2), or something that does nothing; what it returns does not matter, it is advice."""
+    """Return madvise(2), or a no-op where it does not exist; its result may be ignored."""
     madvise = getattr(ctypes.CDLL(None), "madvise", None) if sys.platform == "linux" else None
     if madvise is None:
         return lambda start, length, advice: 0

@@ -1,18 +1,18 @@
-"""The recurrence of outer products with decay: what linear attention, gated linear attention and the matrix LSTM have in common.
+"""The recurrence of outer products with decay, shared by linear attention, gated linear attention and the matrix LSTM.
 
-    S_t = diag(a_t) S_{t-1} + k_t v_t^T        S_{t-1} counts as zero where t starts a new episode
+    S_t = diag(a_t) S_{t-1} + k_t v_t^T        S_{t-1} = 0 where t starts a new episode
     y_t = S_t^T q_t
 
 Notation: B = batch size, T = sequence length, H = heads, K = channels of a key, V = channels of a value, S = state (K x V), C = positions
 per chunk, N = chunks; a = decay: none, one per head, or one per channel of the key (its last dimension has size 1 or K).
 
 Chunked form (Yang et al. 2024, "Gated linear attention transformers with hardware-efficient training", arXiv 2312.06635, section 4):
-within a chunk y_i = sum_j A_ij v_j with A_ij = sum_K q_i k_j prod_{j < t <= i} a_t, from chunk to chunk the state.
-Decays come as logarithms and only ever sums of them over a span are exponentiated: with a <= 1 nothing overflows, however strong the
-decay. One decay per channel has no such product for a whole chunk; there the chunk is halved again and again. Across the middle of
-a block the span from j to i is one from j to the middle and one from the middle to i, each at most zero, and A is one product again.
+within a chunk y_i = sum_j A_ij v_j with A_ij = sum_K q_i k_j prod_{j < t <= i} a_t; the state is passed from chunk to chunk.
+Decays are given as logarithms, and only sums over a span are exponentiated: with a <= 1 nothing overflows, however strong the decay.
+With one decay per channel, A is not one matrix product for a whole chunk; the chunk is then halved recursively. Across the middle of a
+block, the log decay from j to i is the sum of that from j to the middle and from the middle to i, each <= 0, and A is one product again.
 
-Backends: `torch` is this form; `fla` the same by `pipeline.ops.fla`, on CUDA.
+Backends: `torch` is this form; `fla` computes it by `pipeline.ops.fla`, on CUDA.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from torch import Tensor
 
 from pipeline.ops import backends, fla
 from pipeline.ops.chunks import Chunks, spans
-from pipeline.ops.padding import beyond, is_ragged
+from pipeline.ops.padding import is_ragged, padding_mask
 
 SIZE = 64
-"""Positions in a chunk."""
+"""Positions per chunk."""
 
 
 def linear_scan(
@@ -41,20 +41,20 @@ def linear_scan(
     size: int = SIZE,
     backend: str | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Outputs y_BTHV and the state at each row's true end; reset_BT and length_B as in `Mixer.forward`.
+    """Return outputs y_BTHV and the state at each row's true end; reset_BT and length_B as in `Mixer.forward`.
 
-    q, k: with H heads, or with one that all share, as in Mamba-2; not where channels decay apart.
-    log_decay: log a <= 0, shape (B, T, H, 1) or (B, T, H, K); None where nothing is forgotten.
-    size: positions in a chunk of backend `torch`, a power of two; changes the speed and the rounding only.
-    Raises UserError where an explicit backend cannot serve.
+    q, k: H heads, or one shared by all heads as in Mamba-2 (not with one decay per channel).
+    log_decay: log a <= 0, shape (B, T, H, 1) or (B, T, H, K); None for no decay.
+    size: positions per chunk of backend `torch`, a power of two; affects only speed and rounding.
+    Raises UserError if an explicit backend is not available.
     """
     steps = q_BTHK.shape[1]
     if length_B is not None and is_ragged(length_B, steps):
-        padding = beyond(length_B, steps)
+        padding = padding_mask(length_B, steps)
         k_BTHK = k_BTHK.masked_fill(padding, 0.0)
         log_decay = None if log_decay is None else log_decay.masked_fill(padding, 0.0)
         reset_BT = None if reset_BT is None else reset_BT & ~padding[:, :, 0, 0]
-    candidates: dict[str, backends.Refusal] = {"fla": partial(fla.refusal, k_BTHK), "torch": lambda: None}
+    candidates: dict[str, backends.UnavailableReason] = {"fla": partial(fla.unavailable_reason, k_BTHK), "torch": lambda: None}
     if backends.choose("linear_scan", candidates, backend) == "fla":
         return fla.linear_scan(q_BTHK, k_BTHK, v_BTHV, log_decay, state_BHKV, reset_BT)
     chunks = Chunks(steps, size, reset_BT)
@@ -65,20 +65,20 @@ def linear_scan(
         halve = log_decay.shape[-1] > 1
         scores, before, after = (_per_channel if halve else _per_head)(q, k, chunks.split(log_decay))
         reading, writing, kept = q * before.exp(), k * after.exp(), before[..., -1, :].exp().unsqueeze(-1)
-    written = chunks.of_last(writing).mT @ v
-    starts, state_BHKV = _carry(state_BHKV, chunks.carried(kept.expand(-1, *written.shape[1:3], -1, -1)), written)
-    return chunks.join(chunks.causal(scores) @ v + chunks.of_first(reading) @ starts), state_BHKV
+    written = chunks.mask_writes(writing).mT @ v
+    starts, state_BHKV = _carry(state_BHKV, chunks.mask_decay(kept.expand(-1, *written.shape[1:3], -1, -1)), written)
+    return chunks.join(chunks.causal(scores) @ v + chunks.mask_reads(reading) @ starts), state_BHKV
 
 
 def linear_step(q_BHK: Tensor, k_BHK: Tensor, v_BHV: Tensor, log_decay: Tensor | None, state_BHKV: Tensor) -> tuple[Tensor, Tensor]:
-    """One position of the recurrence: y_BHV and the state. log_decay: (B, H, 1) or (B, H, K)."""
+    """Compute one position of the recurrence: y_BHV and the new state. log_decay: (B, H, 1) or (B, H, K)."""
     kept = state_BHKV if log_decay is None else state_BHKV * log_decay.exp().unsqueeze(-1)
     state_BHKV = kept + k_BHK.unsqueeze(-1) * v_BHV.unsqueeze(-2)
     return (q_BHK.unsqueeze(-2) @ state_BHKV).squeeze(-2), state_BHKV
 
 
 def _carry(state_BHKV: Tensor, kept: Tensor, written: Tensor) -> tuple[Tensor, Tensor]:
-    """The state before each chunk, shape (N, B, H, K, V), and after the last."""
+    """Loop over chunks: the state before each chunk, shape (N, B, H, K, V), and the final state."""
     starts = []
     for kept_BHK1, written_BHKV in zip(kept.unbind(), written.unbind(), strict=True):
         starts.append(state_BHKV)
@@ -87,16 +87,16 @@ def _carry(state_BHKV: Tensor, kept: Tensor, written: Tensor) -> tuple[Tensor, T
 
 
 def _per_head(q: Tensor, k: Tensor, log_decay_NBHC1: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """A before masking, and sums of log decays up to and with each position and after it, shape (N, B, H, C, 1)."""
+    """Return A before masking, and sums of log decays up to each position (inclusive) and after it, shape (N, B, H, C, 1)."""
     span = spans(log_decay_NBHC1.squeeze(-1))
     before = span[..., :1] + log_decay_NBHC1[..., :1, :]
     return (q @ k.mT) * span.exp(), before, span[..., -1, :].unsqueeze(-1)
 
 
 def _per_channel(q: Tensor, k: Tensor, log_decay: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The same for decays of shape (N, B, H, C, K), by doubling blocks of one position until they fill the chunk.
+    """Same as `_per_head` for decays of shape (N, B, H, C, K): merges pairs of blocks, from single positions to the whole chunk.
 
-    before, after: sums of log decays from the block's start up to and with a position, and from behind it to the block's end.
+    before, after: sums of log decays from the block's start up to a position (inclusive), and after it up to the block's end.
     """
     scores, before, after = (q * k).sum(-1)[..., None, None], log_decay, torch.zeros_like(log_decay)
     half = 1
@@ -113,6 +113,6 @@ def _per_channel(q: Tensor, k: Tensor, log_decay: Tensor) -> tuple[Tensor, Tenso
 
 
 def _halves(x: Tensor, half: int) -> tuple[Tensor, Tensor]:
-    """First and second halves of all blocks of 2 `half` positions, shape (..., blocks, half, K)."""
+    """Return the first and second halves of all blocks of 2 `half` positions, shape (..., blocks, half, K)."""
     first, second = x.unflatten(-2, (-1, 2, half)).unbind(-3)
     return first, second

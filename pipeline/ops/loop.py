@@ -1,6 +1,6 @@
-"""One position after the other in plain torch, for cells without a parallel form.
+"""A loop over positions in plain torch, for cells without a parallel form.
 
-Notation: B = batch size, T = sequence length, G = numbers that a position's input is projected to, D = width.
+Notation: B = batch size, T = sequence length, G = size of the projected input, D = width.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 States = tuple[Tensor, ...]
-"""What a cell carries, each of shape (B, D)."""
+"""States of a cell, each of shape (B, D)."""
 
 
 def loop(advance: Callable[[Tensor, States], States], projected_BTG: Tensor, states: States, reset_BT: Tensor | None) -> States:
-    """The states after every position, each of shape (B, T, D); `advance` takes one position's projected input and the states before it.
+    """Return the states after every position, each of shape (B, T, D); `advance` maps one projected input and the states before it.
 
-    `unbind`, because indexing x[:, t] makes the backward pass quadratic in time.
+    Uses `unbind`, because indexing x[:, t] makes the backward pass quadratic in time.
     """
     resets = reset_BT.unsqueeze(-1).unbind(1) if reset_BT is not None and bool(reset_BT.any()) else [None] * projected_BTG.shape[1]
     found = []

@@ -1,9 +1,9 @@
-"""Backend `mamba_ssm` of the selective scan: the CUDA kernel of its authors' package (Gu & Dao 2023).
+"""Backend `mamba_ssm` of the selective scan: the CUDA kernel of the authors' package mamba-ssm (Gu & Dao 2023).
 
-Notation: B = batch size, T = sequence length, E = channels, N = states of a channel.
+Notation: B = batch size, T = sequence length, E = channels, N = states per channel.
 
-The kernel starts from zeros, knows no episodes, and gives no gradient of the last state: it refuses what it cannot compute, and a
-gradient that reaches that state is an error, not zero.
+The kernel supports neither an initial state nor resets, and has no gradient with respect to the final state: such calls are not accepted,
+and a gradient that reaches the final state raises an error instead of being zero.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from torch import Tensor
 from pipeline.storage.errors import UserError
 
 STATES = 256
-"""The most states of a channel that the kernel is made for."""
+"""Largest number of states per channel that the kernel supports."""
 
 
-def refusal(x_BTE: Tensor, states: int, state_BEN: Tensor | None, reset_BT: Tensor | None) -> str | None:
-    """Why the kernel cannot work on this; None where it can."""
+def unavailable_reason(x_BTE: Tensor, states: int, state_BEN: Tensor | None, reset_BT: Tensor | None) -> str | None:
+    """Return why the kernel cannot run this call; None if it can."""
     if x_BTE.device.type != "cuda":
         return f"it runs on CUDA and got a tensor on {x_BTE.device.type}"
     if x_BTE.dtype != torch.float32:
@@ -33,16 +33,16 @@ def refusal(x_BTE: Tensor, states: int, state_BEN: Tensor | None, reset_BT: Tens
         return "it starts from zeros and got a state"
     if reset_BT is not None and bool(reset_BT.any()):
         return "it knows no episodes and got resets"
-    return missing()
+    return import_failure()
 
 
 @functools.cache
-def missing() -> str | None:
-    """Why the kernel cannot be imported; None where it can."""
+def import_failure() -> str | None:
+    """Return why the kernel cannot be imported; None if it can."""
     try:
         importlib.import_module("selective_scan_cuda")
         _interface()
-    except Exception as error:  # whatever an installation that does not fit raises
+    except Exception as error:  # a broken installation may raise anything
         return f"mamba-ssm with its CUDA extension cannot be imported ({type(error).__name__}: {error})"
     return None
 
@@ -54,7 +54,7 @@ def _interface() -> Any:
 def selective_scan(
     x_BTE: Tensor, step_BTE: Tensor, rate_EN: Tensor, write_BTN: Tensor, read_BTN: Tensor, skip_E: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """As `pipeline.ops.selective_scan.selective_scan` from zeros; the kernel has time last."""
+    """Same as `pipeline.ops.selective_scan.selective_scan` from a zero state; the kernel has time as its last dimension."""
     sequences = (tensor.mT.contiguous() for tensor in (x_BTE, step_BTE))
     maps = (tensor.mT.contiguous() for tensor in (write_BTN, read_BTN))
     y_BET, state_BEN = _interface().selective_scan_fn(*sequences, rate_EN.contiguous(), *maps, skip_E, return_last_state=True)
@@ -62,7 +62,7 @@ def selective_scan(
 
 
 class _WithoutGradient(torch.autograd.Function):
-    """The state as it is; asked for its gradient, an error in place of the zero that the kernel would give."""
+    """Identity on the state that raises an error in the backward pass, where the kernel's gradient would be zero."""
 
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> Tensor:

@@ -1,8 +1,8 @@
-/* The product of two small matrices, in registers of the width that the processor has.
+/* The product of two small matrices, vectorised for the processor's register width.
  *
- * The second matrix is packed: `pack` cuts its columns into panels of PANEL, so that what a tile of the result reads of it is contiguous
- * and stays in cache. Each element of the result is one sum in the order of the depth, whatever lies beside it: rows do not depend on
- * how many there are. Notation: rows, depth and columns = sizes of a product (rows, depth) (depth, columns).
+ * The second matrix is packed: `pack` splits its columns into panels of PANEL, so that the data read by a tile of the result is contiguous
+ * and stays in cache. Each element of the result is summed in the order of the depth, independently of the others: a row's result does not
+ * depend on the number of rows. Notation: rows, depth and columns = sizes of a product (rows, depth) (depth, columns).
  */
 #include <stddef.h>
 #include <string.h>
@@ -15,7 +15,7 @@
 #define VECTOR 16
 #endif
 
-/* A tile of this many rows and two vectors fills the registers, of which there are 32 or 16. */
+/* Rows of a tile of two vectors per row: fills the 32 or 16 vector registers. */
 #if defined __AVX512F__ || defined __aarch64__
 #define TILE 8
 #else
@@ -24,7 +24,7 @@
 
 #define LANES (VECTOR / sizeof(REAL))
 #define PANEL (2 * LANES)
-/* Depth that is summed at once: a panel of it is in the first-level cache. */
+/* Depth summed at a time: a panel of this depth fits into the L1 cache. */
 #define DEPTH 256
 
 typedef REAL vector __attribute__((vector_size(VECTOR), aligned(sizeof(REAL)), may_alias));
@@ -35,13 +35,13 @@ struct matrix {
     size_t row, column;
 };
 
-/* Numbers that a packed matrix takes. */
+/* Elements of a packed matrix. */
 size_t packed_size(size_t depth, size_t columns)
 {
     return (columns + PANEL - 1) / PANEL * PANEL * depth;
 }
 
-/* Panel after panel, each (depth, PANEL), the last one filled up with zeros. */
+/* Pack a matrix into consecutive panels of (depth, PANEL), the last one zero-padded. */
 void pack(REAL *panels, const REAL *data, size_t row, size_t column, size_t depth, size_t columns)
 {
     for (size_t first = 0; first < columns; first += PANEL) {
@@ -58,7 +58,7 @@ void pack(REAL *panels, const REAL *data, size_t row, size_t column, size_t dept
     }
 }
 
-/* A fused product and sum has to be asked for: C11 alone rounds in between. */
+/* Fused multiply-add must be requested: strict C11 rounds in between. */
 #pragma GCC push_options
 #pragma GCC optimize("fp-contract=fast")
 
@@ -102,7 +102,7 @@ static __attribute__((noinline)) void tile_of(size_t rows, REAL *c, size_t c_row
 
 #pragma GCC pop_options
 
-/* A tile of fewer columns than a panel, by way of one that is whole. */
+/* Compute a tile narrower than a panel, through a full-width buffer. */
 static void narrow_tile(size_t rows, REAL *c, size_t c_row, const REAL *start, size_t start_row, struct matrix a, const REAL *panel,
                         size_t depth, size_t columns)
 {
@@ -119,7 +119,7 @@ static size_t tile_rows(size_t left)
     return left >= TILE ? TILE : left >= 4 ? 4 : left >= 2 ? 2 : 1;
 }
 
-/* c = start + a b, where b is packed. Rows of c are c_row apart, those of start start_row: c itself to add to it, 0 for a bias. */
+/* c = start + a b, where b is packed. c_row and start_row are row strides; start = c accumulates, start_row = 0 broadcasts a bias. */
 void matmul(REAL *c, size_t c_row, const REAL *start, size_t start_row, struct matrix a, const REAL *panels, size_t rows, size_t columns,
             size_t depth)
 {

@@ -1,13 +1,14 @@
-/* The minimal GRU over a whole sequence, and its gradient: a block of positions at a time, whose gates are in cache when the scan
- * takes them.
+/* The minimal GRU over a whole sequence, and its gradient: one block of positions at a time, so that gates are still in cache for the
+ * scan.
  *
- * Compiled on first use, once per number type (REAL is float or double), and called through ctypes; the maths is stated in min_gru.py. All
- * buffers are batch-major and contiguous, so that positions of all rows are rows of one matrix. Notation: B = batch size, T = sequence length, D = width.
+ * Compiled on first use, once per dtype (REAL is float or double), and called through ctypes; equations are in min_gru.py. All
+ * buffers are batch-major and contiguous, so that the positions of all rows are rows of one matrix. Notation: B = batch size,
+ * T = sequence length, D = width.
  */
 #include "matmul.h"
 #include "pointwise.h"
 
-/* Fields in the order of `INPUTS`, `GRADIENTS` and `SIZES` in min_gru_kernel.py; what a direction does not need is NULL. */
+/* Fields in the order of `INPUTS`, `GRADIENTS` and `SIZES` in min_gru_c.py; fields that a pass does not use are NULL. */
 struct sequence {
     const REAL *x;             /* (B, T, D) */
     const REAL *start;         /* (B, D) */
@@ -15,18 +16,18 @@ struct sequence {
     const REAL *weights;       /* packed W: forward transposed */
     const REAL *zeros;         /* (D) */
     const uint8_t *reset;      /* (B, T) or NULL */
-    REAL *gates;               /* (B T, 2 D): z and c; or, where they are not kept, of one block */
+    REAL *gates;               /* (B T, 2 D): z and c; of one block only if not kept */
     REAL *h;                   /* (B, T, D) */
-    const REAL *d_h;           /* (B, T, D): what each position receives from outside */
+    const REAL *d_h;           /* (B, T, D): gradient of the outputs */
     REAL *d_x;                 /* (B, T, D) */
     REAL *d_start;             /* (B, D) */
-    REAL *d_weight, *d_bias;   /* (2 D, D), (2 D): added to */
+    REAL *d_weight, *d_bias;   /* (2 D, D), (2 D): accumulated */
     REAL *d_gates;             /* (block, 2 D) */
-    REAL *panels;              /* room for a block's x, packed */
+    REAL *panels;              /* buffer for a block's packed x */
     size_t rows, steps, width, block, kept, positive;
 };
 
-/* The state before a position. */
+/* Return the state before a position. */
 static const REAL *before(const struct sequence *all, size_t place)
 {
     if (all->reset && all->reset[place])
@@ -34,7 +35,7 @@ static const REAL *before(const struct sequence *all, size_t place)
     return place % all->steps ? all->h + (place - 1) * all->width : all->start + place / all->steps * all->width;
 }
 
-/* Activates z and c in place; h. */
+/* Apply the activations of z and c in place and compute h. */
 static inline __attribute__((always_inline)) void write_state(REAL *restrict z, REAL *restrict c, REAL *restrict h,
                                                               const REAL *restrict past, size_t width, const int positive)
 {
@@ -47,7 +48,7 @@ static inline __attribute__((always_inline)) void write_state(REAL *restrict z, 
     }
 }
 
-/* The gradients of z and c before activation, and of the state before; a positive c tells by its value how it came about. */
+/* Compute the gradients of z and c before activation, and of the state before; a positive c <= 1/2 came from the sigmoid branch. */
 static inline __attribute__((always_inline)) void write_backward(const REAL *restrict z, const REAL *restrict c, const REAL *restrict past,
                                                                  const REAL *restrict d_h, REAL *restrict carry, REAL *restrict d_z,
                                                                  REAL *restrict d_c, REAL *restrict d_bias, size_t width,
@@ -63,7 +64,7 @@ static inline __attribute__((always_inline)) void write_backward(const REAL *res
     }
 }
 
-/* Gates and h. */
+/* Compute the gates and h. */
 void forward(const struct sequence *all)
 {
     const size_t width = all->width, places = all->rows * all->steps;
@@ -80,7 +81,7 @@ void forward(const struct sequence *all)
     }
 }
 
-/* d_gates of `many` positions, the last one first; d_start of a row holds what its h receives from later ones. */
+/* Compute d_gates of `many` positions, last to first; a row's d_start holds the gradient of h from later positions. */
 static void scan_backward(const struct sequence *all, size_t first, size_t many)
 {
     const size_t width = all->width;
@@ -96,7 +97,7 @@ static void scan_backward(const struct sequence *all, size_t first, size_t many)
     }
 }
 
-/* All gradients; d_start, d_weight and d_bias start at zero. */
+/* Compute all gradients; d_start, d_weight and d_bias must be zero on entry. */
 void backward(const struct sequence *all)
 {
     const size_t width = all->width, places = all->rows * all->steps;

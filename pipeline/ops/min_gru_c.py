@@ -1,6 +1,6 @@
-"""Backend `c` of the minimal GRU: one autograd operation, whose products, gates and scan `min_gru.c` computes a block at a time.
+"""Backend `c` of the minimal GRU: one autograd operation; `min_gru.c` computes products, gates and scan one block at a time.
 
-The maths is that of `pipeline.mixers.min_gru`. Notation: B = batch size, T = sequence length, D = width, G = 2 D.
+Equations: `pipeline.mixers.min_gru`. Notation: B = batch size, T = sequence length, D = width, G = 2 D.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 from pipeline.ops import huge_pages, native, packed_matrix
 
 POSITIONS = 256
-"""Positions of a block, over all rows."""
+"""Positions per block, over all rows."""
 SOURCE = "min_gru.c"
 INPUTS = ("x", "start", "bias", "weights", "zeros", "reset", "gates", "h")
 GRADIENTS = ("d_h", "d_x", "d_start", "d_weight", "d_bias", "d_gates", "panels")
@@ -24,7 +24,7 @@ _SEQUENCE = native.structure((*INPUTS, *GRADIENTS), SIZES)
 
 
 def run(x_BTD: Tensor, weight_GD: Tensor, bias_G: Tensor, start_BD: Tensor, reset_BT: Tensor | None, positive: bool) -> Tensor:
-    """h_BTD, from the layer that makes z and c and the state before the first position."""
+    """Return h_BTD, given the linear layer of z and c and the state before the first position."""
     assert x_BTD.dtype == weight_GD.dtype == bias_G.dtype == start_BD.dtype
     reset = None if reset_BT is None else reset_BT.contiguous()
     inputs = (x_BTD.contiguous(), weight_GD, bias_G.contiguous(), start_BD.contiguous())
@@ -40,7 +40,7 @@ class _MinGRU(torch.autograd.Function):
         gates = huge_pages.empty((x.shape[0] * x.shape[1] if kept else POSITIONS, len(weight)), x)
         h, zeros = huge_pages.empty(x.shape, x), x.new_zeros(x.shape[2])
         tensors = (x, start, bias, packed_matrix.packed(library, weight.t()), zeros, reset, gates, h)
-        library.forward(native.filled(_SEQUENCE, dict(zip(INPUTS, tensors, strict=True)), sizes))
+        library.forward(native.make_struct(_SEQUENCE, dict(zip(INPUTS, tensors, strict=True)), sizes))
         ctx.sizes = sizes
         ctx.save_for_backward(x, weight, bias, start, reset, h, *([gates] if kept else []))
         return h
@@ -55,6 +55,6 @@ class _MinGRU(torch.autograd.Function):
         tensors = (x, start, bias, packed_matrix.packed(library, weight), x.new_zeros(x.shape[2]), reset, gates, h)
         gradients = (d_outputs[0].contiguous(), *found, *room)
         pointers: dict[str, Tensor | None] = dict(zip((*INPUTS, *GRADIENTS), (*tensors, *gradients), strict=True))
-        library.backward(native.filled(_SEQUENCE, pointers, ctx.sizes))
+        library.backward(native.make_struct(_SEQUENCE, pointers, ctx.sizes))
         d_x, d_start, d_weight, d_bias = found
         return d_x, d_weight, d_bias, d_start, None, None, None

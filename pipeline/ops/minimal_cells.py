@@ -1,4 +1,4 @@
-"""What minGRU and minLSTM share: h_t = a_t h_{t-1} + u_t with gates that depend on the input only.
+"""Common code of minGRU and minLSTM: h_t = a_t h_{t-1} + u_t with gates that depend only on the input.
 
 Notation: B = batch size, T = sequence length, D = width, G = linear maps of the input.
 """
@@ -14,13 +14,13 @@ from torch.nn import functional
 from pipeline.ops.gated_scan import gated_scan
 
 POSITIONS = 4096
-"""Positions that go through the gates together on the CPU, 2 MB for each tensor at width 128: half as many or all at once were slower."""
+"""Positions processed together on the CPU, 2 MB per tensor at width 128: half as many, and all at once, were slower."""
 
 
 def scan_by_rows(gates: Callable[[Tensor], tuple[Tensor, Tensor]], x_BTD: Tensor, h_BD: Tensor, reset_BT: Tensor | None) -> Tensor:
-    """h_BTD by `gated_scan`. gates: a and u from x at any number of positions.
+    """Compute h_BTD by `gated_scan`. gates: maps x, at any number of positions, to a and u.
 
-    On the CPU a few rows at a time, so that what lies between the products and the scan stays in cache.
+    On the CPU, processes a few rows at a time, so that a and u are still in cache for the scan.
     """
     batch, steps, _ = x_BTD.shape
     rows = max(1, POSITIONS // steps) if x_BTD.device.type == "cpu" else batch
@@ -30,11 +30,11 @@ def scan_by_rows(gates: Callable[[Tensor], tuple[Tensor, Tensor]], x_BTD: Tensor
 
 
 def separately(layer: nn.Linear, x: Tensor) -> list[Tensor]:
-    """G outputs (..., D) of a layer of G D rows, a product each: to take one large output apart and its gradient together costs more."""
+    """Compute the G outputs (..., D) of a layer of G D rows by one product each: splitting one large output, and joining its gradient, is slower."""
     parts = (parameter.split(layer.in_features) for parameter in (layer.weight, layer.bias))
     return [functional.linear(x, weight_DD, bias_D) for weight_DD, bias_D in zip(*parts, strict=True)]
 
 
 def candidate(c: Tensor, positive: bool) -> Tensor:
-    """What a minimal cell writes: c as it is; or g(c) = c + 1/2 where c > 0 and sigmoid(c) elsewhere (Feng et al. 2024, appendix B)."""
+    """Return the candidate state: c, or if positive, g(c) = c + 1/2 where c > 0 and sigmoid(c) elsewhere (Feng et al. 2024, appendix B)."""
     return torch.relu(c) + torch.sigmoid(c.clamp(max=0)) if positive else c

@@ -1,14 +1,14 @@
-/* The multiplicative LSTM and GRU over a whole sequence, and their gradient: products, and between them what is pointwise.
+/* The multiplicative LSTM and GRU over a whole sequence, and their gradient: matrix products and pointwise operations.
  *
- * Compiled on first use, once per number type (REAL is float or double), and called through ctypes; the maths is stated in
- * multiplicative.py. A block of positions at a time, so that what is needed once stays in cache. Notation as there: B = rows, T = sequence length, D = width,
- * G = rows of the gates' matrices, E = D + G, P = positions of a block over all rows.
+ * Compiled on first use, once per dtype (REAL is float or double), and called through ctypes; equations are in multiplicative.py. One
+ * block of positions at a time, so that intermediates stay in cache. Notation: B = batch size, T = sequence length, D = width,
+ * G = rows of the gates' matrices, E = D + G, P = positions per block over all rows.
  */
 #include "matmul.h"
 #include "pointwise.h"
 
-/* Fields in the order of `FIELDS` in multiplicative_kernel.py; what a cell or a direction does not need is NULL. Functions that take a
- * `block` get the same with the pointers moved to where it begins, and its number of steps.
+/* Fields in the order of `FIELDS` in multiplicative_c.py; fields that a cell or a pass does not use are NULL. Functions that take a
+ * `block` get the same struct with pointers moved to the start of the block, and its number of steps.
  */
 struct sequence {
     const REAL *x;                                 /* (B, T, D) */
@@ -16,22 +16,22 @@ struct sequence {
     const REAL *zeros;                             /* (D) */
     const REAL *into, *factor, *gating, *reading;  /* packed [W_m; W], U_m, U of all gates, or of z and r, and U of n: forward transposed */
     const uint8_t *reset;                          /* (T, B) or NULL */
-    REAL *gates;                                   /* (T, B, E): u, then the gates; where they are not kept, of one block */
+    REAL *gates;                                   /* (T, B, E): u, then the gates; of one block only if not kept */
     REAL *q;                                       /* (T, B, D), likewise */
-    REAL *h, *c;                                   /* (T + 1, B, D): the first is the state before */
+    REAL *h, *c;                                   /* (T + 1, B, D): the first is the initial state */
     REAL *x_part, *m, *read;                       /* (P, D): x time-major, m, r m */
-    const REAL *d_y, *d_cells;                     /* (B, T, D): what h and c, or NULL, receive from outside */
+    const REAL *d_y, *d_cells;                     /* (B, T, D): gradients of the outputs h and c; the latter may be NULL */
     REAL *d_x;                                     /* (B, T, D) */
-    REAL *d_into, *d_bias, *d_factor, *d_recurrent; /* added to, as are d_h and d_c */
-    REAL *d_h, *d_c;                               /* (B, D): what the state receives from later positions */
+    REAL *d_into, *d_bias, *d_factor, *d_recurrent; /* accumulated, as are d_h and d_c */
+    REAL *d_h, *d_c;                               /* (B, D): gradients of the states from later positions */
     REAL *d_m;                                     /* (B, D) */
     REAL *d_y_part, *d_cells_part, *d_x_part;      /* (P, D), time-major */
     REAL *d_gates, *d_q;                           /* (P, E), (P, D) */
-    REAL *panels;                                  /* room for P positions of width D, packed */
+    REAL *panels;                                  /* buffer for P packed positions of width D */
     size_t rows, steps, width, gates_width, block, kept;
 };
 
-/* A polynomial near zero, where 1 - 2 / (exp(2 x) + 1) loses its digits; the two are merged as bits, without a branch. */
+/* Polynomial near zero, where 1 - 2 / (exp(2 x) + 1) cancels; the two are selected bitwise, without a branch. */
 static inline float tanh_float(float x)
 {
     float z = x * x, large = 1.0f - 2.0f / (exp_float(2.0f * fabsf(x)) + 1.0f);
@@ -51,7 +51,7 @@ static inline float tanh_float(float x)
 
 #define TANH _Generic((REAL)0, float: tanh_float, double: tanh)
 
-/* Row `row` of x (B, T, D) at position t, and of a block of it that is time-major. */
+/* Offset of row `row` at position t in x (B, T, D), and in a time-major block of it. */
 static size_t whole(const struct sequence *all, size_t row, size_t t)
 {
     return (row * all->steps + t) * all->width;
@@ -62,7 +62,7 @@ static size_t part(const struct sequence *all, size_t row, size_t t)
     return (t * all->rows + row) * all->width;
 }
 
-/* Positions first to first + steps of all rows, time-major. */
+/* Copy positions first to first + steps of all rows to a time-major buffer. */
 static void gather(const struct sequence *all, REAL *to, const REAL *from, size_t first, size_t steps)
 {
     for (size_t row = 0; row < all->rows; row++)
@@ -70,7 +70,7 @@ static void gather(const struct sequence *all, REAL *to, const REAL *from, size_
             memcpy(to + part(all, row, t), from + whole(all, row, first + t), all->width * sizeof(REAL));
 }
 
-/* The way back. */
+/* The inverse of gather. */
 static void scatter(const struct sequence *all, REAL *to, const REAL *from, size_t first, size_t steps)
 {
     for (size_t row = 0; row < all->rows; row++)
@@ -98,13 +98,13 @@ static int starts(const struct sequence *block, size_t place)
     return block->reset && block->reset[place];
 }
 
-/* Row `place` of the gates, or of their gradient, from gate number `gate` on; u is number 0. */
+/* Row `place` of the gates, or of their gradient, from gate `gate` on; gate 0 is u. */
 static REAL *gate_of(const struct sequence *block, REAL *gates, size_t place, size_t gate)
 {
     return gates + place * block->gates_width + gate * block->width;
 }
 
-/* u and the gates before activation, as far as the input makes them. */
+/* Compute u and the input's contribution to the gates before activation. */
 static void project(const struct sequence *block)
 {
     const size_t wide = block->gates_width, width = block->width, positions = block->steps * block->rows;
@@ -123,7 +123,7 @@ static void multiply(const struct sequence *block, size_t t)
     }
 }
 
-/* q = U_m h and m at position t; where an episode starts q counts as zero, which it is when h is: it has no bias. */
+/* q = U_m h and m at position t; q is 0 where an episode starts, since h is and U_m has no bias. */
 static void factor(const struct sequence *block, size_t t)
 {
     const size_t width = block->width, first = t * block->rows;
@@ -135,7 +135,7 @@ static void factor(const struct sequence *block, size_t t)
     multiply(block, t);
 }
 
-/* From d_m to d_u and d_q at position t, and d_h = start + what h receives through q. */
+/* Compute d_u and d_q from d_m at position t, and d_h = start + the gradient of h through q. */
 static void factor_backward(const struct sequence *block, size_t t, const REAL *start, size_t start_row)
 {
     const size_t width = block->width, first = t * block->rows;
@@ -154,7 +154,7 @@ static void factor_backward(const struct sequence *block, size_t t, const REAL *
     matmul(block->d_h, width, start, start_row, d_q, block->factor, block->rows, width, width);
 }
 
-/* Adds to gates, from number `gate` on and `many` of them, what they receive from `from` (T, B, D) at position t. */
+/* Add the product of `from` (T, B, D) at position t and the weights to `many` gates from gate `gate` on. */
 static void add_to_gates(const struct sequence *block, size_t t, size_t gate, size_t many, const REAL *from, const REAL *weights)
 {
     const size_t wide = block->gates_width, width = block->width, first = t * block->rows;
@@ -162,7 +162,7 @@ static void add_to_gates(const struct sequence *block, size_t t, size_t gate, si
     matmul(gates, wide, gates, wide, (struct matrix){from + first * width, width, 1}, weights, block->rows, many * width, width);
 }
 
-/* d_m = start + what m, or r m, receives through those gates at position t. */
+/* d_m = start + the gradient of m, or of r m, through those gates at position t. */
 static void through_gates(const struct sequence *block, size_t t, size_t gate, size_t many, const REAL *start, size_t start_row,
                           const REAL *weights)
 {
@@ -171,7 +171,7 @@ static void through_gates(const struct sequence *block, size_t t, size_t gate, s
     matmul(block->d_m, width, start, start_row, d_gates, weights, block->rows, width, many * width);
 }
 
-/* d_weights (outputs, D) += d_outputs^T inputs over all positions; d_outputs are `wide` apart. */
+/* d_weights (outputs, D) += d_outputs^T inputs over all positions; `wide` is the row stride of d_outputs. */
 static void add_weights(const struct sequence *block, REAL *d_weights, const REAL *d_outputs, size_t wide, size_t outputs,
                         const REAL *inputs)
 {
@@ -180,7 +180,7 @@ static void add_weights(const struct sequence *block, REAL *d_weights, const REA
     matmul(d_weights, width, d_weights, width, (struct matrix){d_outputs, 1, wide}, block->panels, outputs, width, positions);
 }
 
-/* What the input, its weights and U_m receive. */
+/* Compute the gradients of the input, its weights and U_m. */
 static void project_backward(const struct sequence *block)
 {
     const size_t wide = block->gates_width, width = block->width, positions = block->steps * block->rows;
@@ -205,7 +205,7 @@ static void lstm_row(REAL *restrict i, REAL *restrict f, REAL *restrict g, REAL 
     }
 }
 
-/* Activates i, f, g, o in place; c and h after position t. */
+/* Apply the activations of i, f, g, o in place and compute c and h after position t. */
 static void lstm_activate(const struct sequence *block, size_t t)
 {
     const size_t width = block->width, after = block->rows * width;
@@ -216,7 +216,7 @@ static void lstm_activate(const struct sequence *block, size_t t)
     }
 }
 
-/* Gates activated, q, h and c. */
+/* Compute activated gates, q, h and c. */
 static void lstm_block(const struct sequence *block)
 {
     project(block);
@@ -243,7 +243,7 @@ static void lstm_row_backward(const REAL *restrict i, const REAL *restrict f, co
     }
 }
 
-/* The gradients of i, f, g, o before activation, and d_c of the position before; d_h of that one needs the products that follow. */
+/* Compute the gradients of i, f, g, o before activation, and d_c of the previous position; its d_h needs the products that follow. */
 static void lstm_activate_backward(const struct sequence *block, size_t t)
 {
     const size_t width = block->width, after = block->rows * width;
@@ -258,7 +258,7 @@ static void lstm_activate_backward(const struct sequence *block, size_t t)
     }
 }
 
-/* d_x, d_h and d_c before the block; adds to the gradients of the weights. */
+/* Compute d_x, and d_h and d_c before the block; accumulate the gradients of the weights. */
 static void lstm_block_backward(const struct sequence *block)
 {
     const size_t wide = block->gates_width, width = block->width;
@@ -272,7 +272,7 @@ static void lstm_block_backward(const struct sequence *block)
     project_backward(block);
 }
 
-/* Activates z and r in place; r m. */
+/* Apply the activations of z and r in place and compute r m. */
 static void gru_read(const struct sequence *block, size_t t)
 {
     const size_t width = block->width;
@@ -288,7 +288,7 @@ static void gru_read(const struct sequence *block, size_t t)
     }
 }
 
-/* Activates n in place; h after position t. */
+/* Apply the activation of n in place and compute h after position t. */
 static void gru_activate(const struct sequence *block, size_t t)
 {
     const size_t width = block->width, after = block->rows * width;
@@ -303,7 +303,7 @@ static void gru_activate(const struct sequence *block, size_t t)
     }
 }
 
-/* Gates activated, q and h. */
+/* Compute activated gates, q and h. */
 static void gru_block(const struct sequence *block)
 {
     project(block);
@@ -316,7 +316,7 @@ static void gru_block(const struct sequence *block)
     }
 }
 
-/* The gradients of z and n before activation, and the part of d_h that (1 - z) h passes on. */
+/* Compute the gradients of z and n before activation, and the part of d_h through (1 - z) h. */
 static void gru_activate_backward(const struct sequence *block, size_t t)
 {
     const size_t width = block->width;
@@ -337,7 +337,7 @@ static void gru_activate_backward(const struct sequence *block, size_t t)
     }
 }
 
-/* d_m holds the gradient of r m and becomes what m receives through it; the gradient of r before activation, and r m once more. */
+/* Turn the gradient of r m in d_m into that of m; compute the gradient of r before activation, and recompute r m. */
 static void gru_read_backward(const struct sequence *block, size_t t)
 {
     const size_t width = block->width;
@@ -353,7 +353,7 @@ static void gru_read_backward(const struct sequence *block, size_t t)
     }
 }
 
-/* d_x, and d_h before the block; adds to the gradients of the weights. */
+/* Compute d_x, and d_h before the block; accumulate the gradients of the weights. */
 static void gru_block_backward(const struct sequence *block)
 {
     const size_t wide = block->gates_width, width = block->width;

@@ -1,6 +1,6 @@
-"""The four multiplicative cells over whole sequences, as operations with backends; first the two of Krause et al. (2016).
+"""The four multiplicative cells over whole sequences, as operations with backends. The two cells after Krause et al. (2016):
 
-    m_t = (W_m x_t) * (U_m h_{t-1})        h_{t-1} counts as zero where t starts a new episode
+    m_t = (W_m x_t) * (U_m h_{t-1})        h_{t-1} = 0 where t starts a new episode
 
     LSTM   i, f, o = sigmoid(W x_t + b + U m_t)      g = tanh(W x_t + b + U m_t)
            c_t = f * c_{t-1} + i * g                 h_t = o * tanh(c_t)
@@ -10,12 +10,11 @@
 Notation: B = batch size, T = sequence length, D = width, G = rows of the gates' matrices (4 D in the order i, f, g, o; 3 D in the order
 z, r, n), E = D + G, S = T + 1. In the code u is W_m x and q is U_m h.
 
-Backends. `torch`: a loop under autograd, for any device and number type. `c`: on the CPU, a gradient of our own, and `multiplicative.c` for
-the whole sequence. In the loop it does the recurrent products only: input projections come before it and all gradients of weights after
-it, as larger products over a block of positions that is still in cache. `triton`: the same on CUDA, where the whole loop
-is one kernel.
+Backends. `torch`: a loop under autograd, for any device and dtype. `c`: on the CPU, one operation with its own gradient, computed by
+`multiplicative.c`. Its loop computes only the recurrent products; input projections before it and weight gradients after it are larger
+products over a block of positions that is still in cache. `triton`: the same on CUDA, with the whole loop in one kernel.
 
-The two cells that read m * x have their equations in the files of their mixers, and the backends `torch` and `triton`.
+The equations of the two cells that read m * x are in the files of their mixers; their backends are `torch` and `triton`.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from pipeline.ops.loop import States, loop
 
 
 class Weights(NamedTuple):
-    """W_m above W, U_m, U and b of one cell."""
+    """Weights of one cell: W_m stacked on W, U_m, U and b."""
 
     into_ED: Tensor
     factor_DD: Tensor
@@ -41,17 +40,17 @@ class Weights(NamedTuple):
     bias_G: Tensor
 
     def project(self, x: Tensor) -> Tensor:
-        """W_m x, then W x + b, along the last dimension."""
+        """Return W_m x and W x + b, concatenated along the last dimension."""
         return functional.linear(x, self.into_ED, self.bias_E)
 
     @property
     def bias_E(self) -> Tensor:
-        """Zeros for m, which has no bias, and b."""
+        """Zeros for u, which has no bias, then b."""
         return functional.pad(self.bias_G, (len(self.factor_DD), 0))
 
 
 def lstm_step(weights: Weights, projected_BE: Tensor, states: States) -> States:
-    """h and c after one position, from `Weights.project` and h and c before it."""
+    """Return h and c after one position, given the output of `Weights.project` and the previous h and c."""
     h_BD, c_BD = states
     m_BD, gates_BG = _factor(weights, projected_BE, h_BD)
     i, f, g, o = torch.addmm(gates_BG, m_BD, weights.recurrent_GD.t()).chunk(4, 1)
@@ -60,7 +59,7 @@ def lstm_step(weights: Weights, projected_BE: Tensor, states: States) -> States:
 
 
 def gru_step(weights: Weights, projected_BE: Tensor, states: States) -> States:
-    """h after one position, from `Weights.project` and h before it."""
+    """Return h after one position, given the output of `Weights.project` and the previous h."""
     (h_BD,) = states
     m_BD, gates_BG = _factor(weights, projected_BE, h_BD)
     width = h_BD.shape[1]
@@ -80,13 +79,13 @@ STEPS = {"lstm": lstm_step, "gru": gru_step}
 def multiplicative(
     cell: str, x_BTD: Tensor, weights: Weights, states: States, reset_BT: Tensor | None = None, backend: str | None = None
 ) -> States:
-    """States after every position, (B, T, D) each, from those before the first: h and c for cell `lstm`, h for `gru`.
+    """Return the states after every position, (B, T, D) each, given the initial ones: h and c for cell `lstm`, h for `gru`.
 
-    Differentiable in every float input, but for backend `torch` once. Raises UserError where an explicit backend cannot serve.
+    Differentiable in every float input; only once unless the backend is `torch`. Raises UserError if an explicit backend is not available.
     """
-    candidates: dict[str, backends.Refusal] = {
-        "c": partial(native.refusal, multiplicative_c.SOURCE, x_BTD),
-        "triton": partial(multiplicative_triton.refusal, x_BTD),
+    candidates: dict[str, backends.UnavailableReason] = {
+        "c": partial(native.unavailable_reason, multiplicative_c.SOURCE, x_BTD),
+        "triton": partial(multiplicative_triton.unavailable_reason, x_BTD),
         "torch": lambda: None,
     }
     chosen = backends.choose(f"multiplicative_{cell}", candidates, backend)
@@ -100,14 +99,14 @@ def multiplicative(
 
 
 class Layers(NamedTuple):
-    """W_m and b_m; W and b; U_m above U."""
+    """Layers of one cell: W_m and b_m; W and b; U_m stacked on U."""
 
     factor: nn.Linear
     into: nn.Linear
     recurrent: nn.Linear
 
     def projected(self, x: Tensor) -> Tensor:
-        """x and W_m x + b_m, along the last dimension: W has to wait for h."""
+        """Return x and W_m x + b_m, concatenated along the last dimension; the product with W depends on h."""
         return torch.cat([x, self.factor(x)], -1)
 
 
@@ -120,12 +119,15 @@ def input_multiplicative(
     reset_BT: Tensor | None = None,
     backend: str | None = None,
 ) -> States:
-    """States after every position, (B, T, D) each, from those before the first: h and c for cell `lstm`, h for `gru`.
+    """Return the states after every position, (B, T, D) each, given the initial ones: h and c for cell `lstm`, h for `gru`.
 
-    advance: the states after one position, from `Layers.projected` and those before it. Raises UserError where an explicit backend
-    cannot serve.
+    advance: maps the output of `Layers.projected` at one position and the previous states to the new ones. Raises UserError if an explicit
+    backend is not available.
     """
-    candidates: dict[str, backends.Refusal] = {"triton": partial(multiplicative_triton.refusal, x_BTD), "torch": lambda: None}
+    candidates: dict[str, backends.UnavailableReason] = {
+        "triton": partial(multiplicative_triton.unavailable_reason, x_BTD),
+        "torch": lambda: None,
+    }
     if backends.choose(f"input_multiplicative_{cell}", candidates, backend) == "torch":
         return loop(advance, layers.projected(x_BTD), states, reset_BT)
     projected_BTE = torch.cat([layers.factor(x_BTD), layers.into.bias.expand(*x_BTD.shape[:2], -1)], -1)

@@ -1,7 +1,7 @@
-"""Backend `c` of the multiplicative cells: one autograd operation, which `multiplicative.c` computes a block of positions at a time.
+"""Backend `c` of the multiplicative cells: one autograd operation, computed by `multiplicative.c` one block of positions at a time.
 
-The maths and the letters are those of `pipeline.ops.multiplicative`; what is kept for the gradient, u, the gates, q and the states, is
-time first, so that a position is contiguous.
+Equations and notation: `pipeline.ops.multiplicative`. Tensors saved for the backward pass (u, the gates, q and the states) are time-major,
+so that a position is contiguous.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pipeline.ops import huge_pages, native, packed_matrix
 from pipeline.ops.loop import States
 
 POSITIONS = 256
-"""Positions of a block, over all rows."""
+"""Positions per block, over all rows."""
 SOURCE = "multiplicative.c"
 WEIGHTS = ("into", "factor", "gating", "reading")
 KEPT = ("reset", "gates", "q", "h", "c")
@@ -26,12 +26,12 @@ FIELDS = ("x", "bias", "zeros", *WEIGHTS, *KEPT, "x_part", "m", "read", "d_y", "
 SIZES = ("rows", "steps", "width", "gates_width", "block", "kept")
 
 Tensors = dict[str, Any]
-"""What `struct sequence` of `multiplicative.c` points to, where also the shapes are."""
+"""Tensors by field of `struct sequence` in `multiplicative.c`, which documents their shapes."""
 _SEQUENCE = native.structure(FIELDS, SIZES)
 
 
 class CompiledCell:
-    """One cell in one number type."""
+    """One cell in one dtype."""
 
     def __init__(self, cell: str, dtype: torch.dtype) -> None:
         self.library = native.load_for(dtype, SOURCE)
@@ -39,12 +39,12 @@ class CompiledCell:
         self.reads = cell == "gru"
 
     def run(self, direction: str, tensors: Tensors, x_BTD: Tensor, gates_width: int, kept: bool) -> None:
-        """The whole sequence."""
+        """Run the forward or backward pass over the whole sequence."""
         sizes = (*x_BTD.shape, gates_width, steps_of_block(x_BTD), kept)
-        self.functions[direction](native.filled(_SEQUENCE, tensors, dict(zip(SIZES, sizes, strict=True))))
+        self.functions[direction](native.make_struct(_SEQUENCE, tensors, dict(zip(SIZES, sizes, strict=True))))
 
     def weights(self, into_ED: Tensor, factor_DD: Tensor, recurrent_GD: Tensor, turned: bool) -> Tensors:
-        """All packed; `turned`, as the forward pass multiplies by them."""
+        """Return all weights packed; `turned`: transposed, for the forward pass."""
         width = len(factor_DD)
         parts = recurrent_GD.split([2 * width, width]) if self.reads else (recurrent_GD, None)
         matrices = zip(WEIGHTS, (into_ED, factor_DD, *parts), strict=True)
@@ -55,12 +55,12 @@ class CompiledCell:
 
 
 def steps_of_block(x_BTD: Tensor) -> int:
-    """How many steps, of all rows, are a block."""
+    """Return the number of steps, over all rows, in a block."""
     return max(1, min(POSITIONS // x_BTD.shape[0], x_BTD.shape[1]))
 
 
 def run(cell: str, tensors: tuple[Tensor, ...], states: States, reset_BT: Tensor | None) -> States:
-    """States after every position; `tensors` are x, [W_m; W], its bias, U_m and U, `states` those before the first position."""
+    """Return the states after every position; `tensors` are x, [W_m; W], its bias, U_m and U, `states` the initial states."""
     kernel, (x_BTD, *weights), (h_BD, *others) = CompiledCell(cell, tensors[0].dtype), tensors, states
     assert all(tensor.dtype == x_BTD.dtype for tensor in (*weights, *states))
     c_BD = others[0] if others else None
@@ -94,7 +94,7 @@ class _Multiplicative(torch.autograd.Function):
 
 
 def _room(x_BTD: Tensor, gates_width: int, reset_BT: Tensor | None, h_BD: Tensor, c_BD: Tensor | None, lasting: bool) -> Tensors:
-    """What is kept of the whole sequence; gates and q, which only a gradient needs again, otherwise of one block."""
+    """Allocate buffers for the whole sequence; gates and q, needed only for a gradient, otherwise just for one block."""
     batch, steps, width = x_BTD.shape
     room = steps if lasting else steps_of_block(x_BTD)
     kept: Tensors = {name: huge_pages.empty((room, batch, size), x_BTD) for name, size in (("gates", gates_width), ("q", width))}
@@ -106,14 +106,14 @@ def _room(x_BTD: Tensor, gates_width: int, reset_BT: Tensor | None, h_BD: Tensor
 
 
 def _scratch(x_BTD: Tensor) -> Tensors:
-    """What either direction needs of a block."""
+    """Allocate the per-block buffers of both passes."""
     positions = steps_of_block(x_BTD) * x_BTD.shape[0]
     parts = {name: x_BTD.new_empty(positions, x_BTD.shape[2]) for name in ("x_part", "m", "read")}
     return parts | {"zeros": x_BTD.new_zeros(x_BTD.shape[2])}
 
 
 def _gradient_scratch(kernel: CompiledCell, x_BTD: Tensor, gates_width: int) -> Tensors:
-    """What the gradient needs of a block."""
+    """Allocate the per-block buffers of the backward pass."""
     width, positions = x_BTD.shape[2], steps_of_block(x_BTD) * x_BTD.shape[0]
     parts = {name: x_BTD.new_empty(positions, gates_width if name == "d_gates" else width) for name in PARTS}
     panels = packed_matrix.panels(kernel.library, positions, width, x_BTD)

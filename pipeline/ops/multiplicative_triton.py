@@ -1,8 +1,8 @@
-"""Backend `triton` of the four multiplicative cells: a whole sequence as one kernel on a CUDA device, its gradient as another.
+"""Backend `triton` of the four multiplicative cells on CUDA: one kernel for a whole sequence, another for its gradient.
 
-Input projections come before the kernel and all gradients of weights after it, as large products over all positions. The letters,
-buffers and the two kinds of cells are those of `pipeline.ops.multiplicative_triton_kernels`, which only this backend imports: there, W and
-b are part of u and the gates' p; where x is given, the cell is one that reads m * x.
+Input projections before the kernel and weight gradients after it are large products over all positions. Notation, buffers and the two
+types of cells: `pipeline.ops.multiplicative_triton_kernels`, which is imported only by this backend. There, W and b are part of u and the
+gates' p; if x is given, the cell reads m * x.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ from torch.autograd.function import once_differentiable
 from pipeline.ops.loop import States
 
 ROWS = 16
-"""Rows of the batch that a program takes: as few as a matrix product of Triton's may have."""
+"""Batch rows per program: the smallest size of a matrix product in Triton."""
 BLOCKS = (16, 64)
-"""The narrowest and the widest tile of columns."""
+"""Smallest and largest number of columns in a tile."""
 
 
-def refusal(like: Tensor) -> str | None:
-    """Why the kernels cannot work on such a tensor; None where they can. In Triton's interpreter they run on the CPU as well."""
+def unavailable_reason(like: Tensor) -> str | None:
+    """Return why the kernels cannot process such a tensor; None if they can. In Triton's interpreter they also run on the CPU."""
     if like.dtype != torch.float32:
         return f"it computes in float32 and got {like.dtype}"
     if like.device.type != "cuda" and not interpreted():
         return f"it runs on CUDA and got a tensor on {like.device.type}"
-    return missing()
+    return import_failure()
 
 
 def interpreted() -> bool:
-    """Whether TRITON_INTERPRET asks for Triton's interpreter."""
-    return missing() is None and bool(importlib.import_module("triton").knobs.runtime.interpret)
+    """Whether Triton's interpreter is enabled by TRITON_INTERPRET."""
+    return import_failure() is None and bool(importlib.import_module("triton").knobs.runtime.interpret)
 
 
 @functools.cache
-def missing() -> str | None:
-    """Why Triton cannot be imported; None where it can."""
+def import_failure() -> str | None:
+    """Return why Triton cannot be imported; None if it can."""
     try:
         importlib.import_module("triton")
     except ImportError as error:
@@ -56,10 +56,10 @@ def run(
     x_BTD: Tensor | None = None,
     into_GD: Tensor | None = None,
 ) -> States:
-    """States after every position, (B, T, D) each, from those before the first: h and c for cell `lstm`, h for `gru`.
+    """Return the states after every position, (B, T, D) each, given the initial ones: h and c for cell `lstm`, h for `gru`.
 
-    projected_BTE: u and what the gates get of the input and their bias. recurrent_ED: U_m above U. x_BTD, into_GD: for the cells that
-    read v = m * x, x and W. Differentiable once in every float input.
+    projected_BTE: u and the gates' p (or bias). recurrent_ED: U_m stacked on U. x_BTD, into_GD: x and W, for cells that read v = m * x.
+    Differentiable once in every float input.
     """
     h_BD, *others = states
     found = _Loop.apply(cell, reset_BT, projected_BTE, recurrent_ED, x_BTD, into_GD, h_BD, others[0] if others else None)
@@ -67,7 +67,7 @@ def run(
 
 
 class Buffers(NamedTuple):
-    """What the kernels read and write in the forward pass, in the order of their arguments."""
+    """Buffers of the forward kernels, in the order of their arguments."""
 
     gates: Tensor
     x: Tensor
@@ -96,7 +96,7 @@ class _Loop(torch.autograd.Function):
         if reset_BT is not None:
             reset[:-1] = reset_BT.t()
         ctx.cell, ctx.reads_input = cell, x is not None
-        # Where nothing is read, any pointer will do.
+        # Unused arguments: any pointer will do.
         given = (_time_first(x), into.contiguous()) if ctx.reads_input else (gates, gates)
         buffers = Buffers(gates, given[0], first, second, reading, h, c, reset, recurrent.contiguous(), given[1])
         _launch("FORWARD", cell, ctx.reads_input, buffers)
@@ -125,12 +125,12 @@ def _launch(direction: str, cell: str, reads_input: bool, buffers: Buffers, *gra
     block = min(max(1 << (width - 1).bit_length(), BLOCKS[0]), BLOCKS[1])
     with torch.cuda.device_of(buffers.gates):
         launched = getattr(kernels, direction)[cell][(-(-batch // ROWS),)]
-        # One stage: no tile is fetched ahead of the barrier that it has to wait for.
+        # One stage: no tile may be prefetched across a barrier.
         launched(*buffers, *gradients, steps, batch, width, reads_input, ROWS, block, num_stages=1)
 
 
 def _of_weights(cell: str, reads_input: bool, buffers: Buffers, d_gates: Tensor, d_first: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Gradients of U_m above U, and of W: one product over all positions for every matrix and what it multiplies."""
+    """Return the gradients of U_m stacked on U, and of W: one product over all positions per matrix and its input."""
     width = d_first.shape[2]
     before = buffers.h[:-1].masked_fill(buffers.reset[:-1].bool().unsqueeze(2), 0.0)
     d_kept, d_late = d_gates[:, :, width:], d_gates[:, :, -width:]
@@ -145,7 +145,7 @@ def _of_weights(cell: str, reads_input: bool, buffers: Buffers, d_gates: Tensor,
 
 
 def _through_products(cell: str, reads_input: bool, buffers: Buffers, d_gates_BE: Tensor, d_first_BD: Tensor) -> Tensor:
-    """What h before the first position receives through the products of that position."""
+    """Return the gradient of the initial h through the products of the first position."""
     width = d_first_BD.shape[1]
     if not reads_input:
         return d_first_BD @ buffers.recurrent[:width]

@@ -1,32 +1,32 @@
-"""The loops over time of the four multiplicative cells, and of their gradients, as Triton kernels.
+"""Triton kernels: the loops over time of the four multiplicative cells, and of their gradients.
 
-A program takes a few rows of the batch through all positions. A position is a few phases; in each, every tile of columns is a sum of
-matrix products of what the phase before wrote, and then pointwise. What phases exchange goes through global memory, with a barrier
-between them: only threads of one program ever meet. Any width will do; only what Triton's interpreter knows is used.
+A program processes a few rows of the batch through all positions. Each position takes a few phases; in each, every tile of columns is a sum
+of matrix products of the previous phase's output, followed by pointwise operations. Phases exchange data through global memory, separated by
+a barrier, which suffices because only threads of one program communicate. Any width is supported, and so is Triton's interpreter.
 
-Two kinds of cells, told apart by INPUT. Where it is false, `pipeline.ops.multiplicative`:
+Two types of cells, selected by INPUT. If false, the cells of Krause et al. in `pipeline.ops.multiplicative`:
 
     q = U_m h      m = u * q          gates = p + U m                 r of the GRU resets m
 
-and where it is true, `input_multiplicative_lstm` and `_gru`:
+if true, `input_multiplicative_lstm` and `_gru`:
 
     m = u + U_m h  v = m * x          gates = b + W v + U h           r of the GRU resets h
 
 Notation: B = batch size, T = sequence length, D = width, G = rows of the gates' matrices (4 D in the order i, f, g, o; 3 D in the order
-z, r, n), E = D + G. Buffers are
-contiguous and time first; those with a d_ hold gradients, those of T + 1 positions end, or for states begin, with one more:
+z, r, n), E = D + G. Buffers are contiguous and time-major; d_ buffers hold gradients. Buffers of T + 1 positions have an extra last position,
+or for states an extra first one:
 
     gates (T, B, E)          u, then the gates: p or b before the loop, activated after it
-    first, second (T, B, D)  q and m, where INPUT v and m
+    first, second (T, B, D)  q and m; if INPUT, v and m
     reading (T, B, D)        r m or r h of the GRU
     h, c (T + 1, B, D)       states
     d_gates (T + 1, B, E)    of u, then of the gates before activation
-    d_first (T + 1, B, D)    of q; where INPUT what x receives through m * x
-    d_c, d_h (B, D)          what c receives from later positions; h of the GRU, through (1 - z) h only
-    recurrent (E, D)         U_m above U          into (G, D)   W          reset (T + 1, B), the last false
+    d_first (T + 1, B, D)    of q; if INPUT, of x through m * x
+    d_c, d_h (B, D)          of c from later positions; of h of the GRU, through (1 - z) h only
+    recurrent (E, D)         U_m stacked on U     into (G, D)   W          reset (T + 1, B), the last false
 """
 
-# Without Triton its names mean nothing to the type checker.
+# The type checker cannot resolve Triton's names where Triton is not installed.
 # pyright: reportMissingImports=false, reportInvalidTypeForm=false, reportArgumentType=false
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-Block = tl.tensor
-"""Numbers of a tile of rows and columns, or of one of the two."""
+Tile = tl.tensor
+"""Values of a tile of rows and columns, or of rows or columns only."""
 Pointer = tl.tensor
-"""Where a buffer begins, or where the numbers of a block are."""
+"""Pointer to the start of a buffer, or pointers to the elements of a tile."""
 
 
 @triton.jit
-def sigmoid(x: Block) -> Block:
-    """1 / (1 + exp(-x))."""
+def sigmoid(x: Tile) -> Tile:
+    """Compute 1 / (1 + exp(-x))."""
     return 1.0 / (1.0 + tl.exp(-x))
 
 
 @triton.jit
-def tanh(x: Block) -> Block:
-    """A polynomial near zero, where 1 - 2 / (exp(2 x) + 1) loses its digits; after Cephes, as in `multiplicative.c`."""
+def tanh(x: Tile) -> Tile:
+    """Compute tanh, by a polynomial near zero, where 1 - 2 / (exp(2 x) + 1) cancels; after Cephes, as in `multiplicative.c`."""
     square, size = x * x, tl.abs(x)
     far = 1.0 - 2.0 / (tl.exp(2.0 * size) + 1.0)
     near = ((-5.70498872745e-3 * square + 2.06390887954e-2) * square - 5.37397155531e-2) * square + 1.33314422036e-1
@@ -57,17 +57,17 @@ def tanh(x: Block) -> Block:
 
 
 @triton.jit
-def tile(buffer: Pointer, place: Block, stride: int, columns: Block) -> Pointer:
-    """Pointers to some columns of the rows at `place`, each `stride` long."""
+def tile(buffer: Pointer, place: Tile, stride: int, columns: Tile) -> Pointer:
+    """Return pointers to the given columns of the rows at `place`; `stride` is the row length."""
     return buffer + (place * stride)[:, None] + columns[None, :]
 
 
 @triton.jit
 def product(
-    total: Block, x: Pointer, LENGTH: tl.constexpr, matrix: Pointer, step_in: int, step_out: int, live: Block, columns: Block,
+    total: Tile, x: Pointer, LENGTH: tl.constexpr, matrix: Pointer, step_in: int, step_out: int, live: Tile, columns: Tile,
     D: tl.constexpr, BLOCK: tl.constexpr,
-) -> Block:  # fmt: skip
-    """total + x times a matrix, at some of its D columns; x points at rows of LENGTH numbers, the steps are the matrix's strides."""
+) -> Tile:  # fmt: skip
+    """Return total + x times a matrix, for some of its D columns; x points to rows of LENGTH numbers, step_in and step_out are matrix strides."""
     for start in range(0, LENGTH, BLOCK):
         inner = start + tl.arange(0, BLOCK)
         x_tile = tl.load(x[:, None] + inner[None, :], mask=live[:, None] & (inner < LENGTH)[None, :], other=0.0)
@@ -79,10 +79,10 @@ def product(
 
 @triton.jit
 def multiply(
-    gates: Pointer, x: Pointer, first: Pointer, second: Pointer, h: Pointer, recurrent: Pointer, place: Block, begins: Block, live: Block,
+    gates: Pointer, x: Pointer, first: Pointer, second: Pointer, h: Pointer, recurrent: Pointer, place: Tile, begins: Tile, live: Tile,
     D: tl.constexpr, E: tl.constexpr, INPUT: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ) -> None:  # fmt: skip
-    """The first phase of every cell: q and m, or v and m."""
+    """First phase of every cell: q and m, or v and m."""
     for start in range(0, D, BLOCK):
         columns = start + tl.arange(0, BLOCK)
         here = live[:, None] & (columns < D)[None, :]
@@ -101,30 +101,30 @@ def multiply(
 
 @triton.jit
 def multiply_backward(
-    total: Block, gates: Pointer, x: Pointer, first: Pointer, second: Pointer, d_gates: Pointer, d_first: Pointer, d_seen: Pointer,
-    LENGTH: tl.constexpr, matrix: Pointer, place: Block, begins: Block, live: Block, columns: Block, D: tl.constexpr, E: tl.constexpr,
+    total: Tile, gates: Pointer, x: Pointer, first: Pointer, second: Pointer, d_gates: Pointer, d_first: Pointer, d_seen: Pointer,
+    LENGTH: tl.constexpr, matrix: Pointer, place: Tile, begins: Tile, live: Tile, columns: Tile, D: tl.constexpr, E: tl.constexpr,
     INPUT: tl.constexpr, BLOCK: tl.constexpr,
 ) -> None:  # fmt: skip
-    """Of what the gates saw, m or v: total and what LENGTH numbers of each row of d_seen send through a matrix; from it d_u and d_first."""
+    """Compute d_u and d_first from the gradient of the gates' input (m or v): total + LENGTH numbers of each row of d_seen times a matrix."""
     here = live[:, None] & (columns < D)[None, :]
     total = product(total, d_seen, LENGTH, matrix, D, 1, live, columns, D, BLOCK)
     if INPUT:
         d_u = total * tl.load(tile(x, place, D, columns), mask=here, other=0.0)
-        of_first = total * tl.load(tile(second, place, D, columns), mask=here, other=0.0)
+        mask_reads = total * tl.load(tile(second, place, D, columns), mask=here, other=0.0)
     else:
         d_u = total * tl.load(tile(first, place, D, columns), mask=here, other=0.0)
-        of_first = tl.where(begins[:, None], 0.0, total * tl.load(tile(gates, place, E, columns), mask=here, other=0.0))
+        mask_reads = tl.where(begins[:, None], 0.0, total * tl.load(tile(gates, place, E, columns), mask=here, other=0.0))
     tl.store(tile(d_gates, place, E, columns), d_u, mask=here)
-    tl.store(tile(d_first, place, D, columns), of_first, mask=here)
+    tl.store(tile(d_first, place, D, columns), mask_reads, mask=here)
 
 
 @triton.jit
 def gate(
-    gates: Pointer, first: Pointer, second: Pointer, h: Pointer, recurrent: Pointer, into: Pointer, place: Block, begins: Block,
-    live: Block, columns: Block, NUMBER: tl.constexpr, D: tl.constexpr, E: tl.constexpr, INPUT: tl.constexpr, ROWS: tl.constexpr,
+    gates: Pointer, first: Pointer, second: Pointer, h: Pointer, recurrent: Pointer, into: Pointer, place: Tile, begins: Tile,
+    live: Tile, columns: Tile, NUMBER: tl.constexpr, D: tl.constexpr, E: tl.constexpr, INPUT: tl.constexpr, ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
-) -> Block:  # fmt: skip
-    """A gate before activation: p + U m, or b + W v + U h."""
+) -> Tile:  # fmt: skip
+    """Compute a gate before activation: p + U m, or b + W v + U h."""
     total = tl.load(tile(gates, place, E, (1 + NUMBER) * D + columns), mask=live[:, None] & (columns < D)[None, :], other=0.0)
     matrix = recurrent + (1 + NUMBER) * D * D
     if INPUT:
@@ -138,10 +138,10 @@ def gate(
 
 @triton.jit
 def later(
-    d_gates: Pointer, d_first: Pointer, reset: Pointer, recurrent: Pointer, place: Block, B: int, live: Block, columns: Block,
+    d_gates: Pointer, d_first: Pointer, reset: Pointer, recurrent: Pointer, place: Tile, B: int, live: Tile, columns: Tile,
     LENGTH: tl.constexpr, D: tl.constexpr, E: tl.constexpr, INPUT: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
-) -> Block:  # fmt: skip
-    """What h receives through the products of the position that follows: q, or LENGTH numbers of u and the gates."""
+) -> Tile:  # fmt: skip
+    """Compute the gradient of h through the products of the next position: through q, or through LENGTH numbers of u and the gates."""
     after = place + B
     total = tl.full((ROWS, BLOCK), 0.0, tl.float32)
     if INPUT:
@@ -158,7 +158,7 @@ def lstm_forward(
     gates: Pointer, x: Pointer, first: Pointer, second: Pointer, reading: Pointer, h: Pointer, c: Pointer, reset: Pointer,
     recurrent: Pointer, into: Pointer, T: int, B: int, D: tl.constexpr, INPUT: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ) -> None:  # fmt: skip
-    """Gates activated, first, second, h and c, from projections in gates."""
+    """Compute activated gates, first, second, h and c from the projections in gates."""
     E: tl.constexpr = 5 * D
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     live = rows < B
@@ -191,7 +191,7 @@ def lstm_backward(
     recurrent: Pointer, into: Pointer, d_y: Pointer, d_cells: Pointer, d_gates: Pointer, d_first: Pointer, d_h: Pointer, d_c: Pointer,
     T: int, B: int, D: tl.constexpr, INPUT: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ) -> None:  # fmt: skip
-    """d_gates and d_first, and d_c before the first position."""
+    """Compute d_gates and d_first, and the initial d_c."""
     E: tl.constexpr = 5 * D
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     live = rows < B
@@ -232,7 +232,7 @@ def gru_forward(
     gates: Pointer, x: Pointer, first: Pointer, second: Pointer, reading: Pointer, h: Pointer, c: Pointer, reset: Pointer,
     recurrent: Pointer, into: Pointer, T: int, B: int, D: tl.constexpr, INPUT: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ) -> None:  # fmt: skip
-    """Gates activated, first, second, reading and h, from projections in gates."""
+    """Compute activated gates, first, second, reading and h from the projections in gates."""
     E: tl.constexpr = 4 * D
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     live = rows < B
@@ -274,7 +274,7 @@ def gru_backward(
     recurrent: Pointer, into: Pointer, d_y: Pointer, d_cells: Pointer, d_gates: Pointer, d_first: Pointer, d_h: Pointer, d_c: Pointer,
     T: int, B: int, D: tl.constexpr, INPUT: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ) -> None:  # fmt: skip
-    """d_gates and d_first, and d_h before the first position, less what comes through products."""
+    """Compute d_gates and d_first, and the initial d_h without the part through products."""
     E: tl.constexpr = 4 * D
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     live = rows < B

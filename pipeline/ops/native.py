@@ -1,8 +1,8 @@
 """Compile the C files beside this module on first use, cached per user. Raises NotAvailable without a compiler.
 
-Container images have no compiler: their libraries are built beforehand (`prebuild`), into the folder named by RECURLAB_NATIVE.
-A library's name covers its source and the headers beside it, the flags, the compiler and this processor's abilities, so that a home
-folder shared between different machines is safe. It is built in a folder of its own and renamed into place: any number of processes may be the first.
+Container images have no compiler: their libraries are built ahead of time (`prebuild`) into the folder named by RECURLAB_NATIVE.
+A library's file name is a hash of its source and headers, the flags, the compiler and the processor's features, so that a home folder
+shared between different machines is safe. It is built in a temporary folder and renamed into place, so processes may compile concurrently.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ HERE = Path(__file__).parent
 FLAGS = ("-O3", "-std=c11", "-fPIC", "-shared")
 TUNED = ("-march=native",)
 PORTABLE = ("-march=x86-64-v3",)
-"""For libraries that are built on one machine and used on others. ISO C keeps multiplication and addition apart: the bits are the same."""
+"""For libraries built on one machine and used on others. ISO C does not fuse multiplication and addition, so results are bit-identical."""
 V3 = {"avx2", "bmi2", "fma", "movbe"}
 PREBUILT = "RECURLAB_NATIVE"
-PATIENCE = 120
-"""Seconds a compiler may take."""
+COMPILE_TIMEOUT = 120
+"""Time limit of a compiler call in seconds."""
 
 _lock = threading.Lock()
 
 
 class NotAvailable(Exception):
-    """No library, with the reason."""
+    """The library is not available; the message gives the reason."""
 
 
 def load(source: str, *definitions: str) -> ctypes.CDLL:
-    """The library compiled from a C file beside this module, with `-D` definitions. Raises NotAvailable."""
+    """Load the library compiled from a C file beside this module, with `-D` definitions. Raises NotAvailable."""
     with _lock:
         found = _load(source, definitions)
     if isinstance(found, str):
@@ -52,12 +52,12 @@ def load(source: str, *definitions: str) -> ctypes.CDLL:
 
 
 def load_for(dtype: torch.dtype, source: str) -> ctypes.CDLL:
-    """The library whose REAL is this number type, float32 or float64. Raises NotAvailable."""
+    """Load the library whose REAL is this dtype, float32 or float64. Raises NotAvailable."""
     return load(source, f"REAL={'double' if dtype == torch.float64 else 'float'}")
 
 
-def refusal(source: str, like: Tensor) -> str | None:
-    """Why the functions of a C file cannot work on such a tensor; None where they can."""
+def unavailable_reason(source: str, like: Tensor) -> str | None:
+    """Return why the functions of a C file cannot process such a tensor; None if they can."""
     if like.device.type != "cpu":
         return f"it runs on the CPU and got a tensor on {like.device.type}"
     if like.dtype not in (torch.float32, torch.float64):
@@ -70,24 +70,24 @@ def refusal(source: str, like: Tensor) -> str | None:
 
 
 def address(tensor: Tensor | None) -> Any:
-    """A contiguous tensor as an argument, NULL where there is none."""
+    """Return the address of a contiguous tensor as an argument; NULL for None."""
     assert tensor is None or tensor.is_contiguous()
     return None if tensor is None else ctypes.c_void_p(tensor.data_ptr())
 
 
 def size(number: int) -> Any:
-    """A size_t as an argument."""
+    """Return a size_t argument."""
     return ctypes.c_size_t(number)
 
 
 def structure(pointers: tuple[str, ...], sizes: tuple[str, ...]) -> type[ctypes.Structure]:
-    """A struct of pointers, then sizes."""
+    """Return a ctypes struct of pointers followed by sizes."""
     types = [*((name, ctypes.c_void_p) for name in pointers), *((name, ctypes.c_size_t) for name in sizes)]
     return type("Structure", (ctypes.Structure,), {"_fields_": types})
 
 
-def filled(struct: type[ctypes.Structure], tensors: Mapping[str, Tensor | None], sizes: Mapping[str, int]) -> Any:
-    """A struct as an argument, valid as long as the tensors, which are contiguous; NULL where there is none."""
+def make_struct(struct: type[ctypes.Structure], tensors: Mapping[str, Tensor | None], sizes: Mapping[str, int]) -> Any:
+    """Return a struct as an argument, valid as long as the tensors, which must be contiguous; NULL for None."""
     assert all(tensor is None or tensor.is_contiguous() for tensor in tensors.values())
     pointers = {name: None if tensor is None else tensor.data_ptr() for name, tensor in tensors.items()}
     return ctypes.byref(struct(**pointers, **sizes))
@@ -95,7 +95,7 @@ def filled(struct: type[ctypes.Structure], tensors: Mapping[str, Tensor | None],
 
 @functools.cache
 def _load(source: str, definitions: tuple[str, ...]) -> ctypes.CDLL | str:
-    """The library, or why there is none: found out once per process."""
+    """Return the library, or the reason why there is none; cached per process."""
     try:
         ready = _prebuilt(HERE / source, definitions)
         path = ready or _built(HERE / source, definitions, rebuild=False)
@@ -108,7 +108,7 @@ def _load(source: str, definitions: tuple[str, ...]) -> ctypes.CDLL | str:
 
 
 def prebuild(folder: Path) -> None:
-    """Compile every C file for every x86-64-v3 processor into a folder, for machines without a compiler. Raises NotAvailable."""
+    """Compile every C file for x86-64-v3 into a folder, for machines without a compiler. Raises NotAvailable."""
     folder.mkdir(parents=True, exist_ok=True)
     for source in sorted(HERE.glob("*.c")):
         for real in ("float", "double"):
@@ -117,7 +117,7 @@ def prebuild(folder: Path) -> None:
 
 
 def _prebuilt(source: Path, definitions: tuple[str, ...]) -> Path | None:
-    """The library that came with the image, where there is one of these sources and this processor can run it."""
+    """Return the image's prebuilt library of these sources, if there is one and this processor supports it."""
     folder = os.environ.get(PREBUILT)
     if not folder or not set(_processor().split()) >= V3:
         return None
@@ -149,7 +149,7 @@ def _built(source: Path, definitions: tuple[str, ...], rebuild: bool) -> Path:
 
 
 def _compile(compiler: str, source: Path, definitions: tuple[str, ...], target: Path, tuned: tuple[str, ...]) -> None:
-    """Tuned to a processor where the compiler knows how."""
+    """Compile with the `tuned` flags, or without them if the compiler does not accept them."""
     defined = [f"-D{definition}" for definition in definitions]
     for flags in ((*FLAGS, *tuned), FLAGS):
         done = _run([compiler, *flags, *defined, "-o", str(target), str(source)], {"TMPDIR": str(target.parent)})
@@ -162,7 +162,7 @@ def _compile(compiler: str, source: Path, definitions: tuple[str, ...], target: 
 def _run(command: list[str], variables: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     try:
         environment = {**os.environ, **(variables or {})}
-        return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False, env=environment)
+        return subprocess.run(command, capture_output=True, text=True, timeout=COMPILE_TIMEOUT, check=False, env=environment)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise NotAvailable(f"{command[0]} does not run ({type(error).__name__})") from None
 
@@ -180,7 +180,7 @@ def _version(compiler: str) -> str:
 
 
 def _processor() -> str:
-    """What the compiler's `native` means here."""
+    """Describe this processor, as the target of `-march=native`."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -190,7 +190,7 @@ def _processor() -> str:
 
 
 def cache_folder() -> Path:
-    """The folder of compiled libraries: below XDG_CACHE_HOME or ~/.cache, else in the temporary folder; only this user may write to it."""
+    """Return the folder of compiled libraries, under XDG_CACHE_HOME or ~/.cache, else the temporary folder; writable only by this user."""
     if not hasattr(os, "getuid"):
         raise NotAvailable("no per-user cache folder on this operating system")
     home = os.environ.get("XDG_CACHE_HOME") or f"{os.environ.get('HOME', '.')}/.cache"

@@ -1,8 +1,8 @@
-"""Matrix products of float32 on processors where torch's own library for them leaves half of the arithmetic unused.
+"""Float32 matrix products by oneDNN on AMD processors with AVX-512, where torch's default library, MKL, is slow.
 
-Torch multiplies by MKL, which keeps to vectors of 256 bits on processors that are not Intel's; oneDNN, in torch as well, does not. On a Zen 5 core
-MKL comes to 90 GFLOP/s, oneDNN to 200, whose calls cost 10 us more. So products from WORTH on go to oneDNN there. Every network gains,
-the transformers too; results differ from MKL's in their last bits, as those of two kinds of processors do anyway.
+MKL uses 256-bit vectors on processors not made by Intel; oneDNN, which torch also contains, uses 512 bits. On a Zen 5 core MKL reaches
+90 GFLOP/s and oneDNN 200, with 10 us more overhead per call, so products of at least WORTH multiplications go to oneDNN. All networks
+benefit, transformers included; results differ from MKL's in the last bits, as between processor models.
 
 Notation: (M, K) and (K, N) = shapes of the two factors.
 """
@@ -22,21 +22,21 @@ from pipeline.ops import backends
 
 OPERATION = "products"
 WORTH = 1 << 21
-"""Multiplications M K N from which on oneDNN is faster, in any of the three orders of a linear layer and its gradient."""
+"""Multiplications M K N above which oneDNN is faster, for all three products of a linear layer and its gradient."""
 
 
 def use_faster_products() -> None:
-    """From now on let oneDNN multiply matrices in this process, where it is faster. A second call does nothing."""
-    if backends.choose(OPERATION, {"onednn": refusal, "torch": lambda: None}) == "onednn":
+    """Make this process use oneDNN for matrix products where it is faster. Repeated calls have no effect."""
+    if backends.choose(OPERATION, {"onednn": unavailable_reason, "torch": lambda: None}) == "onednn":
         _replace()
 
 
-def refusal() -> str | None:
-    """Why oneDNN is not to be preferred here."""
+def unavailable_reason() -> str | None:
+    """Return why oneDNN is not preferred on this machine; None if it is."""
     if torch.backends.cpu.get_cpu_capability() != "AVX512" or not _is_amd():
         return "it is faster on AMD processors with AVX-512 only"
     if not torch.backends.mkldnn.is_available() or not torch.backends.mkl.is_available():
-        return "this torch has not both libraries"
+        return "this build of torch lacks oneDNN or MKL"
     return None
 
 
@@ -49,23 +49,23 @@ def _is_amd() -> bool:
 
 @cache
 def _replace() -> Library:
-    """Put ours in front of torch's kernels of the CPU; they stay as long as the library that is returned."""
+    """Override torch's CPU kernels for as long as the returned library lives."""
     library = Library("aten", "IMPL")
     ours = {"mm": _mm, "mm.out": _mm_out, "addmm": _addmm, "addmm.out": _addmm_out, "addmm_": _addmm_in_place}
     _torch.update({name: torch.library.get_kernel(f"aten::{name}", "CPU") for name in ours})
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch says that a kernel is replaced
+        warnings.simplefilter("ignore")  # torch warns about overridden kernels
         for name, kernel in ours.items():
             library.impl(name, kernel, "CPU", with_keyset=True, allow_override=True)
     return library
 
 
 _torch: dict[str, Any] = {}
-"""Torch's own kernels, called with the keys that ours get."""
+"""Torch's own kernels, called with the dispatch keys passed to ours."""
 
 
 def _suits(one: Tensor, other: Tensor) -> bool:
-    """Whether a product is large enough, of float32, and of matrices that lie in memory row by row or column by column."""
+    """Whether a product is large enough, float32, and of matrices in row-major or column-major layout."""
     return (
         one.numel() * other.shape[1] >= WORTH  # first: most products are small
         and one.dtype is other.dtype is torch.float32
@@ -75,14 +75,14 @@ def _suits(one: Tensor, other: Tensor) -> bool:
 
 
 def _fits(result: Tensor, one: Tensor, other: Tensor) -> bool:
-    """Whether a product can be written to, or added to, a tensor as it is."""
+    """Whether a product can be written or added to a tensor without a cast or broadcast."""
     return result.dtype is torch.float32 and result.shape == (one.shape[0], other.shape[1])
 
 
 def product(one: Tensor, other: Tensor, bias: Tensor | None = None) -> Tensor:
-    """The product of (M, K) and (K, N) by oneDNN, and a bias of (N) added.
+    """Multiply (M, K) by (K, N) with oneDNN and add a bias (N).
 
-    OneDNN copies its first matrix where that lies column by column, so the smaller one comes first.
+    OneDNN copies a column-major first matrix, so in that case the smaller one is passed first.
     """
     if bias is None and one.stride(1) != 1 and one.numel() > other.numel():
         return _linear(other.t(), _without_gaps(one), None).t().contiguous()
@@ -90,7 +90,7 @@ def product(one: Tensor, other: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def _without_gaps(weight: Tensor) -> Tensor:
-    """A copy where a matrix is part of a wider one: as a weight oneDNN would take a thousand times as long for it."""
+    """Copy a matrix that is a slice of a wider one: with such a weight oneDNN is a thousand times slower."""
     return weight if weight.is_contiguous() or weight.t().is_contiguous() else weight.contiguous()
 
 

@@ -1,4 +1,4 @@
-"""Right-padded rows: which positions are padding, and what stands at each row's true end.
+"""Right-padded rows: the mask of padding positions, and the values at each row's true end.
 
 Notation: B = batch size, T = sequence length, D = width.
 """
@@ -15,7 +15,7 @@ def is_ragged(length_B: Tensor | None, steps: int) -> bool:
 
 
 def at_end(y_BTD: Tensor, length_B: Tensor | None, initial_BD: Tensor) -> Tensor:
-    """The value at each row's last true position; the initial one where a row is empty."""
+    """Return the value at each row's last true position; the initial value if a row is empty."""
     if length_B is None:
         return y_BTD[:, -1]
     last_B = (length_B - 1).clamp(min=0)
@@ -23,6 +23,6 @@ def at_end(y_BTD: Tensor, length_B: Tensor | None, initial_BD: Tensor) -> Tensor
     return torch.where((length_B > 0).unsqueeze(1), end_BD, initial_BD)
 
 
-def beyond(length_B: Tensor, steps: int) -> Tensor:
-    """Whether a position is padding, shape (B, T, 1, 1)."""
+def padding_mask(length_B: Tensor, steps: int) -> Tensor:
+    """Return the mask that is true at padding positions, shape (B, T, 1, 1)."""
     return (torch.arange(steps, device=length_B.device) >= length_B.unsqueeze(1))[:, :, None, None]

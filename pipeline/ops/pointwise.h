@@ -1,17 +1,17 @@
-/* Functions of one number that the compiler vectorises, as it cannot a call of libm. */
+/* Scalar functions that the compiler can vectorise, unlike calls to libm. */
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
 
-/* A fused product and sum where the processor has one; C11 alone would round in between. */
+/* Fused multiply-add where the processor has it; strict C11 rounds in between. */
 #ifdef __FP_FAST_FMAF
 #define MULADD(a, b, c) __builtin_fmaf(a, b, c)
 #else
 #define MULADD(a, b, c) ((a) * (b) + (c))
 #endif
 
-/* exp for arguments in -87 .. 87, beyond which it stays what it is there; after Cephes, sigmoid and tanh are then within 1.5e-7 relative.
- * Adding 1.5 * 2^23 rounds to an integer, found in the low bits. */
+/* exp, with the argument clamped to -87 .. 87; after Cephes. Sigmoid and tanh then have a relative error of at most 1.5e-7.
+ * Adding 1.5 * 2^23 rounds to an integer, held in the low bits. */
 static inline float exp_float(float x)
 {
     const float magic = 12582912.0f;

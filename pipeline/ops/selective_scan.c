@@ -1,9 +1,9 @@
-/* The selective scan and its gradient; the maths and the letters are those of selective_scan.py.
+/* The selective scan and its gradient; equations and notation are those of selective_scan.py.
  *
- * Compiled on first use, once per number type (REAL is float or double), and called through ctypes. LANES channels are worked on at a
- * time, with all states of theirs in cache; the last ones are filled up with zeros. Sums over channels are kept in PARTS parts, so that
- * the compiler vectorises without reordering and the result does not depend on the vector width. Forward keeps the states before each
- * chunk of positions, backward computes those within it again.
+ * Compiled on first use, once per dtype (REAL is float or double), and called through ctypes. LANES channels are processed at a time,
+ * with all their states in cache; the last ones are zero-padded. Sums over channels are kept in PARTS partial sums, so that the
+ * compiler vectorises without reordering and the result does not depend on the vector width. Forward stores the states before each
+ * chunk of positions; backward recomputes the states within a chunk.
  */
 #include <stddef.h>
 
@@ -26,12 +26,12 @@ struct scan {
     const REAL *write, *read;   /* (B, T, N) */
     const REAL *skip;           /* (E) */
     const uint8_t *reset;       /* (B, T) or NULL */
-    REAL *starts;               /* (B, chunks + 1, N, E): the first is the state given, the others those after each chunk */
+    REAL *starts;               /* (B, chunks + 1, N, E): the initial state, then the state after each chunk */
     REAL *scratch;              /* (2 chunk + 4, N, LANES) */
     size_t rows, steps, width, states, chunk;
 };
 
-/* One position's operands for one block of channels. */
+/* Operands of one position for one block of channels. */
 struct position {
     REAL x[LANES], step[LANES];
     const REAL *write, *read;
@@ -44,7 +44,7 @@ static void take(REAL *restrict block, const REAL *restrict from, size_t count)
     memset(block + count, 0, (LANES - count) * sizeof(REAL));
 }
 
-/* From (states, width) in memory to (states, LANES) in cache, and back. */
+/* Copy (states, width) in memory to (states, LANES) in cache, and back. */
 static void gather(REAL *restrict block, const REAL *restrict whole, size_t count, const struct scan *of)
 {
     for (size_t n = 0; n < of->states; n++)
@@ -66,7 +66,7 @@ static void find(struct position *now, const struct scan *of, size_t place, size
     now->kept = !(of->reset && of->reset[place]);
 }
 
-/* h, in place, and y. */
+/* Update h in place and compute y. */
 static void advance(REAL *restrict y, REAL *restrict h, const REAL *restrict rate, const REAL *restrict skip,
                     const struct position *restrict now, size_t states)
 {
@@ -84,7 +84,7 @@ static void advance(REAL *restrict y, REAL *restrict h, const REAL *restrict rat
     }
 }
 
-/* The state after a position and what the one before it is multiplied by. */
+/* Recompute the state after a position, and the decay of the previous state. */
 static void again(REAL *restrict after, REAL *restrict decay, const REAL *restrict before, const REAL *restrict rate,
                   const struct position *restrict now, size_t states)
 {
@@ -100,9 +100,9 @@ static void again(REAL *restrict after, REAL *restrict decay, const REAL *restri
     }
 }
 
-/* Gradients that add up over positions, for one block of channels. */
+/* Gradients accumulated over positions, for one block of channels. */
 struct sums {
-    REAL *rate, *carry; /* (N, LANES); carry comes in as what the state after a position receives, and leaves as that of the one before */
+    REAL *rate, *carry; /* (N, LANES); carry: in the gradient of the state after a position, out that of the state before */
     REAL skip[LANES];
 };
 
@@ -145,7 +145,7 @@ static size_t chunks(const struct scan *of)
     return (of->steps + of->chunk - 1) / of->chunk;
 }
 
-/* y (B, T, E) and starts are written. */
+/* Write y (B, T, E) and starts. */
 void forward(const struct scan *of, REAL *y)
 {
     const size_t whole = of->states * of->width;
@@ -169,8 +169,8 @@ void forward(const struct scan *of, REAL *y)
     }
 }
 
-/* d_x, d_step (B, T, E) are written; d_write, d_read (B, T, N, PARTS), d_rate (N, E), d_skip (E) are added to; carry (B, N, E) comes in as
- * the gradient of the state after the sequence and leaves as that of the one before it; d_y (B, T, E). */
+/* Write d_x, d_step (B, T, E); accumulate d_write, d_read (B, T, N, PARTS), d_rate (N, E), d_skip (E); carry (B, N, E): in the gradient
+ * of the final state, out that of the initial state; d_y (B, T, E). */
 void backward(const struct scan *of, const REAL *d_y, REAL *d_x, REAL *d_step, REAL *d_write, REAL *d_read, REAL *d_rate, REAL *d_skip,
               REAL *carry)
 {

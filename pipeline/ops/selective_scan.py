@@ -1,16 +1,16 @@
 """The selective scan of Mamba as one operation with its own gradient: a diagonal recurrence whose parameters depend on the input.
 
-    h_t = exp(Δ_t A) * h_{t-1} + Δ_t x_t B_t        for each channel; h_{t-1} counts as zero where t starts a new episode
+    h_t = exp(Δ_t A) * h_{t-1} + Δ_t x_t B_t        for each channel; h_{t-1} = 0 where t starts a new episode
     y_t = C_t . h_t + D x_t
 
 Notation: B = batch size, T = sequence length, E = channels, N = states per channel; Δ > 0 = step size, A < 0 = state matrix, B and C = input
 and output matrices, shared by all channels, D = skip (`step`, `rate`, `write`, `read`, `skip` below). Gu & Dao 2023, "Mamba", arXiv 2312.00752,
 section 3.
 
-Backends. `mamba_ssm`: the authors' kernel, on CUDA, for whole sequences from the start. `c`: on the CPU one compiled loop over time.
-`torch`: blocks of positions, in each one the products of all positions at once and the recurrence of `gated_scan`.
-No backend keeps all states, N times what the inputs are: they keep those before each block and compute the others again for the
-gradient, which is the recurrence backwards: g_t = C_t dL/dy_t + exp(Δ_{t+1} A) g_{t+1}; then
+Backends. `mamba_ssm`: the authors' kernel, on CUDA, for whole sequences from a zero state. `c`: on the CPU, one compiled loop over time.
+`torch`: blocks of positions, each with the products of all its positions at once and the recurrence of `gated_scan`.
+No backend stores all states, which take N times the memory of the inputs: they store the state before each block and recompute the others in
+the backward pass, which is the recurrence backwards: g_t = C_t dL/dy_t + exp(Δ_{t+1} A) g_{t+1}; then
 dL/d(Δ_t A) = g_t exp(Δ_t A) h_{t-1}.
 """
 
@@ -25,16 +25,16 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from pipeline.ops import backends, gated_scan, huge_pages, mamba_ssm, native
-from pipeline.ops.padding import beyond, is_ragged
+from pipeline.ops.padding import is_ragged, padding_mask
 
 OPERATION = "selective_scan"
 SOURCE = "selective_scan.c"
 POSITIONS = 8
-"""Positions in a block of the torch backend on the CPU, 1 MB for 512 channels of 16 states in 4 rows: half or twice as many were slower."""
+"""Positions per block of the torch backend on the CPU, 1 MB for 512 channels of 16 states in 4 rows: half and twice as many were slower."""
 
 
 class Operands(NamedTuple):
-    """What the recurrence reads."""
+    """Inputs of the recurrence."""
 
     x_BTE: Tensor
     step_BTE: Tensor
@@ -48,16 +48,16 @@ class SelectiveScanBackend(Protocol):
     """The recurrence and its gradient."""
 
     chunk: int
-    """Positions between kept states."""
+    """Positions between stored states."""
 
     def forward(self, given: Operands, starts_BKNE: Tensor, reset_BT: Tensor | None) -> Tensor:
-        """y_BTE; starts_BKNE holds the first state and gets those after every chunk."""
+        """Return y_BTE; starts_BKNE holds the initial state and receives the state after every chunk."""
         ...
 
     def backward(
         self, given: Operands, starts_BKNE: Tensor, reset_BT: Tensor | None, d_y_BTE: Tensor, carry_BNE: Tensor
     ) -> tuple[Tensor, ...]:
-        """Gradients of the operands; carry_BNE comes in as that of the last state and leaves as that of the first."""
+        """Return the gradients of the operands; carry_BNE: in the gradient of the final state, out that of the initial state."""
         ...
 
 
@@ -78,7 +78,7 @@ class CSelectiveScan:
         self.lanes, self.parts = (ctypes.c_size_t.in_dll(self.library, name).value for name in ("lanes", "parts"))
 
     def forward(self, given: Operands, starts_BKNE: Tensor, reset_BT: Tensor | None) -> Tensor:
-        """One loop over time, vectorised over channels."""
+        """Loop over time, vectorised over channels."""
         y_BTE = huge_pages.empty(given.x_BTE.shape, given.x_BTE)
         scan, _held = self._scan(given, starts_BKNE, reset_BT)
         self.library.forward(scan, native.address(y_BTE))
@@ -87,7 +87,7 @@ class CSelectiveScan:
     def backward(
         self, given: Operands, starts_BKNE: Tensor, reset_BT: Tensor | None, d_y_BTE: Tensor, carry_BNE: Tensor
     ) -> tuple[Tensor, ...]:
-        """One loop backwards."""
+        """Loop backwards over time."""
         x, _, rate_EN, write, _, skip = given
         d_x, d_step = huge_pages.empty(x.shape, x), huge_pages.empty(x.shape, x)
         d_write, d_read = x.new_zeros(2, *write.shape, self.parts)
@@ -97,7 +97,7 @@ class CSelectiveScan:
         return d_x, d_step, d_rate_NE.t(), d_write.sum(-1), d_read.sum(-1), d_skip
 
     def _scan(self, given: Operands, starts_BKNE: Tensor, reset_BT: Tensor | None) -> tuple[Any, tuple[Tensor, Tensor]]:
-        """The argument of both functions, and what has to live as long."""
+        """Return the argument of both functions, and the tensors that must outlive the call."""
         x, step, rate_EN, write, read, skip = given
         states, rate_NE = rate_EN.shape[1], rate_EN.t().contiguous()
         scratch = x.new_empty(2 * self.chunk + 4, states, self.lanes)
@@ -106,14 +106,14 @@ class CSelectiveScan:
 
 
 class TorchSelectiveScan:
-    """Plain torch, for any device and number type."""
+    """Plain torch, for any device and dtype."""
 
     def __init__(self, device: torch.device) -> None:
         self.chunk = POSITIONS if device.type == "cpu" else 8 * POSITIONS
         self.scan = gated_scan.TorchGatedScan()
 
     def forward(self, given: Operands, starts_BKNE: Tensor, reset_BT: Tensor | None) -> Tensor:
-        """Block by block; within one, the N states of E channels are N E channels of a `gated_scan`."""
+        """Process block by block; within a block, the N states of E channels are N E channels of a `gated_scan`."""
         outputs, rate_NE = [], given.rate_EN.t().contiguous()
         for index, (part, reset) in enumerate(self._parts(given, reset_BT)):
             decay, written = _terms(part, rate_NE, reset)
@@ -125,7 +125,7 @@ class TorchSelectiveScan:
     def backward(
         self, given: Operands, starts_BKNE: Tensor, reset_BT: Tensor | None, d_y_BTE: Tensor, carry_BNE: Tensor
     ) -> tuple[Tensor, ...]:
-        """Block by block, from the last."""
+        """Process block by block, from the last to the first."""
         found: list[tuple[Tensor, ...]] = []
         rate_NE = given.rate_EN.t().contiguous()
         d_rate_NE, parts = torch.zeros_like(rate_NE), list(enumerate(self._parts(given, reset_BT)))
@@ -147,7 +147,7 @@ class TorchSelectiveScan:
         return d_x, d_step, d_rate_NE.t(), d_write, d_read, (d_y_BTE * given.x_BTE).sum((0, 1))
 
     def _parts(self, given: Operands, reset_BT: Tensor | None) -> list[tuple[Operands, Tensor | None]]:
-        """The operands of each block of positions."""
+        """Split the operands into blocks of positions."""
         x, step, write, read = (tensor.split(self.chunk, 1) for tensor in (given.x_BTE, given.step_BTE, given.write_BTN, given.read_BTN))
         resets = [None] * len(x) if reset_BT is None else reset_BT.split(self.chunk, 1)
         blocks = zip(x, step, write, read, resets, strict=True)
@@ -155,7 +155,7 @@ class TorchSelectiveScan:
 
 
 def _terms(of: Operands, rate_NE: Tensor, reset_BT: Tensor | None) -> tuple[Tensor, Tensor]:
-    """What each state is multiplied by and what is added to it, shape (B, T, N E)."""
+    """Return the decay of each state and the term added to it, shape (B, T, N E)."""
     decay = torch.exp(of.step_BTE.unsqueeze(2) * rate_NE)
     if reset_BT is not None:
         decay.masked_fill_(reset_BT[:, :, None, None], 0.0)
@@ -163,29 +163,29 @@ def _terms(of: Operands, rate_NE: Tensor, reset_BT: Tensor | None) -> tuple[Tens
 
 
 def _read(weights_BTN: Tensor, h: Tensor) -> Tensor:
-    """The states of each channel weighed, shape (B, T, E)."""
+    """Return the weighted sum of each channel's states, shape (B, T, E)."""
     return (weights_BTN.unsqueeze(2) @ h.view(*weights_BTN.shape, -1)).squeeze(2)
 
 
 def selective_scan(
     given: Operands, state_BEN: Tensor | None, reset_BT: Tensor | None = None, length_B: Tensor | None = None, backend: str | None = None
 ) -> tuple[Tensor, Tensor]:
-    """y_BTE and the state at each row's true end; state_BEN is what comes before the first position, None: zeros.
+    """Return y_BTE and the state at each row's true end; state_BEN is the state before the first position, None: zeros.
 
-    Differentiable once in every float input. Raises UserError where an explicit backend cannot serve.
+    Differentiable once in every float input. Raises UserError if an explicit backend is not available.
     """
     (batch, steps, width), states = given.x_BTE.shape, given.write_BTN.shape[2]
     assert given.step_BTE.shape == given.x_BTE.shape and given.rate_EN.shape == (width, states) and given.skip_E.shape == (width,)
     assert given.read_BTN.shape == given.write_BTN.shape == (batch, steps, states)
     assert state_BEN is None or state_BEN.shape == (batch, width, states)
     if length_B is not None and is_ragged(length_B, steps):
-        padding = beyond(length_B, steps).squeeze(3)
+        padding = padding_mask(length_B, steps).squeeze(3)
         x_BTE, step_BTE = (tensor.masked_fill(padding, 0.0) for tensor in (given.x_BTE, given.step_BTE))
         given = given._replace(x_BTE=x_BTE, step_BTE=step_BTE)
         reset_BT = None if reset_BT is None else reset_BT & ~padding.squeeze(2)
-    candidates: dict[str, backends.Refusal] = {
-        "mamba_ssm": partial(mamba_ssm.refusal, given.x_BTE, states, state_BEN, reset_BT),
-        "c": partial(native.refusal, SOURCE, given.x_BTE),
+    candidates: dict[str, backends.UnavailableReason] = {
+        "mamba_ssm": partial(mamba_ssm.unavailable_reason, given.x_BTE, states, state_BEN, reset_BT),
+        "c": partial(native.unavailable_reason, SOURCE, given.x_BTE),
         "torch": lambda: None,
     }
     name = backends.choose(OPERATION, candidates, backend)
@@ -221,7 +221,7 @@ class _SelectiveScan(torch.autograd.Function):
 
 
 def selective_step(given: Operands, state_BEN: Tensor) -> tuple[Tensor, Tensor]:
-    """One position of the recurrence, operands without the time dimension: y_BE and the state."""
+    """Compute one position of the recurrence, operands without the time dimension: y_BE and the new state."""
     x_BE, step_BE, rate_EN, write_BN, read_BN, skip_E = given
     kept = torch.exp(step_BE.unsqueeze(2) * rate_EN) * state_BEN
     state_BEN = torch.addcmul(kept, (step_BE * x_BE).unsqueeze(2), write_BN.unsqueeze(1))

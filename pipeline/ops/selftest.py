@@ -1,4 +1,4 @@
-"""Every backend of every mixer, tried on one small sequence and compared with plain torch: a second's look before hours of training.
+"""Self-test: runs every backend of every mixer on a small sequence and compares it with plain torch, in a second, before hours of training.
 
 Notation: B = batch size, T = sequence length, D = width; M, K, N = sizes of a product.
 """
@@ -19,11 +19,11 @@ from pipeline.ops import backends, onednn_matmul
 
 ROWS, STEPS, WIDTH = 2, 32, 32
 TOLERANCE = 1e-3
-"""Largest difference of outputs and of gradients, in units of the largest value. Wrong kernels are wrong by much more."""
+"""Tolerance of outputs and gradients, relative to the largest absolute value. Errors of a wrong kernel are much larger."""
 
 
 def try_backends(device: torch.device) -> Iterator[tuple[str, bool, str]]:
-    """Yield (backend, whether it is well, what was found) for every backend that is not plain torch; absent ones are well."""
+    """Yield (backend, passed, message) for every backend other than plain torch; unavailable backends pass."""
     for backend in backends.KNOWN:
         if backend == "onednn":
             yield backend, *_try_products()
@@ -32,12 +32,12 @@ def try_backends(device: torch.device) -> Iterator[tuple[str, bool, str]]:
 
 
 def _try_products() -> tuple[bool, str]:
-    """OneDNN is no mixer's: it multiplies matrices of every network."""
-    reason = onednn_matmul.refusal()
+    """Test oneDNN, which belongs to no mixer: it multiplies the matrices of every network."""
+    reason = onednn_matmul.unavailable_reason()
     if reason is not None:
         return True, f"not available: {reason}"
-    draw = torch.Generator().manual_seed(0)
-    one_MK, other_KN = torch.randn(128, 256, generator=draw), torch.randn(256, 128, generator=draw)
+    random = torch.Generator().manual_seed(0)
+    one_MK, other_KN = torch.randn(128, 256, generator=random), torch.randn(256, 128, generator=random)
     well = _close(onednn_matmul.product(one_MK, other_KN), (one_MK.double() @ other_KN.double()).float())
     return well, "agrees with torch: products" if well else "differs from torch: products"
 
@@ -50,7 +50,7 @@ def _try(backend: str, device: torch.device) -> tuple[bool, str]:
         except backends.BackendUnavailable as error:
             reasons.append(error.reason)
             continue
-        except Exception as error:  # a library that breaks is what is looked for here
+        except Exception as error:  # any failure of the library is a finding
             wrong.append(f"{name} ({type(error).__name__})")
             continue
         if found is not None:
@@ -64,7 +64,7 @@ def _try(backend: str, device: torch.device) -> tuple[bool, str]:
 
 
 def _outcome(name: str, backend: str, device: torch.device) -> list[Tensor] | None:
-    """Output and gradients of a mixer; None where another backend than the one asked for computed it."""
+    """Return the output and gradients of a mixer; None if it did not use the requested backend."""
     torch.manual_seed(0)
     config: Any = MIXERS[name]
     mixer: Any = implementation(config)(config(), WIDTH).to(device)
@@ -79,7 +79,7 @@ def _outcome(name: str, backend: str, device: torch.device) -> list[Tensor] | No
 
 @contextmanager
 def _asking(backend: str) -> Iterator[Any]:
-    """Ask for a backend by the environment variable; yields what tells which ones were used meanwhile."""
+    """Request a backend by the environment variable; yields a function that returns the backends used meanwhile."""
     before, variable = backends.used(), os.environ.get(backends.VARIABLE)
     backends.forget()
     os.environ[backends.VARIABLE] = backend

@@ -1,7 +1,7 @@
-"""States: pytrees (dict, list, tuple, named tuple) of tensors whose first dimension is the batch. One place to select, fork and join them.
+"""States: pytrees (dict, list, tuple, named tuple) of tensors with the batch as first dimension; functions to select, fork and concatenate.
 
-Leaves may differ in length along later dimensions, as caches of keys do that grew to different sizes; the shorter one is padded with zeros,
-which its owner ignores because it carries its own lengths.
+Leaves may differ in size along later dimensions, as key caches of different lengths do; smaller ones are zero-padded, and the padding is
+ignored because such a state stores its lengths.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.nn import functional
 
 State = Any
-"""A nested dict, list or tuple of tensors, batch first. Empty where nothing is carried."""
+"""A nested dict, list or tuple of tensors, batch first; empty for a module without state."""
 
 
 def transform(function: Callable[..., Tensor], state: State, *others: State) -> State:
-    """Apply a function to each leaf, together with the same leaf of the other states."""
+    """Apply a function to each leaf and the corresponding leaves of the other states."""
     if isinstance(state, Tensor):
         return function(state, *others)
     if isinstance(state, dict):
@@ -28,34 +28,34 @@ def transform(function: Callable[..., Tensor], state: State, *others: State) -> 
 
 
 def leaves(state: State) -> list[Tensor]:
-    """Every tensor of a state, in a fixed order."""
+    """Return all tensors of a state, in a fixed order."""
     found: list[Tensor] = []
     transform(lambda leaf: found.append(leaf) or leaf, state)
     return found
 
 
 def select(state: State, indices: Tensor) -> State:
-    """The rows at `indices` (int), in that order; a row may be taken more than once."""
+    """Select the rows at `indices` (int), in that order, with repetition."""
     return transform(lambda leaf: leaf.index_select(0, indices), state)
 
 
 def cut(state: State, start: int, stop: int) -> State:
-    """The rows from `start` up to `stop`, sharing memory with the state."""
+    """Slice the rows from `start` to `stop`, sharing memory with the state."""
     return transform(lambda leaf: leaf[start:stop], state)
 
 
 def fork(state: State, copies: int) -> State:
-    """Each row `copies` times, its copies side by side: what several continuations of one prefix start from."""
+    """Repeat each row `copies` times, next to each other, to start several continuations of one prefix."""
     return transform(lambda leaf: leaf.repeat_interleave(copies, 0), state)
 
 
 def concatenate(states: Sequence[State]) -> State:
-    """The rows of all states, one state after the other."""
+    """Concatenate the rows of all states."""
     return transform(lambda *parts: torch.cat(_aligned(parts)), *states)
 
 
 def where(active_B: Tensor, new: State, old: State) -> State:
-    """Rows of `new` where active_B (bool) is true, of `old` elsewhere."""
+    """Take the rows of `new` where active_B (bool) is true, of `old` elsewhere."""
 
     def choose(*pair: Tensor) -> Tensor:
         present, past = _aligned(pair)

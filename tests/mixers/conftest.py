@@ -24,6 +24,6 @@ def _quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def _compiler(request: pytest.FixtureRequest) -> None:
     """Tests of the compiled backend need a compiler."""
     parameters = request.node.callspec.params if hasattr(request.node, "callspec") else {}
-    reason = native.refusal(diagonal_scan.SOURCE, torch.zeros(1)) if "c" in parameters.values() else None
+    reason = native.unavailable_reason(diagonal_scan.SOURCE, torch.zeros(1)) if "c" in parameters.values() else None
     if reason:
         pytest.skip(reason)

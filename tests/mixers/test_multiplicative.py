@@ -32,7 +32,7 @@ same: Any = partial(torch.testing.assert_close, check_stride=False)
 @pytest.fixture(autouse=True)
 def _compiler(request: pytest.FixtureRequest) -> None:
     """Tests of the compiled backend need a compiler."""
-    reason = native.refusal(multiplicative_c.SOURCE, torch.zeros(1))
+    reason = native.unavailable_reason(multiplicative_c.SOURCE, torch.zeros(1))
     if reason and getattr(getattr(request.node, "callspec", None), "params", {}).get("backend", "c") == "c":
         pytest.skip(reason)
 

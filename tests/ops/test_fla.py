@@ -136,7 +136,7 @@ def both(rule: str, given: list[Tensor | None], reset_BT: Tensor | None, length_
 @every_rule
 @pytest.mark.parametrize("with_resets", [False, True])
 def test_segments_are_rows_without_resets(rule: str, with_resets: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fla, "refusal", lambda k: None)
+    monkeypatch.setattr(fla, "unavailable_reason", lambda k: None)
     monkeypatch.setattr(fla, "kernel", lambda package, name: on_segments(rule))
     reset_BT = resets(B, 21) if with_resets else None
     for length_B in (None, torch.tensor([21, 0, 13])):
@@ -162,7 +162,7 @@ def test_the_kernels_take_what_they_are_given(rule: str, with_resets: bool, monk
 
         return run
 
-    monkeypatch.setattr(fla, "refusal", lambda k: None)
+    monkeypatch.setattr(fla, "unavailable_reason", lambda k: None)
     monkeypatch.setattr(fla, "kernel", checked)
     RULES[rule](*inputs(rule, 9), resets(B, 9) if with_resets else None, backend="fla")
 
@@ -213,7 +213,7 @@ def test_they_refuse_what_they_cannot_do(dtype: torch.dtype, channels: int, reas
         device, shape = torch.device("cuda"), (1, 1, 1, channels)
 
     OnCuda.dtype = dtype  # pyright: ignore[reportAttributeAccessIssue]
-    assert reason in str(fla.refusal(OnCuda()))  # pyright: ignore[reportArgumentType]
+    assert reason in str(fla.unavailable_reason(OnCuda()))  # pyright: ignore[reportArgumentType]
 
 
 def test_every_matrix_state_has_the_backend(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,7 +98,7 @@ def test_elsewhere_it_is_an_error_to_ask_for_them(name: str, monkeypatch: pytest
 
 def test_without_triton_there_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "triton", None)
-    assert "Triton cannot be imported" in str(multiplicative_triton.missing.__wrapped__())
+    assert "Triton cannot be imported" in str(multiplicative_triton.import_failure.__wrapped__())
 
 
 @pytest.mark.gpu

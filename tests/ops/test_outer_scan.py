@@ -9,21 +9,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.ops.outer_scan import Terms, outer_scan, outer_step
+from pipeline.ops.outer_scan import OuterScanInputs, outer_scan, outer_step
 from tests.mixers.making import close, resets
 
 B, T, H, K, V = 3, 23, 2, 4, 3
 
 
-def given(dtype: torch.dtype = torch.float64) -> tuple[Terms, Tensor]:
+def given(dtype: torch.dtype = torch.float64) -> tuple[OuterScanInputs, Tensor]:
     """Random terms, with shares of what is kept in 0..1, and a state."""
     generator = torch.Generator().manual_seed(5)
     q, k, v = (torch.randn(B, T, H, size, generator=generator, dtype=dtype) for size in (K, K, V))
     f, g = (torch.rand(B, T, H, size, generator=generator, dtype=dtype) for size in (K, V))
-    return Terms(q, k, v, f, g), torch.randn(B, H, K, V, generator=generator, dtype=dtype)
+    return OuterScanInputs(q, k, v, f, g), torch.randn(B, H, K, V, generator=generator, dtype=dtype)
 
 
-def naive(terms: Terms, state_BHKV: Tensor, reset_BT: Tensor | None, lengths: list[int]) -> tuple[Tensor, Tensor]:
+def naive(terms: OuterScanInputs, state_BHKV: Tensor, reset_BT: Tensor | None, lengths: list[int]) -> tuple[Tensor, Tensor]:
     """Entry by entry."""
     y, end = torch.zeros(B, T, H, V, dtype=torch.float64), state_BHKV.clone()
     for b in range(B):
@@ -59,7 +59,7 @@ def test_steps_give_the_same() -> None:
     outputs = []
     y, end = outer_scan(terms, carried)
     for t in range(T):
-        part, carried = outer_step(Terms(*(term[:, t] for term in terms)), carried)
+        part, carried = outer_step(OuterScanInputs(*(term[:, t] for term in terms)), carried)
         outputs.append(part)
     close(torch.stack(outputs, 1), y)
     close(carried, end)
@@ -80,7 +80,7 @@ def test_blocks_change_no_gradient(numbers: int) -> None:
 def test_blocks_keep_few_states_for_the_gradient() -> None:
     """Between the blocks only; all of them would be T times the state."""
     terms, start = given()
-    terms = Terms(*(term.detach().requires_grad_() for term in terms))
+    terms = OuterScanInputs(*(term.detach().requires_grad_() for term in terms))
     kept = 0
 
     def count(tensor: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor
 from pipeline.ops import multiplicative_c, native, packed_matrix
 
 pytestmark = pytest.mark.skipif(
-    native.refusal(multiplicative_c.SOURCE, torch.zeros(1)) is not None, reason="there is no compiler to build the products with"
+    native.unavailable_reason(multiplicative_c.SOURCE, torch.zeros(1)) is not None, reason="there is no compiler to build the products with"
 )
 SIZES = [1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 48, 64, 65, 100]
 DEEP = [*SIZES, 255, 256, 257, 600]

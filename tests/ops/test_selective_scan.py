@@ -25,7 +25,7 @@ every_backend = pytest.mark.parametrize("backend", ["torch", "c"])
 @pytest.fixture(autouse=True)
 def _compiler(request: pytest.FixtureRequest) -> None:
     """Tests of the compiled backend need a compiler."""
-    reason = native.refusal(SOURCE, torch.zeros(1))
+    reason = native.unavailable_reason(SOURCE, torch.zeros(1))
     if "c" in getattr(getattr(request.node, "callspec", None), "params", {}).values() and reason:
         pytest.skip(reason)
 
@@ -99,7 +99,7 @@ def test_every_size_gives_what_steps_give(backend: str, width: int, states: int,
 @settings(max_examples=12, deadline=None, derandomize=True)
 @given(width=st.sampled_from([1, 63, 64, 65, 130]), states=st.integers(1, 18), steps=st.integers(1, 70), with_resets=st.booleans())
 def test_backends_agree_in_every_size(width: int, states: int, steps: int, with_resets: bool) -> None:
-    if native.refusal(SOURCE, torch.zeros(1)):
+    if native.unavailable_reason(SOURCE, torch.zeros(1)):
         return
     tensors = inputs(steps, 2, width, states)
     reset = resets(2, steps) if with_resets else None
@@ -141,12 +141,12 @@ def test_the_authors_kernel_says_what_it_cannot_do(monkeypatch: pytest.MonkeyPat
 
     there: Any = OnCuda()
     monkeypatch.setattr(mamba_ssm, "missing", lambda: None)
-    assert mamba_ssm.refusal(there, N, None, torch.zeros(2, 3, dtype=torch.bool)) is None
-    assert "got a state" in str(mamba_ssm.refusal(there, N, torch.zeros(1), None))
-    assert "got resets" in str(mamba_ssm.refusal(there, N, None, torch.ones(2, 3, dtype=torch.bool)))
-    assert "up to 256 states" in str(mamba_ssm.refusal(there, 257, None, None))
+    assert mamba_ssm.unavailable_reason(there, N, None, torch.zeros(2, 3, dtype=torch.bool)) is None
+    assert "got a state" in str(mamba_ssm.unavailable_reason(there, N, torch.zeros(1), None))
+    assert "got resets" in str(mamba_ssm.unavailable_reason(there, N, None, torch.ones(2, 3, dtype=torch.bool)))
+    assert "up to 256 states" in str(mamba_ssm.unavailable_reason(there, 257, None, None))
     there.dtype = torch.float64
-    assert "float32" in str(mamba_ssm.refusal(there, N, None, None))
+    assert "float32" in str(mamba_ssm.unavailable_reason(there, N, None, None))
 
 
 def test_the_authors_kernel_is_given_time_last_and_its_state_has_no_gradient(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,9 +33,9 @@ def test_one_that_is_wrong_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_wrong_products_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(selftest.onednn_matmul, "refusal", lambda: None)
+    monkeypatch.setattr(selftest.onednn_matmul, "unavailable_reason", lambda: None)
     assert selftest._try_products() == (True, "agrees with torch: products")
     monkeypatch.setattr(selftest.onednn_matmul, "product", lambda one, other: 1.01 * (one @ other))
     assert selftest._try_products() == (False, "differs from torch: products")
-    monkeypatch.setattr(selftest.onednn_matmul, "refusal", lambda: "not here")
+    monkeypatch.setattr(selftest.onednn_matmul, "unavailable_reason", lambda: "not here")
     assert selftest._try_products() == (True, "not available: not here")
