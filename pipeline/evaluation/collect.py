@@ -1,13 +1,13 @@
-"""An experiment's tables, from what its runs left behind. Never imports torch.
+"""Collect an experiment's tables from the files of its runs. Never imports torch.
 
 experiment.yaml + evaluations, histories, profiles  ->  results.parquet    a row per run and point of its evaluation
                                                         curves.parquet     validation and training curves
-                                                        details.parquet    what its kind of measurement keeps besides: accuracy by position
-                                                                           of the answer, pictures of episodes
+                                                        details.parquet    further results of its measurement: accuracy by position of the
+                                                                           answer, pictures of episodes
                                                         table.md, .html    means and 95 % intervals over seeds
                                                         settings.html      every setting of every label, differences first
-timing.parquet of every run                         ->  timing.parquet     seconds; these differ from run to run of the same config
-profiles                                            ->  costs.parquet      what a step costs by context; likewise
+timing.parquet of every run                         ->  timing.parquet     seconds; they differ between runs of the same config
+profiles                                            ->  costs.parquet      cost of a step by context; likewise
 """
 
 from __future__ import annotations
@@ -48,30 +48,30 @@ FIXED = (
     ("solved", pa.bool_()),
 )
 OPTIONAL = (("in_training", pa.float64()), ("memory_bits", pa.float64()))
-"""What is known of some tasks only, and stands in their experiments' tables only."""
+"""Columns that only the tables of some tasks have."""
 
 
 class Member(NamedTuple):
-    """One run of an experiment with everything it left behind."""
+    """One run of an experiment, with its files as read."""
 
     entry: Row
     spec: Row
     evaluation: pa.Table
-    kind: Measurement
+    measurement: Measurement
     history: pa.Table
     timing: pa.Table
     profile: pa.Table
 
     def identity(self, experiment: str) -> Row:
-        """The columns that say which run a row belongs to."""
+        """Return the columns that say which run a row belongs to."""
         return {"experiment": experiment, **{key: self.entry[key] for key in ("run", "label", "variant", "seed")}}
 
 
 def collect(experiment_yaml: Path, results: Path, out: Path) -> None:
     """Write the tables of an experiment into the folder `out`.
 
-    All but timing.parquet and costs.parquet are functions of the run's digested files: the same inputs give the same bytes. Raises
-    MissingFileError or CorruptFileError, naming the file, for an input that is not there or not readable.
+    All but timing.parquet and costs.parquet are functions of the runs' digested files: the same inputs give the same bytes. Raises
+    MissingFileError or CorruptFileError, naming the file, if an input is missing or damaged.
     """
     spec = read_spec(experiment_yaml, "experiment")
     members, progress = [], ProgressLine(spec["name"], len(spec["runs"]), "runs read")
@@ -80,8 +80,8 @@ def collect(experiment_yaml: Path, results: Path, out: Path) -> None:
         progress(len(members))
     if not members:
         raise UserError(f"{experiment_yaml}: runs: expected at least one run, got none")
-    if len(kinds := dict.fromkeys(canonical_json(filled(member.kind)) for member in members)) > 1:
-        raise UserError(f"{experiment_yaml}: measured in {len(kinds)} ways; expected one kind of measurement, with the same settings")
+    if len(ways := dict.fromkeys(canonical_json(filled(member.measurement)) for member in members)) > 1:
+        raise UserError(f"{experiment_yaml}: measured in {len(ways)} ways; expected one kind of measurement, with the same settings")
     table = _results(spec, members, Overlaps(results))
     name = spec["name"]
     parts = (table, _curves(name, members), _details(name, members), _timing(name, members), _costs(members))
@@ -97,12 +97,12 @@ def _read(entry: Row, results: Path) -> Member:
     run = safe_join(results, "runs", entry["run"])
     history = read_history(run / "history.parquet")
     evaluation = safe_join(results, "evaluations", entry["run"], f"{entry['evaluation']}.parquet")
-    table, kind = read_evaluation(evaluation, entry.get("rows"))
+    table, measurement = read_evaluation(evaluation, entry.get("rows"))
     return Member(
         entry=entry,
         spec=read_spec(run / "run.yaml"),
         evaluation=table,
-        kind=kind,
+        measurement=measurement,
         history=history,
         timing=read_timing(run / "timing.parquet", history),
         profile=read_profile(safe_join(results, "profiles", f"{entry['network']}.parquet")),
@@ -110,8 +110,8 @@ def _read(entry: Row, results: Path) -> Member:
 
 
 def _results(spec: Row, members: list[Member], overlaps: Overlaps) -> pa.Table:
-    kind, points = members[0].kind, _point_columns(members)
-    scores = [(name, score.type) for name, score in kind.scores.items()]
+    measurement, points = members[0].measurement, _point_columns(members)
+    scores = [(name, score.type) for name, score in measurement.scores.items()]
     assert not {name for name, _ in (*scores, *FIXED, *OPTIONAL)} & set(points), "a metadata column has the name of a score"
     trained = [f"{column}_{end}_trained" for column in points for end in ("least", "most")]
     coordinates = {key: _uniform([member.entry["coordinates"].get(key) for member in members]) for key in spec["columns"]}
@@ -121,8 +121,8 @@ def _results(spec: Row, members: list[Member], overlaps: Overlaps) -> pa.Table:
         shared = member.identity(spec["name"]) | {key: values[index] for key, values in coordinates.items()} | {"unit": run["unit"]}
         shared |= milestones(member.history) | _trained(member.spec["task"], points, _columns(member))
         shared["parameters"] = member.profile.column("parameters")[0].as_py()
-        found = score_points(member.evaluation, kind, run)
-        rows += [shared | point | shared_rows for point, shared_rows in zip(found, _overlap(member, found, overlaps), strict=True)]
+        scored = score_points(member.evaluation, measurement, run)
+        rows += [shared | point | overlap for point, overlap in zip(scored, _overlap(member, scored, overlaps), strict=True)]
     fields = [*IDENTITY, *((key, values.type) for key, values in coordinates.items()), *((name, pa.int64()) for name in points + trained)]
     known = {name for row in rows for name in row}
     fields += [*scores, *FIXED, *(field for field in OPTIONAL if field[0] in known)]
@@ -132,78 +132,78 @@ def _results(spec: Row, members: list[Member], overlaps: Overlaps) -> pa.Table:
 
 
 def _note(spec: Row, members: list[Member], points: list[str], known: set[str], overlaps: Overlaps) -> str:
-    """What results.parquet says of its columns, see `Note`."""
+    """Describe the columns of results.parquet, see `Note`."""
     columns = {name: column._asdict() for member in members for name, column in _columns(member).items() if name in points}
     further = {"overlap": overlaps.sentences} if "in_training" in known else {}
     labels = {member.entry["label"]: member.entry["parts"] for member in members}
-    fixed = {"coordinates": spec["columns"], "points": points, "labels": labels, "measurement": filled(members[0].kind)}
+    fixed = {"coordinates": spec["columns"], "points": points, "labels": labels, "measurement": filled(members[0].measurement)}
     return json.dumps({**fixed, "columns": columns, **further}, ensure_ascii=False, allow_nan=False)
 
 
 def _overlap(member: Member, points: list[Row], overlaps: Overlaps) -> list[Row]:
-    """For every point of a run's evaluation the share of its rows that also occur in the run's training."""
+    """Return, for every point of a run's evaluation, the share of its rows that also occur in the run's training."""
     if "data" not in member.spec:
         return [{}] * len(points)
-    shares = overlaps.shares(member.spec, member.evaluation, member.kind)
-    names = metadata_columns(member.evaluation, member.kind)
+    shares = overlaps.shares(member.spec, member.evaluation, member.measurement)
+    names = metadata_columns(member.evaluation, member.measurement)
     return [{"in_training": shares[tuple(point[name] for name in names)]} for point in points]
 
 
 def _point_columns(members: list[Member]) -> list[str]:
-    """The metadata columns of all evaluations, in order of first appearance."""
-    return list(dict.fromkeys(column for member in members for column in metadata_columns(member.evaluation, member.kind)))
+    """Return the metadata columns of all evaluations, in order of first appearance."""
+    return list(dict.fromkeys(column for member in members for column in metadata_columns(member.evaluation, member.measurement)))
 
 
 def _uniform(values: list[Any]) -> pa.Array:
-    """A swept key's values as one column: numbers, booleans or names as they are; a mixture, a list or a mapping as JSON text."""
-    kinds = {type(value) for value in values if value is not None}
-    if kinds == {int, float}:
+    """Convert a swept key's values to one column: numbers, booleans or names as they are; mixed types, lists and mappings as JSON text."""
+    types = {type(value) for value in values if value is not None}
+    if types == {int, float}:
         return pa.array(values, pa.float64())
-    if len(kinds) > 1 or kinds & {dict, list}:
+    if len(types) > 1 or types & {dict, list}:
         return pa.array([value if value is None or isinstance(value, str) else canonical_json(value) for value in values], pa.string())
-    return pa.array(values) if kinds else pa.array(values, pa.string())
+    return pa.array(values) if types else pa.array(values, pa.string())
 
 
 def _columns(member: Member) -> Mapping[str, Column]:
-    """What a run's task says of its metadata columns."""
+    """Return the descriptions of the metadata columns of a run's task."""
     task = TASKS.get(member.spec["task"].get("name"))
     return task.columns if task else {}  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _trained(task: Row, points: list[str], columns: Mapping[str, Column]) -> Row:
-    """The least and most of every metadata column in the run's own training task, where the task has a field of that name.
+    """Return the least and most value of every metadata column in the run's training task, where the task has a field of that name.
 
-    A name counts as its number; of several names there is neither.
+    A category counts as its index; None when several categories are mixed.
     """
-    found: Row = {}
+    ranges: Row = {}
     for column in points:
         value = task.get(column)
         if not isinstance(value, int | dict):
             names = columns[column].categories if column in columns else ()
             value = names.index(value) if value in names else None
         bounds = (value.get("uniform") or value.get("log_uniform")) if isinstance(value, dict) else [value, value]
-        found |= dict(zip((f"{column}_least_trained", f"{column}_most_trained"), bounds or [None, None], strict=True))
-    return found
+        ranges |= dict(zip((f"{column}_least_trained", f"{column}_most_trained"), bounds or [None, None], strict=True))
+    return ranges
 
 
 def _curves(experiment: str, members: list[Member]) -> pa.Table:
     tables = []
     for member in members:
         names = member.history.column_names
-        drawn = [name for name in names if name in ("step", "rows", "level") or name.startswith(("train_", "validation_"))]
-        tables.append(_labelled(member.identity(experiment), member.history.select(drawn)))
+        plotted = [name for name in names if name in ("step", "rows", "level") or name.startswith(("train_", "validation_"))]
+        tables.append(_labelled(member.identity(experiment), member.history.select(plotted)))
     return _joined(tables)
 
 
 def _details(experiment: str, members: list[Member]) -> pa.Table:
-    """What the kind of measurement keeps of every evaluation beside its scores; only the columns of a run where that is nothing."""
-    found = [(member, member.kind.details(member.evaluation)) for member in members]
-    tables = [_labelled(member.identity(experiment), table) for member, table in found if table is not None]
+    """Return the details that the measurement keeps of every evaluation; an empty table if it keeps none."""
+    details = [(member, member.measurement.details(member.evaluation)) for member in members]
+    tables = [_labelled(member.identity(experiment), table) for member, table in details if table is not None]
     return _joined(tables) if tables else pa.schema(IDENTITY).empty_table()
 
 
 def _costs(members: list[Member]) -> pa.Table:
-    """The profile of every network, once for each label it has."""
+    """Return the profile of every network, once for each of its labels."""
     networks = {(member.entry["label"], member.entry["network"]): member.profile for member in members}
     return _joined([profile.add_column(0, "label", pa.array([label] * len(profile))) for (label, _), profile in networks.items()])
 
@@ -215,17 +215,17 @@ def _timing(experiment: str, members: list[Member]) -> pa.Table:
 
 
 def _seconds(member: Member) -> Row:
-    """Seconds of the whole training, and CPU seconds until the validation that first reached each mark."""
-    found: Row = {f"{clock}_seconds": max(member.timing.column(f"{clock}_seconds").to_pylist(), default=None) for clock in ("cpu", "wall")}
+    """Return the seconds of the whole training, and CPU seconds until the validation that first reached each mark."""
+    total: Row = {f"{clock}_seconds": max(member.timing.column(f"{clock}_seconds").to_pylist(), default=None) for clock in ("cpu", "wall")}
     seconds = dict(zip(member.timing.column("step").to_pylist(), member.timing.column("cpu_seconds").to_pylist(), strict=True))
     steps = milestones(member.history)
-    return found | {f"seconds_to_{mark}": seconds.get(steps[f"steps_to_{mark}"]) for mark in MARKS}
+    return total | {f"seconds_to_{mark}": seconds.get(steps[f"steps_to_{mark}"]) for mark in MARKS}
 
 
 def _labelled(identity: Row, table: pa.Table) -> pa.Table:
-    """The table with the columns that say which run its rows belong to."""
-    fields = [(name, kind) for name, kind in IDENTITY if name not in table.column_names]
-    front = [pa.repeat(pa.scalar(identity[name], kind), table.num_rows) for name, kind in fields]
+    """Prepend the columns that say which run the table's rows belong to."""
+    fields = [(name, arrow_type) for name, arrow_type in IDENTITY if name not in table.column_names]
+    front = [pa.repeat(pa.scalar(identity[name], arrow_type), table.num_rows) for name, arrow_type in fields]
     return pa.table([*front, *table.columns], names=[*(name for name, _ in fields), *table.column_names])
 
 

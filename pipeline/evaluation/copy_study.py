@@ -1,12 +1,12 @@
-"""A collected experiment in the forms that other studies' scripts read. Never imports torch.
+"""Export a collected experiment in formats that other studies' scripts read. Never imports torch.
 
-copy-study: the results of the copy-task study that the memory family follows,
+copy-study: the results format of the copy-task study that the memory family follows,
 
     {size: {network: {mean_test_acc, std_test_acc, mean_train_time, mean_epochs, trial_results: [{test_acc, train_time, epochs,
                       final_train_acc, final_val_acc, best_val_loss, train_losses, val_losses, train_accs, val_accs}]}}}
 
-with a trial per seed. Where its words differ from ours: std is the population's (ddof 0), and an epoch is the time from one validation to
-the next; the validation before the first update is none. Accuracies are shares, losses nats per symbol, times wall seconds of training.
+with a trial per seed. Definitions: std is the population's (ddof 0); an epoch is the time from one validation to the next, not counting the
+validation before the first update. Accuracies are shares, losses nats per symbol, times wall seconds of training.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ NAMES = {
 
 
 def copy_study(experiment: str, results: Path) -> str:
-    """The JSON of an experiment that trains at several sizes, out of the folder `results`. Each run is taken where it was trained.
+    """Return the JSON of an experiment in the folder `results` that trains at several sizes. Each run counts at the size it was trained at.
 
-    Raises UserError for an experiment that is not there or not collected, trains at one size, or was not measured at it.
+    Raises UserError if the experiment is missing or not collected, trains at one size only, or was not measured at a trained size.
     """
     folder = _folder(experiment, results)
     table, note = read_results(folder / "results.parquet")
@@ -46,7 +46,7 @@ def copy_study(experiment: str, results: Path) -> str:
     if not sizes:
         raise UserError(f"experiment {experiment}: its runs were trained at one size; expected a sweep over a size, such as task.symbols")
     size = f"{sizes[0]}_most_trained"
-    runs = [_at_home(experiment, rows, sizes[0]) for rows in _by_run(table).values()]
+    runs = [_at_trained_size(experiment, rows, sizes[0]) for rows in _by_run(table).values()]
     lines = line_labels(runs, note.labels, f"task.{sizes[0]}", size)
     labels = {run["run"]: label_of(lines[run["label"]]) for run in runs}
     curves, timing = (_by_run(read_collected(folder / f"{name}.parquet")) for name in ("curves", "timing"))
@@ -80,14 +80,14 @@ def _by_run(table: pa.Table) -> dict[str, list[Row]]:
     return found
 
 
-def _at_home(experiment: str, rows: list[Row], size: str) -> Row:
-    """A run's row at the size it was trained at; at the last of them, where other metadata varies."""
+def _at_trained_size(experiment: str, rows: list[Row], size: str) -> Row:
+    """Return a run's row at the size it was trained at; the last of them, if other metadata varies."""
     trained = rows[0][f"{size}_most_trained"]
     own = [row for row in rows if row[size] == trained and row["accuracy"] is not None]
     if not own:
-        found = ", ".join(str(row[size]) for row in rows)
+        measured = ", ".join(str(row[size]) for row in rows)
         raise UserError(
-            f"experiment {experiment}: {rows[0]['run']} was measured at {size} {found}; expected also {trained}, as it was trained"
+            f"experiment {experiment}: {rows[0]['run']} was measured at {size} {measured}; expected also {trained}, as it was trained"
         )
     return own[-1]
 

@@ -1,4 +1,4 @@
-"""Measure a trained network on held-out data: a table with a row per example, and in its schema which kind of measurement it is."""
+"""Measure a trained network on held-out data: a table with a row per example, whose schema names the measurement."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def evaluate(
 ) -> None:
     """Measure the run of `results/runs/{run}/run.yaml` on sealed datasets and write a row per example to `out`, in the datasets' order.
 
-    measurement: how it is measured, by default as the task says. Raises MissingFileError or CorruptFileError, naming the
-    file, when the run or a dataset is not finished or not intact, UserError when the network cannot read a dataset, and ChangedCodeError
-    when other code trained the run or made a dataset. The notes in the table's schema say how it was measured, and by which code.
+    measurement: by default the task's. Raises MissingFileError or CorruptFileError, naming the file, if the run or a dataset is not finished
+    or not intact, UserError if the network cannot read a dataset, and ChangedCodeError if other code trained the run or made a dataset. The
+    metadata of the table's schema records the measurement and the digests of its code.
     """
     place = prepare(threads, device)
     tasks = [load_component("task", read_spec(folder / "dataset.yaml", "dataset")["task"]) for folder in datasets]
@@ -70,7 +70,7 @@ def _measure(network: nn.Module, config: dict[str, Any], folder: Path, kind: Mea
 
 
 def _check(config: dict[str, Any], task: Any, name: str, longest: int) -> None:
-    """Refuse a dataset that the network cannot read."""
+    """Raise UserError if the network cannot read a dataset."""
     made_for = config["sizes"]
     for kind in {**task.sizes, **made_for}:
         found, expected = task.sizes.get(kind, 0), made_for.get(kind, 0)
@@ -83,7 +83,7 @@ def _check(config: dict[str, Any], task: Any, name: str, longest: int) -> None:
 
 
 def measured(network: Any, task: Any, data: DatasetRows | Episodes, name: str, kind: Measurement, device: torch.device) -> pa.Table:
-    """What a kind of measurement finds for every example of a dataset, in its order; `name` goes into the column dataset."""
+    """Measure every example of a dataset, in its order; `name` fills the column dataset."""
     metadata, count = _metadata(task, data)
     if not count:
         raise UserError(f"{name}: no {kind.example}s; expected at least one to measure")
@@ -105,7 +105,7 @@ def measured(network: Any, task: Any, data: DatasetRows | Episodes, name: str, k
 
 
 def _metadata(task: Any, data: DatasetRows | Episodes) -> tuple[dict[str, Any], int]:
-    """The metadata columns of a dataset, and how many examples it has."""
+    """Return the metadata columns of a dataset, and its number of examples."""
     if isinstance(data, Episodes):
         return {name: data.rows.column(name) for name in task.config.columns if name in data.rows.column_names}, data.rows.num_rows
     return {name: pa.array(np.asarray(values, np.int32)) for name, values in data.columns.items()}, len(data)

@@ -1,4 +1,4 @@
-"""A trained network back from its run's folder, every byte verified."""
+"""Load a trained network from its run's folder, every byte verified."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from pipeline.training.stamp import check_weights
 def load_model(
     run: Path, checkpoint: str = "model", allow_changed_code: bool = False, task: Task | None = None, name: str = "model"
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """A network of `results/runs/{run}` with its weights, in evaluation mode on the CPU, and its description: run, network, sizes.
+    """Load a network of `results/runs/{run}`, in evaluation mode on the CPU; return it and its description: run, network, sizes.
 
     checkpoint: `model`, the weights that learner.select named, or the label of another kept checkpoint. name: which of the learner's
-    networks. Raises MissingFileError or CorruptFileError for a run that is not finished or not intact, UserError for a label or a name that
-    it does not have, and ChangedCodeError where the network, or the `task` it is measured on, has other code than when it was trained.
+    networks. Raises MissingFileError or CorruptFileError if the run is not finished or not intact, UserError if it has no such label or
+    name, and ChangedCodeError if the code of the network, or of the `task` it is measured on, has changed since it was trained.
     """
     manifest = verify(run)
     config = json.loads((run / "model" / "config.json").read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Which test rows also occur in training: compared row by row where training rows are stored, else as far as the task says."""
+"""Find the test rows that also occur in training: row by row if training rows are stored, else from what the task states."""
 
 from __future__ import annotations
 
@@ -25,38 +25,38 @@ CONTENT = ("tokens", "values")
 """The columns of a dataset that a network reads."""
 BATCH = 16_384
 MOST = 4
-"""Points that a sentence names one by one."""
+"""Most points that a sentence lists one by one."""
 
 
 class Overlaps:
-    """The datasets below a results folder, each read once and each pair compared once, however many runs and seeds share them."""
+    """Compares datasets of a results folder: each is read once and each pair compared once, however many runs and seeds share them."""
 
     def __init__(self, results: Path) -> None:
         self.datasets = results / "datasets"
         self.sentences: list[str] = []
-        """What tasks say of those rows of which it is not known, the sentences of their datasets' cards."""
+        """What tasks state about rows that cannot be compared, in the sentences of their datasets' cards."""
         self._hashes: dict[str, np.ndarray] = {}
         self._pairs: dict[tuple[str, str], np.ndarray] = {}
 
-    def shares(self, run: Row, evaluation: pa.Table, kind: Measurement) -> dict[Place, float | None]:
-        """The share of the rows of every point of an evaluation that also occur in the run's training; None where that is not known.
+    def shares(self, run: Row, evaluation: pa.Table, measurement: Measurement) -> dict[Place, float | None]:
+        """Return, for every point of an evaluation, the share of its rows that also occur in the run's training; None if unknown.
 
-        Raises MissingFileError or CorruptFileError, naming the file, where a dataset is not there or not intact.
+        Raises MissingFileError or CorruptFileError, naming the file, if a dataset is missing or not intact.
         """
         train = run["data"]["train"]
-        found = np.full(len(evaluation), np.nan)
+        in_training = np.full(len(evaluation), np.nan)
         owner, row = (np.array(evaluation.column(name).to_pylist()) for name in ("dataset", "row"))
         for dataset in dict.fromkeys(owner.tolist()):
-            found[owner == dataset] = self._in_training(dataset, train)[row[owner == dataset]]
-        names = metadata_columns(evaluation, kind)
+            in_training[owner == dataset] = self._in_training(dataset, train)[row[owner == dataset]]
+        names = metadata_columns(evaluation, measurement)
         columns = [evaluation.column(name).to_pylist() for name in names]
         places: dict[Place, list[float]] = {}
-        for place, value in zip(zip(*columns, strict=True) if names else [()] * len(found), found.tolist(), strict=True):
+        for place, value in zip(zip(*columns, strict=True) if names else [()] * len(evaluation), in_training.tolist(), strict=True):
             places.setdefault(place, []).append(value)
         return {place: None if np.isnan(values).any() else float(np.mean(values)) for place, values in places.items()}
 
     def _in_training(self, test: str, train: str | None) -> np.ndarray:
-        """1 for every row of the dataset that is in the other too, else 0; NaN where nobody knows."""
+        """Return 1 for every row of the test dataset that is also in the training dataset, 0 if not, NaN if unknown."""
         if train is not None:
             if (test, train) not in self._pairs:
                 self._pairs[test, train] = np.isin(self._hash(test), self._hash(train)).astype(float)
@@ -67,7 +67,7 @@ class Overlaps:
         return np.full(spec["rows"], np.nan if sentence else 0.0)
 
     def _hash(self, dataset: str) -> np.ndarray:
-        """A 64-bit hash of what a network reads, for every row of a dataset."""
+        """Return a 64-bit hash of what a network reads, for every row of a dataset."""
         if dataset not in self._hashes:
             folder = self.datasets / dataset
             self._hashes[dataset] = np.concatenate([_hash_file(folder / name) for name in verify(folder)["files"]])
@@ -85,41 +85,43 @@ def _hash_file(path: Path) -> np.ndarray:
 
 
 def _hash_lists(lists: Any) -> np.ndarray:
-    """The hash of every list, of numbers by their bits."""
+    """Hash every list; floats by their bits."""
     values, lengths = to_numpy(lists.flatten()), to_numpy(lists.value_lengths()).astype(np.int64)
     bits = values.view(np.uint32) if values.dtype.kind == "f" else values
     return canonical_hash(bits.astype(np.uint64), lengths, lengths)
 
 
 def overlap_sentence(note: Note, rows: list[Row]) -> str:
-    """What results say of test rows that also occur in training, in a sentence or two; empty where they say nothing.
+    """Describe which test rows also occur in training, in a sentence or two; empty if nothing is known.
 
-    note: that of results.parquet. rows: its rows, with names for those values that have one.
+    note, rows: those of results.parquet, with names instead of indices for categories.
     """
     if note.overlap is None or not rows:
         return ""
-    what = note.kind.example
+    example = note.measurement.example
     places: dict[Place, list[float | None]] = {}
     for row in rows:
         places.setdefault(tuple(row[name] for name in note.points), []).append(row["in_training"])
     shares = {place: max(found) for place, values in places.items() if (found := [value for value in values if value is not None])}
-    unknown = [f"Training draws its {what}s as a stream. {' '.join(note.overlap)}"] if note.overlap else []
-    return " ".join([*_known(note.points, shares, what), *unknown])
+    unknown = [f"Training draws its {example}s as a stream. {' '.join(note.overlap)}"] if note.overlap else []
+    return " ".join([*_known(note.points, shares, example), *unknown])
 
 
-def _known(points: list[str], shares: dict[Place, float], what: str) -> list[str]:
-    """A sentence for the points of which the share is known."""
+def _known(points: list[str], shares: dict[Place, float], example: str) -> list[str]:
+    """Describe the points whose share is known, in a sentence."""
     some = {place: share for place, share in shares.items() if share > 0}
     if not shares:
         return []
     if not some:
-        return [f"No test {what} occurs in training."]
+        return [f"No test {example} occurs in training."]
     if all(share == 1 for share in shares.values()):
-        return [f"All test {what}s also occur in training."]
+        return [f"All test {example}s also occur in training."]
     if len(some) > MOST:
         low, high = (100 * end(shares.values()) for end in (min, max))
-        return [f"Between {low:.3g} and {high:.3g} % of the test {what}s of a point also occur in training."]
+        return [f"Between {low:.3g} and {high:.3g} % of the test {example}s of a point also occur in training."]
     varying = [index for index in range(len(points)) if len({place[index] for place in shares}) > 1]
     names = {place: " ".join(f"{points[index]} {place[index]}" for index in varying) for place in some}
-    said = [": ".join(filter(None, [names[place], f"{100 * share:.3g} %"])) for place, share in some.items()]
-    return [f"Share of test {what}s that also occur in training: {'; '.join(said)}{'; elsewhere none' if len(some) < len(shares) else ''}."]
+    listed = [": ".join(filter(None, [names[place], f"{100 * share:.3g} %"])) for place, share in some.items()]
+    return [
+        f"Share of test {example}s that also occur in training: {'; '.join(listed)}{'; elsewhere none' if len(some) < len(shares) else ''}."
+    ]

@@ -1,12 +1,12 @@
-"""From an evaluation's rows to its points. An evaluation holds a row per example:
+"""Group an evaluation's rows into points and score them. An evaluation has a row per example:
 
-    dataset, row        where the example stands
-    delay, symbols, ... metadata columns of the task; the examples that share them are one point
-    ...                 the columns of its kind of measurement, see `pipeline.evaluation.measurements`
+    dataset, row        which example it is
+    delay, symbols, ... metadata columns of the task; examples with equal values form a point
+    ...                 the columns of its measurement, see `pipeline.evaluation.measurements`
     state_bytes         bytes of state the network carries at the example's end
-    memory_bits         bits that the longest row of its dataset asks a network to carry, where that is known
+    memory_bits         bits that the longest row of its dataset asks a network to carry, if known
 
-The file's schema metadata says which kind of measurement it is.
+The file's schema metadata names the measurement.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
     from pipeline.evaluation.measurements.base import Measurement, Point
 
 COMMON = ("dataset", "row", "state_bytes", "memory_bits")
-"""The columns of every evaluation, whatever its kind."""
+"""The columns of every evaluation, whatever its measurement."""
 
 
 def metadata_columns(table: pa.Table, measurement: Measurement) -> list[str]:
-    """The metadata columns of an evaluation: those of the task."""
+    """Return the metadata columns of an evaluation: those of the task."""
     return [name for name in table.column_names if name not in COMMON and name not in measurement.columns]
 
 
 def score_points(table: pa.Table, measurement: Measurement, run: Point) -> list[Point]:
-    """Metadata and scores of every point of an evaluation, in the order of its metadata. run: see `Measurement.score`."""
+    """Return metadata and scores of every point of an evaluation, ordered by metadata. run: see `Measurement.score`."""
     columns = {
         name: table.column(name).to_numpy()
         for name in ("state_bytes", "memory_bits", *measurement.columns)
         if name in table.column_names and not _is_nested(table.column(name).type)
     }
-    found = []
+    points = []
     for metadata, chosen in groups(table, measurement):
         examples = {name: values[chosen] for name, values in columns.items()}
         common: Point = {name: examples[name].max().item() for name in ("state_bytes", "memory_bits") if name in examples}
@@ -44,17 +44,17 @@ def score_points(table: pa.Table, measurement: Measurement, run: Point) -> list[
             common["memory_bits"] = None
         scores = measurement.score(examples, run)
         assert not metadata.keys() & (scores.keys() | set(COMMON)), "a metadata column has the name of a score"
-        found.append(metadata | scores | common)
-    return found
+        points.append(metadata | scores | common)
+    return points
 
 
-def _is_nested(kind: pa.DataType) -> bool:
-    """Lists and pictures are no numbers to be averaged."""
-    return pa.types.is_list(kind) or pa.types.is_binary(kind)
+def _is_nested(arrow_type: pa.DataType) -> bool:
+    """Whether values are lists or pictures, which cannot be averaged."""
+    return pa.types.is_list(arrow_type) or pa.types.is_binary(arrow_type)
 
 
 def groups(table: pa.Table, measurement: Measurement) -> list[tuple[Point, np.ndarray]]:
-    """The points in order, each with the indices of its examples."""
+    """Return the points in order, each with the indices of its examples."""
     names = metadata_columns(table, measurement)
     if not table.num_rows:
         return []

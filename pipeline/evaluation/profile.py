@@ -1,20 +1,19 @@
-"""What a network costs, whatever it has learned: weights, state, training speed, and the time of one more token at a given context.
+"""Profile a network: weights, state, training speed, and the time of one more token at a given context.
 
-One row per context; a token is what a network reads at a step, for one that acts an observation. Seconds are CPU seconds of this process on
-the CPU, and seconds on the clock, the device waited for, on a GPU.
-Medians after a warm-up; weights are random, which changes no cost.
+One row per context; a token is what a network reads at a step, for an actor an observation. Seconds are CPU seconds of this process on the
+CPU, and wall seconds including synchronization on a GPU. Medians after a warm-up; weights are random, which does not affect costs.
 
 column                        unit
 network                       identifier
-context                       tokens that the state holds after the last step measured
+context                       tokens in the state after the last step measured
 parameters                    trainable weights
 state_bytes                   bytes carried per row at this context
 training_tokens_per_second    tokens of a batch / seconds of its forward and backward pass, at the two columns that follow
 training_batch                rows
 training_length               tokens per row: the context, but no more than TRAINING_LENGTH
 step_seconds                  one token more, batch of one
-step_macs                     multiplications of matrix products in that step; what is done element by element is not counted
-peak_bytes                    largest resident memory of the process so far
+step_macs                     multiplications of matrix products in that step, without element-wise operations
+peak_bytes                    peak resident memory of the process so far
 threads, device               as measured
 """
 
@@ -51,7 +50,7 @@ REPEATS = 5
 STEPS = 31
 """Single tokens timed at each context."""
 PART = 1024
-"""Tokens read at once on the way to a context."""
+"""Tokens read at once to fill the state up to a context."""
 SCHEMA = pa.schema(
     {
         "network": pa.string(),
@@ -73,13 +72,13 @@ SCHEMA = pa.schema(
 def profile(spec_path: Path, out: Path, threads: int, device: str) -> None:
     """Measure the network that profiles/{network}.yaml describes and write the table `out`.
 
-    Raises MissingFileError or CorruptFileError for the specification, UserError for a device that is not there.
+    Raises MissingFileError or CorruptFileError for the specification, UserError if the device is missing.
     """
     spec = read_spec(spec_path, "network")
-    there = prepare(threads, device)
+    torch_device = prepare(threads, device)
     config = load_component("network", spec["network"])
-    network: Any = build(config, spec["sizes"]).to(there)
-    shared = {"network": spec["id"], "parameters": count_parameters(network), "threads": threads, "device": there.type}
+    network: Any = build(config, spec["sizes"]).to(torch_device)
+    shared = {"network": spec["id"], "parameters": count_parameters(network), "threads": threads, "device": torch_device.type}
     speeds: dict[int, float] = {}
     rows, measured = [], contexts(config.context)
     progress = ProgressLine(spec["id"], len(measured), "contexts measured")
@@ -87,21 +86,21 @@ def profile(spec_path: Path, out: Path, threads: int, device: str) -> None:
         progress(len(rows))
         length = min(context, TRAINING_LENGTH)
         if length not in speeds:
-            speeds[length] = training_speed(network, _rows(length), length, there)
+            speeds[length] = training_speed(network, _rows(length), length, torch_device)
         training = {"training_tokens_per_second": speeds[length], "training_batch": _rows(length), "training_length": length}
-        seconds, macs = step_cost(network, context, there)
+        seconds, macs = step_cost(network, context, torch_device)
         state = {"state_bytes": network.state_bytes(context), "peak_bytes": peak_bytes()}
         rows.append(shared | {"context": context, "step_seconds": seconds, "step_macs": macs} | training | state)
     write_table(out, pa.Table.from_pylist(rows, SCHEMA).replace_schema_metadata({"code": canonical_json(code_of(config))}))
 
 
 def contexts(longest: int) -> list[int]:
-    """The contexts measured: those that the network accepts, or the longest it does where it accepts none of them."""
+    """Return the contexts to measure: those that the network accepts, or the longest it accepts if none of them."""
     return [context for context in CONTEXTS if context <= longest] or [longest]
 
 
 def training_speed(network: Any, batch: int, length: int, device: torch.device) -> float:
-    """Tokens per second of forward and backward passes, without the optimizer."""
+    """Measure tokens per second of forward and backward passes, without the optimizer."""
     inputs = _inputs(network, batch, length, device)
 
     def update() -> None:
@@ -119,7 +118,7 @@ def training_speed(network: Any, batch: int, length: int, device: torch.device) 
 
 @torch.inference_mode()
 def step_cost(network: Any, context: int, device: torch.device) -> tuple[float, int]:
-    """Seconds and multiplications of one step, batch of one; the last of the steps timed brings the state to `context` tokens."""
+    """Measure seconds and multiplications of one step, batch of one; the last timed step brings the state to `context` tokens."""
     warm_up, steps = (WARM_UP, STEPS) if context > WARM_UP + STEPS else (0, 1)
     carried: Any = network.initial_state(1)
     for start in range(0, before := context - warm_up - steps, PART):
@@ -138,7 +137,7 @@ def step_cost(network: Any, context: int, device: torch.device) -> tuple[float, 
 
 
 def _at(read: dict[str, Tensor], at: int) -> dict[str, Tensor]:
-    """What a step reads of sequences at a position: tokens_BT is tokens_B there."""
+    """Slice sequences at a position into the inputs of a step: tokens_BT becomes tokens_B."""
     return {name.replace("_BT", "_B"): sequence[:, at] for name, sequence in read.items()}
 
 
@@ -155,7 +154,7 @@ def _inputs(network: Any, batch: int, length: int, device: torch.device) -> dict
 
 
 def peak_bytes() -> int:
-    """Largest resident memory of this process so far, in bytes."""
+    """Return the peak resident memory of this process so far, in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
@@ -165,7 +164,7 @@ def _rows(length: int) -> int:
 
 
 def _seconds(work: Callable[[], None], warm_up: int, repeats: int, device: torch.device) -> list[float]:
-    """Seconds of each call after the warm-up."""
+    """Time each call after the warm-up, in seconds."""
     clock = _wall if device.type == "cuda" else time.process_time
     for _ in range(warm_up):
         work()

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A run's folder and what is read from it when asked for."""
+    """A run's folder; its tables and weights are read on first use."""
 
     folder: Path
     spec: dict[str, Any] = field(repr=False)
@@ -37,21 +37,21 @@ class Run:
 
     @cached_property
     def history(self) -> pd.DataFrame:
-        """A row per validation: step, rows, train_* and validation_* figures."""
+        """A row per validation: step, rows, train_* and validation_* metrics."""
         return read_history(self.folder / "history.parquet").to_pandas()
 
     @cached_property
     def evaluations(self) -> dict[str, pd.DataFrame]:
-        """Every measurement of this run by its identifier: a row per held-out example."""
+        """Every evaluation of this run by its identifier: a row per held-out example."""
         files = sorted((self.folder.parents[1] / "evaluations" / self.id).glob("*.parquet"))
         return {file.stem: read_evaluation(file)[0].to_pandas() for file in files}
 
     def network(self, checkpoint: str = "model", allow_changed_code: bool = False, name: str = "model") -> nn.Module:
-        """The trained network with verified weights, in evaluation mode on the CPU; `checkpoint` may name another that was kept.
+        """Load the trained network with verified weights, in evaluation mode on the CPU; `checkpoint` may name another kept label.
 
-        name: which one, of a learner that trains several networks, for example a critic.
+        name: which network, if the learner trains several, for example a critic.
 
-        Raises ChangedCodeError where its code is not the one that trained it, unless that is allowed.
+        Raises ChangedCodeError if its code has changed since it was trained, unless that is allowed.
         """
         from pipeline.evaluation.model import load_model
 
@@ -70,7 +70,7 @@ class Run:
 
 
 def load_run(run: str | Path, results: str | Path = "results") -> Run:
-    """The run of that name below `results`, or of that folder. Raises MissingFileError, with the nearest names, if there is none."""
+    """Load the run of this name below `results`, or of this folder. Raises MissingFileError, with the nearest names, if there is none."""
     folder = run if isinstance(run, Path) else Path(results) / "runs" / run
     if not (folder / "run.yaml").exists():
         raise MissingFileError(f"{folder}: no such run{_nearest(folder)}")

@@ -1,4 +1,4 @@
-"""The tables that one stage writes and another reads: their columns, and the one way to read each.
+"""The tables that one stage writes and another reads: their columns, and a reader for each.
 
 Every reader raises MissingFileError or CorruptFileError, one line naming the file, the column, what was found and what was expected.
 """
@@ -43,39 +43,39 @@ PROFILE = Schema(
 )
 SIZE = Column("whole", null=True, least=0)
 RESULTS = {**IDENTITY, "unit": TEXT, "solved": Column("flag", null=True), "parameters": SIZE, "state_bytes": SIZE, "memory_bits": NUMBER}
-"""The columns of results.parquet beside the scores of its kind of measurement."""
+"""The columns of results.parquet other than the scores of its measurement."""
 TABLES = {
     "curves": Schema({**IDENTITY, **KNOWN}, ("run", "label", "step")),
     "details": Schema(IDENTITY),
     "timing": Schema({**IDENTITY, **dict.fromkeys(("cpu_seconds", "wall_seconds"), NUMBER._replace(optional=False))}, ("run", "label")),
     "costs": Schema({**PROFILE.columns, "label": TEXT}),
 }
-"""The tables of an experiment's folder beside results.parquet."""
+"""The tables of an experiment's folder other than results.parquet."""
 
 
-def with_kind(table: pa.Table, kind: Measurement, notes: dict[str, str] | None = None) -> pa.Table:
-    """The table with its kind of measurement in its schema."""
-    return table.replace_schema_metadata({"measurement": json.dumps(filled(kind)), **(notes or {})})
+def with_kind(table: pa.Table, measurement: Measurement, notes: dict[str, str] | None = None) -> pa.Table:
+    """Record the measurement in the metadata of the table's schema."""
+    return table.replace_schema_metadata({"measurement": json.dumps(filled(measurement)), **(notes or {})})
 
 
-def evaluation_schema(kind: Measurement) -> Schema:
-    """The columns of an evaluation of this kind; those of the task's metadata are whole numbers."""
-    return Schema({**EXAMPLE, **kind.columns}, ("dataset", "row"), Column("whole"))
+def evaluation_schema(measurement: Measurement) -> Schema:
+    """Return the columns of an evaluation by this measurement; the task's metadata are integers."""
+    return Schema({**EXAMPLE, **measurement.columns}, ("dataset", "row"), Column("whole"))
 
 
 def read_evaluation(path: Path, rows: dict[str, int] | None = None) -> tuple[pa.Table, Measurement]:
-    """An evaluation, a row per example, and its kind of measurement; `rows` says how many of each dataset there must be."""
+    """Read an evaluation, a row per example, and its measurement; `rows`: the expected number of rows per dataset."""
     table = read_table(path)
     try:
-        kind = measurement_of(json.loads((table.schema.metadata or {})[b"measurement"]))
+        measurement = measurement_of(json.loads((table.schema.metadata or {})[b"measurement"]))
     except (KeyError, ValueError, TypeError):
         raise CorruptFileError(f"{path}: no note of its kind of measurement; expected what 'pipeline evaluate' writes; {REMAKE}") from None
-    check_table(path, table, evaluation_schema(kind))
-    kind.check(path, table)
+    check_table(path, table, evaluation_schema(measurement))
+    measurement.check(path, table)
     counted = {item["values"]: item["counts"] for item in table.column("dataset").value_counts().to_pylist()}
     if rows is not None and counted != rows:
         raise CorruptFileError(f"{path}: rows of {_counts(counted)}; expected {_counts(rows)}; {REMAKE}")
-    return table, kind
+    return table, measurement
 
 
 def _counts(rows: dict[str, int]) -> str:
@@ -83,7 +83,7 @@ def _counts(rows: dict[str, int]) -> str:
 
 
 def read_history(path: Path) -> pa.Table:
-    """A run's learning curve: a row per validation, steps ascending."""
+    """Read a run's learning curve: a row per validation, steps ascending."""
     table = check_table(path, read_table(path), HISTORY)
     step = table.column("step").to_numpy()
     if (np.diff(step) <= 0).any():
@@ -92,7 +92,7 @@ def read_history(path: Path) -> pa.Table:
 
 
 def read_timing(path: Path, history: pa.Table) -> pa.Table:
-    """A run's seconds: a row for each of its history's."""
+    """Read a run's seconds: a row for each row of its history."""
     table = check_table(path, read_table(path), TIMING)
     if table.column("step").to_pylist() != history.column("step").to_pylist():
         raise CorruptFileError(f"{path}: column step: {len(table)} rows; expected the {len(history)} steps of history.parquet; {REMAKE}")
@@ -100,7 +100,7 @@ def read_timing(path: Path, history: pa.Table) -> pa.Table:
 
 
 def read_profile(path: Path) -> pa.Table:
-    """What a network costs: a row per context."""
+    """Read a network's profile: a row per context."""
     table = check_table(path, read_table(path), PROFILE)
     if not len(table):
         raise CorruptFileError(f"{path}: no rows; expected one per context; {REMAKE}")
@@ -108,23 +108,23 @@ def read_profile(path: Path) -> pa.Table:
 
 
 class Note(NamedTuple):
-    """What results.parquet says of its columns, in its schema's metadata."""
+    """Describes the columns of results.parquet, in its schema's metadata."""
 
-    kind: Measurement
+    measurement: Measurement
     coordinates: list[str]
     """The swept keys."""
     points: list[str]
-    """The metadata columns, by which the points of an evaluation are told apart."""
+    """The metadata columns, which identify the points of an evaluation."""
     labels: dict[str, Parts]
-    """Every label with what it is made of."""
+    """The parts of every label."""
     columns: dict[str, Metadata]
-    """What the tasks say of each metadata column."""
+    """The tasks' descriptions of each metadata column."""
     overlap: list[str] | None
-    """Sentences on test rows that occur in training; None where nothing is known of them."""
+    """Sentences on test rows that occur in training; None if nothing is known."""
 
     @classmethod
     def of(cls, metadata: dict[bytes, bytes] | None) -> Note:
-        """Raises KeyError, ValueError or TypeError where there is none, or another."""
+        """Parse a schema's metadata. Raises KeyError, ValueError or TypeError if it holds no valid note."""
         block = json.loads((metadata or {})[b"recurlab"])
         labels = {label: as_parts(parts) for label, parts in block["labels"].items()}
         coordinates, points = list(block["coordinates"]), list(block["points"])
@@ -133,7 +133,7 @@ class Note(NamedTuple):
 
 
 def read_results(path: Path) -> tuple[pa.Table, Note]:
-    """An experiment's results, and what they say of their columns."""
+    """Read an experiment's results and the note on their columns."""
     table = read_table(path)
     try:
         note = Note.of(table.schema.metadata)
@@ -141,7 +141,7 @@ def read_results(path: Path) -> tuple[pa.Table, Note]:
         raise CorruptFileError(
             f"{path}: no note of its coordinates and points; expected what 'pipeline collect' writes; {REMAKE}"
         ) from None
-    check_table(path, table, Schema({**RESULTS, **note.kind.score_columns()}))
+    check_table(path, table, Schema({**RESULTS, **note.measurement.score_columns()}))
     missing = [name for name in [*note.coordinates, *note.points] if name not in table.column_names]
     if missing:
         raise CorruptFileError(
@@ -152,5 +152,5 @@ def read_results(path: Path) -> tuple[pa.Table, Note]:
 
 
 def read_collected(path: Path) -> pa.Table:
-    """Another table of an experiment's folder: curves, details, timing or costs."""
+    """Read another table of an experiment's folder: curves, details, timing or costs."""
     return check_table(path, read_table(path), TABLES[path.stem])

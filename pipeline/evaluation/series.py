@@ -1,4 +1,4 @@
-"""Runs that were trained at several sizes: along which column they differ, and what those of one line have in common."""
+"""Runs trained at several sizes: the column in which they differ, and labels that join them into one line."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from pipeline.config.labels import Parts, label_of, without
 
 
 def trained_sizes(results: pa.Table, points: list[str]) -> list[str]:
-    """The metadata columns `points` whose largest trained value differs between the runs of results.parquet, for example delay or symbols."""
+    """Return the metadata columns `points` whose largest trained value differs between the runs of results.parquet, for example delay or symbols."""
     return [column for column in points if len(set(results.column(f"{column}_most_trained").to_pylist())) > 1]
 
 
 def line_labels(runs: list[dict[str, Any]], labels: dict[str, Parts], key: str, *places: str) -> dict[str, Parts]:
-    """What every label is made of, less what the swept `key` added: a label is then a line across runs, which differ in the columns `places`.
+    """Remove the part of the swept `key` from every label: a label is then a line across runs, which differ in the columns `places`.
 
-    runs: a row of results.parquet for each. Labels stay as they are where the key is not swept, and where different runs of one seed would
-    share a label and all places.
+    runs: a row of results.parquet for each. Labels are unchanged if the key is not swept, or if different runs of one seed would then share a
+    label and all places.
     """
     if not runs or key not in runs[0]:
         return labels

@@ -1,7 +1,7 @@
 """Statistics over seeds and over examples. Every figure and table takes its means and intervals from here.
 
-The seed is the unit: a network is what its training gives from another seed, so an interval is about the mean over all seeds. The examples
-of a run say how well that one run is measured, nothing about the next seed; their interval stands in only where there is a single seed.
+The seed is the unit: an interval is for the mean over all seeds that training could have started from. The examples of a run tell how precisely
+that run is measured, and nothing about other seeds; the interval over examples is used only if there is a single seed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 LEVEL = 0.95
 SKEWED = 0.99
-"""Level of the Student interval of values without bounds: at it the interval covers the mean of exponential values in 95 % of cases."""
+"""Level of the Student interval of unbounded values, at which it covers the mean of exponential values in 95 % of cases."""
 Interval = tuple[float, float]
 NOWHERE: Interval = (math.nan, math.nan)
 
@@ -35,9 +35,9 @@ class Summary(NamedTuple):
 
 
 def summarise(values: Iterable[float | None], bounds: Interval | None = None) -> Summary:
-    """Mean, spread and 95 % interval of one value per seed; missing values are left out.
+    """Return mean, spread and 95 % interval of one value per seed; missing values are left out.
 
-    bounds: lowest and highest possible value; None: unbounded. One seed has a mean and no interval: nothing is known of its spread.
+    bounds: lowest and highest possible value; None: unbounded. One seed has a mean but no interval.
     """
     known = np.array([value for value in values if value is not None and not math.isnan(value)], dtype=np.float64)
     n = len(known)
@@ -48,18 +48,18 @@ def summarise(values: Iterable[float | None], bounds: Interval | None = None) ->
 
 
 def summarise_scores(rows: Iterable[Mapping[str, Any]], name: str, score: Score) -> Summary:
-    """`summarise` of one score of some rows of results.parquet, one per seed; a single seed has the interval over its own examples."""
+    """Summarise one score over rows of results.parquet, one per seed; a single seed has the interval over its examples."""
     known = [row for row in rows if row.get(name) is not None and not math.isnan(row[name])]
     low, high = score.bounds_at(known)
-    found = summarise((row[name] for row in known), (low, high) if math.isfinite(high - low) else None)
-    if found.n != 1:
-        return found._replace(low=low if found.low < low else found.low, high=high if found.high > high else found.high)
+    summary = summarise((row[name] for row in known), (low, high) if math.isfinite(high - low) else None)
+    if summary.n != 1:
+        return summary._replace(low=low if summary.low < low else summary.low, high=high if summary.high > high else summary.high)
     low, high = over_examples(known[0], name, score)
-    return found._replace(low=low, high=high)
+    return summary._replace(low=low, high=high)
 
 
 def over_examples(row: Mapping[str, Any], name: str, score: Score) -> Interval:
-    """The 95 % interval of one run's score over its examples; NaN where it is not known."""
+    """Return the 95 % interval of one run's score over its examples; NaN if unknown."""
     if f"{name}_low" in row:
         ends = row[f"{name}_low"], row[f"{name}_high"]
         return ends if None not in ends else NOWHERE
@@ -67,12 +67,12 @@ def over_examples(row: Mapping[str, Any], name: str, score: Score) -> Interval:
 
 
 def bounded_interval(values: np.ndarray, lowest: float = 0.0, highest: float = 1.0, level: float = LEVEL) -> Interval:
-    """Interval of the mean of bounded values, whatever their distribution (Gaffke 2005; Learned-Miller and Thomas 2020, eq. 2).
+    """Return an interval of the mean of bounded values that holds for any distribution (Gaffke 2005; Learned-Miller and Thomas 2020, eq. 2).
 
-    Weigh the sorted values by random weights that sum to one, `lowest` being one more value below them: the lower end is the quantile of
-    that sum at half of what the level leaves, and the upper end likewise with `highest` above them. For values that are 0 or 1 these are
-    the ends of Clopper and Pearson. Where all seeds agree it stays wide: n seeds alike are no surprise while the share of such seeds is
-    above 0.025^(1/n), which is 29 % for three. Fewer than two values give NaN.
+    Weight the sorted values, with `lowest` added below them, by random weights that sum to one: the lower end is the (1 - level) / 2 quantile
+    of that sum, and the upper end likewise with `highest` added above them. For values that are 0 or 1 these are the ends of Clopper and
+    Pearson. If all seeds agree it stays wide: n equal seeds are likely as long as the share of such seeds is above 0.025^(1/n), 29 % for
+    three. Fewer than two values give NaN.
     """
     if len(values) < 2:
         return NOWHERE
@@ -87,7 +87,7 @@ def bounded_interval(values: np.ndarray, lowest: float = 0.0, highest: float = 1
 
 
 def _weighted_quantile(values: list[float], tail: float) -> float:
-    """Quantile of the sum of sorted values by uniformly distributed weights, found by halving."""
+    """Return the `tail` quantile of the sum of sorted values with uniformly distributed weights, found by bisection."""
     low, high = values[0], values[-1]
     for _ in range(60):
         middle = (low + high) / 2
@@ -96,7 +96,7 @@ def _weighted_quantile(values: list[float], tail: float) -> float:
 
 
 def _weighted_share(values: list[float], limit: float) -> float:
-    """How probable it is that the sum of sorted values, by uniformly distributed weights, is at most `limit`.
+    """Return the probability that the sum of sorted values with uniformly distributed weights is at most `limit`.
 
     The sum's density is the B-spline whose knots are the values, and its integral obeys the recursion of de Boor (1972).
     """
@@ -111,9 +111,9 @@ def _weighted_share(values: list[float], limit: float) -> float:
 
 
 def student_interval(values: np.ndarray, level: float = SKEWED) -> Interval:
-    """Student's t interval of the mean of values without bounds, wider than of normal values so that it also holds for skewed ones.
+    """Return Student's t interval of the mean of unbounded values, widened so that it also holds for skewed ones.
 
-    No interval holds for every distribution without bounds (Bahadur and Savage 1956). Fewer than two values give NaN.
+    No interval holds for every unbounded distribution (Bahadur and Savage 1956). Fewer than two values give NaN.
     """
     if len(values) < 2:
         return NOWHERE
@@ -125,7 +125,7 @@ def student_interval(values: np.ndarray, level: float = SKEWED) -> Interval:
 
 
 def wilson_interval(successes: float, n: float, level: float = LEVEL) -> Interval:
-    """Wilson's score interval of a share (Wilson 1927): right for few examples and for shares near 0 and 1. NaN without examples."""
+    """Return Wilson's score interval of a share (Wilson 1927), valid for few examples and shares near 0 and 1. NaN without examples."""
     if n == 0:
         return NOWHERE
     z = NormalDist().inv_cdf(0.5 + level / 2)
@@ -137,10 +137,10 @@ def wilson_interval(successes: float, n: float, level: float = LEVEL) -> Interva
 
 
 def rows_interval(correct_R: np.ndarray, scored_R: np.ndarray, level: float = LEVEL) -> Interval:
-    """Interval of the share of right answers where each row has several, which stand and fall together (Korn and Graubard 1998).
+    """Return the interval of the share of right answers when those of one row are correlated (Korn and Graubard 1998).
 
-    correct_R, scored_R: answers of each row that are right, and all. Wilson's interval, with as many independent answers as would vary as
-    much; where nothing varies, one per row.
+    correct_R, scored_R: right answers of each row, and all. Wilson's interval with the effective number of independent answers, which would
+    have the same variance; one per row if there is no variance.
     """
     scored, rows = int(scored_R.sum(dtype=np.int64)), len(scored_R)
     if not scored:

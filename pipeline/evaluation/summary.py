@@ -1,4 +1,4 @@
-"""The tables a reader sees: means and 95 % intervals over seeds, per network and point, as Markdown and as one HTML page."""
+"""The tables of the report: means and 95 % intervals over seeds, per network and point, as Markdown and as an HTML page."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from pipeline.evaluation.statistics import Summary, summarise_scores
 
 Row = dict[str, Any]
 Place = tuple[Any, ...]
-Chosen = dict[str, list[Row]]
-"""The rows of every network at one point, by its name."""
+"""The metadata values of a point."""
+RowsByLabel = dict[str, list[Row]]
+"""Label of a network -> its rows at one point."""
 NOTHING = "–"
 ONE_SEED = "¹"
 OVER_SEEDS = "Mean over seeds [95 % interval over seeds]"
@@ -43,9 +44,9 @@ small { color: #6b7280; font-size: 0.8rem; }
 
 
 class Name(NamedTuple):
-    """A metadata value that stands for a name."""
+    """A category: its code, which orders it, and its name."""
 
-    place: int
+    code: int
     name: str
 
     def __str__(self) -> str:
@@ -53,23 +54,23 @@ class Name(NamedTuple):
 
 
 class Section(NamedTuple):
-    """One table: a heading, how to read it, and cells of text. An interval follows its mean in square brackets."""
+    """One table: title, note on how to read it, and cells of text. An interval follows its mean in square brackets."""
 
     title: str
     note: str
     header: list[str]
     body: list[list[str]]
     reference: list[str] | None = None
-    """Last row: what needs no network (chance, the memoryless baseline)."""
+    """Last row: values that need no network (chance, the memoryless baseline)."""
 
 
 class Report(NamedTuple):
-    """What the tables are made of: the rows of results.parquet at every point, by network."""
+    """The data of the tables: the rows of results.parquet, and those at every point by network."""
 
-    kind: Measurement
+    measurement: Measurement
     points: list[str]
     rows: list[Row]
-    at: dict[Place, Chosen]
+    at: dict[Place, RowsByLabel]
 
     @property
     def places(self) -> list[Place]:
@@ -78,38 +79,38 @@ class Report(NamedTuple):
 
     @property
     def varying(self) -> list[int]:
-        """Which of the metadata differ between points."""
+        """Indices of the metadata columns that differ between points."""
         return [index for index in range(len(self.points)) if len({place[index] for place in self.places}) > 1]
 
     def value(self, index: int, place: Place) -> str:
-        """One metadata value of a point with its name, and on which side it lies outside what every run was trained at, where it does."""
+        """Describe one metadata value of a point, and whether it lies above or below what every run was trained at."""
         name, value = self.points[index], place[index]
         ends = [(row[f"{name}_least_trained"], row[f"{name}_most_trained"]) for row in self.rows]
         known = value is not None and not isinstance(value, Name) and all(least is not None for least, _ in ends)
         above, below = known and all(value > most for _, most in ends), known and all(value < least for least, _ in ends)
         return f"{name} {value}{' (beyond training)' if above else ' (below training)' if below else ''}"
 
-    def heads(self) -> list[str]:
-        """A heading for every point, of the metadata that varies."""
+    def headings(self) -> list[str]:
+        """Return a heading for every point: its varying metadata."""
         names = (", ".join(self.value(index, place) for index in self.varying) for place in self.places)
-        return [name or self.kind.primary for name in names]
+        return [name or self.measurement.primary for name in names]
 
 
 def summary(results: pa.Table, note: Note) -> list[Section]:
-    """The tables of an experiment: the primary score at every point and of every seed, those of its kind of measurement, learning."""
+    """Return the tables of an experiment: primary score at every point and of every seed, those of its measurement, learning."""
     names = display_names(note.labels)
     rows = [row | {"label": names[row["label"]]} for row in _with_names(results.to_pylist(), note)]
     places = sorted({tuple(row[name] for name in note.points) for row in rows}, key=_missing_last)
     labels = list(dict.fromkeys(row["label"] for row in rows))
     at = {place: {label: _select(rows, note.points, label, place) for label in labels} for place in places}
-    report = Report(note.kind, note.points, rows, at)
-    each = [_each(report)] if len({row["seed"] for row in rows}) > 1 else []
-    tables = [_table(table, report) for table in note.kind.tables]
-    return [_primary(report, overlap_sentence(note, rows)), *each, *tables, _learning(report)]
+    report = Report(note.measurement, note.points, rows, at)
+    per_seed = [_per_seed(report)] if len({row["seed"] for row in rows}) > 1 else []
+    tables = [_table(table, report) for table in note.measurement.tables]
+    return [_primary(report, overlap_sentence(note, rows)), *per_seed, *tables, _learning(report)]
 
 
 def _with_names(rows: list[Row], note: Note) -> list[Row]:
-    """The rows with the names of those metadata values that have one."""
+    """Replace category indices in the rows by names."""
     named = {name: column.categories for name, column in note.columns.items() if column.categories}
     return [
         row | {column: Name(row[column], names[row[column]]) for column, names in named.items() if row.get(column) is not None}
@@ -134,30 +135,32 @@ def _write(score: Score) -> Write:
 
 
 def _primary(report: Report, overlap: str) -> Section:
-    """The primary score at every point."""
-    kind, score = report.kind, report.kind.scores[report.kind.primary]
+    """Return the table of the primary score at every point."""
+    measurement, score = report.measurement, report.measurement.scores[report.measurement.primary]
     write = _write(score)
     body = []
     for label in _labels(report):
-        means = [_mean(report.at[place][label], kind, kind.primary, write) for place in report.places]
-        seeds = _span([len(report.at[place][label]) for place in report.places], "{:.0f}".format)
+        means = [_mean(report.at[place][label], measurement, measurement.primary, write) for place in report.places]
+        seeds = _range([len(report.at[place][label]) for place in report.places], "{:.0f}".format)
         body.append([label, *means, seeds])
     fixed = [report.value(index, report.places[0]) for index in range(len(report.points)) if index not in report.varying]
-    examples = _span([row["rows"] for row in report.rows], "{:,.0f}".format)
-    text = f"{'; '.join([OVER_SEEDS, *fixed, f'{examples} test {kind.example}s per point and seed'])}." + (f" {overlap}" if overlap else "")
+    examples = _range([row["rows"] for row in report.rows], "{:,.0f}".format)
+    text = f"{'; '.join([OVER_SEEDS, *fixed, f'{examples} test {measurement.example}s per point and seed'])}." + (
+        f" {overlap}" if overlap else ""
+    )
     rows = ([row for found in report.at[place].values() for row in found] for place in report.places)
-    known = [_span([row.get(score.reference) for row in found], write) for found in rows]
-    reference = [kind.reference, *known, ""] if score.reference else None
-    return Section(kind.title, text + _one_seed(body, kind), ["network", *report.heads(), "seeds"], body, reference)
+    known = [_range([row.get(score.reference) for row in found], write) for found in rows]
+    reference = [measurement.reference, *known, ""] if score.reference else None
+    return Section(measurement.title, text + _one_seed(body, measurement), ["network", *report.headings(), "seeds"], body, reference)
 
 
-def _each(report: Report) -> Section:
-    """The primary score of every seed: what a mean of few of them hides."""
-    key, title = report.kind.primary, report.kind.title
-    write = _write(report.kind.scores[key])
+def _per_seed(report: Report) -> Section:
+    """Return the table of the primary score of every seed, which a mean over few seeds hides."""
+    key, title = report.measurement.primary, report.measurement.title
+    write = _write(report.measurement.scores[key])
     body = [[label, *(_values(report.at[place][label], key, write) for place in report.places)] for label in _labels(report)]
     heading = f"Every seed: {title[0].lower()}{title[1:]}"
-    return Section(heading, "One value per seed, in the order of the seeds.", ["network", *report.heads()], body)
+    return Section(heading, "One value per seed, in the order of the seeds.", ["network", *report.headings()], body)
 
 
 def _values(rows: list[Row], key: str, write: Write) -> str:
@@ -165,33 +168,33 @@ def _values(rows: list[Row], key: str, write: Write) -> str:
     return " ".join(map(write, known)) or NOTHING
 
 
-def _one_seed(body: list[list[str]], kind: Measurement) -> str:
-    """What the mark of an interval over examples means, where a cell has it."""
-    return OVER_EXAMPLES.format(kind.example) if any(ONE_SEED in cell for cells in body for cell in cells) else ""
+def _one_seed(body: list[list[str]], measurement: Measurement) -> str:
+    """Return the footnote on intervals over examples, if a cell refers to it."""
+    return OVER_EXAMPLES.format(measurement.example) if any(ONE_SEED in cell for cells in body for cell in cells) else ""
 
 
 def _table(table: Table, report: Report) -> Section:
-    """A table of the kind of measurement, at the hardest point."""
+    """Return a table of the measurement, at the hardest point."""
     place = report.places[-1]
-    chosen, kind = report.at[place], report.kind
+    chosen, measurement = report.at[place], report.measurement
     every = [row for rows in chosen.values() for row in rows]
     unit = " or ".join(dict.fromkeys(row["unit"] for row in every))
-    body = [[label, *(_cell(cell, rows, kind) for cell in table.cells)] for label, rows in chosen.items()]
+    body = [[label, *(_cell(cell, rows, measurement) for cell in table.cells)] for label, rows in chosen.items()]
     where = ", ".join(report.value(index, place) for index in range(len(report.points))) or "the only point"
     reference = [table.reference, *(_reference(cell, every) for cell in table.cells)] if table.reference else None
-    note = f"{OVER_SEEDS}. {table.note}{_unbounded(table, kind, every)}{_one_seed(body, kind)}"
+    note = f"{OVER_SEEDS}. {table.note}{_unbounded(table, measurement, every)}{_one_seed(body, measurement)}"
     header = ["network", *(cell.heading.format(unit=unit) for cell in table.cells)]
     return Section(f"{table.title}: {where}", note, header, body, reference)
 
 
-def _unbounded(table: Table, kind: Measurement, rows: list[Row]) -> str:
-    """Which intervals of a table do not hold where only some seeds solve the task."""
-    scores = {cell.score: kind.scores[cell.score] for cell in table.cells if not cell.across}
-    found = [score for name, score in scores.items() if any(row[name] is not None for row in rows) and not _is_bounded(score, rows)]
-    if not found:
+def _unbounded(table: Table, measurement: Measurement, rows: list[Row]) -> str:
+    """Return a note on the intervals of a table that do not hold if only some seeds solve the task."""
+    scores = {cell.score: measurement.scores[cell.score] for cell in table.cells if not cell.across}
+    unbounded = [score for name, score in scores.items() if any(row[name] is not None for row in rows) and not _is_bounded(score, rows)]
+    if not unbounded:
         return ""
-    names = ", and that of ".join(f"the {score.label}" for score in found)
-    return " ".join(["", UNBOUNDED.format(names), *(score.bounds_hint for score in found if score.bounds_hint)])
+    names = ", and that of ".join(f"the {score.label}" for score in unbounded)
+    return " ".join(["", UNBOUNDED.format(names), *(score.bounds_hint for score in unbounded if score.bounds_hint)])
 
 
 def _is_bounded(score: Score, rows: list[Row]) -> bool:
@@ -199,26 +202,26 @@ def _is_bounded(score: Score, rows: list[Row]) -> bool:
     return math.isfinite(high - low)
 
 
-def _cell(cell: Cell, rows: list[Row], kind: Measurement) -> str:
-    return _span([row[cell.score] for row in rows], cell.write) if cell.across else _mean(rows, kind, cell.score, cell.write)
+def _cell(cell: Cell, rows: list[Row], measurement: Measurement) -> str:
+    return _range([row[cell.score] for row in rows], cell.write) if cell.across else _mean(rows, measurement, cell.score, cell.write)
 
 
 def _reference(cell: Cell, rows: list[Row]) -> str:
-    """What needs no network, in the table's last row."""
+    """Return a cell of the table's last row, the reference."""
     write = cell.write_reference or cell.write
     if isinstance(cell.reference, str):
-        return _span([row[cell.reference] for row in rows], write)
+        return _range([row[cell.reference] for row in rows], write)
     known = cell.reference is not None and any(row[cell.score] is not None for row in rows)
     return write(cell.reference) if known and cell.reference is not None else NOTHING
 
 
 def _learning(report: Report) -> Section:
-    training = report.kind.training
+    training = report.measurement.training
     runs = {(row["label"], row["run"]): row for row in report.rows}
     chosen = {label: [row for (owner, _), row in runs.items() if owner == label] for label in _labels(report)}
     header = ["network", "parameters", *(f"{training.unit} to {mark} %" for mark in MARKS), *(["solved"] if training.solved else [])]
     body = [
-        [label, _span([row["parameters"] for row in rows], "{:,.0f}".format), *(_reached(rows, mark) for mark in MARKS)]
+        [label, _range([row["parameters"] for row in rows], "{:,.0f}".format), *(_reached(rows, mark) for mark in MARKS)]
         + ([_solved(rows)] if training.solved else [])
         for label, rows in chosen.items()
     ]
@@ -226,17 +229,17 @@ def _learning(report: Report) -> Section:
     return Section("Learning", f"{note} Solved: 99 % at two validations in a row." if training.solved else note, header, body)
 
 
-def _mean(rows: list[Row], kind: Measurement, key: str, write: Write) -> str:
-    found = summarise_scores(rows, key, kind.scores[key])
-    return NOTHING if math.isnan(found.mean) else write(found.mean) + _interval(found, write)
+def _mean(rows: list[Row], measurement: Measurement, key: str, write: Write) -> str:
+    seeds = summarise_scores(rows, key, measurement.scores[key])
+    return NOTHING if math.isnan(seeds.mean) else write(seeds.mean) + _interval(seeds, write)
 
 
-def _interval(found: Summary, write: Write) -> str:
-    return "" if math.isnan(found.low) else f" [{write(found.low)}, {write(found.high)}]" + (ONE_SEED if found.n == 1 else "")
+def _interval(seeds: Summary, write: Write) -> str:
+    return "" if math.isnan(seeds.low) else f" [{write(seeds.low)}, {write(seeds.high)}]" + (ONE_SEED if seeds.n == 1 else "")
 
 
-def _span(values: Iterable[float | None], write: Write) -> str:
-    """One value where all are equal, else least–most."""
+def _range(values: Iterable[float | None], write: Write) -> str:
+    """Format the range least–most, or one value if all are equal."""
     known = [value for value in values if value is not None]
     ends = dict.fromkeys(write(end) for end in (min(known), max(known))) if known else [NOTHING]
     return "–".join(ends)
@@ -255,7 +258,7 @@ def _solved(rows: list[Row]) -> str:
 
 
 def as_markdown(sections: list[Section]) -> str:
-    """The tables as GitHub-flavoured Markdown."""
+    """Render the tables as GitHub-flavoured Markdown."""
     return "\n".join(_markdown(section) for section in sections)
 
 
@@ -270,7 +273,7 @@ def _line(cells: list[str]) -> str:
 
 
 def as_html(title: str, sections: list[Section]) -> str:
-    """The tables as one page that needs nothing else."""
+    """Render the tables as a self-contained HTML page."""
     head = f'<meta charset="utf-8">\n<title>{escape(title)}</title>\n<style>\n{STYLE}\n</style>'
     body = "\n".join(_html(section) for section in sections)
     return f'<!doctype html>\n<html lang="en">\n<head>\n{head}\n</head>\n<body>\n<h1>{escape(title)}</h1>\n{body}\n</body>\n</html>\n'
@@ -286,10 +289,10 @@ def _html(section: Section) -> str:
 
 
 def _html_row(cells: list[str], attributes: str = "") -> str:
-    return f"<tr{attributes}>" + "".join(f"<td>{_quiet(escape(cell))}</td>" for cell in cells) + "</tr>"
+    return f"<tr{attributes}>" + "".join(f"<td>{_small_intervals(escape(cell))}</td>" for cell in cells) + "</tr>"
 
 
-def _quiet(cell: str) -> str:
-    """Intervals in small print."""
+def _small_intervals(cell: str) -> str:
+    """Set intervals in small print."""
     mean, bracket, rest = cell.partition(" [")
     return f"{mean} <small>[{rest}</small>" if bracket else cell

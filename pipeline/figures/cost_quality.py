@@ -40,7 +40,7 @@ def draw(experiment: Path, out: Path, figure: CostQuality, title: str) -> None:
         _lines(axis, drawn, rows.assign(x=rows["state_bytes"]), results)
         panels_of.score_axis(axis, "y", results.score)
         axis.set_ylabel(name)
-        axis.set_xlabel(f"state carried from {results.kind.step} to {results.kind.step}")
+        axis.set_xlabel(f"state carried from {results.measurement.step} to {results.measurement.step}")
         style.save(chart, out, shown)
 
 
@@ -71,7 +71,7 @@ def draw_state(experiment: Path, out: Path, figure: AccuracyByState, title: str)
             _lines(axis, own[0].assign(x=own[0]["state_bits"]), own[1].assign(x=8 * own[1]["state_bytes"]), results)
             axis.set_title(f"layout {layout}" if layout else "", loc="left", pad=4)
             panels_of.score_axis(axis, "y", results.score)
-            axis.set_xlabel(f"state carried from {results.kind.step} to {results.kind.step}")
+            axis.set_xlabel(f"state carried from {results.measurement.step} to {results.measurement.step}")
         axes[0, 0].set_ylabel(name)
         style.save(chart, out, panels_of.named_reference(shown, results.score))
 

@@ -44,9 +44,9 @@ class Results(NamedTuple):
     """Which rows of the evaluation also occur in training, in one sentence; empty where none does."""
 
     @property
-    def kind(self) -> Measurement:
+    def measurement(self) -> Measurement:
         """How the runs were measured."""
-        return self.note.kind
+        return self.note.measurement
 
     @property
     def points(self) -> list[str]:
@@ -61,12 +61,12 @@ class Results(NamedTuple):
     @property
     def metric(self) -> str:
         """The score that the figure shows."""
-        return getattr(self.figure, "metric", None) or self.kind.primary
+        return getattr(self.figure, "metric", None) or self.measurement.primary
 
     @property
     def score(self) -> Score:
         """What is known of the score that the figure shows."""
-        return self.kind.scores[self.metric]
+        return self.measurement.scores[self.metric]
 
     @property
     def reference(self) -> Frame:

@@ -21,7 +21,7 @@ HEIGHT = 2.9
 def draw(experiment: Path, out: Path, figure: LearningCurves, title: str) -> None:
     """Draw curves.parquet of the folder `experiment` to `out`.svg, .pdf, .png and .csv; results.parquet gives chance and baseline."""
     results = read_results(experiment, figure)
-    training = results.kind.training
+    training = results.measurement.training
     shown = _shown(read(experiment, "curves"), training.curve)
     with style.page():
         key = [*style.keys(results.looks, results.names), *_references(results)]
@@ -35,16 +35,16 @@ def draw(experiment: Path, out: Path, figure: LearningCurves, title: str) -> Non
 
 def _references(results: Results) -> list[Key]:
     """The entries of the dashed lines of both panels; what is the same in both stands once."""
-    training = results.kind.training
-    upper = results.kind.scores.get(training.curve)
+    training = results.measurement.training
+    upper = results.measurement.scores.get(training.curve)
     above = style.reference_key(_upper(results), upper.reference_label, style.DOTTED) if upper else []
     return [*above, *style.reference_key(_lower(results), training.reference)]
 
 
 def _upper(results: Results) -> Frame:
     """The dotted lines of the upper panel: the loss without memory, or the best possible return where runs were trained."""
-    score = results.kind.scores.get(results.kind.training.curve)
-    rows = results.rows if results.kind.training.curve == "loss" else results.trained
+    score = results.measurement.scores.get(results.measurement.training.curve)
+    rows = results.rows if results.measurement.training.curve == "loss" else results.trained
     return rows[score.reference].dropna() if score and score.reference in rows else []
 
 
@@ -92,7 +92,7 @@ def _loss(axis: Axes, shown: Frame, results: Results) -> None:
 
 
 def _other(axis: Axes, shown: Frame, results: Results) -> None:
-    curve = results.kind.training.curve
+    curve = results.measurement.training.curve
     _lines(axis, shown, results, curve)
     style.reference(axis, _upper(results), "", style.DOTTED)
     axis.set_ylabel(f"validation\n{curve}")
@@ -102,7 +102,7 @@ def _accuracy(axis: Axes, shown: Frame, results: Results) -> None:
     axis.set_ylim(-3, 103)
     _lines(axis, shown, results, "accuracy")
     style.reference(axis, _lower(results), "")
-    training = results.kind.training
+    training = results.measurement.training
     axis.set_ylabel(style.wrapped(f"validation {training.accuracy}\u00a0(%)", HEIGHT / 2))
     axis.set_xlabel(training.seen)
     axis.set_xlim(0, None)

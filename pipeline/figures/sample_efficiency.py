@@ -22,7 +22,7 @@ def draw(experiment: Path, out: Path, figure: SampleEfficiency, title: str) -> N
     with style.page():
         left = max(map(style.text_width, names)) + 0.18
         width = style.width_of(figure.width, beside=left + 0.5)
-        training = results.kind.training
+        training = results.measurement.training
         name = style.wrapped(f"{training.seen} until {training.goal}", width - 0.2)
         room: dict[str, Any] = {
             "left": left,

@@ -29,7 +29,7 @@ def draw(experiment: Path, out: Path, figure: StepCost, title: str) -> None:
         seconds.set_ylabel("time of one step\n(ms)")
         _panel(state, shown, "state_bytes", size_text("B"), results)
         state.set_ylabel("state carried")
-        state.set_xlabel(f"{results.kind.step}s that the network has read")
+        state.set_xlabel(f"{results.measurement.step}s that the network has read")
         chart.align_ylabels()
         style.save(chart, out, shown)
 

@@ -38,14 +38,14 @@ def test_differences_come_first_and_nothing_is_left_out() -> None:
     plan = make_plan(expand(read_text(TEXT, "c.yaml")))
     spec = plan.experiments["only"].spec
     found = tables(settings_page(spec, [plan.runs[run["run"]].spec for run in spec["runs"]]))
-    assert list(found) == ["What differs", "What all share", "Runs"]
-    header, *rows = found["What differs"]
+    assert list(found) == ["Settings that differ", "Shared settings", "Runs"]
+    header, *rows = found["Settings that differ"]
     assert header == ["setting", "gru", "lstm", "slow"]
     differing = {key: cells for key, *cells in rows}
     assert differing["network.mixer.name"] == ["gru", "lstm", "lstm"]
     assert differing["learner.learning_rate"] == ["0.007", "0.007", "0.0001"]
     assert {key for key in differing if not key.startswith("network.mixer.")} == {"learner.learning_rate"}
-    shared = dict(found["What all share"][1:])
+    shared = dict(found["Shared settings"][1:])
     assert shared["learner.rows"] == "64000"
     assert shared["learner.curriculum.factor"] == "3.0", "from the preset"
     assert shared["network.depth"] == "1", "a default"

@@ -111,7 +111,7 @@ def test_without_pictures_a_strip_says_so(experiments: Folder, tmp_path: Path, d
 
 def test_chance_that_nobody_knows_is_not_drawn(experiments: Folder, tmp_path: Path, drawn: Any) -> None:
     results = read_results(experiments("paths"))
-    assert results.rows["chance"].isna().all() and results.kind.name == "episodes"
+    assert results.rows["chance"].isna().all() and results.measurement.name == "episodes"
     for figure in ("accuracy_at_longest", "cost_quality", "learning_curves", "accuracy_by_state"):
         draw(figure, experiments("paths"), tmp_path / figure)
     for figure in drawn:

@@ -1,6 +1,6 @@
-"""Episodes: a network acts in held-out episodes of an environment, by its own policy; pictures of the first ones are kept.
+"""Episodes: a network acts in held-out episodes of an environment by its own policy; frames of the first episodes are kept.
 
-Notation: K = pictures of a strip, H and W = pixels.
+Notation: K = frames of a strip, H and W = pixels.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
     from pipeline.storage.loader import Episodes as Rows
 
 STRIPS = 2
-"""Episodes of a dataset of which pictures are kept, its first ones."""
+"""Episodes of a dataset whose frames are kept: the first ones."""
 PICTURES = 8
-"""Pictures of a strip, spread evenly over its episode, the first and the last step included."""
+"""Frames of a strip, evenly spaced over its episode, including the first and last step."""
 LARGEST = 128
-"""Pixels a side at most; of larger pictures every second, third, ... is kept."""
+"""Maximum height and width in pixels; of larger frames every second, third, ... pixel is kept."""
 FRAMES = ("frames", "frames_shape")
 SOLVED = Score("episodes solved", bounds=(0, 1), better="higher", reference="chance", reference_label="memoryless baseline {} %")
 RETURN = Score(
@@ -51,10 +51,10 @@ RETURN = Score(
     better="higher",
     reference="best_return",
     reference_label="best possible return {}",
-    bounds_hint="With evaluate.return_range it has one that holds.",
+    bounds_hint="Set evaluate.return_range for an interval that holds.",
 )
 TOLERANCE = 1e-6
-"""By how much a mean return may leave its range: rewards are summed in floating point."""
+"""How far a mean return may lie outside its range: rewards are summed in floating point."""
 
 
 class Episodes(Measurement):
@@ -65,11 +65,11 @@ class Episodes(Measurement):
     step: ClassVar[str] = "step"
     length: ClassVar[str] = "episode_length"
     columns: ClassVar[Mapping[str, Column]] = {
-        "success": Column("whole", null=True, least=0, most=1),  # 1 where it was solved; null where the task does not define that
+        "success": Column("whole", null=True, least=0, most=1),  # 1 if it was solved; null if the task does not define that
         "return": Column("number"),  # sum of its rewards
         "episode_length": COUNT,  # its steps
-        "best": NUMBER,  # return of the best policy, where that is known
-        "frames": Column("bytes", null=True, optional=True),  # pictures one after the other, three bytes a pixel, of the first episodes
+        "best": NUMBER,  # return of the best policy, if known
+        "frames": Column("bytes", null=True, optional=True),  # frames of the first episodes, concatenated, three bytes a pixel
         "frames_shape": Column("list", null=True, optional=True),  # their number, height, width and channels
     }
     scores: ClassVar[Mapping[str, Score]] = {
@@ -109,7 +109,7 @@ class Episodes(Measurement):
     name: Literal["episodes"] = "episodes"
 
     def measure(self, network: Any, task: Any, data: Rows, device: torch.device) -> dict[str, pa.Array]:
-        """How every episode went; `task` makes the environment."""
+        """Play every episode; `task` makes the environment."""
         from pipeline.learners.playing import play
 
         environments: dict[int, Any] = {}
@@ -126,10 +126,10 @@ class Episodes(Measurement):
         }
 
     def score(self, examples: dict[str, np.ndarray], run: Point) -> Point:
-        """The share solved and the mean return with their 95 % intervals, means of steps and the best possible return.
+        """Return the share solved and the mean return with 95 % intervals, mean steps and the best possible return.
 
-        Chance is what the best agent without memory solves; null where nobody knows it. Raises UserError for a mean return outside of the
-        range that the config or the task gives.
+        Chance is what the best agent without memory solves; null if unknown. Raises UserError for a mean return outside the range that the
+        config or the task gives.
         """
         rows, returns = len(examples["return"]), examples["return"].astype(np.float64)
         low, high = student_interval(returns, LEVEL)
@@ -149,14 +149,14 @@ class Episodes(Measurement):
         }
 
     def details(self, table: pa.Table) -> pa.Table | None:
-        """The episodes of which there are pictures."""
+        """Return the episodes that have frames."""
         if "frames" not in table.column_names:
             return None
         return table.filter(table.column("frames").is_valid()).drop_columns(["dataset", "state_bytes"])
 
 
 def _range(run: Point, mean: float, best: float | None) -> Point:
-    """Between which ends a return can lie; nothing where that is not known."""
+    """Return the range of possible returns; empty if unknown."""
     if run.get("returns") is None:
         return {}
     lowest, highest = run["returns"]
@@ -170,7 +170,7 @@ def _range(run: Point, mean: float, best: float | None) -> Point:
 
 
 def _solved(success: np.ndarray) -> Point:
-    """The share solved, where that is defined: then `success` holds numbers only."""
+    """Return the share solved, if that is defined: `success` then has no NaN."""
     known = success.astype(np.float64)
     if np.isnan(known).any():
         return {}
@@ -180,7 +180,7 @@ def _solved(success: np.ndarray) -> Point:
 
 
 def _pictures(network: Any, task: Any, episodes: Rows, device: torch.device) -> dict[str, pa.Array]:
-    """The columns `frames` and `frames_shape`, null but for the first episodes; none where the environment draws no pictures."""
+    """Return the columns `frames` and `frames_shape`, null except for the first episodes; none if the environment does not render."""
     from pipeline.learners.playing import play
 
     strips = [Strip() for _ in range(min(STRIPS, episodes.rows.num_rows))]
@@ -193,7 +193,7 @@ def _pictures(network: Any, task: Any, episodes: Rows, device: torch.device) -> 
 
     try:
         play(network, task, episodes._replace(rows=episodes.rows.slice(0, STRIPS)), device, watch)
-    except UserError:  # an environment that draws nothing is measured all the same
+    except UserError:  # an environment that does not render can be measured too
         return {}
     found = [strip.pictures() for strip in strips]
     missing = [None] * (episodes.rows.num_rows - len(strips))
@@ -204,7 +204,7 @@ def _pictures(network: Any, task: Any, episodes: Rows, device: torch.device) -> 
 
 
 class Strip:
-    """Pictures of an episode whose length is not known beforehand: never more than a few times those that are wanted."""
+    """Collects evenly spaced frames of an episode of unknown length, holding at most a few times as many as are kept."""
 
     def __init__(self) -> None:
         self.kept: list[np.ndarray] = []
@@ -212,9 +212,9 @@ class Strip:
         self.last: np.ndarray | None = None
 
     def add(self, picture: np.ndarray) -> None:
-        """The picture of the next step, (H, W, 3) uint8."""
-        coarse = -(-max(picture.shape[:2]) // LARGEST)
-        self.last = np.ascontiguousarray(picture[::coarse, ::coarse])
+        """Add the frame of the next step, (H, W, 3) uint8."""
+        stride = -(-max(picture.shape[:2]) // LARGEST)
+        self.last = np.ascontiguousarray(picture[::stride, ::stride])
         if self.seen % self.every == 0:
             self.kept.append(self.last)
         self.seen += 1
@@ -222,7 +222,7 @@ class Strip:
             self.kept, self.every = self.kept[::2], 2 * self.every
 
     def pictures(self) -> np.ndarray:
-        """(K, H, W, 3): evenly spread, from the first step to the last."""
+        """Return the frames, (K, H, W, 3): evenly spaced from the first step to the last."""
         places = np.linspace(0, len(self.kept) - 1, min(PICTURES, self.seen)).round().astype(int)
         chosen = [self.kept[place] for place in places]
         assert self.last is not None

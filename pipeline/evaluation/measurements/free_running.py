@@ -1,6 +1,6 @@
-"""Free running: a network writes each row's continuation by itself, and its own answer counts.
+"""Free running: a network generates each row's continuation greedily, and its own answer is scored.
 
-Continuation: what truly follows a row's prompt, its trace, EOS and answer, or the answer alone.
+Continuation: the true tokens after a row's prompt: its trace, EOS and answer, or the answer alone.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ if TYPE_CHECKING:
     from pipeline.tasks.base import TokenTask
 
 ROOM = 1.2
-"""A row may write so many times the tokens of the dataset's longest continuation, as far as the network's context goes."""
+"""Token budget of a row as a multiple of the dataset's longest continuation, limited by the network's context."""
 STATE_BYTES = 1 << 29
-"""Bytes of state that the rows of a batch carry at most."""
+"""Maximum bytes of state of a batch."""
 MOST_ROWS = 256
 CHUNK = 2048
-"""Rows of the dataset that are held at once."""
+"""Rows of the dataset held in memory at once."""
 BINS = 20
-"""Parts of a continuation in which first errors are counted."""
+"""Equal parts of a continuation in which first errors are counted."""
 CORRECT, WRONG, NO_ANSWER = "correct", "wrong", "no answer"
 
 NAME = -1
-"""Any name of the prompt, in a form."""
+"""Stands for any name of the prompt, in a form."""
 Form = tuple[int, ...] | None
-"""A query with all names of its row's prompt alike; None for one that never began."""
+"""A query with every name of its row's prompt replaced by NAME; None if no query token preceded the answer."""
 ANSWERS = ACCURACY._replace(label="right final answers")
 FORCED = Score("right tokens, teacher-forced", bounds=(0, 1), better="higher")
 TYPES = {
@@ -55,16 +55,16 @@ TYPES = {
 
 
 class FreeRunning(Tokens):
-    """Answers that a network comes to by itself, its likeliest token being its next input; and its tokens under teacher forcing."""
+    """Final answers that a network generates greedily, each token being its next input; and its tokens under teacher forcing."""
 
     columns: ClassVar[Mapping[str, Column]] = {
         **Tokens.columns,
-        "outcome": Column("text"),  # correct, wrong or no answer: of the answer it came to by itself
-        "exact": Column("flag"),  # everything it wrote is what truly follows the prompt
-        "first_error": Column("whole", null=True, least=0),  # place of its first wrong token, the first after the prompt being 0
-        "continuation": COUNT,  # tokens that truly follow the prompt
-        "queries": COUNT,  # searches that it made and were answered
-        "valid_queries": COUNT,  # those with the form of a query in a true trace, whichever names of their prompt they ask for
+        "outcome": Column("text"),  # correct, wrong or no answer: of the generated answer
+        "exact": Column("flag"),  # all generated tokens equal the true continuation
+        "first_error": Column("whole", null=True, least=0),  # index of the first wrong token, the first after the prompt being 0
+        "continuation": COUNT,  # tokens of the true continuation
+        "queries": COUNT,  # searches that were answered
+        "valid_queries": COUNT,  # those with the form of a query in a true trace, whichever names of the prompt they ask for
     }
     scores: ClassVar[Mapping[str, Score]] = {
         **SIZES,
@@ -84,13 +84,13 @@ class FreeRunning(Tokens):
         "queries": Score("queries", bounds=(0, None), type=WHOLE),
         "valid_queries": Score("queries that are valid", bounds=(0, 1), better="higher"),
     }
-    title: ClassVar[str] = "Final answers that are right, running freely (%)"
+    title: ClassVar[str] = "Right final answers, free running (%)"
     tables: ClassVar[tuple[Table, ...]] = (
         Table(
-            "Running freely",
-            "What a network writes by itself, its likeliest token being its next input. Right: final answers; the rest is wrong or no "
-            "answer. Exact: not one token differs from the true trace. First error: the median place, counted in tokens after the prompt, of "
-            "the first that differs, where one does. Teacher-forced: tokens that are right where all before them are given.",
+            "Free running",
+            "Greedy generation. Right: final answers; the others are wrong or missing. Exact: every token equals the true trace. First "
+            "error: median position, in tokens after the prompt, of the first wrong token in the rows that have one. Teacher-forced: tokens "
+            "that are right given the true tokens before them.",
             (
                 Cell("right (%)", "accuracy", percent),
                 Cell("no answer (%)", "no_answer", percent),
@@ -115,20 +115,20 @@ class FreeRunning(Tokens):
     name: Literal["free_running"] = "free_running"  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def refusal(self, task: Any) -> str:
-        """Rows must end with one answer after a prompt, as those of tasks that are measured so by default."""
+        """Return why rows of this task cannot be measured: they must end with one answer after a prompt."""
         if task.measurement == "free_running":
             return ""
         return super().refusal(task) or f"{self.name} measures rows that end with one answer; those of {task.name} do not"
 
     def measure(self, network: Any, task: TokenTask, data: DatasetRows, device: torch.device) -> dict[str, pa.Array]:
-        """What every row's free run came to, beside its tokens under teacher forcing."""
+        """Measure every row's free run, and its tokens under teacher forcing."""
         return {**super().measure(network, task, data, device), **run_freely(network, task, data, device)}
 
     def score(self, examples: dict[str, np.ndarray], run: Point) -> Point:
-        """What free runs came to, as shares of the rows; and of the searches that they made.
+        """Return the outcomes of free runs as shares of the rows, and the share of valid searches.
 
-        `first_error` is the median place, counted in tokens, over the rows that went wrong, `first_errors` how many rows went wrong first
-        in each of so many equal parts of their continuation.
+        `first_error`: median index, in tokens, over the rows with an error. `first_errors`: number of rows whose first error is in each of
+        `BINS` equal parts of their continuation.
         """
         outcome, wrong = examples["outcome"], ~examples["exact"].astype(bool)
         rows, right, queries = len(outcome), int((outcome == CORRECT).sum()), int(examples["queries"].sum())
@@ -152,21 +152,21 @@ class FreeRunning(Tokens):
 
 
 class TrueRow(NamedTuple):
-    """A row as it should be."""
+    """The prompt and true continuation of a row."""
 
     prompt: np.ndarray
     after: list[int]
     forced: list[int]
-    """Places in `after` of what searches found."""
+    """Indices in `after` of injected search results."""
 
 
 def run_freely(network: Any, task: TokenTask, rows: DatasetRows, device: torch.device) -> dict[str, pa.Array]:
-    """The columns of a free run, a value for every row of the dataset in its order."""
+    """Return the columns of a free run, a value for every row of the dataset in its order."""
     from pipeline.networks.decoding import AfterToken, after_first, decode
 
     longest = max(len(row.after) for row in _true_rows(rows))
     budget = math.ceil(ROOM * longest)
-    most = network.context + 1  # tokens of prompt and continuation: the last one is not read
+    most = network.context + 1  # of prompt and continuation: the last token is not read
     state = network.state_bytes(int(rows.lengths.max()) - longest + budget)
     batch = max(1, min(MOST_ROWS, STATE_BYTES // max(1, state)))
     forms = {form for row in _true_rows(rows) for form in _queries(row.prompt, row.after, row.forced, task.search)}
@@ -206,7 +206,7 @@ def _judged(found: Continuation, true: TrueRow, forms: set[Form], search: int) -
 
 
 def _queries(prompt: np.ndarray, tokens: list[int], forced: Sequence[int], search: int) -> list[Form]:
-    """The form of each query, given the places of the tokens that answered them."""
+    """Return the form of each query, given the indices of the tokens that answered them."""
     names = {token for token in prompt.tolist() if token >= NODES}
     found: list[Form] = []
     for last, place in pairwise([-1, *forced]):

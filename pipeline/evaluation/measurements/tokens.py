@@ -1,4 +1,4 @@
-"""Tokens answered: every scored token of a row is judged after the true ones before it (teacher forcing).
+"""Token accuracy: every scored token of a row is predicted from the true tokens before it (teacher forcing).
 
 Notation: B = rows of a batch, T = tokens of its longest row, N = scored positions of the batch, row after row.
 """
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from pipeline.tasks.base import TokenTask
 
 BATCH_TOKENS = 16_384
-"""Tokens of a batch at most, padding counted; a longer row is a batch of its own."""
+"""Maximum tokens of a batch, including padding; a longer row is a batch of its own."""
 CHANCE = Score("chance", bounds=(0, 1))
 ACCURACY = Score("symbol accuracy", bounds=(0, 1), better="higher", reference="chance", reference_label="chance {} %")
 LOSSES = {
@@ -68,16 +68,16 @@ LOSS_CELLS = (
 
 
 def ends(score: Score) -> Score:
-    """The score that is an end of the interval of this one over a run's examples."""
+    """Return the score that is one end of this score's interval over a run's examples."""
     return Score(f"{score.label}, end of its interval", score.unit, score.bounds)
 
 
 class Tokens(Measurement):
-    """Scored tokens that are right where all before them are given, their loss, and the bits that a row's answers recall."""
+    """Accuracy and loss of the scored tokens under teacher forcing, and the bits that a row's answers recall."""
 
     columns: ClassVar[Mapping[str, Column]] = {
         **dict.fromkeys(("tokens", "scored", "correct"), COUNT),
-        "loss": Column("number", null=True),  # nats, or squared error where answers are real numbers, summed over the scored positions
+        "loss": Column("number", null=True),  # nats, or squared error if answers are real numbers, summed over the scored positions
         "hits": Column("list"),  # 1 or 0 per scored position, in order
     }
     scores: ClassVar[Mapping[str, Score]] = {
@@ -113,26 +113,26 @@ class Tokens(Measurement):
     name: Literal["tokens"] = "tokens"
 
     def measure(self, network: Any, task: TokenTask, data: DatasetRows, device: torch.device) -> dict[str, pa.Array]:
-        """What the task's `score` says of every row, and its tokens."""
+        """Score every row by the task's `score`, and count its tokens."""
         return forced(network, task, data, device)
 
     def check(self, path: Path, table: pa.Table) -> None:
-        """What is said of each row's scored positions agrees."""
+        """Raise CorruptFileError if the counts of a row contradict its hits."""
         lists = table.column("hits").combine_chunks()
         counts, hits = lists.value_lengths().to_numpy(), lists.flatten().to_numpy(zero_copy_only=False)
         totals = np.concatenate([[0], np.cumsum(hits, dtype=np.int64)])[np.concatenate([[0], np.cumsum(counts)])]
-        for name, found in (("scored", counts), ("correct", np.diff(totals))):
-            said = table.column(name).to_numpy()
-            wrong = np.flatnonzero(found != said)
+        for name, counted in (("scored", counts), ("correct", np.diff(totals))):
+            stored = table.column(name).to_numpy()
+            wrong = np.flatnonzero(counted != stored)
             if len(wrong):
                 row = wrong[0]
-                raise CorruptFileError(f"{path}: column {name}: {said[row]} in row {row}; expected {found[row]}, as hits say; {REMAKE}")
+                raise CorruptFileError(f"{path}: column {name}: {stored[row]} in row {row}; expected {counted[row]}, as hits say; {REMAKE}")
 
     def score(self, examples: dict[str, np.ndarray], run: Point) -> Point:
-        """Accuracies, the loss against the memoryless baseline, and bits; all None where no position is scored.
+        """Return accuracies, the loss relative to the memoryless baseline, and bits; none of them if no position is scored.
 
-        `bits`: what the answers of a row hold, `bits_held`, less what their cross-entropy leaves, never below zero; None where losses are
-        not nats.
+        `bits`: information in the answers of a row, `bits_held`, minus their cross-entropy, at least zero; absent if losses are not in
+        nats.
         """
         rows, scored = len(examples["scored"]), int(examples["scored"].sum(dtype=np.int64))
         sizes = {"rows": rows, "scored": scored, "tokens": float(examples["tokens"].mean(dtype=np.float64))}
@@ -154,7 +154,7 @@ class Tokens(Measurement):
         }
 
     def details(self, table: pa.Table) -> pa.Table:
-        """Accuracy at each scored position of every point: position 0 is the first answer. `rows` counts the examples that have it."""
+        """Return accuracy at each scored position of every point: position 0 is the first answer. `rows`: examples that have it."""
         lists = table.column("hits").combine_chunks()
         lengths, hits = lists.value_lengths().to_numpy(), lists.flatten().to_numpy()
         starts = np.concatenate([[0], np.cumsum(lengths)])[:-1]
@@ -174,7 +174,7 @@ class Tokens(Measurement):
 
 
 def forced(network: Any, task: TokenTask, rows: DatasetRows, device: torch.device) -> dict[str, pa.Array]:
-    """The columns of teacher forcing, a value for every row of the dataset in its order."""
+    """Return the columns of teacher forcing, a value for every row of the dataset in its order."""
     from pipeline.learners.sampler import sequential_batches
 
     batch = max(1, BATCH_TOKENS // max(1, int(rows.lengths.max(initial=1))))
@@ -188,7 +188,7 @@ def forced(network: Any, task: TokenTask, rows: DatasetRows, device: torch.devic
 
 
 def _forced_batch(network: Any, task: TokenTask, batch: Any, device: torch.device) -> pa.Table:
-    """Whether each answer is right, and its loss; zero where nothing is scored."""
+    """Score one batch: whether each answer is right, and its loss; zero where nothing is scored."""
     import torch
 
     from pipeline.learners.answers import answers

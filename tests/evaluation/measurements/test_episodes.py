@@ -156,7 +156,7 @@ def test_without_a_range_the_table_says_when_its_interval_holds(chain: Chain, tm
     write_spec(tmp_path / "experiment.yaml", spec | {"runs": [{key: value for key, value in entry.items() if key != "returns"}]})
     collect(tmp_path / "experiment.yaml", results, tmp_path / "out")
     assert read_table(tmp_path / "out" / "results.parquet").column("return_highest").null_count == 2
-    assert "With evaluate.return_range it has one that holds" in (tmp_path / "out" / "table.md").read_text(encoding="utf-8")
+    assert "Set evaluate.return_range for an interval that holds" in (tmp_path / "out" / "table.md").read_text(encoding="utf-8")
 
 
 def test_what_a_step_costs_is_collected(chain: Chain) -> None:

@@ -224,10 +224,10 @@ def test_tables_show_free_runs_beside_teacher_forcing(free: Tiny, tmp_path: Path
     collect(free.experiment, free.results, tmp_path / "out")
     text = (tmp_path / "out" / "table.md").read_text()
     sections = {part.splitlines()[0]: part for part in text.split("## ")[1:]}
-    title = "inal answers that are right, running freely (%)"
-    assert list(sections)[:3] == [f"F{title}", f"Every seed: f{title}", "Running freely: delay 50 (beyond training), symbols 3"]
+    title = "ight final answers, free running (%)"
+    assert list(sections)[:3] == [f"R{title}", f"Every seed: r{title}", "Free running: delay 50 (beyond training), symbols 3"]
     cells = next(
-        line for line in sections["Running freely: delay 50 (beyond training), symbols 3"].splitlines() if line.startswith("| LSTM")
+        line for line in sections["Free running: delay 50 (beyond training), symbols 3"].splitlines() if line.startswith("| LSTM")
     ).split(" | ")
     half, quarter, third = (summarise([share, share], bounds=(0, 1)) for share in (0.5, 0.25, 0.3))
     expected = [f"{100 * found.mean:.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}]" for found in (half, quarter, quarter, third)]
@@ -239,7 +239,7 @@ def test_tables_show_free_runs_beside_teacher_forcing(free: Tiny, tmp_path: Path
     assert cells[6].startswith(f"{100 * forced.mean:.1f} [")
     assert "tokens, teacher-forced (%)" in sections["At the hardest point: delay 50 (beyond training), symbols 3"]
     page = (tmp_path / "out" / "table.html").read_text()
-    assert "<h2>Running freely: delay 50 (beyond training), symbols 3</h2>" in page
+    assert "<h2>Free running: delay 50 (beyond training), symbols 3</h2>" in page
 
 
 class Titled(Copy):
