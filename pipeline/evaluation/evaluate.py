@@ -43,7 +43,8 @@ def evaluate(
     metadata of the table's schema records the measurement and the digests of its code.
     """
     place = prepare(threads, device)
-    tasks = [load_component("task", read_spec(folder / "dataset.yaml", "dataset")["task"]) for folder in datasets]
+    specs = [read_spec(folder / "dataset.yaml", "dataset") for folder in datasets]
+    tasks = [load_component("task", spec["task"]) for spec in specs]
     kind = measurement or measurement_named(tasks[0].measurement)
     for task in tasks:
         if refusal := kind.refusal(task):
@@ -52,21 +53,24 @@ def evaluate(
     network.to(place)
     for folder, task in zip(datasets, tasks, strict=True):
         check_data(folder, task, allow_changed_code)
-    table = pa.concat_tables([_measure(network, config, folder, kind, place) for folder in datasets], promote_options="default")
+    tables = [
+        _measure(network, config, folder, spec["id"], task, kind, place) for folder, spec, task in zip(datasets, specs, tasks, strict=True)
+    ]
+    table = pa.concat_tables(tables, promote_options="default")
     code = {name: digest(files, LENGTH) for name, files in code_of(load_component("network", config["network"]), *tasks, kind).items()}
     write_table(out, with_kind(table.combine_chunks(), kind, {"code": canonical_json(code)}))
 
 
-def _measure(network: nn.Module, config: dict[str, Any], folder: Path, kind: Measurement, device: torch.device) -> pa.Table:
-    spec = read_spec(folder / "dataset.yaml", "dataset")
-    task = load_component("task", spec["task"])
+def _measure(
+    network: nn.Module, config: dict[str, Any], folder: Path, name: str, task: Any, kind: Measurement, device: torch.device
+) -> pa.Table:
     if task.kind == "environment":
-        data = open_episodes(folder)._replace(name=spec["id"])
+        data = open_episodes(folder)._replace(name=name)
         _check(config, task, data.name, task.longest)
     else:
         data = open_rows(folder)
         _check(config, task, data.name, int(data.lengths.max(initial=0)))
-    return measured(network, implementation(task)(task), data, spec["id"], kind, device)
+    return measured(network, implementation(task)(task), data, name, kind, device)
 
 
 def _check(config: dict[str, Any], task: Any, name: str, longest: int) -> None:

@@ -32,7 +32,7 @@ from torch.nn import functional
 from pipeline.config import mixers as config
 from pipeline.mixers.base import Mixer
 from pipeline.ops.linear_scan import linear_scan, linear_step
-from pipeline.ops.padding import padding_mask
+from pipeline.ops.padding import Padding
 from pipeline.ops.state import State, where
 
 EPSILON = 1e-5
@@ -86,10 +86,8 @@ class MatrixLSTM(Mixer):
         """All positions at once; see `Mixer.forward`."""
         q, k, v, log_input, log_forget, gate = self._projected(x_BTD)
         start: MatrixLSTMState = self.initial_state(len(x_BTD)) if state is None else state
-        if length_B is not None:
-            padding = padding_mask(length_B, x_BTD.shape[1])
-            log_input, log_forget = (part.masked_fill(padding[..., 0], 0.0) for part in (log_input, log_forget))
-            reset_BT = None if reset_BT is None else reset_BT & ~padding[:, :, 0, 0]
+        padding = Padding(length_B, x_BTD.shape[1])
+        log_input, log_forget, reset_BT = padding.fill(log_input), padding.fill(log_forget), padding.fill(reset_BT, False)
         scale, previous = log_scales(log_forget, log_input, start.log_scale_BH, reset_BT)
         k = k * (log_input - scale).exp().unsqueeze(-1)
         log_decay = (log_forget + previous - scale).unsqueeze(-1)

@@ -34,7 +34,7 @@ from torch import Tensor
 
 from pipeline.ops import backends, delta_rule_c, fla, native
 from pipeline.ops.chunks import Chunks, spans
-from pipeline.ops.padding import is_ragged, padding_mask
+from pipeline.ops.padding import Padding
 
 OPERATION = "delta_rule"
 SIZE = 32
@@ -62,11 +62,8 @@ def delta_rule(
     Raises UserError if an explicit backend is not available.
     """
     steps = q_BTHK.shape[1]
-    if length_B is not None and is_ragged(length_B, steps):
-        padding = padding_mask(length_B, steps)
-        k_BTHK = k_BTHK.masked_fill(padding, 0.0)
-        log_decay_BTH = None if log_decay_BTH is None else log_decay_BTH.masked_fill(padding[..., 0], 0.0)
-        reset_BT = None if reset_BT is None else reset_BT & ~padding[:, :, 0, 0]
+    padding = Padding(length_B, steps)
+    k_BTHK, log_decay_BTH, reset_BT = padding.fill(k_BTHK), padding.fill(log_decay_BTH), padding.fill(reset_BT, False)
     candidates: dict[str, backends.UnavailableReason] = {
         "fla": partial(fla.unavailable_reason, k_BTHK),
         "c": partial(native.unavailable_reason, delta_rule_c.SOURCE, k_BTHK),

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from pipeline.ops import backends, fla
 from pipeline.ops.chunks import Chunks
-from pipeline.ops.padding import is_ragged, padding_mask
+from pipeline.ops.padding import Padding
 
 SIZE = 32
 """Positions per chunk."""
@@ -57,10 +57,9 @@ def dplr(
     Raises UserError if an explicit backend is not available.
     """
     steps = q_BTHK.shape[1]
-    if length_B is not None and is_ragged(length_B, steps):
-        padding = padding_mask(length_B, steps)
-        k_BTHK, b_BTHK, log_decay_BTHK = (part.masked_fill(padding, 0.0) for part in (k_BTHK, b_BTHK, log_decay_BTHK))
-        reset_BT = None if reset_BT is None else reset_BT & ~padding[:, :, 0, 0]
+    padding = Padding(length_B, steps)
+    k_BTHK, b_BTHK, log_decay_BTHK = map(padding.fill, (k_BTHK, b_BTHK, log_decay_BTHK))
+    reset_BT = padding.fill(reset_BT, False)
     candidates: dict[str, backends.UnavailableReason] = {"fla": partial(fla.unavailable_reason, k_BTHK), "torch": lambda: None}
     if backends.choose("dplr", candidates, backend) == "fla":
         return fla.dplr(q_BTHK, k_BTHK, v_BTHV, a_BTHK, b_BTHK, log_decay_BTHK, state_BHKV, reset_BT)

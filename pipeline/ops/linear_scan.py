@@ -24,7 +24,7 @@ from torch import Tensor
 
 from pipeline.ops import backends, fla
 from pipeline.ops.chunks import Chunks, spans
-from pipeline.ops.padding import is_ragged, padding_mask
+from pipeline.ops.padding import Padding
 
 SIZE = 64
 """Positions per chunk."""
@@ -49,11 +49,8 @@ def linear_scan(
     Raises UserError if an explicit backend is not available.
     """
     steps = q_BTHK.shape[1]
-    if length_B is not None and is_ragged(length_B, steps):
-        padding = padding_mask(length_B, steps)
-        k_BTHK = k_BTHK.masked_fill(padding, 0.0)
-        log_decay = None if log_decay is None else log_decay.masked_fill(padding, 0.0)
-        reset_BT = None if reset_BT is None else reset_BT & ~padding[:, :, 0, 0]
+    padding = Padding(length_B, steps)
+    k_BTHK, log_decay, reset_BT = padding.fill(k_BTHK), padding.fill(log_decay), padding.fill(reset_BT, False)
     candidates: dict[str, backends.UnavailableReason] = {"fla": partial(fla.unavailable_reason, k_BTHK), "torch": lambda: None}
     if backends.choose("linear_scan", candidates, backend) == "fla":
         return fla.linear_scan(q_BTHK, k_BTHK, v_BTHV, log_decay, state_BHKV, reset_BT)

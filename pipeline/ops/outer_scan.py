@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from pipeline.ops.gated_scan import gated_scan
-from pipeline.ops.padding import is_ragged, padding_mask
+from pipeline.ops.padding import Padding
 
 NUMBERS = 1 << 20
 """Numbers in the states of a block on the CPU, 4 MB: a quarter and four times as many were slower. 32 times as many on other devices."""
@@ -43,10 +43,9 @@ def outer_scan(
     numbers: size limit of a block's states; affects only speed, memory and rounding. Differentiable once.
     """
     steps = terms.query.shape[1]
-    if length_B is not None and is_ragged(length_B, steps):
-        padding = padding_mask(length_B, steps)
-        terms = terms._replace(key=terms.key.masked_fill(padding, 0.0), kept_key=terms.kept_key.masked_fill(padding, 1.0))
-        reset_BT = None if reset_BT is None else reset_BT & ~padding[:, :, 0, 0]
+    padding = Padding(length_B, steps)
+    terms = terms._replace(key=padding.fill(terms.key), kept_key=padding.fill(terms.kept_key, 1.0))
+    reset_BT = padding.fill(reset_BT, False)
     if reset_BT is not None:
         forgotten = reset_BT[:, :, None, None]
         terms = terms._replace(kept_key=terms.kept_key.masked_fill(forgotten, 0.0), kept_value=terms.kept_value.masked_fill(forgotten, 0.0))

@@ -5,8 +5,12 @@ Notation: B = batch size, T = sequence length, D = width.
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor
+
+Operand = TypeVar("Operand", Tensor, Tensor | None)
 
 
 def is_ragged(length_B: Tensor | None, steps: int) -> bool:
@@ -23,6 +27,17 @@ def at_end(y_BTD: Tensor, length_B: Tensor | None, initial_BD: Tensor) -> Tensor
     return torch.where((length_B > 0).unsqueeze(1), end_BD, initial_BD)
 
 
-def padding_mask(length_B: Tensor, steps: int) -> Tensor:
-    """Return the mask that is true at padding positions, shape (B, T, 1, 1)."""
-    return (torch.arange(steps, device=length_B.device) >= length_B.unsqueeze(1))[:, :, None, None]
+class Padding:
+    """The padding of a batch of rows: every position at or after a row's length."""
+
+    def __init__(self, length_B: Tensor | None, steps: int) -> None:
+        """length_B: the rows' lengths, at most `steps`; None if no row is padded."""
+        self.mask_BT: Tensor | None = None
+        if length_B is not None and is_ragged(length_B, steps):
+            self.mask_BT = torch.arange(steps, device=length_B.device) >= length_B.unsqueeze(1)
+
+    def fill(self, operand: Operand, value: float = 0.0) -> Operand:
+        """Return the operand, shape (B, T, ...), with `value` at every padded position; None for None."""
+        if operand is None or self.mask_BT is None:
+            return operand
+        return operand.masked_fill(self.mask_BT.view(*self.mask_BT.shape, *[1] * (operand.dim() - 2)), value)

@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from pipeline.ops import backends, gated_scan, huge_pages, mamba_ssm, native
-from pipeline.ops.padding import is_ragged, padding_mask
+from pipeline.ops.padding import Padding
 
 OPERATION = "selective_scan"
 SOURCE = "selective_scan.c"
@@ -178,11 +178,8 @@ def selective_scan(
     assert given.step_BTE.shape == given.x_BTE.shape and given.rate_EN.shape == (width, states) and given.skip_E.shape == (width,)
     assert given.read_BTN.shape == given.write_BTN.shape == (batch, steps, states)
     assert state_BEN is None or state_BEN.shape == (batch, width, states)
-    if length_B is not None and is_ragged(length_B, steps):
-        padding = padding_mask(length_B, steps).squeeze(3)
-        x_BTE, step_BTE = (tensor.masked_fill(padding, 0.0) for tensor in (given.x_BTE, given.step_BTE))
-        given = given._replace(x_BTE=x_BTE, step_BTE=step_BTE)
-        reset_BT = None if reset_BT is None else reset_BT & ~padding.squeeze(2)
+    padding = Padding(length_B, steps)
+    given, reset_BT = given._replace(x_BTE=padding.fill(given.x_BTE), step_BTE=padding.fill(given.step_BTE)), padding.fill(reset_BT, False)
     candidates: dict[str, backends.UnavailableReason] = {
         "mamba_ssm": partial(mamba_ssm.unavailable_reason, given.x_BTE, states, state_BEN, reset_BT),
         "c": partial(native.unavailable_reason, SOURCE, given.x_BTE),

@@ -457,6 +457,13 @@ def test_a_parent_has_the_network_of_its_child(old: str, new: str, different: st
     assert said == where_of_parent("") + f"a differs in {different}; expected a network of the same weights"
 
 
+def test_a_learner_that_takes_a_part_may_have_a_parent_of_another_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = parented("", PARENT.replace("width: 8, context: 600", "width: 16"))
+    assert "a differs in width" in fails(text)
+    monkeypatch.setattr("pipeline.config.learners.Supervised.same_network", False)
+    assert len(expand(read_text(text, "c.yaml")).experiments) == 2
+
+
 def test_a_parent_may_differ_in_what_changes_no_weights() -> None:
     text = parented("", PARENT.replace("context: 600", "context: 700, dropout: 0.1"))
     assert len(expand(read_text(text, "c.yaml")).experiments) == 2

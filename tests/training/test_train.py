@@ -147,6 +147,30 @@ def test_a_parent_of_another_shape_is_refused(tmp_path: Path) -> None:
         train_tiny(tmp_path, child)
 
 
+def test_assets_are_published_beside_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.config.learners.Supervised.assets", ("vocabulary.json",))
+    monkeypatch.setattr("pipeline.learners.supervised.Supervised.assets", lambda learner: {"vocabulary.json": b'["a", "b"]'})
+    folder, _, _ = finished(tmp_path)
+    assert (folder / "model" / "vocabulary.json").read_bytes() == b'["a", "b"]'
+    assert "model/vocabulary.json" in verify(folder)["files"]
+    (folder / "model" / "vocabulary.json").write_bytes(b"[]")
+    with pytest.raises(CorruptFileError, match="model/vocabulary.json"):
+        verify(folder)
+
+
+def test_a_learner_that_takes_a_part_accepts_a_parent_of_another_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def embedding(learner: Any, parent: Any) -> None:
+        learner.network.embedding.weight.data.copy_(parent["model"]["embedding.weight"])
+
+    parent, child = parented(tmp_path, steps=1, learning_rate=1e-9, network={"depth": 2}, ema_decay=None)
+    with pytest.raises(UserError, match="no such tensor"):
+        train_tiny(tmp_path, child)
+    monkeypatch.setattr("pipeline.learners.supervised.Supervised.adopt", embedding)
+    assert train_tiny(tmp_path, child) == 0
+    before, after = (load_file(tmp_path / "runs" / run / "model" / "model.safetensors")["embedding.weight"] for run in (parent, child))
+    assert (before - after).abs().max() < 1e-6
+
+
 def test_a_damaged_parent_is_refused(tmp_path: Path) -> None:
     parent, child = parented(tmp_path)
     (tmp_path / "runs" / parent / "model" / "model.safetensors").write_bytes(b"")
