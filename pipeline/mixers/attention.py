@@ -1,17 +1,17 @@
 """Causal multi-head softmax attention (Vaswani et al. 2017) with rotary positions (Su et al. 2021).
 
 Notation: B = batch size, T = sequence length (new positions), D = width, H = heads, E = D / H = channels per head, C = slots of the cache;
-q, k, v = query, key and value, p = position counted from the start of the episode.
+q, k, v = query, key and value, p = position in the episode.
 
 Recurrent form: the state is every key and value of the episode so far,
 
-    append R(p) k_t and v_t            R(p) turns pairs of channels by angles that grow with p
-    y_t = W sum_s softmax_s(R(p) q_t . k_s / sqrt(E)) v_s            over the slots s up to its own
+    append R(p) k_t and v_t            R(p) rotates pairs of channels by angles proportional to p
+    y_t = W sum_s softmax_s(R(p) q_t . k_s / sqrt(E)) v_s            over slots s up to that of t
 
-Parallel form: the same for all new positions in one product, a mask hiding what is later or of another episode.
+Parallel form: all new positions in one product, with later positions and other episodes masked.
 
-The cache has room for a few positions more than it holds, so that a step writes into it and copies nothing. A state that was given is
-never changed for its owner: slots are only ever written beyond its length, and once it has been continued, continuing it again copies.
+The cache is allocated with spare slots, so that a step writes into it without a copy. A state passed in is never modified as seen by its
+owner: only slots beyond its length are written, and continuing a state a second time copies it.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from pipeline.ops.rotary import angles, rotate
 from pipeline.ops.state import State
 
 ROOM = 64
-"""Slots by which a cache grows."""
+"""Number of slots by which a cache grows."""
 
 
 class KVCache(NamedTuple):
-    """Keys, already turned, and values; how many slots of each row hold something, and how many anybody has written."""
+    """Rotated keys, and values; the number of slots that each row uses, and the number written by any state that shares them."""
 
     keys_BHCE: Tensor
     values_BHCE: Tensor
     length_B: Tensor
     written_B: Tensor
-    """Shared by all states that share the slots, while length_B is each state's own: where they differ, another state went on."""
+    """Shared by all states that share the slots, unlike length_B: if they differ, another state has been continued."""
 
 
 class Attention(Mixer):
-    """Heads of softmax attention over everything since the episode began. State: a KVCache."""
+    """Multi-head softmax attention over the current episode. State: a KVCache."""
 
     def __init__(self, config: config.Attention, width: int) -> None:
         super().__init__(width)
@@ -53,7 +53,7 @@ class Attention(Mixer):
         self.out = nn.Linear(width, width, bias=False)
 
     def recurrence(self, x_TD: Tensor) -> Tensor:
-        """y_TD of one row, as the formulas above say it; see `Mixer.recurrence`."""
+        """Compute y_TD of one row by the equations above; see `Mixer.recurrence`."""
         q, k, v = self.project(x_TD).view(-1, 3, self.heads, self.channels).unbind(1)
         angle = angles(torch.arange(len(x_TD), device=x_TD.device), self.channels, self.base, x_TD.dtype).unsqueeze(1)
         q, k, outputs = rotate(q, angle), rotate(k, angle), []
@@ -63,7 +63,7 @@ class Attention(Mixer):
         return torch.stack(outputs)
 
     def initial_state(self, batch: int) -> State:
-        """An empty cache."""
+        """Return an empty cache."""
         slots = self.out.weight.new_zeros(batch, self.heads, 0, self.channels)
         none = torch.zeros(batch, dtype=torch.int64, device=slots.device)
         return KVCache(slots, slots, none, none)
@@ -71,7 +71,7 @@ class Attention(Mixer):
     def forward(
         self, x_BTD: Tensor, state: State | None = None, reset_BT: Tensor | None = None, length_B: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        """All new positions at once; see `Mixer.forward`."""
+        """Run all new positions at once; see `Mixer.forward`."""
         batch, steps, _ = x_BTD.shape
         cache: KVCache = self.initial_state(batch) if state is None else state
         added_B = torch.full_like(cache.length_B, steps) if length_B is None else length_B.to(cache.length_B)
@@ -93,7 +93,7 @@ class Attention(Mixer):
         return self.out(mixed.flatten(2)), cache
 
     def step(self, x_BD: Tensor, state: State, active_B: Tensor | None = None) -> tuple[Tensor, State]:
-        """One position, at the cost of reading the cache; see `Mixer.step`."""
+        """Run one position, at the cost of reading the cache; see `Mixer.step`."""
         place_B1 = state.length_B.unsqueeze(1)
         q, k, v = self._projected(x_BD.unsqueeze(1), place_B1)
         added_B = torch.ones_like(state.length_B) if active_B is None else active_B.to(state.length_B)
@@ -104,33 +104,33 @@ class Attention(Mixer):
         return self.out(_read(q.squeeze(1), keys, values, later_BC).flatten(1)), cache
 
     def positions_held(self, state: State) -> int:
-        """The length of the longest row's cache."""
+        """Return the length of the longest row's cache."""
         return int(state.length_B.max()) if state.length_B.numel() else 0
 
     def _projected(self, x_BTD: Tensor, position_BT: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Turned queries and keys, and values, each of shape (B, T, H, E)."""
+        """Return rotated queries and keys, and values, each of shape (B, T, H, E)."""
         q, k, v = self.project(x_BTD).unflatten(-1, (3, self.heads, self.channels)).unbind(2)
         angle = angles(position_BT, self.channels, self.base, x_BTD.dtype).unsqueeze(2)
         return rotate(q, angle), rotate(k, angle), v
 
     def state_bytes(self, context: int) -> int:
-        """Keys and values of the slots that `context` positions take, and two counters."""
+        """Keys and values of the slots allocated for `context` positions, and two counters."""
         return 2 * capacity(context) * self.width * self.out.weight.element_size() + 16
 
 
 def capacity(length: int) -> int:
-    """Slots of a cache that holds `length` positions."""
+    """Return the number of slots of a cache for `length` positions."""
     return math.ceil(length / ROOM) * ROOM
 
 
 def _attend(q_BTHE: Tensor, k_BHCE: Tensor, v_BHCE: Tensor, mask_BTC: Tensor | None = None, causal: bool = False) -> Tensor:
-    """What each query reads, shape (B, T, H, E)."""
+    """Attend with every query; returns shape (B, T, H, E)."""
     mask = None if mask_BTC is None else mask_BTC.unsqueeze(1)
     return functional.scaled_dot_product_attention(q_BTHE.transpose(1, 2), k_BHCE, v_BHCE, attn_mask=mask, is_causal=causal).transpose(1, 2)
 
 
 def _read(q_BHE: Tensor, k_BHCE: Tensor, v_BHCE: Tensor, later_BC: Tensor | None) -> Tensor:
-    """What one query per row reads, shape (B, H, E). Two products: torch's fused kernels work on blocks of queries, of which one is used."""
+    """Attend with one query per row; returns (B, H, E). Two products: torch's fused kernels process blocks of queries, wasteful for one."""
     score_BH1C = (q_BHE / math.sqrt(q_BHE.shape[2])).unsqueeze(2) @ k_BHCE.mT
     if later_BC is not None:
         score_BH1C = score_BH1C.masked_fill(later_BC[:, None, None], -math.inf)
@@ -138,7 +138,7 @@ def _read(q_BHE: Tensor, k_BHCE: Tensor, v_BHCE: Tensor, later_BC: Tensor | None
 
 
 def _episode_starts(length_B: Tensor, steps: int, reset_BT: Tensor | None) -> Tensor:
-    """The slot at which each new position's episode began."""
+    """Return the slot at which each new position's episode starts."""
     if reset_BT is None:
         return torch.zeros_like(length_B).unsqueeze(1).expand(-1, steps)
     place_BT = torch.arange(steps, device=length_B.device) + length_B.unsqueeze(1)
@@ -146,7 +146,7 @@ def _episode_starts(length_B: Tensor, steps: int, reset_BT: Tensor | None) -> Te
 
 
 def _appended(cache: KVCache, k_BTHE: Tensor, v_BTHE: Tensor, place_BT: Tensor, added_B: Tensor) -> KVCache:
-    """The cache with new keys and values at their slots; its own slots where nobody else uses them, a copy otherwise."""
+    """Append new keys and values to the cache: in place if no other state uses its slots, else in a copy."""
     length_B = cache.length_B + added_B
     needed = capacity(int(cache.length_B.max()) + k_BTHE.shape[1])
     room = needed - cache.keys_BHCE.shape[2]
@@ -161,9 +161,9 @@ def _appended(cache: KVCache, k_BTHE: Tensor, v_BTHE: Tensor, place_BT: Tensor, 
 
 
 def _shared(cache: KVCache, new: Tensor) -> bool:
-    """Whether writing into the slots could change what somebody else reads: another state that went on, or a gradient to come.
+    """Whether the slots must not be written in place: another state has been continued, or a gradient will need them.
 
-    Nor can tensors of inference mode be written to outside of it.
+    Inference tensors cannot be written outside of inference mode either.
     """
     keys = cache.keys_BHCE
     differentiable = keys.requires_grad or (torch.is_grad_enabled() and new.requires_grad)
@@ -180,7 +180,7 @@ def _with_room(old_BHCE: Tensor, new_BTHE: Tensor, room: int, place_BT: Tensor) 
 
 
 def _last_episode(cache: KVCache, start_BT: Tensor, added_B: Tensor) -> KVCache:
-    """Only the episode that each row is in at its end, moved to the first slots: what lies before will not be read again."""
+    """Move each row's last episode to the first slots; earlier episodes are dropped."""
     last_B = (added_B - 1).clamp(min=0)
     begin_B = start_BT.gather(1, last_B.unsqueeze(1)).squeeze(1).masked_fill(added_B == 0, 0)
     length_B = cache.length_B - begin_B

@@ -9,7 +9,7 @@ Recurrent form, for every head:
     S_t = diag(α_t) S_{t-1} + k_t v_t^T
     y_t = W (silu(r_t) * norm(S_t^T q_t))          norm over each head's V channels
 
-Parallel form: the same by `linear_scan`. The paper's scale of q is left out, since the norm cancels it.
+Parallel form: `linear_scan`. The paper's scale of q is omitted, since the norm cancels it.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from pipeline.ops.state import State, where
 EPSILON = 1e-5
 """Added to variances by the norm."""
 TEMPERATURE = 16
-"""Temperature τ of the gate: at rest α is 0.96, a time constant of 23 positions."""
+"""Temperature τ of the gate: for zero input α is 0.96, a time constant of 23 positions."""
 
 
 class GatedLinearAttention(Mixer):
-    """The state is S_BHKV."""
+    """State: S_BHKV."""
 
     def __init__(self, config: config.GatedLinearAttention, width: int) -> None:
         super().__init__(width)
@@ -43,7 +43,7 @@ class GatedLinearAttention(Mixer):
         self.out = nn.Linear(width, width, bias=False)
 
     def recurrence(self, x_TD: Tensor) -> Tensor:
-        """y_TD of one row, as the formulas above say it; see `Mixer.recurrence`."""
+        """Compute y_TD of one row by the equations above; see `Mixer.recurrence`."""
         S, outputs = self.initial_state(1)[0], []
         for x in x_TD:
             q, k, v, r = self.project(x).split(self.sizes)
@@ -54,27 +54,27 @@ class GatedLinearAttention(Mixer):
         return torch.stack(outputs)
 
     def initial_state(self, batch: int) -> State:
-        """Zeros."""
+        """Return zeros."""
         channels = self.width // self.heads
         return self.out.weight.new_zeros(batch, self.heads, channels // 2, channels)
 
     def forward(
         self, x_BTD: Tensor, state: State | None = None, reset_BT: Tensor | None = None, length_B: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        """All positions at once; see `Mixer.forward`."""
+        """Run all positions at once; see `Mixer.forward`."""
         q, k, v, log_decay, gate_BTD = self._projected(x_BTD)
         start = self.initial_state(len(x_BTD)) if state is None else state
         y, after = linear_scan(q, k, v, log_decay, start, reset_BT, length_B)
         return self._read(y, gate_BTD), after
 
     def step(self, x_BD: Tensor, state: State, active_B: Tensor | None = None) -> tuple[Tensor, State]:
-        """One position; see `Mixer.step`."""
+        """Run one position; see `Mixer.step`."""
         q, k, v, log_decay, gate_BD = self._projected(x_BD)
         y, after = linear_step(q, k, v, log_decay, state)
         return self._read(y, gate_BD), after if active_B is None else where(active_B, after, state)
 
     def _projected(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """q, k, v and log α by heads, shape (..., H, K) or (..., H, V), and the output gate's input, of the shape of x."""
+        """Return q, k, v and log α by heads, shape (..., H, K) or (..., H, V), and the output gate before activation, shape of x."""
         q, k, v, gate = self.project(x).split(self.sizes, -1)
         log_decay = functional.logsigmoid(self.decay(x)) / TEMPERATURE
         q, k, v, log_decay = (part.unflatten(-1, (self.heads, -1)) for part in (q, k, v, log_decay))
@@ -84,5 +84,5 @@ class GatedLinearAttention(Mixer):
         return self.out(functional.silu(gate) * self.norm(y).flatten(-2))
 
     def state_bytes(self, context: int) -> int:
-        """H K V numbers, whatever the context."""
+        """H K V numbers, independent of the context."""
         return self.width * (self.width // (2 * self.heads)) * self.out.weight.element_size()

@@ -5,11 +5,11 @@ Notation: B = batch size, T = sequence length, D = width; r = reset gate, z = up
 Recurrent form, W and U of shape (3 D, D) in the order r, z, n:
 
     r, z = sigmoid(W x_t + b + U h_{t-1} + c)
-    n = tanh(W x_t + b + r (U h_{t-1} + c))       reset after the product, so that one product serves all three
-    h_t = (1 - z) n + z h_{t-1}                   z keeps; the paper's first version has the signs the other way round
+    n = tanh(W x_t + b + r (U h_{t-1} + c))       reset after the product, so one product serves all three
+    h_t = (1 - z) n + z h_{t-1}                   z keeps the state; in the paper's first version z and 1 - z are swapped
     y_t = h_t
 
-There is no parallel form. A whole sequence goes through torch's kernel; a single step does the cell's arithmetic on the same weights.
+There is no parallel form. A whole sequence uses torch's kernel; a single step computes the cell with the same weights.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pipeline.ops.gate_init import init_gates, init_recurrence, weights_of
 
 
 class GRU(HiddenMixer):
-    """One layer of GRU cells as wide as the network."""
+    """One layer of D GRU units."""
 
     def __init__(self, config: config.Gru, width: int) -> None:
         super().__init__(width)
@@ -34,7 +34,7 @@ class GRU(HiddenMixer):
         init_gates(bias, other_bias, config, keep=slice(width, 2 * width), write=None)
 
     def recurrence(self, x_TD: Tensor) -> Tensor:
-        """y_TD of one row, as the formulas above say it; see `Mixer.recurrence`."""
+        """Compute y_TD of one row by the equations above; see `Mixer.recurrence`."""
         (W, U, b, c), h, outputs = weights_of(self.layer), x_TD.new_zeros(self.width), []
         for x in x_TD:
             (x_r, x_z, x_n), (h_r, h_z, h_n) = (W @ x + b).chunk(3), (U @ h + c).chunk(3)
@@ -45,18 +45,18 @@ class GRU(HiddenMixer):
         return torch.stack(outputs)
 
     def sequence(self, x_BTD: Tensor, h_BD: Tensor, reset_BT: Tensor | None) -> Tensor:
-        """Torch's kernel where no episode starts inside the sequence, else the loop."""
+        """Use torch's kernel if no episode starts inside the sequence, else the loop."""
         if reset_BT is not None and bool(reset_BT.any()):
             return self.loop(x_BTD, h_BD, reset_BT)
         return self.layer(x_BTD, h_BD.unsqueeze(0))[0]
 
     def projected(self, x: Tensor) -> Tensor:
-        """W x + b for r, z and n."""
+        """Compute W x + b for r, z and n."""
         into, _, bias, _ = weights_of(self.layer)
         return functional.linear(x, into, bias)
 
     def advance(self, projected_BP: Tensor, h_BD: Tensor) -> Tensor:
-        """Gates and candidate by one product."""
+        """Compute gates and candidate by one product, and the new state."""
         _, weight, _, bias = weights_of(self.layer)
         recurrent = functional.linear(h_BD, weight, bias)
         (x_gates, x_n), (h_gates, h_n) = (both.split([2 * self.width, self.width], 1) for both in (projected_BP, recurrent))

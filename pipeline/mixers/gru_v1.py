@@ -1,15 +1,15 @@
-"""Gated recurrent unit in its first form (Cho et al. 2014, arXiv 1406.1078v1), which the reset gate makes costlier than the later one.
+"""Gated recurrent unit in its first form (Cho et al. 2014, arXiv 1406.1078v1), slower than the later one because of its reset gate.
 
 Notation: B = batch size, T = sequence length, D = width; r = reset gate, z = update gate, n = candidate, h = hidden state.
 
 Recurrent form, W of shape (3 D, D) in the order r, z, n; U of shape (2 D, D) for the gates and (D, D) for the candidate:
 
     r, z = sigmoid(W x_t + b + U h_{t-1})
-    n = tanh(W x_t + b + U (r h_{t-1}))           reset before the product, so that there are two products in a row
-    h_t = (1 - z) h_{t-1} + z n                   z writes, where in cuDNN's form it keeps
+    n = tanh(W x_t + b + U (r h_{t-1}))           reset before the product, so two products in sequence
+    h_t = (1 - z) h_{t-1} + z n                   z writes; in cuDNN's form it keeps the state
     y_t = h_t
 
-There is no parallel form, and torch has no kernel for this one.
+There is no parallel form, and torch has no kernel for this version.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pipeline.ops.gate_init import init_gates, init_recurrence
 
 
 class GRUv1(HiddenMixer):
-    """One layer of cells as wide as the network."""
+    """One layer of D units."""
 
     def __init__(self, config: config.GruV1, width: int) -> None:
         super().__init__(width)
@@ -35,7 +35,7 @@ class GRUv1(HiddenMixer):
         init_gates(self.input.bias, None, config, keep=None, write=slice(width, 2 * width))
 
     def recurrence(self, x_TD: Tensor) -> Tensor:
-        """y_TD of one row, as the formulas above say it; see `Mixer.recurrence`."""
+        """Compute y_TD of one row by the equations above; see `Mixer.recurrence`."""
         (U_r, U_z), U_n = self.gates.weight.chunk(2), self.candidate.weight
         h, outputs = x_TD.new_zeros(self.width), []
         for x in x_TD:
@@ -47,11 +47,11 @@ class GRUv1(HiddenMixer):
         return torch.stack(outputs)
 
     def projected(self, x: Tensor) -> Tensor:
-        """W x + b for r, z and n."""
+        """Compute W x + b for r, z and n."""
         return self.input(x)
 
     def advance(self, projected_BP: Tensor, h_BD: Tensor) -> Tensor:
-        """Gates, then candidate."""
+        """Compute the gates, then the candidate and the new state."""
         gates_BP, n_BD = projected_BP.split([2 * self.width, self.width], 1)
         r_BD, z_BD = torch.sigmoid(torch.addmm(gates_BP, h_BD, self.gates.weight.t())).chunk(2, 1)
         n_BD = torch.tanh(torch.addmm(n_BD, r_BD * h_BD, self.candidate.weight.t()))

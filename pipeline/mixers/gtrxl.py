@@ -1,22 +1,22 @@
 """The attention of GTrXL (Parisotto et al. 2020, "Stabilizing transformers for reinforcement learning", arXiv 1910.06764).
 
 Notation: B = batch size, T = sequence length (new positions), D = width, H = heads, E = channels per head, M = positions in memory,
-S = M + T = positions in memory and new, C = positions per block, N = blocks, W = C + M = positions that a block sees, P = M + 1 = number of
+S = M + T = memory and new positions, C = positions per block, N = blocks, W = C + M = positions visible to a block, P = M + 1 = number of
 distances; q, k, v = query, key and value, d = distance.
 
 For every head, with the relative positions of Transformer-XL (Dai et al. 2019, arXiv 1901.02860, section 3.3):
 
-    p_d = waves of d                                          sin(d / 10000^(2 j / D)) for all j, then cos
+    p_d = sinusoidal embedding of d                           sin(d / 10000^(2 j / D)) for all j, then cos
     score(t, s) = ((q_t + u) . k_s + (q_t + w) . R p_(t - s)) / sqrt(E)
-    y_t = W sum_s softmax_s(score(t, s)) v_s + bias           s = t - M .. t, of the same episode
+    y_t = W sum_s softmax_s(score(t, s)) v_s + bias           s = t - M .. t, in the same episode
 
-Queries, keys and values are maps of the same input, which a block normalises, as in the paper; the published code of the control study takes
-queries from the input before its normalisation.
+Queries, keys and values are maps of the same normalised input, as in the paper; the published code of the control study computes queries
+from the input before normalisation.
 
-Recurrent form: the state is the last M positions, detached: no gradient goes from one call into an earlier one. With `cache` it holds
-their keys and values, and acting computes those of one position; without it holds the inputs, and acting computes all M + 1 again, as
-the published code does. Parallel form: blocks of C queries against the W keys that any of them sees. A query sees M earlier positions in
-training as in acting. The GRU gates of the paper are the network's (`residual: gru`).
+Recurrent form: the state is the last M positions, detached: no gradient flows into an earlier call. With `cache` it holds their keys and
+values, and a step computes those of one position; without, it holds their inputs, and a step recomputes all M + 1, as the published code
+does. Parallel form: blocks of C queries attend to the W keys visible to any of them. A query sees M earlier positions both in training and
+when acting. The GRU gates of the paper belong to the network (`residual: gru`).
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from pipeline.ops.padding import at_end
 from pipeline.ops.state import State, where
 
 SIZE = 64
-"""Positions in a block."""
+"""Positions per block."""
 
 
 class Memory(NamedTuple):
-    """Keys and values by heads, or inputs as those of one head; each (B, H, M, E), the newest last. How many of the M are filled."""
+    """Keys and values by heads, or inputs as a single head; each (B, H, M, E), newest last. filled_B: how many of the M slots are used."""
 
     kept: tuple[Tensor, ...]
     filled_B: Tensor
@@ -64,7 +64,7 @@ class GTrXL(Mixer):
                 nn.init.zeros_(layer.bias)
 
     def recurrence(self, x_TD: Tensor) -> Tensor:
-        """y_TD of one row, as the formulas above say it; see `Mixer.recurrence`."""
+        """Compute y_TD of one row by the equations above; see `Mixer.recurrence`."""
         q, (k, v) = (
             self.query(x_TD).view(-1, self.heads, self.channels),
             self.keys_values(x_TD).view(-1, 2, self.heads, self.channels).unbind(1),
@@ -82,7 +82,7 @@ class GTrXL(Mixer):
         return torch.stack(outputs)
 
     def initial_state(self, batch: int) -> State:
-        """An empty memory."""
+        """Return an empty memory."""
         heads, channels = (self.heads, self.channels) if self.cache else (1, self.width)
         slots = self.out.weight.new_zeros(batch, heads, self.memory, channels)
         return Memory((slots, slots) if self.cache else (slots,), torch.zeros(batch, dtype=torch.int64, device=slots.device))
@@ -90,7 +90,7 @@ class GTrXL(Mixer):
     def forward(
         self, x_BTD: Tensor, state: State | None = None, reset_BT: Tensor | None = None, length_B: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        """All new positions at once, block after block; see `Mixer.forward`."""
+        """Run all new positions, in blocks; see `Mixer.forward`."""
         batch, steps, _ = x_BTD.shape
         before: Memory = self.initial_state(batch) if state is None else state
         kept = self._extended(before, x_BTD)
@@ -101,7 +101,7 @@ class GTrXL(Mixer):
         return self.out(y_BTHE.flatten(2)), self._last(kept, first_BT, end_B, before.filled_B)
 
     def step(self, x_BD: Tensor, state: State, active_B: Tensor | None = None) -> tuple[Tensor, State]:
-        """One position, at the cost of reading the memory; see `Mixer.step`."""
+        """Run one position, at the cost of reading the memory; see `Mixer.step`."""
         x_B1D = x_BD.unsqueeze(1)
         kept = self._extended(state, x_B1D)
         k_BHPE, v_BHPE = self._keys_values(kept)
@@ -117,28 +117,28 @@ class GTrXL(Mixer):
         return self.out(y_BHE.flatten(1)), after if active_B is None else where(active_B, after, state)
 
     def _queries(self, x_BTD: Tensor) -> tuple[Tensor, Tensor]:
-        """(q + u) / sqrt(E) and (q + w) / sqrt(E), each of shape (B, H, T, E)."""
+        """Return (q + u) / sqrt(E) and (q + w) / sqrt(E), each of shape (B, H, T, E)."""
         q_BTHE = self.query(x_BTD).unflatten(-1, (self.heads, self.channels))
         content, distance = ((q_BTHE + bias).transpose(1, 2) / math.sqrt(self.channels) for bias in (self.content_HE, self.distance_HE))
         return content, distance
 
     def _extended(self, memory: Memory, x_BTD: Tensor) -> tuple[Tensor, ...]:
-        """The memory and, after it, what is kept of new inputs: each (B, H, S, E)."""
+        """Append the new inputs' entries to the memory: each (B, H, S, E)."""
         new = self._by_heads(x_BTD) if self.cache else (x_BTD.unsqueeze(1),)
         return tuple(torch.cat(pair, 2) for pair in zip(memory.kept, new, strict=True))
 
     def _keys_values(self, kept: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Keys and values of all positions, each of shape (B, H, S, E)."""
+        """Return the keys and values of all positions, each of shape (B, H, S, E)."""
         return kept if self.cache else self._by_heads(kept[0].squeeze(1))
 
     def _by_heads(self, x_BTD: Tensor) -> tuple[Tensor, ...]:
-        """Keys and values of inputs, each of shape (B, H, T, E)."""
+        """Project inputs to keys and values, each of shape (B, H, T, E)."""
         return self.keys_values(x_BTD).unflatten(-1, (2, self.heads, self.channels)).permute(2, 0, 3, 1, 4).unbind()
 
     def _rows(self) -> Tensor:
-        """R p_d by heads, the farthest first, shape (H, P, E); held while acting with `cache`, as long as R is what it was.
+        """Return R p_d by heads, farthest first, shape (H, P, E); cached without gradients if `cache`, until R changes.
 
-        Its numbers are compared: torch's count of changes to a tensor leaves out those of fused optimizers.
+        Compares the values of R: torch's version counter of a tensor misses updates by fused optimizers.
         """
         weight = self.positions.weight
         if torch.is_grad_enabled() or not self.cache:
@@ -151,7 +151,7 @@ class GTrXL(Mixer):
         return self.positions(self.waves_PD).unflatten(-1, (self.heads, self.channels)).transpose(0, 1)
 
     def _attend(self, content_BHTE: Tensor, distance_BHTE: Tensor, k_BHSE: Tensor, v_BHSE: Tensor, first_BT: Tensor) -> Tensor:
-        """What each query reads, shape (B, T, H, E)."""
+        """Attend with every query; returns shape (B, T, H, E)."""
         steps = content_BHTE.shape[2]
         size = min(SIZE, steps)
         padding = -steps % size
@@ -165,7 +165,7 @@ class GTrXL(Mixer):
         return (weight_BHNCW @ v_BHNEW.mT).flatten(2, 3)[:, :, :steps].transpose(1, 2)
 
     def _last(self, kept: tuple[Tensor, ...], first_BT: Tensor, end_B: Tensor, filled_B: Tensor) -> Memory:
-        """The last M positions of each row's last episode before its true end, zeros where there are fewer."""
+        """Return the last M positions of each row's last episode before its true end, padded with zeros."""
         begin_B = at_end(first_BT.unsqueeze(-1), end_B, (self.memory - filled_B).unsqueeze(-1)).squeeze(-1)
         filled_B = (self.memory + end_B - begin_B).clamp(max=self.memory)
         place_M = torch.arange(self.memory, device=end_B.device)
@@ -181,19 +181,19 @@ class GTrXL(Mixer):
 
 
 def _same(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors hold the same numbers of one type on one device."""
+    """Whether two tensors have equal values, dtype and device."""
     return one.dtype == other.dtype and one.device == other.device and torch.equal(one, other)
 
 
 def _waves(memory: int, width: int) -> Tensor:
-    """p_d, the farthest first, shape (P, D)."""
+    """Return p_d, farthest first, shape (P, D)."""
     speed = 10_000 ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
     angle = torch.arange(memory, -1, -1, dtype=torch.float64).unsqueeze(1) * speed
     return torch.cat([angle.sin(), angle.cos()], 1)[:, :width].to(torch.get_default_dtype())
 
 
 def _firsts(filled_B: Tensor, memory: int, steps: int, reset_BT: Tensor | None) -> Tensor:
-    """For each new position, the first of the S that is of its episode; the memory's first filled one where that began before."""
+    """Return, per new position, the first of the S positions in its episode: the first filled memory slot if the episode began earlier."""
     begin_B1 = (memory - filled_B).unsqueeze(1)
     if reset_BT is None:
         return begin_B1.expand(-1, steps)
@@ -202,7 +202,7 @@ def _firsts(filled_B: Tensor, memory: int, steps: int, reset_BT: Tensor | None) 
 
 
 def _hidden(first_BNC: Tensor, memory: int) -> Tensor:
-    """Which of the W keys each query of a block does not see, shape (B, N, C, W)."""
+    """Return the mask of the W keys that are not visible to each query of a block, shape (B, N, C, W)."""
     blocks, size = first_BNC.shape[1:]
     place_W, own_C1 = (torch.arange(count, device=first_BNC.device) for count in (size + memory, size))
     own_C1 = own_C1.unsqueeze(1)
@@ -212,12 +212,12 @@ def _hidden(first_BNC: Tensor, memory: int) -> Tensor:
 
 
 def _by_distance(query: Tensor, rows_HPE: Tensor) -> Tensor:
-    """Products of queries (B, H, ..., E) with every distance's row, shape (B, H, ..., P)."""
+    """Multiply queries (B, H, ..., E) by the row of every distance: (B, H, ..., P)."""
     return torch.einsum("bh...e,hpe->bh...p", query, rows_HPE)
 
 
 def _shifted(score: Tensor) -> Tensor:
-    """From (..., C, P) by distance to (..., C, W) by place: the row of a block's query i moves i places on. What is outside is hidden later."""
+    """Shift scores (..., C, P) by distance to (..., C, W) by key: row i moves right by i. Entries outside are masked by the caller."""
     size, distances = score.shape[-2:]
     width = size + distances - 1
     return functional.pad(score, (0, size)).flatten(-2)[..., : size * width].unflatten(-1, (size, width))

@@ -1,4 +1,4 @@
-"""Gated recurrent unit that reads m * x: the multiplicative GRU of a study of such variants, kept to reproduce it.
+"""GRU whose input is m * x: the multiplicative GRU of a study of such variants, included to reproduce it.
 
 Notation: B = batch size, T = sequence length, D = width; z = update gate, r = reset gate, n = candidate, h = hidden state.
 
@@ -8,9 +8,8 @@ Recurrent form, * elementwise, W and U of shape (3 D, D) in the order z, r, n:
     z, r = sigmoid(W v + U h_{t-1} + b)           n = tanh(W v + U (r * h_{t-1}) + b)
     h_t = (1 - z) * h_{t-1} + z * n               y_t = h_t
 
-z lets the new in, as in the first version of Cho et al. (2014). Every number starts uniform within 1 / sqrt(D), as in the study: m then
-is small, so the cell starts nearly blind to its input. There is no parallel form; `pipeline.ops.multiplicative` runs a whole
-sequence.
+z writes, as in the first version of Cho et al. (2014). All parameters are initialised uniformly within ±1 / sqrt(D), as in the study: m
+is then small, so at first the cell hardly sees its input. There is no parallel form; `pipeline.ops.multiplicative` runs whole sequences.
 """
 
 from __future__ import annotations
@@ -27,18 +26,18 @@ from pipeline.ops.multiplicative import Layers, input_multiplicative
 
 
 class InputMultiplicativeGRU(HiddenMixer):
-    """One layer as wide as the network."""
+    """One layer of D units."""
 
     def __init__(self, config: config.InputMultiplicativeGru, width: int) -> None:
         super().__init__(width)
         self.factor = nn.Linear(width, width)  # W_m and b_m
-        self.recurrent = nn.Linear(width, 4 * width, bias=False)  # U_m above U
+        self.recurrent = nn.Linear(width, 4 * width, bias=False)  # U_m stacked on U
         self.into = nn.Linear(width, 3 * width)
         init_recurrence(self.recurrent.weight, config)
         init_gates(self.into.bias, None, config, keep=None, write=slice(0, width))
 
     def recurrence(self, x_TD: Tensor) -> Tensor:
-        """y_TD of one row, as the formulas above say it; see `Mixer.recurrence`."""
+        """Compute y_TD of one row by the equations above; see `Mixer.recurrence`."""
         U_m, U_z, U_r, U_n = self.recurrent.weight.chunk(4)
         h, outputs = x_TD.new_zeros(self.width), []
         for x in x_TD:
@@ -51,15 +50,15 @@ class InputMultiplicativeGRU(HiddenMixer):
         return torch.stack(outputs)
 
     def projected(self, x: Tensor) -> Tensor:
-        """x, then W_m x + b_m: W has to wait for h."""
+        """Return x and W_m x + b_m; the product with W depends on h."""
         return self._layers().projected(x)
 
     def advance(self, projected_BP: Tensor, h_BD: Tensor) -> Tensor:
-        """One step of the recurrence."""
+        """Compute one step of the recurrence."""
         return self._advance(projected_BP, (h_BD,))[0]
 
     def sequence(self, x_BTD: Tensor, h_BD: Tensor, reset_BT: Tensor | None) -> Tensor:
-        """The state after every position, by the chosen backend."""
+        """Return the state after every position, computed by the chosen backend."""
         return input_multiplicative("gru", x_BTD, self._layers(), self._advance, (h_BD,), reset_BT)[0]
 
     def _layers(self) -> Layers:

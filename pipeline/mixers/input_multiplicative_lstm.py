@@ -1,4 +1,4 @@
-"""Long short-term memory that reads m * x: the multiplicative LSTM of a study of such variants, kept to reproduce it.
+"""LSTM whose input is m * x: the multiplicative LSTM of a study of such variants, included to reproduce it.
 
 Notation: B = batch size, T = sequence length, D = width; i = input gate, f = forget gate, g = candidate, o = output gate, h = hidden state,
 c = cell state.
@@ -9,9 +9,9 @@ Recurrent form, * elementwise, W and U of shape (4 D, D) in the order i, f, g, o
     i, f, o = sigmoid(W v + U h_{t-1} + b)        g = tanh(W v + U h_{t-1} + b)
     c_t = f * c_{t-1} + i * g                     h_t = o * tanh(c_t)          y_t = h_t
 
-Every number starts uniform within 1 / sqrt(D), as in the study: m then is small, so the cell starts nearly blind to its input.
-It is not the cell of Krause et al. (2016), which is `multiplicative_lstm`. There is no parallel form; a whole sequence is run by
-`pipeline.ops.multiplicative`.
+All parameters are initialised uniformly within ±1 / sqrt(D), as in the study: m is then small, so at first the cell hardly sees its input.
+Not the cell of Krause et al. (2016), which is `multiplicative_lstm`. There is no parallel form; `pipeline.ops.multiplicative` runs whole
+sequences.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from pipeline.ops.state import State, where
 
 
 class InputMultiplicativeLSTM(Mixer):
-    """One layer as wide as the network. State: {"hidden": h, "cell": c}, both of shape (B, D)."""
+    """One layer of D units. State: {"hidden": h, "cell": c}, both of shape (B, D)."""
 
     def __init__(self, config: config.InputMultiplicativeLstm, width: int) -> None:
         super().__init__(width)
         self.factor = nn.Linear(width, width)  # W_m and b_m
-        self.recurrent = nn.Linear(width, 5 * width, bias=False)  # U_m above U
+        self.recurrent = nn.Linear(width, 5 * width, bias=False)  # U_m stacked on U
         self.into = nn.Linear(width, 4 * width)
         init_recurrence(self.recurrent.weight, config)
         init_gates(self.into.bias, None, config, keep=slice(width, 2 * width), write=slice(0, width))
 
     def recurrence(self, x_TD: Tensor) -> Tensor:
-        """y_TD of one row, as the formulas above say it; see `Mixer.recurrence`."""
+        """Compute y_TD of one row by the equations above; see `Mixer.recurrence`."""
         U_m, U = self.recurrent.weight.split([self.width, 4 * self.width])
         h, c, outputs = x_TD.new_zeros(self.width), x_TD.new_zeros(self.width), []
         for x in x_TD:
@@ -52,21 +52,21 @@ class InputMultiplicativeLSTM(Mixer):
         return torch.stack(outputs)
 
     def initial_state(self, batch: int) -> State:
-        """Both zero."""
+        """Return zeros."""
         zeros = self.into.weight.new_zeros
         return {"hidden": zeros(batch, self.width), "cell": zeros(batch, self.width)}
 
     def forward(
         self, x_BTD: Tensor, state: State | None = None, reset_BT: Tensor | None = None, length_B: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        """See `Mixer.forward`."""
+        """Run a whole sequence; see `Mixer.forward`."""
         before = self.initial_state(x_BTD.shape[0]) if state is None else state
         states = (before["hidden"], before["cell"])
         h_BTD, c_BTD = input_multiplicative("lstm", x_BTD, self._layers(), self._advance, states, reset_BT)
         return h_BTD, {"hidden": at_end(h_BTD, length_B, before["hidden"]), "cell": at_end(c_BTD, length_B, before["cell"])}
 
     def step(self, x_BD: Tensor, state: State, active_B: Tensor | None = None) -> tuple[Tensor, State]:
-        """One position; see `Mixer.step`."""
+        """Run one position; see `Mixer.step`."""
         h_BD, c_BD = self._advance(self._layers().projected(x_BD), (state["hidden"], state["cell"]))
         new = {"hidden": h_BD, "cell": c_BD}
         return h_BD, new if active_B is None else where(active_B, new, state)
@@ -83,5 +83,5 @@ class InputMultiplicativeLSTM(Mixer):
         return torch.sigmoid(o) * torch.tanh(c_BD), c_BD
 
     def state_bytes(self, context: int) -> int:
-        """2 D numbers, whatever the context."""
+        """2 D numbers, independent of the context."""
         return 2 * self.width * self.into.weight.element_size()

@@ -9,8 +9,8 @@ Recurrent form, for every head, phi(x) = elu(x) + 1 > 0:
     z_t = z_{t-1} + phi(k_t)
     y_t = W (S_t^T phi(q_t) / z_t . phi(q_t))
 
-A last channel of one in v makes z the last column of S. Parallel form: the same by `linear_scan`. There are no positions: what was
-written first and last weigh the same.
+With a last channel of ones in v, z is the last column of S. Parallel form: `linear_scan`. There is no position encoding or decay: all
+positions have equal weight.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from pipeline.ops.linear_scan import linear_scan, linear_step
 from pipeline.ops.state import State, where
 
 EPSILON = 1e-6
-"""Added to the normaliser: where nothing has been written yet, an output is zero."""
+"""Added to the normaliser, so that the output is zero before anything is written."""
 
 
 class LinearAttention(Mixer):
-    """The state is S_BHKV, the normaliser its last column."""
+    """State: S_BHKV, with the normaliser as its last column."""
 
     def __init__(self, config: config.LinearAttention, width: int) -> None:
         super().__init__(width)
@@ -40,7 +40,7 @@ class LinearAttention(Mixer):
         self.out = nn.Linear(width, width, bias=False)
 
     def recurrence(self, x_TD: Tensor) -> Tensor:
-        """y_TD of one row, as the formulas above say it; see `Mixer.recurrence`."""
+        """Compute y_TD of one row by the equations above; see `Mixer.recurrence`."""
         S, z, outputs = *x_TD.new_zeros(self.heads, self.channels, self.channels + 1).split([self.channels, 1], -1), []
         for x in x_TD:
             q, k, v = self.project(x).view(3, self.heads, self.channels, 1)
@@ -50,24 +50,24 @@ class LinearAttention(Mixer):
         return torch.stack(outputs)
 
     def initial_state(self, batch: int) -> State:
-        """Zeros."""
+        """Return zeros."""
         return self.out.weight.new_zeros(batch, self.heads, self.channels, self.channels + 1)
 
     def forward(
         self, x_BTD: Tensor, state: State | None = None, reset_BT: Tensor | None = None, length_B: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        """All positions at once; see `Mixer.forward`."""
+        """Run all positions at once; see `Mixer.forward`."""
         start = self.initial_state(len(x_BTD)) if state is None else state
         y, after = linear_scan(*self._projected(x_BTD), None, start, reset_BT, length_B)
         return self._read(y), after
 
     def step(self, x_BD: Tensor, state: State, active_B: Tensor | None = None) -> tuple[Tensor, State]:
-        """One position; see `Mixer.step`."""
+        """Run one position; see `Mixer.step`."""
         y, after = linear_step(*self._projected(x_BD), None, state)
         return self._read(y), after if active_B is None else where(active_B, after, state)
 
     def _projected(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """phi(q), phi(k), and v with a last channel of one, by heads."""
+        """Return phi(q), phi(k), and v with a last channel of ones, by heads."""
         q, k, v = self.project(x).unflatten(-1, (3, self.heads, self.channels)).unbind(-3)
         return elu_plus_one(q), elu_plus_one(k), functional.pad(v, (0, 1), value=1.0)
 
@@ -75,5 +75,5 @@ class LinearAttention(Mixer):
         return self.out((y[..., :-1] / (y[..., -1:] + EPSILON)).flatten(-2))
 
     def state_bytes(self, context: int) -> int:
-        """H K V numbers, whatever the context."""
+        """H K V numbers, independent of the context."""
         return self.width * (self.channels + 1) * self.out.weight.element_size()

@@ -8,8 +8,8 @@ Recurrent form, W and U of shape (4 D, D) in the order i, f, g, o, as torch keep
     i, f, o = sigmoid(W x_t + U h_{t-1} + b)      g = tanh(W x_t + U h_{t-1} + b)
     c_t = f c_{t-1} + i g                         h_t = o tanh(c_t)          y_t = h_t
 
-There is no parallel form. A whole sequence goes through torch's fused kernel (oneDNN on the CPU, cuDNN on a GPU); a single step
-does the cell's arithmetic on the same weights, since the fused kernel packs them anew at every call, which costs more than the step.
+There is no parallel form. A whole sequence uses torch's fused kernel (oneDNN on the CPU, cuDNN on a GPU); a single step computes the cell
+directly with the same weights, since the fused kernel repacks them at every call, which costs more than the step.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from pipeline.ops.padding import at_end, is_ragged
 from pipeline.ops.state import State, where
 
 SATURATED = 1e4
-"""Large enough that a sigmoid is exactly 0 or 1 in any number type."""
+"""Large enough that a sigmoid is exactly 0 or 1 in any dtype."""
 
 Pair = tuple[Tensor, Tensor]
 """h and c."""
 
 
 class LSTM(Mixer):
-    """One layer of LSTM cells as wide as the network. State: {"hidden": h, "cell": c}, both of shape (B, D)."""
+    """One layer of D LSTM units. State: {"hidden": h, "cell": c}, both of shape (B, D)."""
 
     def __init__(self, config: config.Lstm, width: int) -> None:
         super().__init__(width)
@@ -43,7 +43,7 @@ class LSTM(Mixer):
         init_gates(bias, other_bias, config, keep=slice(width, 2 * width), write=slice(0, width))
 
     def recurrence(self, x_TD: Tensor) -> Tensor:
-        """y_TD of one row, as the formulas above say it; see `Mixer.recurrence`."""
+        """Compute y_TD of one row by the equations above; see `Mixer.recurrence`."""
         W, U, b, other_b = weights_of(self.layer)
         h, c, outputs = x_TD.new_zeros(self.width), x_TD.new_zeros(self.width), []
         for x in x_TD:
@@ -54,14 +54,14 @@ class LSTM(Mixer):
         return torch.stack(outputs)
 
     def initial_state(self, batch: int) -> State:
-        """Both zero."""
+        """Return zeros."""
         zeros = weights_of(self.layer)[0].new_zeros
         return {"hidden": zeros(batch, self.width), "cell": zeros(batch, self.width)}
 
     def forward(
         self, x_BTD: Tensor, state: State | None = None, reset_BT: Tensor | None = None, length_B: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        """The fused kernel where no episode starts inside the sequence, else a loop; see `Mixer.forward`."""
+        """Use the fused kernel if no episode starts inside the sequence, else a loop; see `Mixer.forward`."""
         before = self.initial_state(x_BTD.shape[0]) if state is None else state
         pair = (before["hidden"], before["cell"])
         if reset_BT is not None and bool(reset_BT.any()):
@@ -74,7 +74,7 @@ class LSTM(Mixer):
         return y_BTD, {"hidden": h_BD, "cell": c_BD}
 
     def _ragged(self, x_BTD: Tensor, pair: Pair, length_B: Tensor) -> tuple[Tensor, Pair]:
-        """Rows of different lengths. The CPU has no fused kernel for packed rows, so there the padding is made to hold the cell."""
+        """Run rows of different lengths. The CPU has no fused kernel for packed sequences; there, padding is made to keep the cell state."""
         if x_BTD.is_cuda:
             return self._packed(x_BTD, pair, length_B)
         inputs, weights = _held(x_BTD, length_B, weights_of(self.layer))
@@ -82,7 +82,7 @@ class LSTM(Mixer):
         return y_BTD, (at_end(y_BTD, length_B, pair[0]), c_LBD[0])
 
     def _packed(self, x_BTD: Tensor, pair: Pair, length_B: Tensor) -> tuple[Tensor, Pair]:
-        """Packed rows; an empty row counts as one of length 1 and keeps its state."""
+        """Run packed sequences; an empty row is run as one of length 1 and keeps its state."""
         packed = pack_padded_sequence(x_BTD, length_B.clamp(min=1).cpu(), batch_first=True, enforce_sorted=False)
         sequence, ends = self.layer(packed, _with_layers(pair))
         y_BTD, _ = pad_packed_sequence(sequence, batch_first=True, total_length=x_BTD.shape[1])
@@ -90,8 +90,8 @@ class LSTM(Mixer):
         return y_BTD, (h_BD, c_BD)
 
     def _loop(self, x_BTD: Tensor, pair: Pair, reset_BT: Tensor, length_B: Tensor | None) -> tuple[Tensor, Pair]:
-        """One position after the other, the input's products done for all at once; `unbind`, because indexing x[:, t] makes the
-        backward pass quadratic in time."""
+        """Loop over positions, with the input projections computed for all of them at once; `unbind`, because indexing x[:, t] makes
+        the backward pass quadratic in time."""
         resets = reset_BT.unsqueeze(-1).unbind(1)
         active = [None] * x_BTD.shape[1] if length_B is None else _running(length_B, x_BTD.shape[1])
         outputs, (h_BD, c_BD) = [], pair
@@ -102,7 +102,7 @@ class LSTM(Mixer):
         return torch.stack(outputs, 1), (h_BD, c_BD)
 
     def step(self, x_BD: Tensor, state: State, active_B: Tensor | None = None) -> tuple[Tensor, State]:
-        """One position; see `Mixer.step`."""
+        """Run one position; see `Mixer.step`."""
         h_BD, c_BD = self._advance(self._projected(x_BD), state["hidden"], state["cell"])
         new = {"hidden": h_BD, "cell": c_BD}
         return h_BD, new if active_B is None else where(active_B, new, state)
@@ -117,12 +117,12 @@ class LSTM(Mixer):
         return torch.sigmoid(o) * torch.tanh(c_BD), c_BD
 
     def state_bytes(self, context: int) -> int:
-        """2 D numbers, whatever the context."""
+        """2 D numbers, independent of the context."""
         return 2 * self.width * weights_of(self.layer)[0].element_size()
 
 
 def _held(x_BTD: Tensor, length_B: Tensor, weights: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-    """One input channel more, 1 on padding: it opens the forget gate and shuts the input gate, so that the cell keeps its value exactly."""
+    """Add an input channel that is 1 on padding: it opens the forget gate and closes the input gate, so that the cell state is kept exactly."""
     into = weights[0]
     padding_BT1 = (torch.arange(x_BTD.shape[1], device=x_BTD.device) >= length_B.unsqueeze(1)).to(x_BTD.dtype).unsqueeze(-1)
     gates = into.new_tensor([-SATURATED, SATURATED, 0.0, 0.0]).repeat_interleave(into.shape[1]).unsqueeze(1)

@@ -1,7 +1,7 @@
 """Mamba (Gu & Dao 2023, "Mamba: linear-time sequence modeling with selective state spaces", arXiv 2312.00752).
 
 Notation: B = batch size, T = sequence length, D = width, E = inner channels (`expand` times D), N = states per channel (`d_state`),
-R = earlier inputs that the convolution sees. In formulas, the paper's letters: Δ = step sizes, A = state matrix, B and C = input and output
+R = earlier inputs seen by the convolution. In equations, the paper's symbols: Δ = step sizes, A = state matrix, B and C = input and output
 matrices, which depend on the input, D = skip.
 
 Recurrent form:
@@ -13,8 +13,8 @@ Recurrent form:
     h_t = exp(Δ_t A) * h_{t-1} + Δ_t B_t v_t                  for each of the E channels; A = -exp(A_log)
     y_t = W_out (silu(z_t) * (C_t . h_t + D v_t))
 
-Parallel form: the same by `selective_scan`. Parameters have the names, shapes and initialisation of
-the authors' package mamba-ssm, so that weights can be exchanged.
+Parallel form: `selective_scan`. Parameters have the names, shapes and initialisation of the authors' package mamba-ssm, so that weights
+are interchangeable.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from pipeline.ops.selective_scan import Operands, selective_scan, selective_step
 from pipeline.ops.state import State, where
 
 STEP_SIZES = (0.001, 0.1)
-"""softplus(b_Δ) starts log-uniform between these."""
+"""softplus(b_Δ) is initialised log-uniformly in this range."""
 SMALLEST = 1e-4
 """Smallest initial step size."""
 
@@ -62,7 +62,7 @@ class Mamba(Mixer):
         self._initialise()
 
     def recurrence(self, x_TD: Tensor) -> Tensor:
-        """y_TD of one row, as the formulas above say it; see `Mixer.recurrence`."""
+        """Compute y_TD of one row by the equations above; see `Mixer.recurrence`."""
         A, h, outputs = -torch.exp(self.A_log), x_TD.new_zeros(self.inner, self.states), []
         u, z = self.in_proj(x_TD).chunk(2, -1)
         for v, gate in zip(functional.silu(self.conv1d.recurrence(u)), functional.silu(z), strict=True):
@@ -74,18 +74,18 @@ class Mamba(Mixer):
 
     @torch.no_grad()
     def _initialise(self) -> None:
-        """W_Δ keeps the variance of its input; b_Δ sets the step sizes."""
+        """Initialise W_Δ to preserve the variance of its input, and b_Δ to the initial step sizes."""
         nn.init.uniform_(self.dt_proj.weight, -(self.rank**-0.5), self.rank**-0.5)
         self.dt_proj.bias.copy_(step_biases(self.inner))
 
     def initial_state(self, batch: int) -> State:
-        """Zeros."""
+        """Return zeros."""
         return MambaState(self.conv1d.initial_state(batch), self.D.new_zeros(batch, self.inner, self.states))
 
     def forward(
         self, x_BTD: Tensor, state: State | None = None, reset_BT: Tensor | None = None, length_B: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        """All positions at once; see `Mixer.forward`."""
+        """Run all positions at once; see `Mixer.forward`."""
         inputs, state_BEN = (None, None) if state is None else state
         u_BTE, gate_BTE = self.in_proj(x_BTD).chunk(2, -1)
         v_BTE, inputs_BRE = self.conv1d(u_BTE, inputs, reset_BT, length_B)
@@ -93,7 +93,7 @@ class Mamba(Mixer):
         return self.out_proj(functional.silu(gate_BTE) * y_BTE), MambaState(inputs_BRE, state_BEN)
 
     def step(self, x_BD: Tensor, state: State, active_B: Tensor | None = None) -> tuple[Tensor, State]:
-        """One position; see `Mixer.step`."""
+        """Run one position; see `Mixer.step`."""
         u_BE, gate_BE = self.in_proj(x_BD).chunk(2, -1)
         v_BE, inputs_BRE = self.conv1d.step(u_BE, state.inputs_BRE)
         y_BE, state_BEN = selective_step(self._operands(functional.silu(v_BE)), state.state_BEN)
@@ -101,17 +101,17 @@ class Mamba(Mixer):
         return self.out_proj(functional.silu(gate_BE) * y_BE), after if active_B is None else where(active_B, after, state)
 
     def _operands(self, v: Tensor) -> Operands:
-        """Inputs of the scan, at any number of positions."""
+        """Return the inputs of the scan, for any number of positions."""
         rank, write, read = self.x_proj(v).split([self.rank, self.states, self.states], -1)
         return Operands(v, functional.softplus(self.dt_proj(rank)), -self.A_log.exp(), write, read, self.D)
 
     def state_bytes(self, context: int) -> int:
-        """E (R + N) numbers, whatever the context."""
+        """E (R + N) numbers, independent of the context."""
         return self.inner * (self.conv1d.back + self.states) * self.D.element_size()
 
 
 def step_biases(count: int) -> Tensor:
-    """Initial b_Δ: the inverse of softplus at step sizes drawn on the CPU, whatever the device."""
+    """Sample initial b_Δ: the inverse softplus of random step sizes; sampled on the CPU for any device."""
     smallest, largest = (math.log(size) for size in STEP_SIZES)
     sizes = torch.empty(count, device="cpu").uniform_(smallest, largest).exp().clamp(min=SMALLEST)
     return sizes + torch.log(-torch.expm1(-sizes))

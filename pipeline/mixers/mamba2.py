@@ -1,7 +1,7 @@
 """Mamba-2 (Dao & Gu 2024, "Transformers are SSMs: ... structured state space duality", arXiv 2405.21060).
 
 Notation: B = batch size, T = sequence length, D = width, E = inner channels (`expand` times D), H = heads, P = E / H = channels per head,
-N = states per channel (`d_state`), R = earlier inputs that the convolution sees. In formulas, the paper's letters: Δ = step size and
+N = states per channel (`d_state`), R = earlier inputs seen by the convolution. In equations, the paper's symbols: Δ = step size and
 A = state matrix (one number per head), B and C = input and output matrices, shared by all heads, D = skip, h = state of a head (N x P).
 
 Recurrent form:
@@ -12,8 +12,8 @@ Recurrent form:
     h_t = exp(Δ_t A) h_{t-1} + Δ_t B_t v_t^T                  for each head; A = -exp(A_log)
     y_t = W_out norm(silu(z_t) * (h_t^T C_t + D v_t))         norm over all E channels
 
-Parallel form: the same by `linear_scan` with C as query and B as key: the paper's duality. Parameters have the names,
-shapes and initialisation of the authors' package mamba-ssm, so that weights can be exchanged.
+Parallel form: `linear_scan` with C as query and B as key, the paper's duality. Parameters have the names, shapes and initialisation of
+the authors' package mamba-ssm, so that weights are interchangeable.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from pipeline.ops.state import State, where
 EPSILON = 1e-5
 """Added to variances by the norm."""
 LARGEST_RATE = 16.0
-"""-A starts uniform between 1 and this."""
+"""-A is initialised uniformly in [1, LARGEST_RATE]."""
 
 
 class Mamba2State(NamedTuple):
@@ -62,7 +62,7 @@ class Mamba2(Mixer):
         self._initialise()
 
     def recurrence(self, x_TD: Tensor) -> Tensor:
-        """y_TD of one row, as the formulas above say it; see `Mixer.recurrence`."""
+        """Compute y_TD of one row by the equations above; see `Mixer.recurrence`."""
         A, D, outputs = -torch.exp(self.A_log).view(-1, 1, 1), self.D.unsqueeze(-1), []
         h = x_TD.new_zeros(self.heads, self.states, self.inner // self.heads)
         z, xBC, dt = self.in_proj(x_TD).split([self.inner, self.mixed, self.heads], -1)
@@ -76,19 +76,19 @@ class Mamba2(Mixer):
 
     @torch.no_grad()
     def _initialise(self) -> None:
-        """Drawn on the CPU, whatever the device."""
+        """Initialise b_Δ and A; sampled on the CPU for any device."""
         self.dt_bias.copy_(step_biases(self.heads))
         self.A_log.copy_(torch.empty(self.heads, device="cpu").uniform_(1, LARGEST_RATE).log())
 
     def initial_state(self, batch: int) -> State:
-        """Zeros."""
+        """Return zeros."""
         state_BHNP = self.D.new_zeros(batch, self.heads, self.states, self.inner // self.heads)
         return Mamba2State(self.conv1d.initial_state(batch), state_BHNP)
 
     def forward(
         self, x_BTD: Tensor, state: State | None = None, reset_BT: Tensor | None = None, length_B: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        """All positions at once; see `Mixer.forward`."""
+        """Run all positions at once; see `Mixer.forward`."""
         start: Mamba2State = self.initial_state(len(x_BTD)) if state is None else state
         gate, u, rate = self._projected(x_BTD)
         mixed, inputs = self.conv1d(u, start.inputs, reset_BT, length_B)
@@ -97,7 +97,7 @@ class Mamba2(Mixer):
         return self._read(y, v, gate), Mamba2State(inputs, state_BHNP)
 
     def step(self, x_BD: Tensor, state: State, active_B: Tensor | None = None) -> tuple[Tensor, State]:
-        """One position; see `Mixer.step`."""
+        """Run one position; see `Mixer.step`."""
         gate, u, rate = self._projected(x_BD)
         mixed, inputs = self.conv1d.step(u, state.inputs)
         v, terms = self._terms(mixed, rate)
@@ -106,12 +106,12 @@ class Mamba2(Mixer):
         return self._read(y, v, gate), after if active_B is None else where(active_B, after, state)
 
     def _projected(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """z, u and r."""
+        """Return z, u and r."""
         gate, u, rate = self.in_proj(x).split([self.inner, self.mixed, self.heads], -1)
         return gate, u, rate
 
     def _terms(self, mixed: Tensor, rate: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor, Tensor]]:
-        """v by heads, shape (..., H, P); and query, key, value and log decay of `linear_scan`."""
+        """Return v by heads, shape (..., H, P), and query, key, value and log decay for `linear_scan`."""
         v, key, query = functional.silu(mixed).split([self.inner, self.states, self.states], -1)
         v, size = v.unflatten(-1, (self.heads, -1)), functional.softplus(rate + self.dt_bias).unsqueeze(-1)
         log_decay = -size * self.A_log.exp().unsqueeze(-1)
@@ -122,5 +122,5 @@ class Mamba2(Mixer):
         return self.out_proj(self.norm(functional.silu(gate) * mixed))
 
     def state_bytes(self, context: int) -> int:
-        """(E + 2 N) R + E N numbers, whatever the context."""
+        """(E + 2 N) R + E N numbers, independent of the context."""
         return (self.mixed * self.conv1d.back + self.inner * self.states) * self.D.element_size()

@@ -12,12 +12,12 @@ Recurrent form, for every head:
     n_t = f_t n_{t-1} + i_t k_t / sqrt(K)
     y_t = W (sigmoid(o_t) * norm(C_t^T q_t / max(|n_t . q_t|, 1)))        norm over each head's channels
 
-A last channel of one in v makes n the last column of C. Since i may overflow, the state is C exp(-m) with
+With a last channel of ones in v, n is the last column of C. Since i may overflow, the state is C exp(-m) with
 
     m_t = max(log f_t + m_{t-1}, log i_t, 0)           then f' = exp(log f_t + m_{t-1} - m_t), i' = exp(log i_t - m_t), 1' = exp(-m_t)
 
-none of which exceeds one. The paper's m has no floor of zero; it changes no output, and exp(-m) cannot overflow with it. Parallel
-form: all m by doubling, the rest by `linear_scan`. The paper's block around the cell, convolution and up-projection, is left out.
+none of which exceeds one. The paper's m has no lower bound of zero; the bound changes no output and keeps exp(-m) from overflowing.
+Parallel form: m by a scan by doubling, the rest by `linear_scan`. The paper's block around the cell (convolution, up-projection) is omitted.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from pipeline.ops.state import State, where
 EPSILON = 1e-5
 """Added to variances by the norm."""
 FORGET_BIASES = (3.0, 6.0)
-"""Forget-gate biases, evenly spaced from the first head to the last: time constants of 21 to 404 positions. Input gates start at 1."""
+"""Initial forget-gate biases, evenly spaced over the heads: time constants of 21 to 404 positions. Initial input gates are 1."""
 
 
 class MatrixLSTMState(NamedTuple):
@@ -64,7 +64,7 @@ class MatrixLSTM(Mixer):
             self.gates.bias[config.heads :] = torch.linspace(*FORGET_BIASES, config.heads)
 
     def recurrence(self, x_TD: Tensor) -> Tensor:
-        """y_TD of one row, as the formulas above say it; see `Mixer.recurrence`."""
+        """Compute y_TD of one row by the equations above; see `Mixer.recurrence`."""
         C, n, outputs = *x_TD.new_zeros(self.heads, self.channels, self.channels + 1).split([self.channels, 1], -1), []
         for x in x_TD:
             q, k, v, o = self.project(x).view(4, self.heads, self.channels, 1)
@@ -76,14 +76,14 @@ class MatrixLSTM(Mixer):
         return torch.stack(outputs)
 
     def initial_state(self, batch: int) -> State:
-        """Zeros."""
+        """Return zeros."""
         zeros = self.out.weight.new_zeros
         return MatrixLSTMState(zeros(batch, self.heads, self.channels, self.channels + 1), zeros(batch, self.heads))
 
     def forward(
         self, x_BTD: Tensor, state: State | None = None, reset_BT: Tensor | None = None, length_B: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        """All positions at once; see `Mixer.forward`."""
+        """Run all positions at once; see `Mixer.forward`."""
         q, k, v, log_input, log_forget, gate = self._projected(x_BTD)
         start: MatrixLSTMState = self.initial_state(len(x_BTD)) if state is None else state
         padding = Padding(length_B, x_BTD.shape[1])
@@ -95,7 +95,7 @@ class MatrixLSTM(Mixer):
         return self._read(y, scale, gate), MatrixLSTMState(matrix_BHKV, scale[:, -1])
 
     def step(self, x_BD: Tensor, state: State, active_B: Tensor | None = None) -> tuple[Tensor, State]:
-        """One position; see `Mixer.step`."""
+        """Run one position; see `Mixer.step`."""
         q, k, v, log_input, log_forget, gate = self._projected(x_BD)
         scale_BH = torch.maximum(log_forget + state.log_scale_BH, log_input.clamp(min=0))
         k = k * (log_input - scale_BH).exp().unsqueeze(-1)
@@ -105,7 +105,7 @@ class MatrixLSTM(Mixer):
         return self._read(y, scale_BH, gate), after if active_B is None else where(active_B, after, state)
 
     def _projected(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """q, k / sqrt(K), v with a last channel of one, log i, log f and the output gate's input by heads."""
+        """Return q, k / sqrt(K), v with a last channel of ones, log i, log f and the output gate before activation, by heads."""
         q, k, v, gate = self.project(x).unflatten(-1, (4, self.heads, self.channels)).unbind(-3)
         log_input, forget = self.gates(x).chunk(2, -1)
         return q, k / math.sqrt(self.channels), functional.pad(v, (0, 1), value=1.0), log_input, functional.logsigmoid(forget), gate
@@ -115,14 +115,14 @@ class MatrixLSTM(Mixer):
         return self.out((torch.sigmoid(gate) * self.norm(y[..., :-1] / normaliser)).flatten(-2))
 
     def state_bytes(self, context: int) -> int:
-        """H (K V + 1) numbers, whatever the context."""
+        """H (K V + 1) numbers, independent of the context."""
         return (self.width * (self.channels + 1) + self.heads) * self.out.weight.element_size()
 
 
 def log_scales(log_forget_BTH: Tensor, log_input_BTH: Tensor, start_BH: Tensor, reset_BT: Tensor | None) -> tuple[Tensor, Tensor]:
-    """m_t and m_{t-1} of all positions, where the latter counts as zero at a reset.
+    """Return m_t and m_{t-1} of all positions; the latter is zero at a reset.
 
-    m_t = max(a_t + m_{t-1}, b_t) by doubling: a and b of spans of 1, 2, 4, ... positions, in logarithmically many steps.
+    Computes m_t = max(a_t + m_{t-1}, b_t) by doubling: a and b of spans of 1, 2, 4, ... positions, in log T rounds.
     """
     a, b = log_forget_BTH, log_input_BTH.clamp(min=0)
     if reset_BT is not None:

@@ -4,14 +4,14 @@ Notation: B = batch size, T = sequence length, D = width; z = gate, c = candidat
 
 Recurrent form, W of shape (2 D, D) in the order z, c:
 
-    z = sigmoid(W x_t + b)      c = W x_t + b     or g(W x_t + b), positive, of the paper's log-space form
-    h_t = (1 - z) h_{t-1} + z c                   z writes
+    z = sigmoid(W x_t + b)      c = W x_t + b     or g(W x_t + b), positive, as in the paper's log-space form
+    h_t = (1 - z) h_{t-1} + z c                   z is the update gate
     y_t = h_t
 
-Parallel form: `gated_scan`, since neither gate nor candidate depends on the state. It works on h itself, so signs are free and the log-space
-form needs g only where its positive states are wanted; h starts at zero in both.
+Parallel form: `gated_scan`, since neither gate nor candidate depends on the state. It computes h rather than log h, so h may have any sign,
+and g is needed only to reproduce the positive states of the log-space form; h starts at zero in both.
 
-Backends. `torch`: products and gates by torch, then the scan. `c`: all of it by `min_gru.c`, on the CPU.
+Backends. `torch`: products and gates in torch, then the scan. `c`: everything in `min_gru.c`, on the CPU.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pipeline.ops.minimal_cells import candidate, scan_by_rows, separately
 
 
 class MinGRU(HiddenMixer):
-    """One layer of cells as wide as the network."""
+    """One layer of D units."""
 
     def __init__(self, config: config.MinGru, width: int) -> None:
         super().__init__(width)
@@ -38,7 +38,7 @@ class MinGRU(HiddenMixer):
         init_gates(self.input.bias, None, config, keep=None, write=slice(0, width))
 
     def recurrence(self, x_TD: Tensor) -> Tensor:
-        """y_TD of one row, as the formulas above say it; see `Mixer.recurrence`."""
+        """Compute y_TD of one row by the equations above; see `Mixer.recurrence`."""
         h, outputs = x_TD.new_zeros(self.width), []
         for x in x_TD:
             z, c = self.input(x).chunk(2)
@@ -48,13 +48,13 @@ class MinGRU(HiddenMixer):
         return torch.stack(outputs)
 
     def gates(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """1 - z and z c."""
+        """Return 1 - z and z c."""
         z, c = separately(self.input, x)
         z = torch.sigmoid(z)
         return 1 - z, z * candidate(c, self.positive)
 
     def sequence(self, x_BTD: Tensor, h_BD: Tensor, reset_BT: Tensor | None) -> Tensor:
-        """The state after every position, by the backend chosen."""
+        """Return the state after every position, computed by the chosen backend."""
         candidates: dict[str, backends.UnavailableReason] = {
             "c": partial(native.unavailable_reason, min_gru_c.SOURCE, x_BTD),
             "torch": lambda: None,
@@ -64,6 +64,6 @@ class MinGRU(HiddenMixer):
         return min_gru_c.run(x_BTD, self.input.weight, self.input.bias, h_BD, reset_BT, self.positive)
 
     def advance(self, projected_BP: Tensor, h_BD: Tensor) -> Tensor:
-        """One step of the recurrence."""
+        """Compute one step of the recurrence."""
         a_BD, u_BD = self.gates(projected_BP)
         return torch.addcmul(u_BD, a_BD, h_BD)

@@ -5,12 +5,12 @@ hidden state.
 
 Recurrent form, W of shape (3 D, D) in the order i, f, c:
 
-    i, f = sigmoid(W x_t + b)   c = W x_t + b     or g(W x_t + b), positive, of the paper's log-space form
-    h_t = f / (f + i) h_{t-1} + i / (f + i) c     the two shares sum to one
+    i, f = sigmoid(W x_t + b)   c = W x_t + b     or g(W x_t + b), positive, as in the paper's log-space form
+    h_t = f / (f + i) h_{t-1} + i / (f + i) c     the two weights sum to one
     y_t = h_t
 
-Parallel form: `gated_scan`, since neither gates nor candidate depend on the state. It works on h itself, so signs are free and the log-space
-form needs g only where its positive states are wanted; h starts at zero in both.
+Parallel form: `gated_scan`, since neither gates nor candidate depend on the state. It computes h rather than log h, so h may have any sign,
+and g is needed only to reproduce the positive states of the log-space form; h starts at zero in both.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pipeline.ops.minimal_cells import candidate, scan_by_rows, separately
 
 
 class MinLSTM(HiddenMixer):
-    """One layer of cells as wide as the network."""
+    """One layer of D units."""
 
     def __init__(self, config: config.MinLstm, width: int) -> None:
         super().__init__(width)
@@ -35,7 +35,7 @@ class MinLSTM(HiddenMixer):
         init_gates(self.input.bias, None, config, keep=slice(width, 2 * width), write=slice(0, width))
 
     def recurrence(self, x_TD: Tensor) -> Tensor:
-        """y_TD of one row, as the formulas above say it; see `Mixer.recurrence`."""
+        """Compute y_TD of one row by the equations above; see `Mixer.recurrence`."""
         h, outputs = x_TD.new_zeros(self.width), []
         for x in x_TD:
             i, f, c = self.input(x).chunk(3)
@@ -45,19 +45,19 @@ class MinLSTM(HiddenMixer):
         return torch.stack(outputs)
 
     def gates(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Shares of what was and of what comes; f / (f + i) = sigmoid(log f - log i), which stays defined where both are zero.
+        """Return the decay and the input term; f / (f + i) = sigmoid(log f - log i), which is defined even if both are zero.
 
-        The other share is the sigmoid of log i - log f: subtracted from 1 it would lose its digits where next to nothing is written.
+        The input weight is computed as sigmoid(log i - log f): one minus the decay would cancel where it is close to zero.
         """
         i, f, c = separately(self.input, x)
         ratio = functional.softplus(-i) - functional.softplus(-f)
         return torch.sigmoid(ratio), torch.sigmoid(-ratio) * candidate(c, self.positive)
 
     def advance(self, projected_BP: Tensor, h_BD: Tensor) -> Tensor:
-        """One step of the recurrence."""
+        """Compute one step of the recurrence."""
         a_BD, u_BD = self.gates(projected_BP)
         return torch.addcmul(u_BD, a_BD, h_BD)
 
     def sequence(self, x_BTD: Tensor, h_BD: Tensor, reset_BT: Tensor | None) -> Tensor:
-        """The state after every position."""
+        """Return the state after every position."""
         return scan_by_rows(self.gates, x_BTD, h_BD, reset_BT)

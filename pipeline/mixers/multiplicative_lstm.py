@@ -5,11 +5,11 @@ c = cell state.
 
 Recurrent form, * elementwise, W and U of shape (4 D, D) in the order i, f, g, o:
 
-    m = (W_m x_t) * (U_m h_{t-1})                 no bias: the input chooses the transition, scaling each of D factors
+    m = (W_m x_t) * (U_m h_{t-1})                 no bias: the input selects the transition by scaling D factors
     i, f, o = sigmoid(W x_t + U m + b)            g = tanh(W x_t + U m + b)
     c_t = f * c_{t-1} + i * g                     h_t = o * tanh(c_t)          y_t = h_t
 
-There is no parallel form; `pipeline.ops.multiplicative` runs a whole sequence. With W_m x = 1 and U_m the identity it is the LSTM.
+There is no parallel form; `pipeline.ops.multiplicative` runs whole sequences. With W_m x = 1 and U_m the identity it is the LSTM.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from pipeline.ops.state import State, where
 
 
 class MultiplicativeLSTM(Mixer):
-    """One layer as wide as the network, m too. State: {"hidden": h, "cell": c}, both of shape (B, D).
+    """One layer of D units; m has D channels too. State: {"hidden": h, "cell": c}, both of shape (B, D).
 
-    `recurrent: orthogonal` rotates W_m as well, so that for inputs of unit variance m is on average as large as h.
+    `recurrent_init: orthogonal` also makes W_m orthogonal, so that for inputs of unit variance m is on average as large as h.
     """
 
     def __init__(self, config: config.MultiplicativeLstm, width: int) -> None:
         super().__init__(width)
-        self.into = nn.Linear(width, 5 * width, bias=False)  # W_m above W
+        self.into = nn.Linear(width, 5 * width, bias=False)  # W_m stacked on W
         self.factor = nn.Linear(width, width, bias=False)
         self.recurrent = nn.Linear(width, 4 * width)
         for weight in (self.into.weight[:width], self.factor.weight, self.recurrent.weight):
@@ -41,7 +41,7 @@ class MultiplicativeLSTM(Mixer):
         init_gates(self.recurrent.bias, None, config, keep=slice(width, 2 * width), write=slice(0, width))
 
     def recurrence(self, x_TD: Tensor) -> Tensor:
-        """y_TD of one row, as the formulas above say it; see `Mixer.recurrence`."""
+        """Compute y_TD of one row by the equations above; see `Mixer.recurrence`."""
         W_m, W = self.into.weight.split([self.width, 4 * self.width])
         U_m, U, b = self.factor.weight, self.recurrent.weight, self.recurrent.bias
         h, c, outputs = x_TD.new_zeros(self.width), x_TD.new_zeros(self.width), []
@@ -54,20 +54,20 @@ class MultiplicativeLSTM(Mixer):
         return torch.stack(outputs)
 
     def initial_state(self, batch: int) -> State:
-        """Both zero."""
+        """Return zeros."""
         zeros = self.factor.weight.new_zeros
         return {"hidden": zeros(batch, self.width), "cell": zeros(batch, self.width)}
 
     def forward(
         self, x_BTD: Tensor, state: State | None = None, reset_BT: Tensor | None = None, length_B: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        """See `Mixer.forward`."""
+        """Run a whole sequence; see `Mixer.forward`."""
         before = self.initial_state(x_BTD.shape[0]) if state is None else state
         h_BTD, c_BTD = multiplicative("lstm", x_BTD, self._weights(), (before["hidden"], before["cell"]), reset_BT)
         return h_BTD, {"hidden": at_end(h_BTD, length_B, before["hidden"]), "cell": at_end(c_BTD, length_B, before["cell"])}
 
     def step(self, x_BD: Tensor, state: State, active_B: Tensor | None = None) -> tuple[Tensor, State]:
-        """One position; see `Mixer.step`."""
+        """Run one position; see `Mixer.step`."""
         weights = self._weights()
         h_BD, c_BD = lstm_step(weights, weights.project(x_BD), (state["hidden"], state["cell"]))
         new = {"hidden": h_BD, "cell": c_BD}
@@ -77,5 +77,5 @@ class MultiplicativeLSTM(Mixer):
         return Weights(self.into.weight, self.factor.weight, self.recurrent.weight, self.recurrent.bias)
 
     def state_bytes(self, context: int) -> int:
-        """2 D numbers, whatever the context."""
+        """2 D numbers, independent of the context."""
         return 2 * self.width * self.factor.weight.element_size()

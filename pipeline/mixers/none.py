@@ -1,4 +1,4 @@
-"""The memoryless control: y = 0. What a network with it scores needs no memory.
+"""The memoryless baseline: y = 0. The score of a network with it requires no memory.
 
 Notation: B = batch size, T = sequence length, D = width.
 """
@@ -14,29 +14,29 @@ from pipeline.ops.state import State
 
 
 class NoMixer(Mixer):
-    """Output zero, nothing carried, no parameters."""
+    """Zero output, no state, no parameters."""
 
     def __init__(self, config: config.NoMixer, width: int) -> None:
         super().__init__(width)
 
     def recurrence(self, x_TD: Tensor) -> Tensor:
-        """y_TD of one row, as the formulas above say it; see `Mixer.recurrence`."""
+        """Compute y_TD of one row by the equations above; see `Mixer.recurrence`."""
         return torch.zeros_like(x_TD)
 
     def initial_state(self, batch: int) -> State:
-        """Nothing."""
+        """Return an empty state."""
         return ()
 
     def forward(
         self, x_BTD: Tensor, state: State | None = None, reset_BT: Tensor | None = None, length_B: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        """Zeros, whatever the input."""
+        """Return zeros for any input."""
         return torch.zeros_like(x_BTD), ()
 
     def step(self, x_BD: Tensor, state: State, active_B: Tensor | None = None) -> tuple[Tensor, State]:
-        """Zeros, whatever the input."""
+        """Return zeros for any input."""
         return torch.zeros_like(x_BD), ()
 
     def state_bytes(self, context: int) -> int:
-        """Nothing."""
+        """Return zero."""
         return 0

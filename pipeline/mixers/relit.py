@@ -7,24 +7,24 @@ product flattened to a vector, * = elementwise product.
 Recurrent form, for every head, with update: outer and feature_map: projected_relu:
 
     k_t = relu(P s_t) (x) relu(A x_t)                  s, q and every gate below: linear maps of x_t with a bias
-    q_t = the same of W_q x_t, by maps of its own
-    b_t = sigmoid(.), E channels                       c_t = sigmoid(.) (x) sigmoid(.), K of them
+    q_t = the same for W_q x_t, with separate maps
+    b_t = sigmoid(.), E channels                       c_t = sigmoid(.) (x) sigmoid(.), K features
     C_t = (1 - c_t b_t^T) * C_{t-1} + (c_t * k_t) (b_t * v_t)^T
     z_t = (1 - c_t) * z_{t-1} + c_t * k_t
     y_t = W (C_t^T q_t / (z_t . q_t + epsilon)) + bias
 
-A last channel of one in b and v makes z the last column of S. Parallel form: the same by `outer_scan`.
+With a last channel of ones in b and v, z is the last column of S. Parallel form: `outer_scan`.
 
-With epsilon 0.1, little that has been written is little that is read. The published 1e-10 makes gradients grow without bound where a query
-meets next to nothing: with 0.001 ten updates still amplified rounding to the fourth digit of a loss.
+With epsilon 0.1, outputs are small while little has been written. With the published 1e-10, gradients are unbounded where a query matches
+almost nothing: even with 0.001, ten updates amplified rounding to the fourth digit of a loss.
 
-    update      what is forgotten, and what k is written with                                         after
+    update      forgetting, and the factor of k when writing                                          source
     outer       c b^T, and c, as above
-    dense       the same with a plain map to K gates as c
-    scalar      c, one gate of the head, and c                                                        Peng et al. 2021, arXiv 2103.02143
-    constant    a d, and a: learned numbers in 0..1, whatever the input                               Ma et al. 2023, arXiv 2209.10655
-    sum         nothing, and 1: linear attention
-    delta       what stood under the key, by `delta_rule`: unit keys and queries, one gate, no z      Schlag et al. 2021, arXiv 2102.11174
+    dense       the same, with c from a linear map to K gates
+    scalar      c, one gate per head, and c                                                           Peng et al. 2021, arXiv 2103.02143
+    constant    a d, and a: learned, in 0..1, independent of the input                                Ma et al. 2023, arXiv 2209.10655
+    sum         none, and 1: linear attention
+    delta       the key's old value, by `delta_rule`: unit keys and queries, one gate, no z           Schlag et al. 2021, arXiv 2102.11174
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ from pipeline.ops.outer_scan import OuterScanInputs, outer_scan, outer_step
 from pipeline.ops.state import State, where
 
 SLOW = {"outer": 1, "dense": 1, "scalar": 0, "constant": 0}
-"""By update, the gate that spreads the time constants over 2..horizon with init: slow; the others start open."""
+"""Per update, the gate whose time constants are spread over 2..horizon by `init: slow`; the others start open."""
 
 
 class ReLiT(Mixer):
-    """The state is S_BHKV; with update: delta it has no column for z."""
+    """State: S_BHKV; with `update: delta` it has no column for z."""
 
     decayed = ("query_HFE",)
 
@@ -74,8 +74,8 @@ class ReLiT(Mixer):
         self._initialise(config)
 
     def recurrence(self, x_TD: Tensor) -> Tensor:
-        """y_TD of one row, as the formulas above say it; see `Mixer.recurrence`."""
-        assert self.update == "outer", "the other updates change what is forgotten and written, as in the table above"
+        """Compute y_TD of one row by the equations above; see `Mixer.recurrence`."""
+        assert self.update == "outer", "only `update: outer` is implemented here; the table above lists the others"
         C, z, outputs = *x_TD.new_zeros(self.heads, self.keys, self.channels + 1).split([self.channels, 1], -1), []
         for x in x_TD:
             q, k, v, (b, c, scale) = self._projected(x)
@@ -88,7 +88,7 @@ class ReLiT(Mixer):
 
     @torch.no_grad()
     def _initialise(self, config: config.Relit) -> None:
-        """Every map of every head is a random rotation of gain sqrt(2), every bias zero but those of slow gates."""
+        """Initialise each head's maps orthogonally with gain sqrt(2), biases to zero, except those of slow gates."""
         maps = [(self.project.weight.view(self.heads, -1, self.width), self.sizes)]
         maps += [] if self.query_HFE is None else [(self.query_HFE, self.query_sizes)]
         for weight_HFE, sizes in maps:
@@ -104,13 +104,13 @@ class ReLiT(Mixer):
                 gate.copy_(slow_biases(gate.shape, config.horizon) if number == SLOW[config.update] else torch.full(gate.shape, OPEN))
 
     def initial_state(self, batch: int) -> State:
-        """Zeros."""
+        """Return zeros."""
         return self.out.weight.new_zeros(batch, self.heads, self.keys, self._values())
 
     def forward(
         self, x_BTD: Tensor, state: State | None = None, reset_BT: Tensor | None = None, length_B: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        """All positions at once; see `Mixer.forward`."""
+        """Run all positions at once; see `Mixer.forward`."""
         start = self.initial_state(len(x_BTD)) if state is None else state
         q, k, v, gates = self._projected(x_BTD)
         if self.update == "delta":
@@ -120,7 +120,7 @@ class ReLiT(Mixer):
         return self._read(y), after
 
     def step(self, x_BD: Tensor, state: State, active_B: Tensor | None = None) -> tuple[Tensor, State]:
-        """One position; see `Mixer.step`."""
+        """Run one position; see `Mixer.step`."""
         q, k, v, gates = self._projected(x_BD)
         if self.update == "delta":
             y, after = delta_step(unit(q), unit(k), v, torch.sigmoid(gates[0][..., 0]), None, state)
@@ -129,7 +129,7 @@ class ReLiT(Mixer):
         return self._read(y), after if active_B is None else where(active_B, after, state)
 
     def _projected(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
-        """q, k, v and what the gates are made of, by heads."""
+        """Return q, k, v and the gates' inputs, by heads."""
         k, scale, v, q, gates = self._split(self.project(x))
         k = features(self.map, self.eta, k, scale)
         if self.query_HFE is not None and self.query_bias_HF is not None:
@@ -138,12 +138,12 @@ class ReLiT(Mixer):
         return features(self.map, self.eta, q, scale), k, v, gates
 
     def _split(self, projected: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, list[Tensor]]:
-        """What `project` gives, by heads: key, its scales, value, query, and the gates."""
+        """Split the output of `project`, by heads: key, its scales, value, query, and the gates."""
         k, scale, v, q, *gates = projected.unflatten(-1, (self.heads, -1)).split(self.sizes, -1)
         return k, scale, v, q, gates
 
     def _terms(self, q: Tensor, k: Tensor, v: Tensor, gates: list[Tensor]) -> OuterScanInputs:
-        """What the scan reads."""
+        """Return the inputs of the scan."""
         v = functional.pad(v, (0, 1), value=1.0)
         if self.update == "sum":
             return OuterScanInputs(q, k, v, torch.ones_like(k), torch.zeros_like(v))
@@ -165,5 +165,5 @@ class ReLiT(Mixer):
         return self.channels + (self.update != "delta")
 
     def state_bytes(self, context: int) -> int:
-        """H K V numbers, whatever the context."""
+        """H K V numbers, independent of the context."""
         return self.heads * self.keys * self._values() * self.out.weight.element_size()

@@ -8,15 +8,15 @@ Recurrent form, for every head, z^j_t = x_t + mu_j * (x_{t-1} - x_t) for each st
 
     r, k, v = W_j z^j                                g = W_g2 sigmoid(W_g1 z^g)
     w = exp(-exp(-1/2) sigmoid(w0 + W_w2 tanh(W_w1 z^w)))                    a = sigmoid(a0 + W_a2 W_a1 z^a)
-    e = unit(k * xi)                                 the key that is removed, of length one
+    e = unit(k * xi)                                 the key that is removed, normalised to length 1
     k' = k * (1 + (a - 1) * alpha)                   the key that is written
     S_t = (diag(w) - (a * e) e^T) S_{t-1} + k' v^T
     y_t = W (g * (norm(S_t^T r) + (r . (rho * k')) v))                       norm with mean, over each head's channels
 
-The letters of the parameters are the paper's (w0 is its lambda bias). Parallel form: S by `dplr`, the rest position by position. The
-last input is part of the state. Left out of the paper's block: the mix of each layer's values with those of the first layer, since a
-mixer sees its own input only, and the channel mixing, which is the network's feed-forward layer. mu, w0, xi, alpha start as in the
-paper's first layer; matrices start as torch's do, where the paper sets some to zero.
+Parameters have the paper's symbols (w0 is its lambda bias). Parallel form: S by `dplr`, the rest pointwise. The last input is part of the
+state. Omitted from the paper's block: mixing each layer's values with those of the first layer, since a mixer only sees its own input, and
+channel mixing, which is the network's feed-forward layer. mu, w0, xi, alpha are initialised as in the paper's first layer; matrices have
+torch's initialisation, whereas the paper sets some to zero.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ from pipeline.ops.state import State, where
 EPSILON = 64e-5
 """Added to variances by the norm."""
 SHIFTS = {"r": 0.2, "w": 0.9, "k": 0.7, "v": 0.7, "a": 0.9, "g": 0.2}
-"""The streams. Channel n of D starts with mu = 1 - (n / D)^this."""
+"""Exponents p by stream: channel n of D is initialised to mu = 1 - (n / D)^p."""
 DECAYS = (-6.5, -1.5, 0.85)
-"""w0 starts from the first to the second of these, as n / (D - 1) to the power of the third: time constants of 1100 to 9 positions."""
+"""(first, last, p): w0 goes from first to last as (n / (D - 1))^p over the channels n: time constants of 1100 to 9 positions."""
 
 
 class RWKV7State(NamedTuple):
-    """S, and the last input."""
+    """S and the last input."""
 
     matrix_BHKK: Tensor
     last_BD: Tensor
 
 
 class Projected(NamedTuple):
-    """All that one position needs besides the state, by heads, shape (..., H, K); `removed` is e, `key` is k'."""
+    """Projections of the inputs, by heads, shape (..., H, K); `removed` is e, `key` is k'."""
 
     receptance: Tensor
     key: Tensor
@@ -62,7 +62,7 @@ class Projected(NamedTuple):
     gate: Tensor
 
     def of_rule(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """q, k, v, a, b and log w of `dplr`."""
+        """Return q, k, v, a, b and log w for `dplr`."""
         return self.receptance, self.key, self.value, self.removed, self.rate * self.removed, self.log_decay
 
 
@@ -88,7 +88,7 @@ class RWKV7(Mixer):
         self._initialise()
 
     def recurrence(self, x_TD: Tensor) -> Tensor:
-        """y_TD of one row, as the formulas above say it; see `Mixer.recurrence`."""
+        """Compute y_TD of one row by the equations above; see `Mixer.recurrence`."""
         xi, alpha, heads = self.removed_D, self.rated_D, (self.heads, self.channels, 1)
         S, previous, outputs = x_TD.new_zeros(self.heads, self.channels, self.channels), x_TD.new_zeros(self.width), []
         for x in x_TD:
@@ -107,7 +107,7 @@ class RWKV7(Mixer):
 
     @torch.no_grad()
     def _initialise(self) -> None:
-        """mu and w0 by channel; a starts around one half."""
+        """Initialise mu and w0 by channel, and a close to one half."""
         place_D = torch.arange(self.width, dtype=self.shift_MD.dtype, device=self.shift_MD.device)
         for mu_D, power in zip(self.shift_MD, SHIFTS.values(), strict=True):
             mu_D.copy_(1 - (place_D / self.width) ** power)
@@ -116,14 +116,14 @@ class RWKV7(Mixer):
         self.get_parameter("rate.1.bias").zero_()
 
     def initial_state(self, batch: int) -> State:
-        """Zeros."""
+        """Return zeros."""
         zeros = self.out.weight.new_zeros
         return RWKV7State(zeros(batch, self.heads, self.channels, self.channels), zeros(batch, self.width))
 
     def forward(
         self, x_BTD: Tensor, state: State | None = None, reset_BT: Tensor | None = None, length_B: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        """All positions at once; see `Mixer.forward`."""
+        """Run all positions at once; see `Mixer.forward`."""
         start: RWKV7State = self.initial_state(len(x_BTD)) if state is None else state
         previous_BTD = torch.cat([start.last_BD.unsqueeze(1), x_BTD[:, :-1]], 1)
         if reset_BT is not None:
@@ -133,7 +133,7 @@ class RWKV7(Mixer):
         return self._read(y, projected), RWKV7State(matrix_BHKK, at_end(x_BTD, length_B, start.last_BD))
 
     def step(self, x_BD: Tensor, state: State, active_B: Tensor | None = None) -> tuple[Tensor, State]:
-        """One position; see `Mixer.step`."""
+        """Run one position; see `Mixer.step`."""
         projected = self._projected(x_BD, state.last_BD)
         y, matrix_BHKK = dplr_step(*projected.of_rule(), state.matrix_BHKK)
         after = RWKV7State(matrix_BHKK, x_BD)
@@ -155,5 +155,5 @@ class RWKV7(Mixer):
         return self.out((projected.gate * torch.addcmul(normed, bonus, projected.value)).flatten(-2))
 
     def state_bytes(self, context: int) -> int:
-        """H K^2 + D numbers, whatever the context."""
+        """H K^2 + D numbers, independent of the context."""
         return self.width * (self.channels + 1) * self.out.weight.element_size()

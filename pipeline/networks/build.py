@@ -1,4 +1,4 @@
-"""Making networks: seeded weights, and the width that meets a budget of parameters."""
+"""Building networks: seeded initial weights, and the width that meets a parameter budget."""
 
 from __future__ import annotations
 
@@ -19,17 +19,16 @@ from pipeline.storage.rng import derive_key
 AnyConfig = TypeVar("AnyConfig", bound=Network)
 
 Sizes = Mapping[str, Any]
-"""What a task asks of a network (`Task.sizes`): arguments of the network's constructor besides its config, by name."""
+"""Sizes that a task requires of a network (`Task.sizes`): the constructor's arguments other than the config, by name."""
 
 TOLERANCE = 0.03
-"""How far from the budget a solved width may land, as a share of it."""
+"""Largest relative deviation of the parameter count from the budget."""
 
 
 def build(config: Network, sizes: Sizes, seed: int = 0) -> nn.Module:
-    """The network on the CPU, in evaluation mode; see `pipeline.networks.mode`. It says in `config` and `sizes` what it was built from.
+    """Build a network on the CPU, in evaluation mode (see `pipeline.networks.mode`), with its `config` and `sizes` as attributes.
 
-    The same seed gives the same weights; torch's global generators stay as they were. Raises UserError for sizes that the network does not
-    know, or is not given.
+    The same seed gives the same weights; torch's global generators are left unchanged. Raises UserError for unknown or missing sizes.
     """
     high, low, *_ = derive_key("weights", seed)
     resolved = resolve_width(config, sizes)
@@ -41,28 +40,28 @@ def build(config: Network, sizes: Sizes, seed: int = 0) -> nn.Module:
 
 
 def _make(config: Network, sizes: Sizes) -> nn.Module:
-    kind = implementation(config)
+    network_class = implementation(config)
     try:
-        inspect.signature(kind).bind(config, **sizes)
+        inspect.signature(network_class).bind(config, **sizes)
     except TypeError as error:
         raise UserError(f"network: {config.name} is not made for a task of sizes {', '.join(sizes)}: {error}") from None
-    return kind(config, **sizes)
+    return network_class(config, **sizes)
 
 
 def count_parameters(module: nn.Module) -> int:
-    """Trainable weights, each counted once."""
+    """Count the trainable parameters, each once."""
     return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
 
 
 def resolve_width(config: AnyConfig, sizes: Sizes) -> AnyConfig:
-    """The config with its width known: where it says auto, the one that comes nearest to `parameters`.
+    """Return the config with `width: auto` replaced by the width whose parameter count is closest to `parameters`.
 
-    Weights are only counted, on torch's meta device. Raises UserError, naming what is reachable, where nothing is within 3 %.
+    Parameters are counted on torch's meta device. Raises UserError, naming the closest counts, if none is within 3 %.
     """
     if getattr(config, "width", None) != "auto":
         return config
     target = getattr(config, "parameters", None)
-    assert isinstance(target, int), "the config model asks for parameters with width: auto"
+    assert isinstance(target, int), "the config model requires parameters with width: auto"
     below, above = _around(config, target, sizes)
     count, width = min((below, above), key=lambda found: abs(found[0] - target))
     if abs(count - target) > TOLERANCE * target:
@@ -72,7 +71,7 @@ def resolve_width(config: AnyConfig, sizes: Sizes) -> AnyConfig:
 
 
 def _around(config: Network, target: int, sizes: Sizes) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Parameters and width just below the target and just above it; equal where even the smallest width is above."""
+    """Return (parameters, width) just below and just above the target; both the same if even the smallest width is above."""
     stride = getattr(config, "stride", 1)
     counts: dict[int, int] = {}
 
@@ -91,8 +90,8 @@ def _around(config: Network, target: int, sizes: Sizes) -> tuple[tuple[int, int]
     return (count(low), low * stride), (count(high), high * stride)
 
 
-class _Unfilled(TorchFunctionMode):
-    """Leaves out the drawing of normal numbers: on the meta device it draws none, but loads torch's compiler, which takes seconds."""
+class _SkipNormal(TorchFunctionMode):
+    """Skips `normal_`: on the meta device it samples nothing but imports torch's compiler, which takes seconds."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if getattr(func, "__name__", "") == "normal_":
@@ -101,5 +100,5 @@ class _Unfilled(TorchFunctionMode):
 
 
 def _count(config: Network, sizes: Sizes) -> int:
-    with torch.device("meta"), _Unfilled(), torch.random.fork_rng(devices=[]):
+    with torch.device("meta"), _SkipNormal(), torch.random.fork_rng(devices=[]):
         return count_parameters(_make(config, sizes))

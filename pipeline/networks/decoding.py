@@ -1,12 +1,12 @@
-"""Decoding: a network continues prompts token by token, many rows at once, each with the state it carries.
+"""Batched autoregressive decoding: a network continues prompts token by token, with one recurrent state per row.
 
     prompts          read in parallel, right-padded            logits and state after each row's last token
     then, per token  chosen from the logits, or injected; one step of the network for the rows that have not stopped
 
-A row ends where its stop rule says so, or when it has written its budget of tokens. Rows that have ended leave the batch, so the cost of a
-step is proportional to the rows that are left.
+A row ends when its stop rule is met or its token budget is spent. Finished rows leave the batch, so the cost of a step is proportional to
+the number of rows left.
 
-What a network knows after some tokens is a `Prefix`, whose rows can be selected, forked and concatenated like those of any state
+A `Prefix` holds the logits and state after some tokens; its rows can be selected, forked and concatenated like those of any state
 (`pipeline.ops.state`): several continuations of one prompt are `extend(network, fork(read(network, [prompt], device), copies), ...)`.
 
 Notation: B = rows of the batch, T = tokens of the longest prompt, C = classes.
@@ -29,54 +29,54 @@ from pipeline.storage.rng import Key, derive_key, generator
 
 
 class Injector(Protocol):
-    """Supplies some of a row's tokens in place of the network: search results, the replies of a language environment."""
+    """Injects tokens into a row in place of the network's own: search results, or replies of a language environment."""
 
     def feed(self, token: int) -> int | None:
-        """Take in the next token after the prompt, injected ones included; returns the token that must follow, or None."""
+        """Process the next token after the prompt, including injected ones; returns the token to inject next, or None."""
         ...
 
 
 class Stop(Protocol):
-    """A stop rule: whether a row ends after the tokens that follow its prompt so far."""
+    """A stop rule: decides whether a row ends, given the tokens after its prompt."""
 
     def __call__(self, tokens: Sequence[int], /) -> bool:
-        """True where the last token ends the row."""
+        """Return whether the last token ends the row."""
         ...
 
 
 class Chooser(Protocol):
-    """Chooses next tokens. `rows` are the numbers of the rows in the call to `decode` or `extend`, `place` counts their tokens."""
+    """Chooses the next tokens. `rows`: indices of the rows in the call to `decode` or `extend`; `place`: tokens written so far."""
 
     def __call__(self, logits_BC: Tensor, rows: Sequence[int], place: int) -> Tensor:
-        """Token indices (B,), on the device of the logits."""
+        """Return token indices (B,), on the device of the logits."""
         ...
 
 
 def after_first(tokens: Sequence[int]) -> bool:
-    """The stop rule of a row whose first token is its answer."""
+    """Stop rule: end after the first token, the answer."""
     return True
 
 
 class AfterToken:
-    """The stop rule of a row that ends `further` tokens after the first `token`."""
+    """Stop rule: end `further` tokens after the first `token`."""
 
     def __init__(self, token: int, further: int = 0) -> None:
         self.token, self.further = token, further
 
     def __call__(self, tokens: Sequence[int]) -> bool:
-        """Looks at the one place where the token must stand."""
+        """Return whether the token `further` before the last is `token`."""
         return len(tokens) > self.further and tokens[-1 - self.further] == self.token
 
 
 def greedy(logits_BC: Tensor, rows: Sequence[int], place: int) -> Tensor:
-    """The most likely token of every row."""
+    """Choose the most likely token of every row."""
     return logits_BC.argmax(-1)
 
 
-class Sampled:
+class TemperatureSampler:
     """Samples from softmax(logits / temperature).
 
-    Every row has a random generator of its own, keyed by `key` and the row's number: its tokens do not depend on the rows beside it.
+    Every row has its own random generator, keyed by `key` and the row's index, so its samples do not depend on the rest of the batch.
     """
 
     def __init__(self, key: Key, temperature: float = 1.0) -> None:
@@ -85,7 +85,7 @@ class Sampled:
         self._generators: dict[int, np.random.Generator] = {}
 
     def __call__(self, logits_BC: Tensor, rows: Sequence[int], place: int) -> Tensor:
-        """argmax(logits / temperature + Gumbel noise), which is such a sample."""
+        """Sample by the Gumbel-max trick: argmax(logits / temperature + Gumbel noise)."""
         if place == 0:
             self._generators |= {row: generator(derive_key("decode", *self.key, row)) for row in rows}
         noise_BC = torch.stack([gumbel(self._generators[row], (logits_BC.shape[-1],)) for row in rows]).to(logits_BC)
@@ -94,18 +94,18 @@ class Sampled:
 
 @dataclass
 class Continuation:
-    """What followed a prompt."""
+    """The continuation of a prompt."""
 
     tokens: list[int] = field(default_factory=list)
-    """In order, injected ones included."""
+    """All tokens in order, including injected ones."""
     injected: list[int] = field(default_factory=list)
-    """Indices into `tokens` of those that the injector supplied."""
+    """Indices of the injected tokens in `tokens`."""
     stopped: bool = False
-    """The stop rule ended the row; False where its budget was spent first."""
+    """Whether the stop rule ended the row; False if its budget was spent first."""
 
 
 class Prefix(NamedTuple):
-    """What a network knows after some tokens of each row: the logits (B, C) of the next token, and its state. A state itself, batch first."""
+    """Logits (B, C) of the next token and the network's state after some tokens of each row; itself a state, batch first."""
 
     logits_BC: Tensor
     state: State
@@ -113,7 +113,7 @@ class Prefix(NamedTuple):
 
 @torch.inference_mode()
 def read(network: Any, prompts: Sequence[np.ndarray], device: torch.device) -> Prefix:
-    """Read whole prompts in one pass."""
+    """Run whole prompts through the network in one parallel pass."""
     lengths = np.array([len(prompt) for prompt in prompts])
     tokens = np.zeros((len(prompts), lengths.max()), np.int64)
     for row, prompt in zip(tokens, prompts, strict=True):
@@ -133,9 +133,9 @@ def extend(
     numbers: Sequence[int] | None = None,
     progress: Callable[[int], None] = lambda tokens: None,
 ) -> list[Continuation]:
-    """Continue every row of a prefix; the prefix itself stays as it is.
+    """Continue every row of a prefix, which is left unchanged.
 
-    budgets: most tokens of each row. injectors: one per row, fresh; None: nothing is injected. numbers: of the rows, for `choose`; by
+    budgets: maximum number of tokens per row. injectors: a new one per row; None: no injection. numbers: row indices for `choose`, by
     default 0, 1, ... progress: called with the number of tokens written so far.
     """
     none = [None] * len(budgets)
@@ -166,9 +166,9 @@ def decode(
     injectors: Sequence[Injector | None] | None = None,
     choose: Chooser = greedy,
 ) -> list[Continuation]:
-    """Continue each prompt with a network in evaluation mode, in the order of the prompts, at most `batch` rows side by side.
+    """Continue each prompt with a network in evaluation mode, in batches of at most `batch` rows; results in the order of the prompts.
 
-    See `extend` for the other arguments. Rows of similar length share a batch.
+    See `extend` for the other arguments. Prompts of similar length are batched together.
     """
     order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
     progress = ProgressLine("decoding", len(prompts), "rows")
@@ -190,11 +190,11 @@ class _Row:
     injector: Injector | None
     stop: Stop
     forced: int | None = None
-    """The injected token that comes next."""
+    """The token to inject next."""
     written: Continuation = field(default_factory=Continuation)
 
     def append(self, chosen: int) -> bool:
-        """Add the next token; whether the row continues."""
+        """Append the next token; return whether the row continues."""
         written, token = self.written, chosen if self.forced is None else self.forced
         if self.forced is not None:
             written.injected.append(len(written.tokens))

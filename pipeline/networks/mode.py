@@ -1,10 +1,10 @@
-"""Training and evaluation mode: who switches between them, and when.
+"""Switching between training and evaluation mode.
 
-    acting, validation, evaluation, decoding, profiling, after loading      evaluation mode: what `build` returns
+    acting, validation, evaluation, decoding, profiling, after loading      evaluation mode: as returned by `build`
     the optimizer steps of an update, the training speed of a profile       training mode: inside `training`
 
-Nothing else calls `train()` or `eval()`. So no phase depends on which one came before it, and a resumed training has the mode of one that
-was never interrupted. What dropout draws comes from torch's global generators, whose state is in every checkpoint.
+Nothing else calls `train()` or `eval()`, so no phase depends on the previous one, and a resumed training is in the same mode as an
+uninterrupted one. Dropout masks are sampled from torch's global generators, whose state is in every checkpoint.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import nn
 
 @contextmanager
 def training(*networks: nn.Module) -> Iterator[None]:
-    """Training mode inside the block, evaluation mode after it, however it ends."""
+    """Set training mode inside the block, and evaluation mode after it, also after an exception."""
     for network in networks:
         network.train()
     try:

@@ -1,4 +1,4 @@
-"""How the output of a mixer or feed-forward layer joins the residual stream: added, replacing it, or through a gate.
+"""Residual connections of mixers and feed-forward layers: addition, none, or a gate.
 
 Notation: D = width, x = residual stream, y = relu of the layer's output. The gate of GTrXL (Parisotto et al. 2020, "Stabilizing
 transformers for reinforcement learning", arXiv 1910.06764, section 3.2), a gated recurrent unit over the depth of the network:
@@ -6,7 +6,7 @@ transformers for reinforcement learning", arXiv 1910.06764, section 3.2), a gate
     r = sigmoid(W_r y + U_r x)      z = sigmoid(W_z y + U_z x - b_g)      g = tanh(W_g y + U_g (r * x))
     out = (1 - z) * x + z * g
 
-b_g starts at 2, where z is 0.12 at rest: the stream passes almost unchanged. The six matrices start orthogonal.
+b_g is initialised to 2, so z is 0.12 for zero input and the stream passes almost unchanged. The six matrices are initialised orthogonally.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class NoResidual(nn.Module):
     """No residual connection."""
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """y."""
+        """Return y."""
         return y
 
 
@@ -30,12 +30,12 @@ class Residual(nn.Module):
     """A residual connection."""
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """x + y."""
+        """Return x + y."""
         return x + y
 
 
 class GRUGate(nn.Module):
-    """The gate of GTrXL. `gain`: of the orthogonal initialisation of its matrices."""
+    """The gate of GTrXL. `gain`: gain of the orthogonal initialisation of its matrices."""
 
     def __init__(self, width: int, gain: float = 1.0) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class GRUGate(nn.Module):
                 nn.init.orthogonal_(matrix_DD, gain)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """The new stream, at any number of positions."""
+        """Return the new residual stream, for any number of positions."""
         y_r, y_z, y_g = self.W_rzg(torch.relu(y)).chunk(3, -1)
         x_r, x_z = self.U_rz(x).chunk(2, -1)
         z = torch.sigmoid(y_z + x_z - self.b_g)
@@ -57,7 +57,7 @@ class GRUGate(nn.Module):
 
 
 def make_residual(residual: bool | str, width: int, gain: float = 1.0) -> nn.Module:
-    """The module for a network's `residual`: true, false or gru."""
+    """Return the module for a network's `residual`: true, false or gru."""
     if residual == "gru":
         return GRUGate(width, gain)
     return Residual() if residual else NoResidual()

@@ -1,6 +1,6 @@
-"""Sampling from categorical distributions by the Gumbel-max trick, so that the random numbers can come from a generator of one's own.
+"""Sampling from categorical distributions by the Gumbel-max trick, with noise from an explicit generator.
 
-Notation: C = choices of all parts of an action end to end, A = parts of an action. All shapes may have further dimensions before these.
+Notation: C = choices of all parts of an action, concatenated, A = parts of an action. All shapes may have further leading dimensions.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from torch import Tensor
 
 
 def gumbel(random: np.random.Generator, shape: tuple[int, ...]) -> Tensor:
-    """Gumbel noise on the CPU, all finite: in single precision an exponential sample may be zero."""
+    """Sample Gumbel noise on the CPU, always finite: in float32 an exponential sample may be zero, so it is clipped."""
     return torch.from_numpy(-np.log(np.maximum(random.standard_exponential(shape, np.float32), np.finfo(np.float32).tiny)))
 
 
 def sample(logits: Tensor, noise: Tensor, parts: Sequence[int]) -> Tensor:
-    """Actions (..., A), int64: one choice per part, sampled from the softmax of its logits (..., C).
+    """Sample actions (..., A), int64: one choice per part, from the softmax of its logits (..., C).
 
     noise: Gumbel noise (..., C). The argmax of logits plus noise is such a sample (Gumbel 1954).
     """

@@ -1,4 +1,4 @@
-"""Mixers one after the other, as one mixer.
+"""Several mixers in sequence, as one mixer.
 
 Notation: B = batch size, T = sequence length, D = width.
 """
@@ -13,21 +13,21 @@ from pipeline.mixers.base import Mixer
 from pipeline.ops.state import State
 
 
-class Chain(Mixer):
-    """Each mixer reads what the one before it gave. State: a tuple with each one's."""
+class SequentialMixer(Mixer):
+    """Applies mixers in sequence. State: a tuple of their states."""
 
     def __init__(self, *mixers: Mixer) -> None:
         super().__init__(mixers[0].width)
         self.links = nn.ModuleList(mixers)
 
     def initial_state(self, batch: int) -> State:
-        """Each mixer's."""
+        """Return the initial state of each mixer."""
         return tuple(mixer.initial_state(batch) for mixer in self._mixers())
 
     def forward(
         self, x_BTD: Tensor, state: State | None = None, reset_BT: Tensor | None = None, length_B: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        """All positions at once; see `Mixer.forward`."""
+        """Run all positions at once; see `Mixer.forward`."""
         after = []
         for mixer, before in zip(self._mixers(), state or [None] * len(self.links), strict=True):
             x_BTD, carried = mixer(x_BTD, before, reset_BT, length_B)
@@ -35,7 +35,7 @@ class Chain(Mixer):
         return x_BTD, tuple(after)
 
     def step(self, x_BD: Tensor, state: State, active_B: Tensor | None = None) -> tuple[Tensor, State]:
-        """One position; see `Mixer.step`."""
+        """Run one position; see `Mixer.step`."""
         after = []
         for mixer, before in zip(self._mixers(), state, strict=True):
             x_BD, carried = mixer.step(x_BD, before, active_B)
@@ -43,11 +43,11 @@ class Chain(Mixer):
         return x_BD, tuple(after)
 
     def state_bytes(self, context: int) -> int:
-        """All mixers' together."""
+        """Return the sum over mixers."""
         return sum(mixer.state_bytes(context) for mixer in self._mixers())
 
     def positions_held(self, state: State) -> int:
-        """The most that any mixer holds."""
+        """Return the maximum over mixers."""
         return max(mixer.positions_held(part) for mixer, part in zip(self._mixers(), state, strict=True))
 
     def _mixers(self) -> list[Mixer]:

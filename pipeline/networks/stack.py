@@ -1,14 +1,14 @@
-"""What networks over sequences have in their middle: blocks of mixer and gated feed-forward, one after the other.
+"""The stack of blocks of sequence networks: each block is a mixer and a feed-forward layer.
 
-Notation: B = batch size, T = sequence length, D = width, N = positions that are read out.
+Notation: B = batch size, T = sequence length, D = width, N = positions with an output.
 
-    each block:   x = [x +] drop(mixer(norm(x)))          the addition where `residual`; a short convolution before the mixer
-                                                          where `convolution` > 0
-                  x = x + drop(feedforward(norm(x)))      where `feedforward` > 0
+    each block:   x = [x +] drop(mixer(norm(x)))          residual if `residual`; a short convolution before the mixer
+                                                          if `convolution` > 0
+                  x = x + drop(feedforward(norm(x)))      if `feedforward` > 0
 
-With residual: gru both are gates of x and of what comes from the layer: see `pipeline.networks.residual`.
+With `residual: gru` both sums are replaced by gates of x and the layer's output: see `pipeline.networks.residual`.
 
-Blocks that `attention` names have attention as their mixer and a feed-forward layer of their own width.
+Blocks listed in `attention` have attention as their mixer, and a feed-forward width of their own.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from pipeline.config.catalogue import implementation
 from pipeline.mixers.base import Mixer
 from pipeline.mixers.short_convolution import ShortConvolution
 from pipeline.networks.residual import make_residual
-from pipeline.networks.sequential import Chain
+from pipeline.networks.sequential import SequentialMixer
 from pipeline.ops.state import State
 from pipeline.storage.errors import UserError
 
 
 class GatedFeedForward(nn.Module):
-    """y = V (silu(G x) * (U x)), the gated layer that Shazeer (2020) calls SwiGLU; G and U are one matrix."""
+    """SwiGLU (Shazeer 2020): y = V (silu(G x) * (U x)); G and U are stored as one matrix."""
 
     def __init__(self, width: int, inner: int) -> None:
         super().__init__()
@@ -39,13 +39,13 @@ class GatedFeedForward(nn.Module):
         self.out = nn.Linear(inner, width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Same shape as x, whose last dimension is the width."""
+        """Map x (..., D) to the same shape."""
         gate, up = self.into(x).chunk(2, -1)
         return self.out(functional.silu(gate) * up)
 
 
 class PlainFeedForward(nn.Sequential):
-    """y = V relu(U x + a) + b, orthogonal at first with gain sqrt 2."""
+    """y = V relu(U x + a) + b, initialised orthogonally with gain sqrt 2."""
 
     def __init__(self, width: int, inner: int) -> None:
         into, out = nn.Linear(width, inner), nn.Linear(inner, width)
@@ -64,22 +64,22 @@ class Block(nn.Module):
         self.norm = make_norm(config.norm, width, config.norm_eps)
         self.mixer = _mixer(mixer, config.convolution, width)
         self.residual = make_residual(config.residual, width, config.gate_gain)
-        kind = GatedFeedForward if config.activation == "swiglu" else PlainFeedForward
-        self.feedforward = nn.Sequential(make_norm(config.norm, width, config.norm_eps), kind(width, inner)) if inner else None
+        feedforward_class = GatedFeedForward if config.activation == "swiglu" else PlainFeedForward
+        self.feedforward = nn.Sequential(make_norm(config.norm, width, config.norm_eps), feedforward_class(width, inner)) if inner else None
         self.feedforward_residual = make_residual(config.residual or True, width, config.gate_gain) if inner else None
         self.dropout = nn.Dropout(dropout)
 
     def forward(
         self, x_BTD: Tensor, state: State | None, reset_BT: Tensor | None, length_B: Tensor | None, at_N: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        """A whole sequence; with `at_N`, only the outputs (N, D) at those positions: nothing else is done there after mixing."""
+        """Run a whole sequence; with `at_N`, compute everything after the mixer only at those positions and return (N, D)."""
         mixed_BTD, state = self.mixer(self.norm(x_BTD), state, reset_BT, length_B)
         if at_N is None:
             return self._after(x_BTD, mixed_BTD), state
         return self._after(*(every.flatten(0, 1).index_select(0, at_N) for every in (x_BTD, mixed_BTD))), state
 
     def step(self, x_BD: Tensor, state: State, active_B: Tensor | None) -> tuple[Tensor, State]:
-        """One position."""
+        """Run one position."""
         mixed_BD, state = self.mixer.step(self.norm(x_BD), state, active_B)
         return self._after(x_BD, mixed_BD), state
 
@@ -92,22 +92,22 @@ class Block(nn.Module):
 
 def _mixer(config: mixers.Mixer, convolution: int, width: int) -> Mixer:
     mixer = implementation(config)(config, width)
-    return Chain(ShortConvolution(mixers.ShortConvolution(kernel_size=convolution), width), mixer) if convolution else mixer
+    return SequentialMixer(ShortConvolution(mixers.ShortConvolution(kernel_size=convolution), width), mixer) if convolution else mixer
 
 
 class Stack(nn.Module):
-    """A network around the blocks in `blocks`. The state is a tuple with each block's."""
+    """Base class of networks built around `blocks`. State: a tuple of the blocks' states."""
 
     blocks: nn.ModuleList
 
     def initial_state(self, batch: int) -> State:
-        """The state before the first position."""
+        """Return the state before the first position."""
         return tuple(block.mixer.initial_state(batch) for block in self._blocks())
 
     def mix(
         self, x: Tensor, state: State | None, reset_BT: Tensor | None = None, length_B: Tensor | None = None, at_N: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        """x_BTD through all blocks, and the state after it; with `at_N` the last block gives only those positions (N, D)."""
+        """Run x_BTD through all blocks and return the state after it; with `at_N` the last block returns only those positions (N, D)."""
         states, last = [], len(self.blocks) - 1
         for index, (block, before) in enumerate(zip(self._blocks(), state or [None] * len(self.blocks), strict=True)):
             x, after = block(x, before, reset_BT, length_B, at_N if index == last else None)
@@ -115,21 +115,21 @@ class Stack(nn.Module):
         return x, tuple(states)
 
     def mix_step(self, x_BD: Tensor, state: State, active_B: Tensor | None = None) -> tuple[Tensor, State]:
-        """One position through all blocks; where active_B is false a row's state stays as it was."""
+        """Run one position through all blocks; where active_B is false, the row's state is unchanged."""
         states = []
         for block, before in zip(self._blocks(), state, strict=True):
             x_BD, after = block.step(x_BD, before, active_B)
             states.append(after)
         return x_BD, tuple(states)
 
-    def refuse_beyond(self, context: int, state: State | None, new: int) -> None:
-        """Raise UserError where so many new positions, with those that the state holds one by one, are more than the context."""
+    def check_context(self, context: int, state: State | None, new: int) -> None:
+        """Raise UserError if the positions stored individually in the state and the new ones together exceed the context."""
         held = max(block.mixer.positions_held(part) for block, part in zip(self._blocks(), state, strict=True)) if state else 0
         if held + new > context:
             raise UserError(f"network: got a sequence of {held + new} tokens; expected at most its context of {context}")
 
     def state_bytes(self, context: int) -> int:
-        """Bytes carried per row after `context` positions."""
+        """Return the size of the state in bytes per row after `context` positions."""
         return sum(block.mixer.state_bytes(context) for block in self._blocks())
 
     def _blocks(self) -> list[Block]:
@@ -137,13 +137,13 @@ class Stack(nn.Module):
 
 
 def make_blocks(config: config.Stack, dropout: float = 0.0) -> nn.ModuleList:
-    """The blocks of a network whose width is known."""
+    """Create the blocks of a network; its width must be resolved."""
     assert isinstance(config.width, int), "resolve_width comes first"
     return nn.ModuleList(Block(config, config.width, *block, dropout) for block in config.blocks)
 
 
 def make_norm(name: str, width: int, epsilon: float) -> nn.Module:
-    """The normalisation of that name over the last dimension; `epsilon` is added to the variance."""
+    """Create the named normalisation layer over the last dimension; `epsilon` is added to the variance."""
     if name == "none":
         return nn.Identity()
     return nn.RMSNorm(width, eps=epsilon) if name == "rms" else nn.LayerNorm(width, eps=epsilon)

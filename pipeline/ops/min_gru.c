@@ -48,7 +48,7 @@ static inline __attribute__((always_inline)) void write_state(REAL *restrict z, 
     }
 }
 
-/* Compute the gradients of z and c before activation, and of the state before; a positive c <= 1/2 came from the sigmoid branch. */
+/* Compute the gradients of z and c before activation, and of the state before; with `positive`, c <= 1/2 came from the sigmoid branch. */
 static inline __attribute__((always_inline)) void write_backward(const REAL *restrict z, const REAL *restrict c, const REAL *restrict past,
                                                                  const REAL *restrict d_h, REAL *restrict carry, REAL *restrict d_z,
                                                                  REAL *restrict d_c, REAL *restrict d_bias, size_t width,

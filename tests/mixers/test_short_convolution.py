@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pipeline.networks.sequential import Chain
+from pipeline.networks.sequential import SequentialMixer
 from tests.mixers.making import WIDTH, close, make, resets, same_future, sequence, steps_of
 
 
@@ -48,7 +48,7 @@ def test_the_state_after_a_row_that_ends_within_a_young_episode_forgets_the_olde
 @torch.no_grad()
 def test_a_chain_is_its_mixers_one_after_the_other() -> None:
     first, second = make("short_convolution"), make("gru")
-    chain, x_BTD = Chain(first, second), sequence(3, 8)
+    chain, x_BTD = SequentialMixer(first, second), sequence(3, 8)
     y_BTD, state = chain(x_BTD)
     close(y_BTD, second(first(x_BTD)[0])[0])
     stepped_BTD, after = steps_of(chain, x_BTD)

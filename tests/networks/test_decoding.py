@@ -11,7 +11,7 @@ import torch
 from pipeline.config import networks
 from pipeline.config.mixers import MIXERS
 from pipeline.networks.build import build
-from pipeline.networks.decoding import AfterToken, Continuation, Prefix, Sampled, after_first, decode, extend, read
+from pipeline.networks.decoding import AfterToken, Continuation, Prefix, TemperatureSampler, after_first, decode, extend, read
 from pipeline.ops.state import concatenate, fork, select
 from pipeline.storage.rng import derive_key
 from pipeline.tasks.vocabulary import BOS, EOS, FALSE, NODES, SEP, TRUE
@@ -177,7 +177,7 @@ def test_sampled_frequencies_are_the_softmax(temperature: float) -> None:
     """Pearson's chi-square over the classes, at the 99.9 % point of its distribution."""
     draws, classes = 8_000, 6
     logits_C = torch.linspace(-1, 1.5, classes)
-    choose = Sampled(derive_key("frequencies"), temperature)
+    choose = TemperatureSampler(derive_key("frequencies"), temperature)
     tokens_B = choose(logits_C.expand(draws, classes), range(draws), 0)
     observed = torch.bincount(tokens_B, minlength=classes).double()
     expected = draws * (logits_C.double() / temperature).softmax(-1)
@@ -190,14 +190,14 @@ def test_samples_follow_from_the_key_and_the_row_alone() -> None:
     few = [BUDGET] * 6
 
     def sampled(batch: int, key: str = "one") -> list[list[int]]:
-        return [row.tokens for row in decode(network, given, few, TRACE, CPU, batch, choose=Sampled(derive_key(key)))]
+        return [row.tokens for row in decode(network, given, few, TRACE, CPU, batch, choose=TemperatureSampler(derive_key(key)))]
 
     whole = sampled(6)
     state = torch.get_rng_state()
     assert sampled(1) == sampled(4) == whole
     assert torch.get_rng_state().equal(state), "torch's generator is not touched"
     assert sampled(6, "other") != whole
-    cold = decode(network, given, few, TRACE, CPU, 6, choose=Sampled(derive_key("one"), temperature=1e-6))
+    cold = decode(network, given, few, TRACE, CPU, 6, choose=TemperatureSampler(derive_key("one"), temperature=1e-6))
     assert cold == decode(network, given, few, TRACE, CPU, 6)
 
 
@@ -215,12 +215,14 @@ def test_a_fork_of_a_prefix_continues_like_a_fresh_run(mixer: str) -> None:
     network, given = random_network(mixer, convolution=2), prompts(3, seed=4)
     copies, budgets = 4, [BUDGET] * 12
     twelve = [prompt for prompt in given for _ in range(copies)]
-    fresh = decode(network, twelve, budgets, TRACE, CPU, 12, choose=Sampled(derive_key("fork")))
+    fresh = decode(network, twelve, budgets, TRACE, CPU, 12, choose=TemperatureSampler(derive_key("fork")))
     forked: Prefix = fork(read(network, given, CPU), copies)
-    found = extend(network, forked, budgets, TRACE, choose=Sampled(derive_key("fork")))
+    found = extend(network, forked, budgets, TRACE, choose=TemperatureSampler(derive_key("fork")))
     assert found == fresh and len({tuple(row.tokens) for row in found}) > 3
     parts = [select(forked, torch.tensor(rows)) for rows in ([11, 0], [5, 6, 7])]
-    joined = extend(network, concatenate(parts), [BUDGET] * 5, TRACE, choose=Sampled(derive_key("fork")), numbers=[11, 0, 5, 6, 7])
+    joined = extend(
+        network, concatenate(parts), [BUDGET] * 5, TRACE, choose=TemperatureSampler(derive_key("fork")), numbers=[11, 0, 5, 6, 7]
+    )
     assert joined == [fresh[row] for row in (11, 0, 5, 6, 7)]
     apart = concatenate([read(network, [prompt], CPU) for prompt in given])
     assert extend(network, apart, budgets[:3], TRACE) == decode(network, given, budgets[:3], TRACE, CPU, 3)

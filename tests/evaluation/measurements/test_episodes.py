@@ -43,11 +43,11 @@ SIZES = (
     "learner={name: ppo, num_updates: 6, num_envs: 8, rollout_steps: 8, evaluate_every: 3, validation_rows: 20, keep: [last, best]}",
     "evaluate={rows: 30, corridors: [3, 5]}",
 )
-Chain = tuple[Plan, Path, str]
+SequentialMixer = tuple[Plan, Path, str]
 
 
 @pytest.fixture(scope="module")
-def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
+def chain(tmp_path_factory: pytest.TempPathFactory) -> SequentialMixer:
     results = tmp_path_factory.mktemp("played") / "results"
     plan = make_plan(expand(document_of_point("t_maze", Path("none.yaml"), SIZES)))
     code, table = run_plan(plan, results)
@@ -55,7 +55,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
     return plan, results, table
 
 
-def test_an_environment_has_no_training_data(chain: Chain) -> None:
+def test_an_environment_has_no_training_data(chain: SequentialMixer) -> None:
     plan, results, _ = chain
     (run,) = plan.runs.values()
     assert run.spec["data"]["train"] is None and run.data == [run.spec["data"]["validation"]]
@@ -70,7 +70,7 @@ def test_an_environment_has_no_training_data(chain: Chain) -> None:
     assert (entry["chance"], entry["batch"]) == (0.5, 64)
 
 
-def test_history_tells_of_episodes_and_updates(chain: Chain) -> None:
+def test_history_tells_of_episodes_and_updates(chain: SequentialMixer) -> None:
     plan, results, _ = chain
     history = load_run(next(iter(plan.runs)), results).history
     assert history["step"].tolist() == [0, 3, 6] and history["rows"].tolist() == [0, 192, 384]
@@ -80,7 +80,7 @@ def test_history_tells_of_episodes_and_updates(chain: Chain) -> None:
         assert history[name].notna().tolist() == [False, True, True], name
 
 
-def test_an_evaluation_is_the_episodes_as_they_were_played(chain: Chain) -> None:
+def test_an_evaluation_is_the_episodes_as_they_were_played(chain: SequentialMixer) -> None:
     plan, results, _ = chain
     (item,) = plan.evaluations.values()
     run = load_run(item.run, results)
@@ -101,7 +101,7 @@ def test_an_evaluation_is_the_episodes_as_they_were_played(chain: Chain) -> None
         assert rows["state_bytes"].tolist() == [network.state_bytes(steps) for steps in played.length.tolist()]
 
 
-def test_pictures_of_the_first_episodes_are_kept(chain: Chain) -> None:
+def test_pictures_of_the_first_episodes_are_kept(chain: SequentialMixer) -> None:
     plan, results, _ = chain
     (item,) = plan.evaluations.values()
     for name, rows in load_run(item.run, results).evaluations[item.id].groupby("dataset"):
@@ -116,7 +116,7 @@ def test_pictures_of_the_first_episodes_are_kept(chain: Chain) -> None:
     assert all(row["label"] == "lstm" and row["frames"] for row in episodes)
 
 
-def test_tables_speak_of_episodes(chain: Chain) -> None:
+def test_tables_speak_of_episodes(chain: SequentialMixer) -> None:
     _, results, table = chain
     assert "Episodes solved (%)" in table and "30 test episodes per point and seed" in table
     assert "| without memory | 50.0 | 50.0 |" in table and "environment steps" in table
@@ -130,7 +130,7 @@ def test_tables_speak_of_episodes(chain: Chain) -> None:
     assert {"validation_return", "validation_accuracy", "train_return"} <= set(curves)
 
 
-def test_the_table_has_the_range_of_the_return(chain: Chain) -> None:
+def test_the_table_has_the_range_of_the_return(chain: SequentialMixer) -> None:
     _, results, table = chain
     for row in read_table(results / "experiments" / "try" / "results.parquet").to_pylist():
         assert row["return_lowest"] == pytest.approx(-0.1 * 11 - 1)
@@ -139,7 +139,7 @@ def test_the_table_has_the_range_of_the_return(chain: Chain) -> None:
     assert "return_range" not in table
 
 
-def test_a_range_of_the_return_that_is_wrong_is_refused_in_one_line(chain: Chain, tmp_path: Path) -> None:
+def test_a_range_of_the_return_that_is_wrong_is_refused_in_one_line(chain: SequentialMixer, tmp_path: Path) -> None:
     _, results, _ = chain
     spec = read_spec(results / "experiments" / "try" / "experiment.yaml")
     (entry,) = spec["runs"]
@@ -149,7 +149,7 @@ def test_a_range_of_the_return_that_is_wrong_is_refused_in_one_line(chain: Chain
         collect(tmp_path / "experiment.yaml", results, tmp_path / "out")
 
 
-def test_without_a_range_the_table_says_when_its_interval_holds(chain: Chain, tmp_path: Path) -> None:
+def test_without_a_range_the_table_says_when_its_interval_holds(chain: SequentialMixer, tmp_path: Path) -> None:
     _, results, _ = chain
     spec = read_spec(results / "experiments" / "try" / "experiment.yaml")
     (entry,) = spec["runs"]
@@ -159,7 +159,7 @@ def test_without_a_range_the_table_says_when_its_interval_holds(chain: Chain, tm
     assert "Set evaluate.return_range for an interval that holds" in (tmp_path / "out" / "table.md").read_text(encoding="utf-8")
 
 
-def test_what_a_step_costs_is_collected(chain: Chain) -> None:
+def test_what_a_step_costs_is_collected(chain: SequentialMixer) -> None:
     plan, results, _ = chain
     (name,) = plan.networks
     (profile,) = read_table(results / "profiles" / f"{name}.parquet").to_pylist()
@@ -171,7 +171,7 @@ def test_what_a_step_costs_is_collected(chain: Chain) -> None:
     assert cost == {"label": "lstm", **profile}
 
 
-def test_collecting_again_gives_the_same_bytes(chain: Chain, tmp_path: Path) -> None:
+def test_collecting_again_gives_the_same_bytes(chain: SequentialMixer, tmp_path: Path) -> None:
     _, results, _ = chain
     folder = results / "experiments" / "try"
     collect(folder / "experiment.yaml", results, tmp_path)
@@ -179,7 +179,7 @@ def test_collecting_again_gives_the_same_bytes(chain: Chain, tmp_path: Path) -> 
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes(), name
 
 
-def test_evaluating_again_gives_the_same_bytes(chain: Chain, tmp_path: Path) -> None:
+def test_evaluating_again_gives_the_same_bytes(chain: SequentialMixer, tmp_path: Path) -> None:
     plan, results, _ = chain
     (item,) = plan.evaluations.values()
     datasets = [results / "datasets" / name for name in item.datasets]
@@ -189,7 +189,7 @@ def test_evaluating_again_gives_the_same_bytes(chain: Chain, tmp_path: Path) -> 
     assert read_table(tmp_path / "best.parquet").num_rows == 30
 
 
-def test_a_maze_of_another_size_is_refused_in_one_line(chain: Chain, tmp_path: Path) -> None:
+def test_a_maze_of_another_size_is_refused_in_one_line(chain: SequentialMixer, tmp_path: Path) -> None:
     from pipeline.tasks.generate import generate_shard, seal_dataset
 
     plan, results, _ = chain
