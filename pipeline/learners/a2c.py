@@ -1,9 +1,9 @@
-"""Advantage actor-critic (Mnih et al. 2016), synchronous: one policy-gradient step per rollout, which is one batch.
+"""Advantage actor-critic (Mnih et al. 2016), synchronous: one policy-gradient step per rollout, with the whole rollout as batch.
 
     policy_loss = -mean(A log pi(a))
     value_loss = mean((V - R)^2) / 2          R = A + V_old, and V_old = V before the step
 
-vf_coef: 1 is the public code's 0.5 for control tasks, which leaves out the half.
+`vf_coef: 1` corresponds to 0.5 in the public code for control tasks, whose value loss lacks the factor 1/2.
 
 Notation: A = advantage, V = value.
 """
@@ -23,7 +23,7 @@ class A2C(OnPolicy):
     config: learners.A2c
 
     def learn(self, sequences: Sequences) -> dict[str, Tensor]:
-        """Take that step."""
+        """Take one optimizer step on the whole rollout."""
         new = self.evaluate_actions(sequences)
         advantage_NS = normalized(sequences.advantage_NS) if self.config.normalize_advantage else sequences.advantage_NS
         policy_loss = -(advantage_NS * new.log_probability_NS).mean()

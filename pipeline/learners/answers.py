@@ -1,10 +1,10 @@
 """A network's answers at the scored positions of a batch, with their losses and whether they are correct.
 
-Of classes, the loss is cross-entropy in nats and the most likely one is the answer. Of real numbers, the loss is squared error, and an answer
-within the task's tolerance is correct.
+For classes, the loss is cross-entropy in nats and the answer is the most likely class. For real numbers, the loss is squared error, and an
+answer within the task's tolerance is correct.
 
-Notation: B = rows of a batch, T = tokens of its longest row, C = outputs: one per class, or a single real number, N = scored positions, row
-after row.
+Notation: B = rows of a batch, T = tokens of its longest row, C = outputs: one per class, or a single real number, N = scored positions, in
+row-major order.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ from pipeline.learners.sampler import Batch
 
 
 class Answers(NamedTuple):
-    """Outputs and labels of the scored positions. `tolerance`: None where answers are classes."""
+    """Outputs and labels at the scored positions. `tolerance`: None if answers are classes."""
 
     output_NC: Tensor
     labels_N: Tensor
-    row_N: Tensor  # on the CPU: which row of the batch
+    row_N: Tensor  # on the CPU: row of the batch
     tolerance: float | None
 
     @property
-    def right_N(self) -> Tensor:
-        """Whether the most likely class is the label, or the number within the tolerance."""
+    def correct_N(self) -> Tensor:
+        """Whether each answer is correct: the most likely class is the label, or the number is within the tolerance."""
         if self.tolerance is None:
             return self.output_NC.argmax(-1) == self.labels_N
         return (self.output_NC.squeeze(-1) - self.labels_N).abs() <= self.tolerance
 
     def loss(self, reduction: str = "mean") -> Tensor:
-        """Cross-entropy in nats, or squared error; `reduction` mean, sum, or none for a value per position."""
+        """Compute cross-entropy in nats, or squared error; `reduction`: mean, sum, or none for one value per position."""
         if self.tolerance is None:
             return cross_entropy(self.output_NC, self.labels_N, reduction=reduction)
         return mse_loss(self.output_NC.squeeze(-1), self.labels_N, reduction=reduction)
 
 
 def answers(network: nn.Module, batch: Batch, tolerance: float | None, device: torch.device, **inputs: Tensor) -> Answers:
-    """The network's answers at the scored positions of a batch, on the device; `inputs` are further arguments of the network.
+    """Compute the network's answers at the scored positions of a batch, on the device; `inputs` are further arguments of the network.
 
-    The positions are computed on the CPU, where the labels are: on the device, the host would wait for their number.
+    The positions are computed on the CPU, where the labels are: on the device, the host would have to synchronise for their number.
     """
     position_N = batch.scored_BT.flatten().nonzero().squeeze(1)
     labels_N = batch.labels_BT.flatten()[position_N].to(device, non_blocking=True)

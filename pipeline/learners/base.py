@@ -1,4 +1,4 @@
-"""The interface of a learner: updates, validation, networks to keep and export, and its whole state, for the one training loop."""
+"""The interface of a learner to the training loop: updates, validation, networks to save and export, and its complete state."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from pipeline.storage.loader import DatasetRows, Episodes
 Weights = dict[str, Tensor]
 """The state_dict of a network: parameters and buffers by name."""
 MODEL = "model"
-"""The name of the network that evaluations measure."""
+"""Name of the network that is evaluated."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What a learner learns from: the task, its stored training rows (None where they are generated, or come from acting), and validation data.
+    """Task and data of a learner: stored training rows (None if they are generated or collected by acting), and validation data.
 
-    For an environment, the validation data are episodes to play.
+    For an environment, the validation data are held-out episodes to play.
     """
 
     task: Task
@@ -35,21 +35,21 @@ class Problem:
 
 
 class NotFiniteError(UserError):
-    """Numbers that are not finite, and the likely cause. The caller that knows the run puts its name in front."""
+    """NaN or infinite values, with the likely cause. The caller prepends the name of the run."""
 
 
 class MismatchError(UserError):
-    """Weights that do not fit a network. The caller that knows the folder puts it in front."""
+    """Weights that do not match a network. The caller prepends the folder."""
 
 
 class Learner(ABC):
-    """An update rule with everything that changes while it learns, all of which is in `state_dict()`.
+    """A learning algorithm with all state that changes during training, which is in `state_dict()`.
 
-    Constructed as `Class(config, network, problem, seed, device)`, the network on the device already; networks of its own it makes with
-    `pipeline.networks.build.build`. Random numbers come from torch's global generators, or from generators that follow from the seed and are
+    Constructed as `Class(config, network, problem, seed, device)`, with the network already on the device; further networks are built with
+    `pipeline.networks.build.build`. Random numbers come from torch's global generators, or from generators derived from the seed that are
     part of the state.
 
-    networks: those that are trained, by name; `model` is the one that evaluations measure. optimizers: their update rules.
+    networks: the trained networks by name; `model` is the one that is evaluated. optimizers: their update rules.
     """
 
     def __init__(self, config: LearnerConfig, network: nn.Module, optimizers: Optimizers | None = None, **further: nn.Module) -> None:
@@ -61,13 +61,13 @@ class Learner(ABC):
 
     @property
     def network(self) -> Any:
-        """The network called `model`."""
+        """The network named `model`."""
         return self.networks[MODEL]
 
     def update(self) -> dict[str, Tensor | float]:
         """Collect data in evaluation mode, then learn from it in training mode; returns metrics by history column.
 
-        Metrics stay on the device: reading one would make the host wait for it at every update.
+        Metrics stay on the device: reading one would synchronise the host with it at every update.
         """
         collected = self.collect()
         with training(*self.networks.values()):
@@ -75,7 +75,7 @@ class Learner(ABC):
 
     @abstractmethod
     def collect(self) -> Any:
-        """The data of the next update: a batch of rows, a rollout. In evaluation mode, without dropout."""
+        """Return the data of the next update, a batch of rows or a rollout. Called in evaluation mode, without dropout."""
 
     @abstractmethod
     def learn_from(self, collected: Any, /) -> dict[str, Tensor | float]:
@@ -83,27 +83,27 @@ class Learner(ABC):
 
     @abstractmethod
     def validate(self) -> dict[str, float]:
-        """Metrics of the exported networks on validation data, without side effects on weights or random generators."""
+        """Compute metrics of the exported networks on validation data, without side effects on weights or random generators."""
 
     @abstractmethod
     def score(self, validation: dict[str, float]) -> float:
-        """The number that the checkpoint `best` maximizes."""
+        """Return the score that the checkpoint `best` maximizes."""
 
     def is_good_enough(self, validation: dict[str, float]) -> bool:
-        """Whether to stop before the budget is spent."""
+        """Return whether to stop early, before the budget is spent."""
         return False
 
     def models(self) -> dict[str, nn.Module]:
-        """The networks that are validated, kept under labels and exported, by name: averaged ones in place of those that are trained.
+        """Return the networks that are validated, saved and exported, by name: averaged ones in place of the trained ones.
 
-        The names are those that the config's `models` declares. All were made by `pipeline.networks.build.build`.
+        Names are those declared by the config's `models`. All must be built by `pipeline.networks.build.build`.
         """
         return self.networks
 
     def adopt(self, parent: Mapping[str, Weights]) -> None:
-        """Start from the weights of a parent's models: here, of every model that both have.
+        """Initialise from the weights of a parent's models: by default, of every model that both have.
 
-        Called before the first update. Override it to take over a part of a network. Raises MismatchError where they do not fit.
+        Called before the first update. Override it to load only part of a network. Raises MismatchError if weights do not match.
         """
         common = sorted(self.networks.keys() & parent.keys())
         if not common:
@@ -112,15 +112,15 @@ class Learner(ABC):
             load_weights(self.networks[name], parent[name], f"{name}.safetensors", "a parent must have the network of its child")
 
     def assets(self) -> dict[str, bytes]:
-        """Further files beside the weights, by name: a tokenizer, an adapter's settings. The config's `assets` declares the names."""
+        """Return further files to save with the weights, by name, such as a tokenizer. The config's `assets` declares the names."""
         return {}
 
     def metrics(self) -> dict[str, float | int | None]:
-        """Learning rates, levels and the like before the next update, by history column, without reading from the device."""
+        """Return learning rates, curriculum levels and the like for the next update, by history column, without reading from the device."""
         return self.optimizers.learning_rates(self.steps)
 
     def state_dict(self) -> dict[str, Any]:
-        """Nested dictionaries and lists of tensors, arrays, numbers, strings and `Replay` buffers. Override it to add to it."""
+        """Return the state as nested dicts and lists of tensors, arrays, numbers, strings and `Replay` buffers. Override to extend it."""
         return {
             "networks": {name: network.state_dict() for name, network in self.networks.items()},
             "optimizers": self.optimizers.state_dict(),
@@ -129,22 +129,22 @@ class Learner(ABC):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore a state that `state_dict` returned for the same specification: learning resumes with the same bits."""
+        """Restore a state returned by `state_dict` for the same specification; training then resumes bit-exactly."""
         for name, network in self.networks.items():
             network.load_state_dict(state["networks"][name])
         self.optimizers.load_state_dict(state["optimizers"])
         self.steps, self.examples_seen = state["steps"], state["examples_seen"]
 
     def rank_state(self) -> dict[str, Any]:
-        """The part of the state that differs between the processes of a shared training; empty if none does."""
+        """Return the part of the state that differs between ranks; empty if none does."""
         return {}
 
     def load_rank_state(self, state: dict[str, Any]) -> None:
-        """Restore this process's `rank_state`, after `load_state_dict` with the state of rank 0."""
+        """Restore this rank's `rank_state`, after `load_state_dict` with the state of rank 0."""
         assert not state
 
     def raise_not_finite(self, found: str) -> NoReturn:
-        """Raise NotFiniteError, naming the likely cause: data were checked before, so it is divergence or the initial weights."""
+        """Raise NotFiniteError with the likely cause: the data were checked, so it is divergence or the initial weights."""
         if self.steps:
             raise NotFiniteError(
                 f"step {self.steps}: {found}: training has diverged; lower learner.learning_rate, or set learner.max_grad_norm"
@@ -154,11 +154,11 @@ class Learner(ABC):
 
     @property
     def reproducible(self) -> bool:
-        """Whether the same specification gives the same bits again, interrupted or not."""
+        """Whether training the same specification again is bit-reproducible, with or without interruption."""
         return self.config.seconds is None
 
     def progress(self, seconds: float) -> float:
-        """Fraction of the budget spent after this many wall seconds of updates; 1 or more ends the run."""
+        """Return the fraction of the budget spent, given the wall-clock seconds of updates; at 1 or more, training ends."""
         if self.config.seconds is not None:
             return seconds / self.config.seconds
         total = self.config.total_steps
@@ -167,7 +167,7 @@ class Learner(ABC):
 
 
 def load_weights(network: nn.Module, weights: Weights, file: str, why: str) -> None:
-    """Load weights that must fit exactly. Raises MismatchError, naming the file and the first tensor that does not, and saying `why`."""
+    """Load weights that must match exactly. Raises MismatchError with the file, the first mismatched tensor, and `why` they must match."""
     found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     for name in sorted(found.keys() | expected.keys()):

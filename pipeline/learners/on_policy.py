@@ -1,13 +1,13 @@
-"""What PPO and A2C share: rollouts from parallel environments, advantages, the actor-critic loss, metrics, validation by playing episodes.
+"""Common code of PPO and A2C: rollouts from parallel environments, advantages, actor-critic loss, metrics, validation by playing episodes.
 
-    delta_t = r_t + gamma V'_{t+1} - V_t           V' is the value of the next observation; 0 where the episode terminated
-    A_t = delta_t + gamma lambda A_{t+1}           GAE (Schulman et al. 2016); the sum stops where an episode ends or is truncated
+    delta_t = r_t + gamma V'_{t+1} - V_t           V' is the value of the next observation; 0 if the episode terminated
+    A_t = delta_t + gamma lambda A_{t+1}           GAE (Schulman et al. 2016); the sum stops where an episode terminates or is truncated
     loss = policy_loss + vf_coef value_loss - ent_coef entropy
 
-In a training shared by several processes, each acts in its share of the environments, with episodes and random numbers of its own, and normalizes
-its own advantages; gradients and metrics are averaged over the processes, metrics of episodes over all episodes.
+In data-parallel training, each rank acts in its shard of the environments, with its own episodes and random numbers, and normalizes its own
+advantages; gradients and metrics are averaged over ranks, episode metrics over all episodes.
 
-Notation: T = steps of a rollout, B = environments, N = sequences, S = steps of one, A = parts of an action, C = choices of all parts.
+Notation: T = steps of a rollout, B = environments, N = sequences, S = steps of one, A = parts of an action, C = choices of all parts (logits).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ EPISODE_METRICS = {"train_accuracy": "success", "train_return": "return", "train
 
 
 class ActionValues(NamedTuple):
-    """Of the actions taken: log-probability and entropy under the current policy, and the critic's value."""
+    """Log-probability of the actions taken, entropy of the current policy, and value estimates."""
 
     log_probability_NS: Tensor
     entropy_NS: Tensor
@@ -44,7 +44,7 @@ class ActionValues(NamedTuple):
 
 
 class OnPolicy(Learner):
-    """Collects a rollout and learns from it, over and over. Subclasses implement `learn`."""
+    """Alternates between collecting a rollout and learning from it. Subclasses implement `learn`."""
 
     config: learners.OnPolicy
 
@@ -62,10 +62,10 @@ class OnPolicy(Learner):
 
     @abstractmethod
     def learn(self, sequences: Sequences) -> dict[str, Tensor]:
-        """Take the optimizer steps for one rollout; returns metrics by history column, means over the steps."""
+        """Take the optimizer steps for one rollout; returns metrics by history column, averaged over the steps."""
 
     def collect(self) -> Rollout:
-        """Act for one rollout, with actions sampled by Gumbel noise (T, B, C)."""
+        """Collect one rollout, with actions sampled using Gumbel noise (T, B, C)."""
         random = generator(derive_key("actions", self.seed, self.steps, *parallel.rank_suffix()))
         shape = (self.config.rollout_steps, self.actor.config.num_envs, sum(self.network.actions))
         rollout = self.actor.rollout(gumbel(random, shape).to(self.device))
@@ -74,7 +74,7 @@ class OnPolicy(Learner):
         return rollout
 
     def learn_from(self, rollout: Rollout) -> dict[str, Tensor | float]:
-        """Compute advantages, cut the rollout into sequences, and learn from them."""
+        """Compute advantages, split the rollout into sequences, and learn from them."""
         sequences = rollout.sequences(self.advantages(rollout))
         metrics: dict[str, Tensor | float] = {**self.learn(sequences)}
         self.steps += 1
@@ -83,18 +83,18 @@ class OnPolicy(Learner):
         return _all_processes(metrics, rollout.episodes) if parallel.world_size() > 1 else metrics
 
     def advantages(self, rollout: Rollout) -> Tensor:
-        """Advantages (T, B), with the configured gamma and lambda."""
+        """Compute advantages (T, B) with the configured gamma and lambda."""
         values = rollout.reward_TB, rollout.value_TB, rollout.next_value_TB, rollout.done_TB
         return gae(*values, self.config.gamma, self.config.gae_lambda)
 
     def evaluate_actions(self, batch: Sequences) -> ActionValues:
-        """Read sequences again from the states that the network had while acting, with gradients."""
+        """Run the network over sequences, with gradients, from the states it had during the rollout."""
         output, _ = self.network(batch.observed_NS, batch.state, batch.reset_NS)
         parts = self.network.actions
         return ActionValues(log_probability(output.logits, batch.action_NSA, parts), entropy(output.logits, parts), output.value)
 
     def step(self, policy_loss: Tensor, value_loss: Tensor, entropy: Tensor) -> dict[str, Tensor]:
-        """One optimizer step on the sum of the losses; returns its metrics."""
+        """Take one optimizer step on the weighted sum of the losses; returns its metrics."""
         loss = policy_loss + self.config.vf_coef * value_loss - ent_coef(self.config, self.steps) * entropy
         self.optimizers.zero_grad()
         loss.backward()
@@ -104,50 +104,50 @@ class OnPolicy(Learner):
         return {**{name: value.detach() for name, value in metrics.items()}, **norm}
 
     def validate(self) -> dict[str, float]:
-        """Success rate, mean return and mean length of the validation episodes."""
+        """Play the validation episodes; returns success rate, mean return and mean length."""
         played = play(self.network, self.task, self.validation, self.device)
         success, episode_return, length = (float(values.mean()) for values in played)
         return {"accuracy": success, "return": episode_return, "episode_length": length}
 
     def score(self, validation: dict[str, float]) -> float:
-        """The return, which tells more than the success rate."""
+        """Return the mean return, which is more informative than the success rate."""
         return validation["return"]
 
     def is_good_enough(self, validation: dict[str, float]) -> bool:
-        """Whether the success rate has reached `stop_at`."""
+        """Return whether the success rate has reached `stop_at`."""
         return self.config.stop_at is not None and validation["accuracy"] >= self.config.stop_at
 
     @property
     def reproducible(self) -> bool:
-        """Also False where the environment's state cannot be restored."""
+        """Also False if the environment's state cannot be restored."""
         return super().reproducible and self.actor.reproducible
 
     def metrics(self) -> dict[str, float | int | None]:
-        """The learning rate and the entropy coefficient of the next update."""
+        """Return the learning rate and the entropy coefficient of the next update."""
         return {**super().metrics(), "ent_coef": ent_coef(self.config, self.steps)}
 
     def rank_state(self) -> dict[str, Any]:
-        """The environments of this process."""
+        """Return the state of this rank's environments."""
         return self.actor.state_dict()
 
     def load_rank_state(self, state: dict[str, Any]) -> None:
-        """Resume in this process's environments."""
+        """Restore this rank's environments."""
         self.actor.load_state_dict(state)
 
     def state_dict(self) -> dict[str, Any]:
-        """Adds the environments, with the network's state in each. Random numbers follow from the seed and `steps`."""
+        """Add the environments and the network's state in each. Random numbers are derived from the seed and `steps`."""
         return {**super().state_dict(), "actor": self.actor.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore all of it."""
+        """Restore a state returned by `state_dict`."""
         super().load_state_dict(state)
         self.actor.load_state_dict(state["actor"])
 
 
 def gae(reward_TB: Tensor, value_TB: Tensor, next_value_TB: Tensor, done_TB: Tensor, gamma: float, gae_lambda: float) -> Tensor:
-    """Generalized advantage estimates (T, B); plus the values they are the critic's targets.
+    """Compute generalized advantage estimates (T, B); adding the values gives the critic's targets.
 
-    next_value_TB: value of the observation after each step: of the episode's last one where a time limit truncated it, 0 where it terminated.
+    next_value_TB: value of the observation after each step; of the episode's last one if a time limit truncated it, 0 if it terminated.
     done_TB (bool): the episode terminated or was truncated at this step.
     """
     delta_TB = reward_TB + gamma * next_value_TB - value_TB
@@ -160,7 +160,7 @@ def gae(reward_TB: Tensor, value_TB: Tensor, next_value_TB: Tensor, done_TB: Ten
 
 
 def entropy(logits: Tensor, parts: Sequence[int]) -> Tensor:
-    """Entropy (...) in nats of actions with these logits (..., C), summed over the parts."""
+    """Compute the entropy (...) in nats of action logits (..., C), summed over the parts."""
     found = []
     for part in logits.split(list(parts), -1):
         log = part.log_softmax(-1)
@@ -169,22 +169,22 @@ def entropy(logits: Tensor, parts: Sequence[int]) -> Tensor:
 
 
 def mse_value_loss(value_NS: Tensor, target_NS: Tensor) -> Tensor:
-    """Half of the critic's mean squared error."""
+    """Compute half the critic's mean squared error."""
     return 0.5 * (value_NS - target_NS).square().mean()
 
 
 def normalized(advantage_NS: Tensor) -> Tensor:
-    """Advantages with mean 0 and standard deviation 1."""
+    """Normalize advantages to mean 0 and standard deviation 1."""
     return (advantage_NS - advantage_NS.mean()) / (std(advantage_NS) + 1e-8)
 
 
 def std(values: Tensor) -> Tensor:
-    """Standard deviation of a sample; 0 for a single number."""
+    """Compute the sample standard deviation; 0 for a single number."""
     return values.std() if values.numel() > 1 else values.new_zeros(())
 
 
 def explained_variance(value: Tensor, target: Tensor) -> Tensor:
-    """Fraction of the targets' variance that the critic explains: 1 for a perfect critic, 0 for a constant one, negative for a worse one."""
+    """Compute the fraction of the targets' variance explained by the critic: 1 if perfect, 0 if constant, negative if worse."""
     if target.numel() < 2:
         return target.new_zeros(())
     variance = target.var()
@@ -192,7 +192,7 @@ def explained_variance(value: Tensor, target: Tensor) -> Tensor:
 
 
 def _rollout_metrics(rollout: Rollout, sequences: Sequences) -> dict[str, Tensor | float]:
-    """Metrics of a rollout, and of its episodes where any ended."""
+    """Compute the metrics of a rollout, and of its episodes if any ended."""
     episodes, observed = rollout.episodes, rollout.last_observed_B.float()
     metrics: dict[str, Tensor | float] = {
         "reward": rollout.reward_TB.mean(),
@@ -207,7 +207,7 @@ def _rollout_metrics(rollout: Rollout, sequences: Sequences) -> dict[str, Tensor
 
 
 def _all_processes(metrics: dict[str, Tensor | float], episodes: dict[str, np.ndarray]) -> dict[str, Tensor | float]:
-    """The metrics of all processes."""
+    """Average metrics over all ranks, and episode metrics over all episodes."""
     names = [name for name in metrics if name not in EPISODE_METRICS]
     means = torch.stack([torch.as_tensor(metrics[name]).detach().double().cpu() for name in names])
     parallel.average([means])
@@ -219,5 +219,5 @@ def _all_processes(metrics: dict[str, Tensor | float], episodes: dict[str, np.nd
 
 
 def _rank_seed(seed: int) -> int:
-    """The seed of this process's training episodes: the run's own on rank 0."""
+    """Return the seed of this rank's training episodes; on rank 0 it is the run's seed."""
     return derive_key("process", seed, parallel.rank())[0] << 32 if parallel.rank() else seed

@@ -16,30 +16,30 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from pipeline.config.learners import Descent, OnPolicy, Schedule
 
 LAYERS = (nn.Linear, nn.Bilinear, nn.modules.conv._ConvNd, nn.Embedding, nn.EmbeddingBag, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
-"""Layers of torch whose weights are decayed; their biases, which have one dimension, are not."""
+"""Torch layers whose weights are decayed; their biases, which are one-dimensional, are not."""
 
 
 def make_rule(config: Descent, *networks: nn.Module) -> Rule:
-    """The configured update rule over all parameters of some networks."""
+    """Create the configured update rule for all parameters of the given networks."""
     optimizer = make_optimizer(config, *networks)
     return Rule(optimizer, lambda steps: learning_rate(config, steps), config.max_grad_norm)
 
 
 def make_optimizer(config: Descent, *networks: nn.Module) -> torch.optim.Optimizer:
-    """The configured optimizer. Adam runs as one fused kernel, also on the CPU, where that takes a third of the time."""
+    """Create the configured optimizer. Adam uses the fused kernel, also on the CPU, where it takes a third of the time."""
     groups = parameter_groups(networks, config.weight_decay)
     if config.optimizer == "sign_sgd":
         return _light(SignSGD)(groups, lr=config.learning_rate)
     shared: dict[str, Any] = {"lr": config.learning_rate, "eps": config.eps}
     if config.optimizer == "rmsprop":
         return _light(torch.optim.RMSprop)(groups, alpha=config.betas[1], foreach=True, **shared)
-    kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+    optimizer_class = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
     fused = all(parameter.is_floating_point() for network in networks for parameter in network.parameters())
-    return _light(kind)(groups, betas=config.betas, fused=fused, **shared)
+    return _light(optimizer_class)(groups, betas=config.betas, fused=fused, **shared)
 
 
 def parameter_groups(networks: Iterable[nn.Module], weight_decay: float) -> list[dict[str, Any]]:
-    """Parameters with weight decay and those without; a single group if there is no decay."""
+    """Split parameters into those with weight decay and those without; a single group if there is no decay."""
     every = [parameter for network in networks for parameter in network.parameters()]
     if not weight_decay:
         return [{"params": every, "weight_decay": 0.0}]
@@ -50,10 +50,10 @@ def parameter_groups(networks: Iterable[nn.Module], weight_decay: float) -> list
 
 
 def decayed_parameters(module: nn.Module) -> list[nn.Parameter]:
-    """The parameters of this module itself, without its submodules, that weight decay applies to.
+    """Return the module's own parameters, without submodules, that weight decay applies to.
 
-    Those that the module names in `decayed`; of torch's layers the weights. A plain `nn.Parameter` may be a rate, a step size, a gain, so
-    it is left alone whatever its shape.
+    These are the ones listed in the module's `decayed`, and the weights of torch's layers. Any other `nn.Parameter` may be a rate, a step size
+    or a gain, so it is not decayed, whatever its shape.
     """
     declared: tuple[str, ...] = getattr(module, "decayed", ())
     own = dict(module.named_parameters(recurse=False))
@@ -63,16 +63,16 @@ def decayed_parameters(module: nn.Module) -> list[nn.Parameter]:
 
 
 def _light(kind: type[torch.optim.Optimizer]) -> Any:
-    """The same optimizer without the wrappers that import torch's compiler at first use, which takes seconds."""
+    """Return the optimizer without the wrappers that import torch's compiler on first use, which takes seconds."""
     methods = ("add_param_group", "state_dict", "load_state_dict", "zero_grad")
     plain = {name: inspect.unwrap(getattr(kind, name)) for name in methods}
     return type(kind.__name__, (kind,), {**plain, "step": torch.no_grad()(inspect.unwrap(kind.step))})
 
 
 def learning_rate(config: Descent, step: int) -> float:
-    """Learning rate of the update after `step` updates: linear warm-up, then the schedule.
+    """Return the learning rate of update number `step`, from 0: linear warm-up, then the schedule.
 
-    With n steps after the warm-up, p their share of the steps after it, and f = `min_lr_ratio`:
+    With n = steps since the warm-up, p = n as a fraction of all steps after it, and f = `min_lr_ratio`:
     cosine f + (1 - f)(1 + cos(pi p)) / 2, linear f + (1 - f)(1 - p), inverse max(f, 1 / (1 + n / half_life)).
     """
     if step < config.warmup_steps:
@@ -81,12 +81,12 @@ def learning_rate(config: Descent, step: int) -> float:
 
 
 def ent_coef(config: OnPolicy, step: int) -> float:
-    """Entropy weight of the update after `step` updates, by a schedule of the same forms without a warm-up."""
+    """Return the entropy coefficient of update number `step`, from 0, by the same schedules without a warm-up."""
     return config.ent_coef * _shape(config, config.ent_coef_schedule, config.min_ent_coef_ratio, step)
 
 
 def _shape(config: Descent, schedule: Schedule, final: float, step: int, begin: int = 0) -> float:
-    """The factor of a schedule at a step, if it begins after `begin` steps."""
+    """Return the factor of a schedule at a step; the schedule begins after `begin` steps."""
     if schedule == "constant":
         return 1.0
     if schedule == "inverse":
@@ -99,7 +99,7 @@ def _shape(config: Descent, schedule: Schedule, final: float, step: int, begin: 
 
 @dataclass(frozen=True)
 class Rule:
-    """An update rule: an optimizer over some parameters, its learning rate after so many updates, and the limit of its gradient norm."""
+    """An update rule: an optimizer over some parameters, its learning rate by number of updates, and its maximum gradient norm."""
 
     optimizer: torch.optim.Optimizer
     learning_rate: Callable[[int], float]
@@ -107,14 +107,14 @@ class Rule:
 
     @property
     def parameters(self) -> list[Tensor]:
-        """All that it updates."""
+        """All parameters of the optimizer."""
         return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
 
 
 class Optimizers:
-    """The update rules of a learner by name, each with parameters, a learning-rate schedule and gradient clipping of its own; one state.
+    """The update rules of a learner by name, each with its own parameters, learning-rate schedule and gradient clipping.
 
-    The rule `main` gives the history columns `learning_rate` and `gradient_norm`, any other one `{name}_learning_rate` and so on.
+    The rule `main` logs the history columns `learning_rate` and `gradient_norm`, others `{name}_learning_rate` and so on.
     """
 
     def __init__(self, **rules: Rule) -> None:
@@ -123,12 +123,12 @@ class Optimizers:
         assert len(known) == len(set(known)), "two rules update the same parameter"
 
     def zero_grad(self) -> None:
-        """Drop the gradients of all parameters."""
+        """Reset the gradients of all parameters to None."""
         for rule in self.rules.values():
             rule.optimizer.zero_grad(set_to_none=True)
 
     def step(self, steps: int, *names: str) -> dict[str, Tensor]:
-        """One step of all rules, or of the named ones, at the learning rates after `steps` updates; returns gradient norms by history column."""
+        """Step all rules, or the named ones, with the learning rates after `steps` updates; returns gradient norms by history column."""
         norms = {}
         for name in names or self.rules:
             rule = self.rules[name]
@@ -139,11 +139,11 @@ class Optimizers:
         return norms
 
     def learning_rates(self, steps: int) -> dict[str, float | int | None]:
-        """Of the update after `steps` updates, by history column."""
+        """Return the learning rates after `steps` updates, by history column."""
         return {_column(name, "learning_rate"): rule.learning_rate(steps) for name, rule in self.rules.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """Of every optimizer. Learning rates follow from the number of updates."""
+        """Return the state of every optimizer. Learning rates are a function of the number of updates."""
         return {name: rule.optimizer.state_dict() for name, rule in self.rules.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -159,8 +159,8 @@ def _column(rule: str, name: str) -> str:
 class SignSGD(torch.optim.Optimizer):
     """Signed gradient descent with decoupled weight decay (Bernstein et al. 2018): p <- (1 - lr weight_decay) p - lr sign(g).
 
-    Of a sparse gradient, as `nn.Embedding(sparse=True)` gives, only the rows that were looked up are updated and decayed, each once: the
-    rule of the puzzle embeddings in Tiny Recursive Models (Jolicoeur-Martineau 2025), whose table is far larger than a batch.
+    With a sparse gradient, as from `nn.Embedding(sparse=True)`, only the rows that were looked up are updated and decayed, once each: the
+    rule for the puzzle embeddings of Tiny Recursive Models (Jolicoeur-Martineau 2025), whose table is far larger than a batch.
     """
 
     def __init__(self, params: Any, lr: float, weight_decay: float = 0.0) -> None:
@@ -168,7 +168,7 @@ class SignSGD(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """One update of every parameter that has a gradient."""
+        """Update every parameter that has a gradient."""
         for group in self.param_groups:
             rate, kept = group["lr"], 1 - group["lr"] * group["weight_decay"]
             for parameter in group["params"]:
@@ -184,18 +184,18 @@ class SignSGD(torch.optim.Optimizer):
 
 
 def clip_gradients(parameters: list[Tensor], limit: float | None) -> Tensor:
-    """Scale gradients so that their global norm is at most `limit`, and return the norm before that.
+    """Clip gradients to a global norm of `limit`, and return the norm before clipping.
 
-    Sparse gradients are left out: the rule that takes them, `SignSGD`, does not depend on their scale.
+    Sparse gradients are excluded: their rule, `SignSGD`, does not depend on their scale.
     """
     dense = [parameter for parameter in parameters if parameter.grad is None or not parameter.grad.is_sparse]
     return nn.utils.clip_grad_norm_(dense, math.inf if limit is None else limit)
 
 
 class WeightAverage:
-    """An exponential moving average of a network's weights, from its first ones on: average <- decay average + (1 - decay) weights.
+    """An exponential moving average of a network's weights, started from the initial ones: average <- decay average + (1 - decay) weights.
 
-    Buffers are copied, not averaged. `network` is a whole network in evaluation mode that holds the averaged weights.
+    Buffers are copied, not averaged. `network` is a copy of the network in evaluation mode with the averaged weights.
     """
 
     def __init__(self, source: nn.Module, decay: float) -> None:
@@ -206,13 +206,13 @@ class WeightAverage:
 
     @torch.no_grad()
     def restart(self) -> None:
-        """Begin anew from the present weights."""
+        """Restart the average from the current weights."""
         for mine, current in [*zip(*self._parameters, strict=True), *self._buffers]:
             mine.copy_(current)
 
     @torch.no_grad()
     def update(self) -> None:
-        """Move a step towards the present weights."""
+        """Update the average with the current weights."""
         self._blend(*self._parameters, 0)
         for mine, current in self._buffers:
             mine.copy_(current)

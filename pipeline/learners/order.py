@@ -1,7 +1,7 @@
-"""The order of rows: shuffled epochs over a dataset, derived from a few numbers instead of stored.
+"""The order of rows: shuffled epochs over a dataset, derived from a key instead of stored.
 
-Where all rows are in memory, every order of the rows is equally likely. Where they are read by row groups, the groups are shuffled and
-the rows of a few neighbouring groups mixed, so that each group is decoded about once an epoch.
+If all rows are in memory, the order is a uniform random permutation. If they are read by row groups, the groups are shuffled and the rows of
+a few consecutive groups are mixed, so that each group is decoded about once per epoch.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pipeline.storage.rng import derive_key, generator
 
 
 class Order:
-    """The eligible rows of one epoch in the order that `name` stands for. `eligible`: a flag per row; None: all."""
+    """The eligible rows of one epoch in random order, with `name` as key. `eligible`: a flag per row; None: all."""
 
     def __init__(self, rows: DatasetRows, eligible: np.ndarray | None, name: tuple[str | int | None, ...]) -> None:
         self._rows, self._eligible, self._name = rows, eligible, name
@@ -28,7 +28,7 @@ class Order:
         return int(self._edges[-1])
 
     def take(self, start: int, stop: int) -> np.ndarray:
-        """The rows from place `start` of the epoch up to place `stop`, which must not pass its end."""
+        """Return the rows at positions `start` to `stop` of the epoch; `stop` must not exceed its length."""
         assert 0 <= start <= stop <= len(self)
         pieces = [np.empty(0, np.int64)]
         while start < stop:
@@ -54,13 +54,13 @@ class Order:
 
 
 class Epochs:
-    """Epoch after epoch without a gap, each holding every eligible row once, as one endless series that is cut into batches.
+    """An endless series of consecutive epochs, each with every eligible row once, split into batches.
 
-    The last rows of an epoch and the first of the next may share a batch. No batch holds a row twice: the next epoch starts with rows
-    that the shared batch does not hold yet. With fewer rows than a batch, its rows occur equally often, to within one.
+    A batch may contain the end of one epoch and the start of the next. No batch contains a row twice: the next epoch starts with rows that
+    the shared batch does not contain yet. If there are fewer rows than a batch, its rows occur equally often, to within one.
 
-    Fewer rows than two batches keep their order until an epoch starts with a batch again: any `batch` places in a row of such a cycle
-    hold different rows, or each equally often.
+    With fewer rows than two batches, the order is kept until an epoch starts together with a batch again: any `batch` consecutive
+    positions of such a cycle hold different rows, or each equally often.
     """
 
     def __init__(self, rows: DatasetRows, eligible: np.ndarray | None, batch: int, name: tuple[str | int | None, ...]) -> None:
@@ -71,12 +71,12 @@ class Epochs:
         self._held: tuple[int, Order, np.ndarray] | None = None
 
     def whole_batches(self, number: int) -> range:
-        """The batches that lie within the epoch that batch `number` begins in. Where that one spans epochs, it is not among them."""
+        """Return the batches entirely inside the epoch in which batch `number` begins; if that one spans two epochs, it is not included."""
         epoch = number * self.batch // self.count
         return range(-(-epoch * self.count // self.batch), (epoch + 1) * self.count // self.batch)
 
     def take(self, batches: range) -> np.ndarray:
-        """The rows of consecutive batches: either one, or several that lie within one epoch."""
+        """Return the rows of consecutive batches: a single one, or several inside one epoch."""
         start, stop = batches.start * self.batch, batches.stop * self.batch
         epoch, place = divmod(start, self.count)
         if self._cycle > 1:
@@ -86,7 +86,7 @@ class Epochs:
         return rows if left == stop - start else np.concatenate([rows, self._epoch(epoch + 1, 0, stop - start - left)])
 
     def _epoch(self, epoch: int, start: int, stop: int) -> np.ndarray:
-        """The rows at these places of an epoch."""
+        """Return the rows at positions `start` to `stop` of an epoch."""
         number = epoch // self._cycle
         if self._held is None or self._held[0] != number:
             self._held = (number, *self._opened(number))
@@ -94,7 +94,7 @@ class Epochs:
         return np.concatenate([first[start:stop], order.take(max(start, len(first)), max(stop, len(first)))])
 
     def _opened(self, number: int) -> tuple[Order, np.ndarray]:
-        """An order, and its first rows, which are not taken from it: those that the batch it begins in does not hold yet come first."""
+        """Create an order and its rearranged first rows: rows not yet in the batch shared with the previous epoch come first."""
         order, shared = self._order(number), number * self.count % self.batch
         if self._cycle > 1 or not shared:
             return order, np.empty(0, np.int64)

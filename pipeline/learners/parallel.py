@@ -1,7 +1,7 @@
 """Data-parallel training in several processes: rank, world size, this rank's shard of a batch, reductions over all ranks.
 
-Every process holds the same weights and takes the same step; each looks at its own shard of the data, and gradients are summed. Rank and world
-size are read from the environment variables that torchrun sets. A training in one process never imports torch.distributed.
+All ranks hold the same weights and take the same steps; each processes its own shard of the data, and gradients are summed. Rank and world
+size are read from the environment variables set by torchrun. Training in a single process never imports torch.distributed.
 """
 
 from __future__ import annotations
@@ -16,31 +16,31 @@ if TYPE_CHECKING:
 
 
 class LostError(Exception):
-    """Another process of the training has exited, so this one cannot continue."""
+    """Another rank has exited, so this one cannot continue."""
 
 
 def rank() -> int:
-    """The number of this process; only rank 0 writes files."""
+    """Return the rank of this process; only rank 0 writes files."""
     return int(os.environ.get("RANK", "0"))
 
 
 def world_size() -> int:
-    """Number of processes that share the training."""
+    """Return the number of processes."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def local_world_size() -> int:
-    """Number of them on this machine."""
+    """Return the number of processes on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def rank_suffix() -> tuple[int, ...]:
-    """Per-rank suffix of an RNG key; empty on rank 0, so that a single process has the same numbers as without one."""
+    """Return the per-rank suffix of an RNG key; empty on rank 0, so that a single process has the same random numbers as without it."""
     return (rank(),) if rank() else ()
 
 
 def shard(count: int) -> slice:
-    """This rank's contiguous shard of `count` things."""
+    """Return this rank's contiguous shard of `count` items."""
     each, rest = divmod(count, world_size())
     assert not rest, f"{count} do not divide among {world_size()} processes"
     return slice(rank() * each, (rank() + 1) * each)
@@ -80,7 +80,7 @@ def average(tensors: list[Tensor]) -> None:
 
 
 def all_reduce_max(values: list[float]) -> list[float]:
-    """The maximum of each number over all ranks, on the CPU: it does not wait for a GPU."""
+    """Return the maximum of each number over all ranks; on the CPU, so that it does not wait for a GPU."""
     if world_size() == 1:
         return values
     import torch
@@ -93,7 +93,7 @@ def all_reduce_max(values: list[float]) -> list[float]:
 
 
 def gradients(network: nn.Module) -> list[Tensor]:
-    """Gradients of a network's parameters, for `all_reduce_sum` and `average`; empty in a single process."""
+    """Return the gradients of a network's parameters, for `all_reduce_sum` and `average`; empty in a single process."""
     if world_size() == 1:
         return []
     return [parameter.grad for parameter in network.parameters() if parameter.grad is not None]

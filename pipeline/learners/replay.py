@@ -1,4 +1,4 @@
-"""A replay buffer, whose rows never change once they are appended: a checkpoint writes each of them once."""
+"""A replay buffer. Rows are immutable once appended, so that checkpoints write each of them only once."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from torch import Tensor
 
 
 class Replay:
-    """The last `capacity` rows that were appended, on the CPU. A row is one entry of each of some tensors, by name.
+    """A ring buffer of the last `capacity` rows, on the CPU. A row is one entry of each of several named tensors.
 
-    Rows are numbered from 0 in the order in which they came; `count` have come so far, and those from `first` on are still held.
-    It is part of a learner's `state_dict` as it is. `pipeline.training.checkpoint` saves it in segments of rows, which later checkpoints link.
+    Rows are numbered from 0 in the order of insertion; `count` rows were appended so far, and those from `first` on are still stored.
+    A learner puts the buffer itself into its `state_dict`; `pipeline.training.checkpoint` saves it in segments of rows, which later
+    checkpoints link.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -25,11 +26,11 @@ class Replay:
 
     @property
     def first(self) -> int:
-        """The number of the oldest row that is held."""
+        """Number of the oldest row still stored."""
         return self.count - len(self)
 
     def append(self, rows: dict[str, Tensor]) -> None:
-        """Add rows, all tensors of one length; the oldest are dropped where there is no room."""
+        """Append rows; all tensors have the same length. The oldest rows are overwritten when the buffer is full."""
         length = len(next(iter(rows.values())))
         if not self._held:
             self._held = {name: values.new_empty((self.capacity, *values.shape[1:]), device="cpu") for name, values in rows.items()}
@@ -40,16 +41,16 @@ class Replay:
         self.count += length
 
     def rows(self, numbers: np.ndarray) -> dict[str, Tensor]:
-        """Copies of the rows of these numbers."""
+        """Return copies of the rows with the given numbers."""
         assert len(numbers) == 0 or (numbers.min() >= self.first and numbers.max() < self.count), "no longer held, or not yet"
         return {name: held[self._places(numbers)] for name, held in self._held.items()}
 
     def sample(self, size: int, random: np.random.Generator) -> dict[str, Tensor]:
-        """Rows drawn uniformly with replacement."""
+        """Sample rows uniformly with replacement."""
         return self.rows(random.integers(self.first, self.count, size))
 
     def skip(self, count: int) -> None:
-        """Number the next row `count`, before any was appended: what a checkpoint does whose first rows are no longer held."""
+        """Set the number of the next row, before any is appended: to restore a checkpoint whose first rows are no longer stored."""
         assert not self._held, "not empty"
         self.count = count
 

@@ -1,7 +1,7 @@
-"""Acting in many environments at once, and the rollout as training sequences.
+"""Collecting rollouts in parallel environments, and splitting them into training sequences.
 
-A rollout is collected time-major, (T, B, ...). It is learned from as N sequences of S steps, batch first as mixers read: the first S steps of
-every environment, then the next S of every one. Each sequence begins with the state that the network had there while acting.
+A rollout is collected time-major, (T, B, ...), and learned from as N batch-first sequences of S steps: the first S steps of every
+environment, then the next S, and so on. Each sequence starts from the state that the network had at that point while acting.
 
 Notation: T = steps of a rollout, B = environments, N = sequences, S = steps of one, A = parts of an action, C = choices of all parts.
 """
@@ -17,17 +17,17 @@ from gymnasium.vector import VectorEnv
 from torch import Tensor
 
 from pipeline.config import learners
-from pipeline.learners.playing import check_episode_length, for_environment
+from pipeline.learners.playing import check_episode_length, to_env_actions
 from pipeline.networks.sampling import sample
 from pipeline.ops.state import State, concatenate, cut, select, transform, where
 from pipeline.storage.console import print0
 
 EPISODE = ("success", "return", "length")
-"""What an environment's infos hold about a finished episode."""
+"""Keys of an environment's infos about a finished episode."""
 
 
 class Sequences(NamedTuple):
-    """Training sequences. reset_NS: the observation is the first of an episode. value_NS: the critic's, while acting."""
+    """Training sequences. reset_NS: the observation is the first of an episode. value_NS: value estimates while acting."""
 
     observed_NS: Tensor
     reset_NS: Tensor
@@ -38,11 +38,11 @@ class Sequences(NamedTuple):
     state: State
 
     def in_order(self, order_N: Tensor) -> Sequences:
-        """The same sequences in another order."""
+        """Return the sequences in another order."""
         return Sequences(*(select(part, order_N) for part in self))
 
     def split(self, parts: int) -> list[Sequences]:
-        """Consecutive parts of equal size, without a copy."""
+        """Split into consecutive parts of equal size, without copying."""
         size = len(self.reset_NS) // parts
         return [Sequences(*(cut(part, start, start + size) for part in self)) for start in range(0, len(self.reset_NS), size)]
 
@@ -50,8 +50,8 @@ class Sequences(NamedTuple):
 class Rollout(NamedTuple):
     """One rollout, time-major, and the episodes that ended in it.
 
-    next_value_TB: value of the observation that followed each step; where the episode ended 0, where it was truncated that of its last one.
-    states: of the network at the first step of every sequence. last_observed_B: after the last step.
+    next_value_TB: value of the observation after each step; 0 if the episode terminated, the value of its last observation if truncated.
+    states: the network's state at the first step of every sequence. last_observed_B: observations after the last step.
     """
 
     observed_TB: Tensor
@@ -67,7 +67,7 @@ class Rollout(NamedTuple):
     episodes: dict[str, np.ndarray]
 
     def sequences(self, advantage_TB: Tensor) -> Sequences:
-        """The rollout as training sequences, batch first."""
+        """Split the rollout into training sequences, batch first."""
         parts = (self.observed_TB, self.reset_TB, self.action_TBA, self.log_probability_TB, self.value_TB, advantage_TB)
         observed, reset, action, log_prob, value, advantage = (_batch_first(part, len(self.states)) for part in parts)
         return Sequences(observed, reset, action, log_prob, value, advantage, concatenate(self.states))
@@ -84,7 +84,7 @@ class _Step(NamedTuple):
 
 
 class Actor:
-    """A network that acts in parallel environments; each rollout continues where the one before stopped."""
+    """A network acting in parallel environments; each rollout continues where the previous one stopped."""
 
     def __init__(self, config: learners.OnPolicy, network: Any, environment: VectorEnv, device: torch.device, name: str = "acting") -> None:
         self.config, self.network, self.environment, self.device, self.name = config, network, environment, device, name
@@ -100,19 +100,19 @@ class Actor:
 
     @property
     def reproducible(self) -> bool:
-        """Whether the environment's state can be restored bit by bit, and was at every resume."""
+        """Whether the environment's state can be restored bit-exactly, and was at every resume."""
         environment: Any = self.environment
         return environment.reproducible and self._restored
 
     @torch.no_grad()
     def rollout(self, noise_TBC: Tensor) -> Rollout:
-        """Act for T steps. noise_TBC: Gumbel noise for sampling actions.
+        """Collect one rollout of T steps in each of B environments. noise_TBC: Gumbel noise for sampling actions.
 
-        Episodes that a time limit truncates bootstrap from the critic, if `bootstrap_truncated`; terminated ones do not.
+        Episodes truncated by a time limit bootstrap from the critic if `bootstrap_truncated`; terminated ones do not.
         """
         steps, initial = len(noise_TBC), self.network.initial_state(self.config.num_envs)
         taken, states, episodes = [], [], []
-        reward, ended, truncated = (np.zeros((steps, self.config.num_envs), kind) for kind in (np.float32, bool, bool))
+        reward, ended, truncated = (np.zeros((steps, self.config.num_envs), dtype) for dtype in (np.float32, bool, bool))
         last_TB = torch.zeros(steps, self.config.num_envs, device=self.device)
         for t, noise_BC in enumerate(noise_TBC):
             if t % (self.config.bptt_steps or steps) == 0:
@@ -120,7 +120,7 @@ class Actor:
             check_episode_length(self.name, self.network.context, int(self.steps_B.max()) + 1)
             taken.append(self._act(noise_BC, initial))
             action = taken[-1].action_BA
-            observed, reward[t], ended[t], truncated[t], infos = self.environment.step(for_environment(action))
+            observed, reward[t], ended[t], truncated[t], infos = self.environment.step(to_env_actions(action))
             if self.config.bootstrap_truncated and truncated[t].any():
                 last_TB[t] = self._value_of_last(infos["final_obs"], truncated[t])
             self.observed_B = self._tensor(observed)
@@ -144,33 +144,33 @@ class Actor:
         )
 
     def _act(self, noise_BC: Tensor, initial: State) -> _Step:
-        """Read the observations and sample actions; the state continues from `initial` where an episode begins."""
+        """Run the network on the observations and sample actions; the state is reset to `initial` where an episode begins."""
         state = where(self.reset_B, initial, self.state) if bool(self.reset_B.any()) else self.state
         output, self.state = self.network.step(self.observed_B, state)
         action_BA = sample(output.logits, noise_BC, self.network.actions)
         return _Step(self.observed_B, self.reset_B, output.logits, output.value, action_BA)
 
     def _value_of_last(self, observed: np.ndarray, truncated: np.ndarray) -> Tensor:
-        """Value of the last observation of the episodes that were truncated, 0 elsewhere."""
+        """Return the value of the last observation of truncated episodes, 0 elsewhere."""
         rows_N = torch.from_numpy(np.flatnonzero(truncated)).to(self.device)
         output, _ = self.network.step(self._tensor(observed[truncated]), select(self.state, rows_N))
         return output.value.new_zeros(len(truncated)).index_copy(0, rows_N, output.value)
 
     def _value_of_next(self) -> Tensor:
-        """Value of the present observations, leaving the state as it is; meaningless where an episode has just begun."""
+        """Return the value of the current observations without advancing the state; meaningless where an episode has just begun."""
         return self.network.step(self.observed_B, self.state)[0].value
 
     def _tensor(self, values: np.ndarray) -> Tensor:
         return torch.from_numpy(values).to(self.device, non_blocking=True)
 
     def state_dict(self) -> dict[str, Any]:
-        """The environments, their observations, and the network's state in each."""
+        """Return the state of the environments, their observations, and the network's state in each."""
         acting = {"observed": self.observed_B, "reset": self.reset_B, "steps": self.steps_B, "state": self.state}
         environment: Any = self.environment
         return {**acting, "environment": environment.state_dict(), "restored": self._restored}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Resume. An environment that cannot be restored, or then shows another observation, begins new episodes."""
+        """Resume. Environments that cannot be restored, or show a different observation afterwards, begin new episodes."""
         environment: Any = self.environment
         difference = environment.load_state_dict(state["environment"])
         if difference:
@@ -186,7 +186,7 @@ class Actor:
 
 
 def log_probability(logits: Tensor, action: Tensor, parts: Sequence[int]) -> Tensor:
-    """Log-probability (...) of actions (..., A) with these logits (..., C); parts are independent given the state."""
+    """Compute the log-probability (...) of actions (..., A) under logits (..., C); parts are independent given the state."""
     chosen = [
         part.log_softmax(-1).gather(-1, taken.unsqueeze(-1)).squeeze(-1)
         for part, taken in zip(logits.split(list(parts), -1), action.unbind(-1), strict=True)
@@ -195,5 +195,5 @@ def log_probability(logits: Tensor, action: Tensor, parts: Sequence[int]) -> Ten
 
 
 def _batch_first(part_TB: Tensor, sequences: int) -> Tensor:
-    """(T, B, ...) as (N, S, ...): the first steps of all environments, then the next."""
+    """Reshape (T, B, ...) to (N, S, ...): the first S steps of all environments, then the next S."""
     return part_TB.unflatten(0, (sequences, -1)).transpose(1, 2).flatten(0, 1)

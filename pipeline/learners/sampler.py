@@ -1,8 +1,8 @@
-"""Samplers: which rows come next, as batches of tensors.
+"""Samplers: an endless series of batches of training rows.
 
-A sampler is a function of its seed and of its whole state: the curriculum's level, the batches taken at that level, and the rows taken of the
-next one. It looks at a window of rows at a time, up to 64 batches of one epoch, sorts it by length so that a batch holds rows of nearly one
-length, and shuffles the batches.
+The series is a function of the seed and a small state: the curriculum's level, the batches taken at that level, and the rows taken of the
+next one. A sampler reads a window of up to 64 batches of one epoch at a time, sorts its rows by length so that the rows of a batch have
+similar lengths, and shuffles the batches.
 
 Notation: B = rows of a batch, T = tokens of its longest row, F = real numbers per token.
 """
@@ -25,13 +25,13 @@ from pipeline.storage.rows import SCORED, RowBatch
 
 WINDOW = 64
 IGNORED = -100
-"""The label of a position that is not scored, where labels are classes; where they are real numbers it is NaN."""
+"""Label of unscored positions if labels are classes; for real-valued labels it is NaN."""
 
 
 class Batch(NamedTuple):
-    """DatasetRows for a network: right-padded tokens, the label of each scored position, lengths, metadata, real numbers.
+    """A batch of rows for a network: right-padded tokens, labels of the scored positions, lengths, metadata, real numbers.
 
-    row_inputs: further integers of each row that the network reads, by name (`Task.inputs`): an identifier.
+    row_inputs: further integers per row that the network reads, by name (`Task.inputs`), such as an identifier.
     """
 
     tokens_BT: torch.Tensor  # int64
@@ -43,23 +43,23 @@ class Batch(NamedTuple):
 
     @property
     def scored_BT(self) -> torch.Tensor:
-        """Which positions count."""
+        """Mask of the scored positions."""
         return ~self.labels_BT.isnan() if self.labels_BT.is_floating_point() else self.labels_BT >= 0
 
     def inputs(self, device: torch.device) -> dict[str, torch.Tensor]:
-        """The network's arguments by name, on the device; a row input is `{name}_B`."""
+        """Return the network's arguments by name, on the device; row inputs are named `{name}_B`."""
         read = {"tokens_BT": self.tokens_BT, **{f"{name}_B": values for name, values in self.row_inputs.items()}}
         read |= {} if self.values_BTF is None else {"values_BTF": self.values_BTF}
         return {name: tensor.to(device, non_blocking=True) for name, tensor in read.items()}
 
     def parts(self, rows: int | None) -> Iterator[Batch]:
-        """The batch in pieces of at most so many rows; None: in one."""
+        """Split the batch into micro-batches of at most `rows` rows; None: do not split."""
         count = len(self.tokens_BT)
         for start in range(0, count, rows or count):
             yield self.of(slice(start, start + (rows or count)))
 
     def of(self, rows: slice) -> Batch:
-        """Some of the batch's rows."""
+        """Return a slice of the batch's rows."""
         values_BTF = None if self.values_BTF is None else self.values_BTF[rows]
         columns = {name: values[rows] for name, values in self.columns.items()}
         row_inputs = {name: values[rows] for name, values in self.row_inputs.items()}
@@ -67,17 +67,17 @@ class Batch(NamedTuple):
 
 
 class Generator(Protocol):
-    """What a stream needs of a task."""
+    """A task that can generate training rows."""
 
     def generate(self, rows: int, key: Key, level: int | None = None, column: str | None = None) -> pa.RecordBatch:
-        """Fresh training rows."""
+        """Generate new training rows."""
         ...
 
 
 def collate(block: RowBatch, name: str = "rows", inputs: Sequence[str] = ()) -> Batch:
-    """A block of the rows of that name as a batch. Without a target column the label of a scored token is one position before it.
+    """Collate rows into a batch. Without a target column, the label of the position before a scored token is that token.
 
-    inputs: metadata columns that the network reads.
+    name: the rows' name in error messages. inputs: metadata columns that the network reads.
 
     Raises UserError, naming the row, for a real number that is not finite.
     """
@@ -108,9 +108,9 @@ def _refuse_not_finite(block: RowBatch, name: str) -> None:
 
 
 class Sampler:
-    """An endless series of batches, cut from windows; subclasses say which batches form a window, and which rows it holds.
+    """An endless series of batches, split from windows; subclasses define which batches form a window and which rows it holds.
 
-    column: what the level filters. inputs: columns that the network reads.
+    column: the metadata column bounded by the level. inputs: columns that the network reads.
     """
 
     def __init__(self, batch: int, seed: int, column: str | None = None, inputs: Sequence[str] = ()) -> None:
@@ -124,7 +124,7 @@ class Sampler:
 
     @property
     def level(self) -> int | None:
-        """Only rows whose column is at most this are drawn; None: all. A new level starts a new series."""
+        """Upper bound on the column of sampled rows; None: no bound. A new level starts a new series."""
         return self._level
 
     @level.setter
@@ -133,11 +133,11 @@ class Sampler:
             self._level, self._batches, self._taken, self._window = level, 0, 0, range(0)
 
     def next(self) -> Batch:
-        """The next `batch` rows."""
+        """Return the next `batch` rows."""
         return self.take(self.batch)
 
     def take(self, rows: int) -> Batch:
-        """The next rows of the series, as many as asked for: the same rows in the same order, however they are taken."""
+        """Return the next `rows` rows of the series; the order does not depend on how many are taken at a time."""
         pieces: list[RowBatch] = []
         while rows > 0:
             some = slice(self._taken, min(self._taken + rows, self.batch))
@@ -149,7 +149,7 @@ class Sampler:
         return collate(RowBatch.join(pieces, self._rows.padding), self._rows.name, self.inputs)
 
     def _piece(self, some: slice) -> RowBatch:
-        """Some rows of the batch that is next."""
+        """Return a slice of the next batch."""
         if self._batches not in self._window:
             self._open(self._window_of(self._batches))
         place = self._batches - self._window.start
@@ -160,15 +160,15 @@ class Sampler:
         return block if some == slice(0, self.batch) else block.cut(some)
 
     def state_dict(self) -> dict[str, Any]:
-        """The level, the batches taken at it, and the rows taken of the next one."""
+        """Return the level, the batches taken at it, and the rows taken of the next one."""
         return {"level": self._level, "batches": self._batches, "taken": self._taken}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Resume right after the row that was taken last."""
+        """Resume after the last row taken."""
         self._level, self._batches, self._taken, self._window = state["level"], state["batches"], state["taken"], range(0)
 
     def _open(self, window: range) -> None:
-        rows, indices = self._draw(window)
+        rows, indices = self._window_rows(window)
         if len(window) > 1:
             indices = indices[np.argsort(rows.lengths[indices], kind="stable")]
         order = generator(derive_key("batches", self.seed, self._level, window.start)).permutation(len(window))
@@ -181,18 +181,18 @@ class Sampler:
             self._blocks = [blocks[place] for place in order]
 
     def _window_of(self, number: int) -> range:
-        """The batches, numbered from the start of the level, that batch `number` is sorted and shuffled with."""
+        """Return the window of batch `number`: the batches it is sorted and shuffled with, numbered from the start of the level."""
         return range(number // WINDOW * WINDOW, (number // WINDOW + 1) * WINDOW)
 
-    def _draw(self, window: range) -> tuple[DatasetRows, np.ndarray]:
+    def _window_rows(self, window: range) -> tuple[DatasetRows, np.ndarray]:
         raise NotImplementedError
 
 
 class ShardSampler(Sampler):
-    """DatasetRows of a dataset, epoch after epoch: each eligible row once, in an order drawn from (seed, level, epoch).
+    """Rows of a dataset in epochs: each eligible row once per epoch, in a random order keyed by (seed, level, epoch).
 
-    Epochs follow each other without a gap, so a batch may hold the end of one and the beginning of the next; see `Epochs`. Such a batch
-    is a window of its own. The other batches of an epoch are divided into windows of equal size, to within one.
+    A batch may contain the end of one epoch and the start of the next; see `Epochs`. Such a batch is its own window. The other batches of an
+    epoch are divided into windows of equal size, to within one.
     """
 
     def __init__(self, rows: DatasetRows, batch: int, seed: int, column: str | None = None, inputs: Sequence[str] = ()) -> None:
@@ -208,7 +208,7 @@ class ShardSampler(Sampler):
         mine = ((number - whole.start + 1) * windows - 1) // len(whole)
         return whole[mine * len(whole) // windows : (mine + 1) * len(whole) // windows]
 
-    def _draw(self, window: range) -> tuple[DatasetRows, np.ndarray]:
+    def _window_rows(self, window: range) -> tuple[DatasetRows, np.ndarray]:
         return self.rows, self._epochs().take(window)
 
     def _epochs(self) -> Epochs:
@@ -232,20 +232,20 @@ class ShardSampler(Sampler):
 
 
 class StreamSampler(Sampler):
-    """Fresh training rows from a task's generator, keyed by (seed, level, window); none is stored, none comes twice on purpose."""
+    """New training rows from a task's generator, keyed by (seed, level, window); rows are neither stored nor reused."""
 
     def __init__(self, task: Generator, batch: int, seed: int, column: str | None = None, inputs: Sequence[str] = ()) -> None:
         super().__init__(batch, seed, column, inputs)
         self.task = task
 
-    def _draw(self, window: range) -> tuple[DatasetRows, np.ndarray]:
+    def _window_rows(self, window: range) -> tuple[DatasetRows, np.ndarray]:
         key = derive_key("stream", self.seed, self._level, window.start // WINDOW)
         rows = MemoryRows.of("stream", self.task.generate(WINDOW * self.batch, key, level=self._level, column=self.column))
         return rows, np.arange(len(rows))
 
 
 def sequential_batches(rows: DatasetRows, batch: int, inputs: Sequence[str] = ()) -> Iterator[Batch]:
-    """Every row once, for measuring: windows in the order of the dataset, sorted by length inside; `columns["row"]` is the row's index.
+    """Yield every row once, for evaluation: windows in dataset order, sorted by length within; `columns["row"]` is the row's index.
 
     inputs: metadata columns that the network reads.
     """

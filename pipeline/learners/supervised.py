@@ -1,6 +1,6 @@
 """Supervised learning: cross-entropy, or squared error where answers are real numbers, on the scored positions of labelled rows.
 
-Notation: N = scored positions of a batch, row after row.
+Notation: B = rows of a batch, T = tokens of its longest row, N = scored positions, in row-major order.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from pipeline.storage.errors import UserError
 from pipeline.storage.loader import DatasetRows
 
 VALIDATION_BATCH = 4
-"""Factor of the batch size in validation, which needs far less memory without gradients."""
+"""Factor on the batch size in validation, which needs much less memory without gradients."""
 
 
 class Supervised(Learner):
-    """Gradient descent on batches from shards or a stream, with an optional curriculum and an exponential moving average of the weights."""
+    """Supervised learning on batches from shards or a stream, with optional curriculum and exponential moving average of the weights."""
 
     config: learners.Supervised
 
@@ -45,23 +45,23 @@ class Supervised(Learner):
             self.sampler.level = self.level.limit
 
     def collect(self) -> Batch:
-        """The next batch."""
+        """Return the next batch."""
         return self.sampler.next()
 
     def learn_from(self, batch: Batch) -> dict[str, Tensor | float]:
-        """One optimizer step on a batch."""
+        """Take one optimizer step on a batch."""
         self.optimizers.zero_grad()
-        loss, row_N, right_N = self._gradients(batch)
+        loss, row_N, correct_N = self._gradients(batch)
         if parallel.world_size() > 1:
-            loss, row_N, right_N = self._all_processes(batch, loss, right_N)
+            loss, row_N, correct_N = self._all_processes(batch, loss, correct_N)
         norm = self.optimizers.step(self.steps)
-        self._after_step(batch, row_N, right_N)
-        return {"train_loss": loss, "train_accuracy": right_N.double().mean(), **norm}
+        self._after_step(batch, row_N, correct_N)
+        return {"train_loss": loss, "train_accuracy": correct_N.double().mean(), **norm}
 
     def _gradients(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Accumulate the gradients of this process's shard of a batch.
+        """Accumulate the gradients of this rank's shard of a batch.
 
-        Returns the shard's part of the loss, and for each of its scored positions the row and whether it was answered correctly.
+        Returns the shard's part of the loss, and for each of its scored positions the row and whether the answer is correct.
         """
         positions, mine = int(batch.scored_BT.sum()), parallel.shard(len(batch.tokens_BT))
         if not positions:
@@ -74,74 +74,74 @@ class Supervised(Learner):
             loss.backward()
             losses.append(loss.detach())
             rows.append(scored.row_N + first)
-            right.append(scored.right_N)
+            right.append(scored.correct_N)
             first += len(part.tokens_BT)
         return torch.stack(losses).sum(), torch.cat(rows), torch.cat(right)
 
-    def _all_processes(self, batch: Batch, loss: Tensor, right_N: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Sum gradients and loss over all processes; also the rows of the whole batch's scored positions, and which were answered correctly."""
+    def _all_processes(self, batch: Batch, loss: Tensor, correct_N: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Sum gradients and loss over all ranks; returns the loss, and row and correctness of all scored positions of the batch."""
         scored_BT = batch.scored_BT
         row_N = scored_BT.nonzero()[:, 0]
         first = int(scored_BT[: parallel.shard(len(scored_BT)).start].sum())
         whole_N = loss.new_zeros(len(row_N))
-        whole_N[first : first + len(right_N)] = right_N.to(whole_N)
+        whole_N[first : first + len(correct_N)] = correct_N.to(whole_N)
         parallel.all_reduce_sum([*parallel.gradients(self.network), loss, whole_N])
         return loss, row_N, whole_N > 0
 
-    def _after_step(self, batch: Batch, row_N: Tensor, right_N: Tensor) -> None:
+    def _after_step(self, batch: Batch, row_N: Tensor, correct_N: Tensor) -> None:
         self.steps += 1
         self.examples_seen += len(batch.tokens_BT)
         if self.average:
             self.average.update()
         if self.level and self.config.curriculum:
-            self.level.observe(batch.columns[self.config.curriculum.column], row_N, right_N)
+            self.level.observe(batch.columns[self.config.curriculum.column], row_N, correct_N)
             if self.sampler.level != self.level.limit:
                 self.sampler.level = self.level.limit
 
     def _answer(self, network: nn.Module, batch: Batch) -> Answers:
-        # No lengths: mixers are causal, so padding does not reach the scored positions, and the last state is not used.
+        # No lengths: mixers are causal, so padding does not affect the scored positions, and the final state is not used.
         return answers(network, batch, self.tolerance, self.device)
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Loss per scored position, accuracy per position and per row, over all validation rows."""
+        """Compute loss per scored position, accuracy per position and per row, over all validation rows."""
         loss, right, positions, flawless = 0.0, 0, 0, 0
         for batch in sequential_batches(
             self.validation, self.config.micro_batch_size or self.config.batch_size * VALIDATION_BATCH, self.inputs
         ):
             scored = self._answer(self.models()[MODEL], batch)
-            right_N = scored.right_N.cpu()
+            correct_N = scored.correct_N.cpu()
             loss += float(scored.loss("sum"))
-            right, positions = right + int(right_N.sum()), positions + len(right_N)
-            flawless += len(batch.tokens_BT) - len(scored.row_N[~right_N].unique())
+            right, positions = right + int(correct_N.sum()), positions + len(correct_N)
+            flawless += len(batch.tokens_BT) - len(scored.row_N[~correct_N].unique())
         if not positions:
             raise UserError(f"{self.validation.name}: no row has a scored token; expected at least one")
         return {"loss": loss / positions, "accuracy": right / positions, "sequence_accuracy": flawless / len(self.validation)}
 
     def score(self, validation: dict[str, float]) -> float:
-        """The negated loss: accuracies tie too often."""
+        """Return the negated loss: accuracies tie too often."""
         return -validation["loss"]
 
     def is_good_enough(self, validation: dict[str, float]) -> bool:
-        """Whether the symbol accuracy has reached `stop_at`."""
+        """Return whether the symbol accuracy has reached `stop_at`."""
         return self.config.stop_at is not None and validation["accuracy"] >= self.config.stop_at
 
     def models(self) -> dict[str, nn.Module]:
-        """The moving average in place of the network, if there is one."""
+        """Return the averaged network in place of the trained one, if there is one."""
         return {MODEL: self.average.network} if self.average else self.networks
 
     def adopt(self, parent: Mapping[str, Weights]) -> None:
-        """The moving average starts from the parent's weights too."""
+        """Initialise the moving average from the parent's weights too."""
         super().adopt(parent)
         if self.average:
             self.average.restart()
 
     def metrics(self) -> dict[str, float | int | None]:
-        """The curriculum's level and the learning rate of the next update."""
+        """Return the curriculum's level and the learning rate of the next update."""
         return {"level": self.level.value if self.level else None, **super().metrics()}
 
     def state_dict(self) -> dict[str, Any]:
-        """Adds the moving average, the position in the data, and the curriculum."""
+        """Add the moving average, the position in the data, and the curriculum."""
         return {
             **super().state_dict(),
             "average": self.average.network.state_dict() if self.average else None,
@@ -150,7 +150,7 @@ class Supervised(Learner):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore all of it."""
+        """Restore a state returned by `state_dict`."""
         super().load_state_dict(state)
         if self.average:
             self.average.network.load_state_dict(state["average"])

@@ -37,7 +37,7 @@ def test_classes_are_judged_by_cross_entropy() -> None:
     output_BTC = torch.tensor([[[9.0, 9.0], [2.0, 0.5], [0.0, 1.0]], [[0.0, 3.0], [9.0, 9.0], [9.0, 9.0]]])
     found = said(output_BTC, batch_of([[-100, 0, 0], [1, -100, -100]], torch.int64), None)
     expected = [math.log(1 + math.exp(-gap)) for gap in (1.5, -1.0, 3.0)]
-    assert found.right_N.tolist() == [True, False, True] and found.row_N.tolist() == [0, 0, 1]
+    assert found.correct_N.tolist() == [True, False, True] and found.row_N.tolist() == [0, 0, 1]
     assert found.loss("none").tolist() == pytest.approx(expected, rel=1e-5)
     assert float(found.loss()) == pytest.approx(sum(expected) / 3, rel=1e-5)
 
@@ -46,6 +46,6 @@ def test_real_answers_are_judged_by_squared_error() -> None:
     output_BTC = torch.tensor([[[9.0], [0.5], [-99.75]], [[0.0], [9.0], [9.0]]])
     labels = [[math.nan, 0.625, -100.0], [0.0, math.nan, math.nan]]
     found = said(output_BTC, batch_of(labels, torch.float32), 0.125)
-    assert found.right_N.tolist() == [True, False, True] and found.row_N.tolist() == [0, 0, 1]
+    assert found.correct_N.tolist() == [True, False, True] and found.row_N.tolist() == [0, 0, 1]
     assert found.loss("none").tolist() == [0.125**2, 0.25**2, 0.0]
     assert float(found.loss("sum")) == pytest.approx(0.078125) and float(found.loss()) == pytest.approx(0.078125 / 3)

@@ -82,7 +82,7 @@ def test_real_numbers_are_added_to_the_embedding_of_their_token() -> None:
         stepped.append(output_BC)
     torch.testing.assert_close(torch.stack(stepped, 1), output_BTC, rtol=1e-10, atol=1e-10)
     assert count_parameters(model) - count_parameters(plain) == 2 * WIDTH
-    with pytest.raises(AssertionError, match="bring real numbers"):
+    with pytest.raises(AssertionError, match="have real numbers"):
         model(tokens_BT)
 
 

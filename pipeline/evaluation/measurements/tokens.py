@@ -197,7 +197,7 @@ def _forced_batch(network: Any, task: TokenTask, batch: Any, device: torch.devic
     hit_BT, loss_BT = np.zeros(scored_BT.shape, bool), np.zeros(scored_BT.shape, np.float32)
     with torch.inference_mode():
         found = answers(network, batch, task.config.tolerance, device, length_B=batch.length_B.to(device))
-        hit_BT[scored_BT], loss_BT[scored_BT] = found.right_N.cpu().numpy(), found.loss("none").float().cpu().numpy()
+        hit_BT[scored_BT], loss_BT[scored_BT] = found.correct_N.cpu().numpy(), found.loss("none").float().cpu().numpy()
     row = pa.array(np.asarray(batch.columns["row"], np.int32))
     tokens = pa.array(batch.length_B.numpy().astype(np.int32))
     return pa.table({"row": row, "tokens": tokens, **task.score(scored_BT, hit_BT, loss_BT)})
