@@ -62,11 +62,11 @@ def decayed_parameters(module: nn.Module) -> list[nn.Parameter]:
     return [parameter for name, parameter in own.items() if name in declared or (layer and parameter.ndim >= 2)]
 
 
-def _light(kind: type[torch.optim.Optimizer]) -> Any:
+def _light(optimizer_class: type[torch.optim.Optimizer]) -> Any:
     """Return the optimizer without the wrappers that import torch's compiler on first use, which takes seconds."""
     methods = ("add_param_group", "state_dict", "load_state_dict", "zero_grad")
-    plain = {name: inspect.unwrap(getattr(kind, name)) for name in methods}
-    return type(kind.__name__, (kind,), {**plain, "step": torch.no_grad()(inspect.unwrap(kind.step))})
+    plain = {name: inspect.unwrap(getattr(optimizer_class, name)) for name in methods}
+    return type(optimizer_class.__name__, (optimizer_class,), {**plain, "step": torch.no_grad()(inspect.unwrap(optimizer_class.step))})
 
 
 def learning_rate(config: Descent, step: int) -> float:

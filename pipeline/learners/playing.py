@@ -100,12 +100,12 @@ class _Noise:
 
     def __init__(self, name: str, first: int, batch: int, values: int) -> None:
         self.streams = [generator(derive_key("play", name, row)) for row in range(first, first + batch)]
-        self.values, self.drawn, self.used = values, torch.empty(batch, 0, values), 0
+        self.values, self.noise, self.used = values, torch.empty(batch, 0, values), 0
 
     def next(self) -> Tensor:
         """Return the noise (B, C) of the next step."""
-        if self.used == self.drawn.shape[1]:
-            self.drawn = torch.stack([gumbel(stream, (NOISE_STEPS, self.values)) for stream in self.streams])
+        if self.used == self.noise.shape[1]:
+            self.noise = torch.stack([gumbel(stream, (NOISE_STEPS, self.values)) for stream in self.streams])
             self.used = 0
         self.used += 1
-        return self.drawn[:, self.used - 1]
+        return self.noise[:, self.used - 1]

@@ -1,6 +1,6 @@
-"""What token tasks have in common: drawing, which split a row belongs to, how rows become Arrow columns and how answers are scored.
+"""Common code of token tasks: sampling, assignment of rows to splits, conversion to Arrow columns, and scoring.
 
-Shapes: B rows, T tokens of the longest row, S letters of all rows end to end.
+Notation: B = rows, T = tokens of the longest row, S = letters of all rows, concatenated.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Split = Literal["train", "validation", "test"]
 
 BUCKETS: dict[str, tuple[int, int]] = {"test": (0, 10), "validation": (10, 15), "train": (15, 100)}
-"""Which of the hundred buckets of a row's canonical hash each split takes, the end excluded."""
+"""Buckets, out of 100, of a row's canonical hash that belong to each split, end exclusive."""
 
 PROMPT, TARGET, INJECTED, ANSWER = range(4)
 
@@ -47,19 +47,19 @@ def mix(values: np.ndarray) -> np.ndarray:
 
 
 def hash_weights(count: int) -> np.ndarray:
-    """Odd 64-bit weights, one per position, for a hash that is a weighted sum."""
+    """Return odd 64-bit weights, one per position, for hashing by a weighted sum."""
     return mix(np.arange(1, count + 1, dtype=np.uint64) * GOLDEN) | np.uint64(1)
 
 
 def in_split(hash_B: np.ndarray, split: Split) -> np.ndarray:
-    """Which rows belong to a split, by their canonical hash."""
+    """Return which rows belong to a split, by their canonical hash."""
     low, high = BUCKETS[split]
     bucket = mix(hash_B) % np.uint64(100)
     return (bucket >= low) & (bucket < high)
 
 
 def canonical_hash(letters_S: np.ndarray, counts_B: np.ndarray, other_B: np.ndarray) -> np.ndarray:
-    """64-bit hash of what a row asks for: its `counts_B` letters in their order, and one more number."""
+    """Compute a 64-bit hash of each row's content: its `counts_B` letters in order, and one more number."""
     if not len(counts_B):
         return np.empty(0, np.uint64)
     starts = np.cumsum(counts_B) - counts_B
@@ -69,14 +69,14 @@ def canonical_hash(letters_S: np.ndarray, counts_B: np.ndarray, other_B: np.ndar
 
 
 def within(counts: np.ndarray) -> np.ndarray:
-    """0..n-1 for every n of `counts`, end to end."""
+    """Return 0..n-1 for every n in `counts`, concatenated."""
     return np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
 
 
-def letters_of_split(rng: np.random.Generator, alphabet: int, counts_B: np.ndarray, other_B: np.ndarray, split: Split) -> np.ndarray:
-    """Uniform letters of rows that belong to `split`, end to end: rows that do not are drawn again until they do.
+def sample_letters(rng: np.random.Generator, alphabet: int, counts_B: np.ndarray, other_B: np.ndarray, split: Split) -> np.ndarray:
+    """Sample uniform letters of rows that belong to `split`, concatenated, by rejection of whole rows.
 
-    Rows of too few letters to be kept apart belong to every split.
+    Rows with too few letters for disjoint splits belong to every split.
     """
     apart = shortest_apart(alphabet)
 
@@ -93,10 +93,10 @@ def letters_of_split(rng: np.random.Generator, alphabet: int, counts_B: np.ndarr
     return letters_S
 
 
-def draw(task: str, name: str, value: int | Distribution, rows: int, rng: np.random.Generator, most: int | None) -> np.ndarray:
-    """One number per row, none above `most`: what is drawn evenly on a log scale is the whole part of such a real number.
+def sample_integers(task: str, name: str, value: int | Distribution, rows: int, rng: np.random.Generator, most: int | None) -> np.ndarray:
+    """Sample one integer per row, at most `most`; `log_uniform` integers are log-uniform real numbers rounded down.
 
-    Raises UserError, naming the task and its field, where no number lies under the bound.
+    Raises UserError, naming the task and its field, if no value satisfies the bound.
     """
     low, high = value.bounds if isinstance(value, Distribution) else (value, value)
     high = high if most is None else min(high, most)
@@ -110,9 +110,9 @@ def draw(task: str, name: str, value: int | Distribution, rows: int, rng: np.ran
 
 
 class Ragged(NamedTuple):
-    """Lists of uint16, or of float32 where the values are real, end to end.
+    """Concatenated variable-length lists of uint16, or float32 for real values.
 
-    `fixed`: by the task's definition they all have one length, in every shard.
+    `fixed`: by the task's definition, all lists have the same length, in every shard.
     """
 
     values: np.ndarray
@@ -120,9 +120,9 @@ class Ragged(NamedTuple):
     fixed: bool
 
     def array(self) -> pa.Array:
-        """As an Arrow array of lists without nulls, which Parquet reads and writes faster."""
-        kind = np.float32 if self.values.dtype.kind == "f" else np.uint16
-        values = from_numpy(self.values.astype(kind, copy=False))
+        """Convert to an Arrow list array without nulls, which is faster in Parquet."""
+        dtype = np.float32 if self.values.dtype.kind == "f" else np.uint16
+        values = from_numpy(self.values.astype(dtype, copy=False))
         return fixed_size_list_array(values, int(self.lengths[0])) if self.fixed and len(self.lengths) else list_array(values, self.lengths)
 
 
@@ -135,10 +135,10 @@ def rows_of(
     target: Ragged | None = None,
     values: Ragged | None = None,
 ) -> pa.RecordBatch:
-    """A task's rows in the form that every shard and every stream has.
+    """Convert a task's rows to the record batch format of shards and streams.
 
-    `layouts` are the distinct role columns, `layout_B` the one of each row; `columns` the metadata; `padding` the token that fills rows up;
-    `values` the real numbers that tokens bring, as many for each, one token's after the other's.
+    layouts: the distinct role columns; layout_B: the index of each row's. columns: metadata. padding: the padding token.
+    values: real numbers of the tokens, equally many per token, in token order.
     """
     arrays = {"tokens": tokens.array(), "role": binary_array(layouts, layout_B)}
     if values is not None:
@@ -151,44 +151,43 @@ def rows_of(
 
 
 class TokenTask:
-    """A task whose rows are tokens: it makes rows from a key and scores answers."""
+    """A task whose rows are token sequences: generates rows from a key and scores answers."""
 
     padding: int = 0
     eos: int = EOS
     """The token between a trace and its answer."""
     search: int = SEARCH
-    """The token with which a query begins."""
+    """The token that starts a search query."""
 
     def __init__(self, config: Any) -> None:
         self.config = config
 
     @property
     def traced(self) -> bool:
-        """Whether a trace stands before the answer, which is then the token after `eos`, and the first after the prompt otherwise."""
+        """Whether a trace precedes the answer, which is then the token after `eos`; otherwise the answer is the first token after the prompt."""
         return False
 
     def retriever(self, prompt_T: np.ndarray) -> Retriever | None:
-        """What answers the searches of the row with this prompt; None where rows have none."""
+        """Return the retriever that answers the searches of the row with this prompt; None if rows have no searches."""
         return None
 
     def generate(self, rows: int, key: Key, level: int | None = None, column: str | None = None, split: Split = "train") -> pa.RecordBatch:
-        """Make rows; a pure function of its arguments.
+        """Generate rows; a pure function of its arguments.
 
-        `level` is an upper bound on `column`, by default the task's first; such rows have the distribution of all rows under that bound.
-        Rows of different splits never meet, except where `overlap` says so.
-        Raises UserError where no row lies under the bound.
+        `level` is an upper bound on `column`, by default the task's first; rows have the distribution of all rows conditioned on the bound.
+        Splits are disjoint, except as stated by `overlap`. Raises UserError if no row satisfies the bound.
         """
         raise NotImplementedError
 
     def overlap(self) -> str:
-        """Which rows, if any, are too few to be kept apart between the splits; one sentence for the card."""
+        """Describe which rows, if any, are too few for disjoint splits; one sentence for the dataset card."""
         return self.config.overlap or "No row is in two splits."
 
     def score(self, scored_BT: np.ndarray, hit_BT: np.ndarray, loss_BT: np.ndarray) -> dict[str, pa.Array]:
-        """The columns of an evaluation, a value per row, from what happened at each position.
+        """Compute the per-row columns of an evaluation from per-position results.
 
-        scored_BT: positions that count; hit_BT: the answer was right; loss_BT: cross-entropy in nats, or squared error where answers are
-        real. Values elsewhere are ignored. Columns: scored and correct (positions), loss (summed), hits (0 or 1 per scored position, in order).
+        scored_BT: scored positions; hit_BT: the answer is correct; loss_BT: cross-entropy in nats, or squared error for real answers.
+        Values at unscored positions are ignored. Columns: scored and correct (positions), loss (summed), hits (0 or 1 per scored position, in order).
         """
         scored = np.count_nonzero(scored_BT, axis=1)
         return {

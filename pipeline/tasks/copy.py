@@ -1,19 +1,19 @@
-"""Copy: symbols, a delay, the delimiter, and then the symbols again from memory.
+"""The copy task: symbols, a delay, a delimiter, then the symbols again from memory.
 
 With an alphabet of 8 the blank is 8 and the delimiter 9; `symbols: 3, delay: 4` gives rows like
 
     tokens   3 1 6   8 8 8 9   8 8 8
-    role     . . .   . . . .   a a a      a: answer, the positions that count
+    role     . . .   . . . .   a a a      a: answer, the scored positions
     target                     3 1 6      6 1 3 with recall: reverse
 
-`selective` spreads the symbols over everything before the delimiter, in order, and `noise: 2` fills the rest with the tokens 11 and 12:
+`selective` spreads the symbols, in order, over all positions before the delimiter, and `noise: 2` fills the rest with tokens 11 and 12:
 
     tokens   11 3 12 1 11 6 9   8 8 8
     target                      3 1 6
 
 Source: Hochreiter & Schmidhuber 1997; Arjovsky, Shah & Bengio 2016 (layout); Gu & Dao 2023 (selective copying).
 
-Arrays are flat, rows end to end: S symbols of all rows together; B rows.
+Notation: B = rows, S = symbols of all rows, concatenated.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ import pyarrow as pa
 
 from pipeline.config.tasks import Copy as Config
 from pipeline.storage.rng import Key, generator
-from pipeline.tasks.base import ANSWER, PROMPT, Ragged, Split, TokenTask, draw, letters_of_split, rows_of, within
+from pipeline.tasks.base import ANSWER, PROMPT, Ragged, Split, TokenTask, rows_of, sample_integers, sample_letters, within
 
 CELLS = 1 << 22
-"""Numbers drawn at once when places are scattered: 32 MiB of them."""
+"""Random numbers sampled at once when positions are scattered: 32 MiB."""
 
 
 class Copy(TokenTask):
-    """Generator and score of the copy task; the tokens are letters 0..V-1, V blank, V+1 delimiter, V+2 padding, then noise."""
+    """The copy task; tokens: letters 0..V-1, V blank, V+1 delimiter, V+2 padding, then noise."""
 
     config: Config
 
@@ -40,16 +40,16 @@ class Copy(TokenTask):
         self.separable = config.separable
 
     def generate(self, rows: int, key: Key, level: int | None = None, column: str | None = None, split: Split = "train") -> pa.RecordBatch:
-        """Make rows; a pure function of its arguments.
+        """Generate rows; a pure function of its arguments.
 
-        `level` is an upper bound on `column` (delay, the default, or symbols); the others of a row's properties are drawn as ever.
-        Raises UserError where no row lies under the bound.
+        `level` is an upper bound on `column`: delay (default) or symbols; the other is sampled as usual.
+        Raises UserError if no row satisfies the bound.
         """
         rng = generator(key)
         bounds = {column or "delay": level}
-        symbols_B = draw("copy", "symbols", self.config.symbols, rows, rng, bounds.get("symbols"))
-        delay_B = draw("copy", "delay", self.config.delay, rows, rng, bounds.get("delay"))
-        symbols_S = letters_of_split(rng, self.config.alphabet, symbols_B, delay_B, split)
+        symbols_B = sample_integers("copy", "symbols", self.config.symbols, rows, rng, bounds.get("symbols"))
+        delay_B = sample_integers("copy", "delay", self.config.delay, rows, rng, bounds.get("delay"))
+        symbols_S = sample_letters(rng, self.config.alphabet, symbols_B, delay_B, split)
         tokens = self._tokens(rng, symbols_S, symbols_B, delay_B)
         layouts, layout_B = _layouts(symbols_B, delay_B)
         answer_S = symbols_S[self._recall(symbols_B)]
@@ -63,7 +63,7 @@ class Copy(TokenTask):
         )
 
     def overlap(self) -> str:
-        """Which rows are too few to be kept apart between the splits."""
+        """Describe which rows are too few for disjoint splits."""
         return self.config.overlap or "Rows of one split never have symbols and delay of another's."
 
     def _tokens(self, rng: np.random.Generator, symbols_S: np.ndarray, symbols_B: np.ndarray, delay_B: np.ndarray) -> np.ndarray:
@@ -80,14 +80,14 @@ class Copy(TokenTask):
         return tokens
 
     def _recall(self, symbols_B: np.ndarray) -> np.ndarray:
-        """Where in the flat symbols each answer is found."""
+        """Return the index of each answer in the concatenated symbols."""
         if self.config.recall == "forward":
             return np.arange(symbols_B.sum())
         return np.repeat(np.cumsum(symbols_B), symbols_B) - 1 - within(symbols_B)
 
 
 def _scatter(rng: np.random.Generator, counts: np.ndarray, among: np.ndarray) -> np.ndarray:
-    """For each row `counts` of the places 0..among-1, ascending, every choice equally likely; end to end."""
+    """Sample, per row, a uniform subset of `counts` positions of 0..among-1, ascending; concatenated."""
     widest = int(among.max(initial=1))
     step = max(1, CELLS // widest)
     blocks = range(0, len(counts), step)
@@ -95,14 +95,14 @@ def _scatter(rng: np.random.Generator, counts: np.ndarray, among: np.ndarray) ->
 
 
 def _scatter_block(rng: np.random.Generator, counts: np.ndarray, among: np.ndarray) -> np.ndarray:
-    drawn = rng.random((len(counts), int(among.max())))
-    drawn[np.arange(drawn.shape[1]) >= among[:, None]] = 2.0
-    last = np.take_along_axis(np.sort(drawn, axis=1), counts[:, None] - 1, axis=1)
-    return np.nonzero(drawn <= last)[1]
+    keys = rng.random((len(counts), int(among.max())))
+    keys[np.arange(keys.shape[1]) >= among[:, None]] = 2.0
+    last = np.take_along_axis(np.sort(keys, axis=1), counts[:, None] - 1, axis=1)
+    return np.nonzero(keys <= last)[1]
 
 
 def _layouts(symbols_B: np.ndarray, delay_B: np.ndarray) -> tuple[list[bytes], np.ndarray]:
-    """The distinct role columns and which of them each row has."""
+    """Return the distinct role columns, and the index of each row's."""
     base = int(delay_B.max(initial=0)) + 1
     codes, index_B = np.unique(symbols_B * base + delay_B, return_inverse=True)
     prompt, answer = bytes([PROMPT]), bytes([ANSWER])

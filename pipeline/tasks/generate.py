@@ -1,4 +1,4 @@
-"""Making a dataset from its frozen specification: each shard by itself, then the seal over all of them."""
+"""Generating a dataset from its frozen specification: each shard separately, then the seal over all of them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ COLUMNS = {
 def generate_shard(folder: Path, index: int) -> Path:
     """Write shard `index` of the dataset that `folder`/dataset.yaml describes, and return its path.
 
-    Its rows depend on the dataset's id and the index only. Raises UserError for an index the dataset does not have.
+    Its rows depend only on the dataset's id and the index. Raises UserError for an index the dataset does not have.
     """
     keep_freed_memory()
     spec, task = _read(folder)
@@ -57,13 +57,13 @@ def generate_shard(folder: Path, index: int) -> Path:
 
 
 def _refuse_wrong(batch: pa.RecordBatch, config: Any, path: Path) -> None:
-    """Raise UserError for a real number that is not finite, a token or a label that the task does not have: a faulty generator made them."""
+    """Raise UserError for a real number that is not finite, or a token or label out of range: signs of a faulty generator."""
     bounds = {"tokens": config.vocabulary, "target": config.classes} if config.kind == "tokens" else {}
     for name in batch.schema.names:
         column = batch.column(name)
         nested = isinstance(column, pa.ListArray | pa.FixedSizeListArray)
-        kind = column.type.value_type if nested else column.type
-        if not (pa.types.is_floating(kind) or name in bounds):
+        value_type = column.type.value_type if nested else column.type
+        if not (pa.types.is_floating(value_type) or name in bounds):
             continue
         values = to_numpy(column.flatten() if nested else column)
         wrong = ~np.isfinite(values) if values.dtype.kind == "f" else values >= bounds[name]
@@ -76,9 +76,9 @@ def _refuse_wrong(batch: pa.RecordBatch, config: Any, path: Path) -> None:
 
 
 def seal_dataset(folder: Path, allow_changed_code: bool = False) -> None:
-    """Check that all shards of the dataset are there and are its own, then write card.md and, last, manifest.json.
+    """Check that all shards of the dataset exist and belong to it, then write card.md and, last, manifest.json.
 
-    Raises MissingFileError or CorruptFileError, naming the shard, and ChangedCodeError for one that other code made than the task now has.
+    Raises MissingFileError or CorruptFileError, naming the shard, and ChangedCodeError for a shard made by other code of the task.
     """
     spec, task = _read(folder)
     facts: dict[str, ShardInfo] = {}
@@ -124,7 +124,7 @@ def _check(path: Path, spec: dict[str, Any], index: int) -> ShardInfo:
 
 
 def _columns(task: TokenTask | EnvironmentTask) -> dict[str, str]:
-    """What each column of a shard means."""
+    """Return the description of each column of a shard."""
     metadata = {name: _meaning(column) for name, column in task.config.columns.items()}
     if not isinstance(task, TokenTask):
         return {**metadata, **task.meanings}
@@ -140,11 +140,11 @@ def _meaning(column: Column) -> str:
 
 def _card_facts(folder: Path, spec: dict[str, Any], task: TokenTask | EnvironmentTask, names: list[str], tokens: int | None) -> CardFields:
     low, high = BUCKETS[spec["split"]]
-    kind = type(task.config)
+    config_class = type(task.config)
     return CardFields(
         name=spec["id"],
-        about=inspect.getdoc(kind) or kind.__name__,
-        source=kind.source,
+        about=inspect.getdoc(config_class) or config_class.__name__,
+        source=config_class.source,
         specification=dump(spec),
         split=f"{spec['split']} (buckets {low}..{high - 1} of 100 of a hash of each row)",
         overlap=task.overlap(),

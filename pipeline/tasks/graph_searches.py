@@ -1,6 +1,6 @@
-"""The searches of IsTree: a node's father, its first edge, its next edge; by an index, or spelt as regular expressions.
+"""The searches of IsTree: a node's parent, its first edge, its next edge; by an index, or spelt as regular expressions.
 
-v ~       the father p of the first record `v ~ p` among what has been written: a node, or ROOT
+v ~       the parent p in the first record `v ~ p` written so far: a node, or ROOT
 v -       the other end of the first edge of the prompt at v
 v - w     the other end of the next edge of the prompt at v, after its edge to w
 """
@@ -14,7 +14,7 @@ from pipeline.tasks.retriever import Query, Retriever, Searches
 from pipeline.tasks.vocabulary import EDGE, NODES, PAD, REC, ROOT, word
 
 SPELLING = dict(zip(PIECES, (r"(\d+|root) ", "|", "(?:", ")", r"(?:.*? )??"), strict=True))
-"""What each piece of a spelt query adds to the regular expression; a word is followed by a space."""
+"""Regular expression of each piece of a spelt query; every word is followed by a space."""
 
 
 def is_name(token: int) -> bool:
@@ -23,13 +23,13 @@ def is_name(token: int) -> bool:
 
 
 class GraphSearches(Searches):
-    """Edges by their ends, and fathers by their children: every search is one look into a dictionary."""
+    """Indexes edges by their ends and parents by their children, so that every search is one dictionary lookup."""
 
     def __init__(self, prompt_T: np.ndarray) -> None:
         super().__init__()
         self._neighbours: dict[int, list[int]] = {}
         self._following: dict[tuple[int, int], int] = {}
-        self._fathers: dict[int, int] = {}
+        self._parents: dict[int, int] = {}
         self._written = (0, 0)
         tokens = prompt_T.tolist()
         for one, other in zip(tokens[1:-1:3], tokens[3:-1:3], strict=True):
@@ -40,10 +40,10 @@ class GraphSearches(Searches):
                 known.append(far)
 
     def look_up(self, query: Query) -> int | None:
-        """One of the three searches, or None."""
+        """Run one of the three searches; None if the query is none of them."""
         match query:
             case (node, end) if end == REC:
-                return self._fathers.get(node)
+                return self._parents.get(node)
             case (node, end) if end == EDGE:
                 return self._neighbours.get(node, [None])[0]
             case (node, middle, last) if middle == EDGE:
@@ -51,25 +51,25 @@ class GraphSearches(Searches):
         return None
 
     def write(self, token: int) -> None:
-        """Index a record once it is whole; the first of a node counts."""
+        """Index a record once it is complete; only the first record of a node counts."""
         child, middle = self._written
         if middle == REC and is_name(child) and (is_name(token) or token == ROOT):
-            self._fathers.setdefault(child, token)
+            self._parents.setdefault(child, token)
         self._written = middle, token
 
     def interrupt(self) -> None:
-        """What a search parts is no record."""
+        """Discard an incomplete record that a search interrupts."""
         self._written = (0, 0)
 
 
 class SpelledPattern:
-    """Reads a query that is itself spelt as a regular expression: words of the context, and pieces that stand for parts of expressions."""
+    """Parses a query spelt as a regular expression: words of the context, and tokens that stand for parts of the expression."""
 
     def __init__(self, names: int) -> None:
         self.first = NODES + names
 
     def __call__(self, query: Query) -> str | None:
-        """The expression, over whole words. None where it is empty or has more than one gap, which no search of a trace has."""
+        """Return the expression, over whole words; None if it is empty or has more than one gap, unlike any search in a trace."""
         if not query or query.count(self.first + PIECES.index("skip")) > 1:
             return None
         return rf"(?<!\S)(?:{''.join(map(self._spelt, query))})"
@@ -78,15 +78,15 @@ class SpelledPattern:
         return f"{word(token)} " if token < self.first else SPELLING[PIECES[token - self.first]]
 
 
-class Renumbered:
-    """A retriever behind other token numbers: those of the public code."""
+class RenumberedRetriever:
+    """Wraps a retriever to use the token numbers of the public code."""
 
     def __init__(self, inner: Retriever, number_V: np.ndarray) -> None:
-        """`number_V[token]` is the other number of each of our tokens; of two with the same, the one that is written is ours."""
+        """`number_V[token]` is the public number of each of our tokens; if two share a number, the later one is used for the inverse."""
         self.inner, self.number_V = inner, number_V
         self.ours = {int(number): token for token, number in enumerate(number_V)}
 
     def feed(self, token: int) -> int | None:
-        """As the inner one, renumbered both ways."""
+        """Call the inner retriever, translating tokens both ways."""
         found = self.inner.feed(self.ours.get(token, PAD))
         return None if found is None else int(self.number_V[found])

@@ -1,27 +1,27 @@
-"""Graphs for IsTree: trees of several families, and graphs of as many edges that are none.
+"""Graphs for IsTree: trees of several families, and non-trees with equally many edges.
 
-Nodes are numbered 0..n-1 in the order a family makes them in; names come later. Every family of trees is one array: the parent of each node,
-whose number is lower.
+Nodes are numbered 0..n-1 in the order of construction; names are assigned later. A tree is an array of parents; a parent's number is lower
+than its child's.
 
     path             0-1-2-...
-    caterpillar      half the nodes are a path, each of the others hangs on any of those
+    caterpillar      half the nodes form a path, each of the others is attached to a uniform node of it
     balanced_binary  the parent of i is (i - 1) / 2, rounded down
     recursive_tree   the parent of i is uniform among 0..i-1
     uniform_tree     every labelled tree equally likely, once names are random
 
-A tree becomes no tree by a swap of two edges that leaves every node's degree as it is: where a-b and c-d lie so that a path of two edges
-or more joins b and c, they become a-d and b-c. That closes a cycle and cuts it off from the rest. One of a and d must be no leaf, or they
-would be a graph by themselves, seen at a glance. There is such a swap in every tree of diameter 5 or more; others are drawn again, whichever
-label is wanted, so that degrees tell nothing of it.
+A tree becomes a non-tree by a swap of two edges that preserves all degrees: edges a-b and c-d, with b and c joined by a path of two or more
+edges, become a-d and b-c. This closes a cycle and disconnects it from the rest. At least one of a and d must not be a leaf, or a-d would be
+an isolated edge, which is easy to spot. Every tree of diameter 5 or more has such a swap; other trees are rejected for both labels, so that
+degrees do not reveal the label.
 
-In a double star two hubs share the leaves, and one more edge joins two leaves: of different hubs, which makes a tree, or of one.
+In a double star two hubs share the leaves, and one more edge joins two leaves: of different hubs, which makes a tree, or of the same one.
 
-unicyclic is a uniform tree with an edge more, forest one with an edge less, upstream_random what the public code's `random` draws: its
-answers are whether a graph hangs together, so that trees with an edge more pass for trees, and the number of edges tells most of it.
+unicyclic is a uniform tree with an extra edge, forest one with an edge removed, upstream_random the public code's `random`: its answer is
+whether the graph is connected, so trees with extra edges count as trees, and the number of edges reveals most of the answer.
 
 Sources: Wen, Dang & Lyu 2024 (double star; random in its code); Aldous 1990 (uniform trees without Prüfer's sequence).
 
-Shapes: B graphs, N nodes of the largest, E edges of the largest, K swaps to choose from.
+Notation: B = graphs, R = graphs of a subset, N = nodes of the largest, E = edges of the largest.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ import numpy as np
 from pipeline.config.tasks.retrieval import Family
 
 TRIES = 200
-"""Pairs of nodes drawn for upstream_random's last edge before it goes without: the public code would look for ever."""
+"""Attempts to sample upstream_random's last edge before it is omitted; the public code would loop forever."""
 CHOICE = 8
-"""Swaps of which far negatives take the one with the longest cycle."""
+"""Number of swaps from which far negatives take the one with the longest cycle."""
 
 
 class Graphs(NamedTuple):
-    """Some graphs as lists of edges, uint32; the first `edges_B` places of each list hold one."""
+    """Graphs as edge lists, uint32; the first `edges_B` entries of each list are edges."""
 
     one_BE: np.ndarray
     other_BE: np.ndarray
@@ -47,15 +47,15 @@ class Graphs(NamedTuple):
 
     @property
     def beyond_BE(self) -> np.ndarray | None:
-        """The places that hold no edge; None where there are none."""
+        """Mask of the entries that are not edges; None if there are none."""
         most = self.one_BE.shape[1]
         return None if self.edges_B.min(initial=most) == most else np.arange(most) >= self.edges_B[:, None]
 
 
-def draw_graphs(family: Family, far: bool, rng: np.random.Generator, nodes_B: np.ndarray, label_B: np.ndarray, width: int) -> Graphs:
-    """Graphs of these numbers of nodes that are trees where `label_B`; only upstream_random has more and other labels.
+def sample_graphs(family: Family, far: bool, rng: np.random.Generator, nodes_B: np.ndarray, label_B: np.ndarray, width: int) -> Graphs:
+    """Sample graphs with `nodes_B` nodes that are trees where `label_B`; upstream_random may have other labels and edge counts.
 
-    `width` is the number of nodes that arrays have room for; `far` asks for negatives with long cycles.
+    width: node capacity of the arrays. far: sample negatives with long cycles.
     """
     if family == "double_star":
         return _double_stars(rng, nodes_B, label_B, width)
@@ -75,18 +75,18 @@ def draw_graphs(family: Family, far: bool, rng: np.random.Generator, nodes_B: np
 
 
 def words(rng: np.random.Generator, *shape: int) -> np.ndarray:
-    """Random 32-bit words: half a 64-bit word each, since those are what a generator makes."""
+    """Sample random 32-bit words, as halves of the generator's 64-bit words."""
     count = int(np.prod(shape))
     return rng.integers(0, 1 << 64, size=(count + 1) // 2, dtype=np.uint64).view(np.uint32)[:count].reshape(shape)
 
 
 def below(words: np.ndarray, bound: np.ndarray | int) -> np.ndarray:
-    """Words as whole numbers from 0 to below the bound."""
+    """Map random words to integers in [0, bound)."""
     return ((words.astype(np.uint64) * np.asarray(bound, np.uint64)) >> np.uint64(32)).astype(np.int64)
 
 
 def parents(family: str, rng: np.random.Generator, nodes_B: np.ndarray, width: int) -> np.ndarray:
-    """The parent of every node of trees of a family; column 0, the root's, is 0, columns from a tree's number of nodes on mean nothing."""
+    """Sample the parents of all nodes of trees of a family; column 0, the root's, is 0; columns beyond a tree's nodes are undefined."""
     shape, node_N = (len(nodes_B), width), np.arange(width)
     chain_N = np.maximum(node_N - 1, 0)
     if family == "path":
@@ -105,13 +105,13 @@ def parents(family: str, rng: np.random.Generator, nodes_B: np.ndarray, width: i
 
 
 def _edges(parent_BN: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The edge of node i to its parent stands at place i - 1."""
+    """Return the edge lists of trees; entry i - 1 joins node i and its parent."""
     one_BE = parent_BN[:, 1:].astype(np.uint32)
     return one_BE, np.broadcast_to(np.arange(1, parent_BN.shape[1], dtype=np.uint32), one_BE.shape).copy()
 
 
 def _swappable(family: str, rng: np.random.Generator, nodes_B: np.ndarray, width: int) -> np.ndarray:
-    """Parents of trees in which there is a swap."""
+    """Sample parents of trees that have a valid swap."""
     parent_BN = parents(family, rng, nodes_B, width)
     open_B = np.arange(len(nodes_B))
     while len(open_B := open_B[~_long(parent_BN[open_B], nodes_B[open_B])]):
@@ -120,7 +120,7 @@ def _swappable(family: str, rng: np.random.Generator, nodes_B: np.ndarray, width
 
 
 def _inner(parent_BN: np.ndarray, nodes_B: np.ndarray) -> np.ndarray:
-    """Which nodes are no leaves: those with a child; of the root, those with two."""
+    """Return which nodes are not leaves: those with a child; for the root, with two."""
     rows, width = parent_BN.shape
     at_BE = (np.arange(rows) * width)[:, None] + parent_BN[:, 1:]
     children_BN = np.bincount(at_BE[np.arange(1, width) < nodes_B[:, None]], minlength=rows * width).reshape(rows, width)
@@ -129,7 +129,7 @@ def _inner(parent_BN: np.ndarray, nodes_B: np.ndarray) -> np.ndarray:
 
 
 def _long(parent_BN: np.ndarray, nodes_B: np.ndarray) -> np.ndarray:
-    """Which trees have a diameter of 5 or more: the ends of some edge have each two neighbours that are no leaves."""
+    """Return which trees have diameter 5 or more: both ends of some edge have two or more neighbours that are not leaves."""
     (rows, width), inner_BN = parent_BN.shape, _inner(parent_BN, nodes_B)
     at_BE = (np.arange(rows) * width)[:, None] + parent_BN[:, 1:]
     near_BN = np.bincount(at_BE[inner_BN[:, 1:]], minlength=rows * width).reshape(rows, width)
@@ -139,9 +139,9 @@ def _long(parent_BN: np.ndarray, nodes_B: np.ndarray) -> np.ndarray:
 
 
 def _swaps(rng: np.random.Generator, parent_BN: np.ndarray, nodes_B: np.ndarray, choice: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For every tree the places of two edges, and the ends of the two that replace them: of all swaps, each equally likely.
+    """Sample a uniform swap per tree: the indices of two edges, and the ends of the edges that replace them.
 
-    With a `choice` of several, that of so many with the longest cycle.
+    choice: number of swaps sampled, of which the one with the longest cycle is kept.
     """
     inner_BN, best_B = _inner(parent_BN, nodes_B), np.zeros(len(nodes_B), np.int64)
     edge_B2, one_B2, other_B2 = np.zeros((3, len(nodes_B), 2), np.int64)
@@ -160,7 +160,7 @@ def _swaps(rng: np.random.Generator, parent_BN: np.ndarray, nodes_B: np.ndarray,
 def _try_swap(
     rng: np.random.Generator, parent_BN: np.ndarray, inner_BN: np.ndarray, nodes_B: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Two different edges of every tree, swapped; and how many nodes the cycle would have, less than 3 where this is no swap."""
+    """Sample two different edges per tree and swap them; the length of the resulting cycle comes first, below 3 if the swap is invalid."""
     row_B = np.arange(len(nodes_B))
     word_2B = words(rng, 2, len(nodes_B))
     upper_B, lower_B = below(word_2B[0], nodes_B - 1) + 1, below(word_2B[1], nodes_B - 2) + 1
@@ -175,7 +175,7 @@ def _try_swap(
 
 
 def connected(graphs: Graphs, nodes_B: np.ndarray, width: int) -> np.ndarray:
-    """Which graphs hang together: what the first edge's first node reaches, edge by edge until it reaches no more."""
+    """Return which graphs are connected, by expanding the set reached from the first edge's first node until it stops growing."""
     rows = len(nodes_B)
     base_B1 = (np.arange(rows) * width)[:, None]
     there_BE = np.arange(graphs.one_BE.shape[1]) < graphs.edges_B[:, None]
@@ -190,7 +190,7 @@ def connected(graphs: Graphs, nodes_B: np.ndarray, width: int) -> np.ndarray:
 
 
 def _meeting(parent_BN: np.ndarray, one_B: np.ndarray, other_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The lowest common ancestor of two nodes, and the edges between them: the one with the higher number goes up until they meet."""
+    """Find the lowest common ancestor of two nodes, and their distance: the node with the higher number moves up until they meet."""
     one_B, other_B, steps_B = one_B.copy(), other_B.copy(), np.zeros(len(one_B), np.int64)
     apart_B = np.flatnonzero(one_B != other_B)
     while len(apart_B):
@@ -203,10 +203,10 @@ def _meeting(parent_BN: np.ndarray, one_B: np.ndarray, other_B: np.ndarray) -> t
 
 
 def _double_stars(rng: np.random.Generator, nodes_B: np.ndarray, label_B: np.ndarray, width: int) -> Graphs:
-    """Leaf i hangs on hub 0 up to its share, then on hub 1; the last edge joins two leaves.
+    """Sample double stars: the first leaves are attached to hub 0, the others to hub 1; the last edge joins two leaves.
 
-    Shares are drawn alike for both labels, so that the degrees of the hubs tell nothing: any leaf is as likely on either hub, but none may be
-    without.
+    The number of leaves per hub has the same distribution for both labels, so that the hubs' degrees do not reveal the label: each leaf is
+    on either hub with equal probability, conditioned on both hubs having leaves.
     """
     share_B = _coins(rng, nodes_B - 2)
     while len(bare := np.flatnonzero((share_B == 0) | (share_B == nodes_B - 2))):
@@ -214,7 +214,7 @@ def _double_stars(rng: np.random.Generator, nodes_B: np.ndarray, label_B: np.nda
     leaf_E = np.minimum(np.arange(2, width + 1, dtype=np.uint32), np.uint32(width - 1))
     one_BE = (leaf_E >= (2 + share_B[:, None]).astype(np.uint32)).astype(np.uint32)
     other_BE = np.broadcast_to(leaf_E, one_BE.shape).copy()
-    first_B = words(rng, len(nodes_B)) >> np.uint32(31) > 0  # whose two leaves are joined where it is to be no tree
+    first_B = words(rng, len(nodes_B)) >> np.uint32(31) > 0  # the hub whose two leaves are joined in a non-tree
     first_B = (first_B | (share_B == nodes_B - 3)) & (share_B > 1)
     row_B = np.arange(len(nodes_B))
     one_BE[row_B, nodes_B - 2] = np.where(label_B | first_B, 2, nodes_B - 2)
@@ -223,7 +223,7 @@ def _double_stars(rng: np.random.Generator, nodes_B: np.ndarray, label_B: np.nda
 
 
 def _coins(rng: np.random.Generator, count_B: np.ndarray) -> np.ndarray:
-    """How many of so many coins show heads: bits of random words."""
+    """Sample binomial(count_B, 1/2) by counting bits of random words."""
     if not len(count_B):
         return count_B
     word_BW = rng.integers(0, 1 << 64, size=(len(count_B), -(-int(count_B.max()) // 64)), dtype=np.uint64)
@@ -233,7 +233,7 @@ def _coins(rng: np.random.Generator, count_B: np.ndarray) -> np.ndarray:
 
 
 def _unicyclic(rng: np.random.Generator, nodes_B: np.ndarray, width: int) -> Graphs:
-    """A uniform tree with one edge more, between any two nodes that have none."""
+    """Sample uniform trees with one extra edge between two non-adjacent nodes."""
     parent_BN, open_B = parents("uniform_tree", rng, nodes_B, width), np.arange(len(nodes_B))
     one_BE, other_BE = (np.concatenate([part, np.zeros((len(part), 1), np.uint32)], axis=1) for part in _edges(parent_BN))
     while len(open_B):
@@ -245,7 +245,7 @@ def _unicyclic(rng: np.random.Generator, nodes_B: np.ndarray, width: int) -> Gra
 
 
 def _forests(rng: np.random.Generator, nodes_B: np.ndarray, width: int) -> Graphs:
-    """A uniform tree with one edge less, which led to no leaf: a node without edges would not be seen in the prompt."""
+    """Sample uniform trees with one edge removed, not a leaf's: an isolated node would not appear in the prompt."""
     parent_BN, gone_B, open_B = np.empty((len(nodes_B), width), np.int64), np.empty(len(nodes_B), np.int64), np.arange(len(nodes_B))
     while len(open_B):
         parent_RN, row_R = parents("uniform_tree", rng, nodes_B[open_B], width), np.arange(len(open_B))
@@ -260,16 +260,16 @@ def _forests(rng: np.random.Generator, nodes_B: np.ndarray, width: int) -> Graph
 
 
 def _upstream_random(rng: np.random.Generator, nodes_B: np.ndarray, tree_B: np.ndarray, width: int) -> Graphs:
-    """Recursive trees where `tree_B`; else an edge from every node but one to any node, and one more that does not touch another one.
+    """Sample recursive trees where `tree_B`; else an edge from every node but one to a uniform node, plus one that avoids a barred node.
 
-    Loops and repetitions vanish. The other node is a slip of the public code: it takes the number of the one without an edge for a name.
+    Self-loops and duplicate edges are dropped. The barred node reproduces a bug of the public code, which mistakes a node's index for its name.
     """
     node_N = np.arange(width)
     any_BN = below(words(rng, len(nodes_B), width), np.where(tree_B[:, None], np.maximum(node_N, 1), nodes_B[:, None]))
     bare_B = np.where(tree_B, 0, 1 + below(words(rng, len(nodes_B)), nodes_B - 1))
     there_BN = (node_N < nodes_B[:, None]) & (node_N != bare_B[:, None]) & (any_BN != node_N)
     back_BN = np.take_along_axis(any_BN, any_BN, axis=1) == node_N
-    there_BN &= ~(back_BN & (any_BN > node_N) & np.take_along_axis(there_BN, any_BN, axis=1))  # both ways is one edge
+    there_BN &= ~(back_BN & (any_BN > node_N) & np.take_along_axis(there_BN, any_BN, axis=1))  # an edge in both directions is one edge
     barred_B, open_B = below(words(rng, len(nodes_B)), nodes_B), np.flatnonzero(~tree_B)
     one_BN, other_BN = np.broadcast_to(node_N, any_BN.shape).copy(), any_BN
     for _ in range(TRIES):
@@ -278,7 +278,7 @@ def _upstream_random(rng: np.random.Generator, nodes_B: np.ndarray, tree_B: np.n
         low_RN, high_RN = np.minimum(one_BN[open_B], other_BN[open_B]), np.maximum(one_BN[open_B], other_BN[open_B])
         wrong_R = (there_BN[open_B] & (low_RN == low_R1) & (high_RN == high_R1)).any(axis=1)
         wrong_R |= (low_R1 == high_R1)[:, 0] | (pair_R2 == barred_B[open_B, None]).any(axis=1)
-        place = open_B[~wrong_R], bare_B[open_B[~wrong_R]]  # the node without an edge of its own has room for this one
+        place = open_B[~wrong_R], bare_B[open_B[~wrong_R]]  # the entry of the skipped node is free for this edge
         one_BN[place], other_BN[place], there_BN[place] = *pair_R2[~wrong_R].T, True
         open_B = open_B[wrong_R]
     order_BN = np.argsort(~there_BN, axis=1, kind="stable")

@@ -1,10 +1,10 @@
-"""Any environment of gymnasium behind the interface of the native ones.
+"""Any gymnasium environment, with the interface of the native ones.
 
-An episode is the seed that the environment is reset with, so that held-out episodes are seeds that training never uses. Where an
-environment is deterministic given its seed, as gymnasium's own are, a copy's state is its seed and the actions since: it is restored by
-doing them again, and nothing is pickled.
+An episode is the seed of the environment's reset, so held-out episodes are seeds never used in training. If an environment is deterministic
+given its seed, as gymnasium's own are, its state is the seed and the actions since: it is restored by replaying them, and nothing is
+pickled.
 
-B: copies.
+Notation: B = sub-environments.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from pipeline.tasks.environment import BatchedEnvironment, Columns, EnvironmentT
 
 SEEDS = 2**31
 SUCCESS = ("success", "is_success")
-"""What environments call it in their infos."""
+"""Keys of success in the infos of environments."""
 
 
 class Gymnasium(EnvironmentTask):
@@ -41,8 +41,8 @@ class Gymnasium(EnvironmentTask):
 
     config: Config
 
-    def draw(self, rows: int, key: Key, split: Split = "train") -> Columns:
-        """Seeds of the split."""
+    def sample_episodes(self, rows: int, key: Key, split: Split = "train") -> Columns:
+        """Sample seeds that belong to the split."""
         rng = generator(key)
         seed_B = rng.integers(SEEDS, size=rows)
         wrong = np.flatnonzero(~in_split(seed_B.astype(np.uint64), split))
@@ -51,104 +51,104 @@ class Gymnasium(EnvironmentTask):
             wrong = wrong[~in_split(seed_B[wrong].astype(np.uint64), split)]
         return {"seed": seed_B}
 
-    def environment(self, batch: int, seed: int) -> GymnasiumCopies:
-        """Copies of the environment. Raises UserError where it cannot be made, or is not what the config says."""
-        return GymnasiumCopies(self, batch, seed)
+    def environment(self, batch: int, seed: int) -> GymnasiumVectorEnv:
+        """Create the vector environment. Raises UserError if the environment cannot be created, or does not match the config."""
+        return GymnasiumVectorEnv(self, batch, seed)
 
 
-class GymnasiumCopies(BatchedEnvironment):
-    """Copies of an environment, one after the other."""
+class GymnasiumVectorEnv(BatchedEnvironment):
+    """A vector environment that steps gymnasium environments one after another."""
 
-    carried: ClassVar[tuple[str, ...]] = ("seed_B", "seen_B", "late_B", "success_B", "trace_B")
-    """trace_B: a checksum of all that an episode has shown so far. An episode that is played again must come to the same."""
+    state_arrays: ClassVar[tuple[str, ...]] = ("seed_B", "seen_B", "late_B", "success_B", "trace_B")
+    """trace_B: a checksum of everything an episode has returned so far. Replaying the episode must give the same value."""
 
     def __init__(self, task: Gymnasium, batch: int, seed: int) -> None:
         self.config = config = task.config
         self.envs = _made(config, batch)
-        self.defines_success = config.reward_threshold is not None  # or what the environment says, once it says it
+        self.defines_success = config.reward_threshold is not None  # or once the environment's infos report it
         self.reproducible = not getattr(self.envs[0].spec, "nondeterministic", True)
         self.read = _reader(config, self.envs[0].observation_space)
         self.convert = _writer(config, self.envs[0].action_space)
-        shape, kind = config.observation
-        space: Any = spaces.Box(0, 255, shape, np.uint8) if kind == "pixels" else spaces.Box(-np.inf, np.inf, shape, np.float32)
+        shape, observation_type = config.observation
+        space: Any = spaces.Box(0, 255, shape, np.uint8) if observation_type == "pixels" else spaces.Box(-np.inf, np.inf, shape, np.float32)
         action: Any = spaces.Discrete(config.num_actions[0]) if len(config.num_actions) == 1 else spaces.MultiDiscrete(config.num_actions)
         super().__init__(task, batch, seed, space, action, _limit(config, self.envs[0]))
         self.seed_B, self.success_B, self.late_B = np.zeros(batch, np.int64), np.zeros(batch, np.int64), np.zeros(batch, bool)
         self.seen_B, self.trace_B = np.zeros((batch, *shape), space.dtype), np.zeros(batch, np.int64)
         self.done: list[list[Any]] = [[] for _ in range(batch)]
-        self.bounds, self.warned = (None if kind == "pixels" else _bounds(self.envs[0].observation_space)), False
+        self.bounds, self.warned = (None if observation_type == "pixels" else _bounds(self.envs[0].observation_space)), False
 
-    def _begin(self, copies: np.ndarray, episodes: Columns) -> None:
-        self.seed_B[copies] = episodes["seed"]
-        self.success_B[copies], self.late_B[copies] = 0, False
-        for copy in copies.tolist():
-            self._reset(copy)
+    def _begin(self, indices: np.ndarray, episodes: Columns) -> None:
+        self.seed_B[indices] = episodes["seed"]
+        self.success_B[indices], self.late_B[indices] = 0, False
+        for index in indices.tolist():
+            self._reset(index)
 
-    def _who(self, copy: int) -> str:
-        return f"{self.config.title}: seed {self.seed_B[copy]}"
+    def _who(self, index: int) -> str:
+        return f"{self.config.title}: seed {self.seed_B[index]}"
 
     @contextmanager
-    def _named(self, copy: int, step: int, what: str) -> Iterator[None]:
-        """Turn whatever an environment raises into one line: which, at which step, in which call and line of its code."""
+    def _named(self, index: int, step: int, what: str) -> Iterator[None]:
+        """Turn any exception of an environment into a UserError of one line: environment, step, call, and line of its code."""
         try:
             yield
         except Exception as error:
             last = traceback.extract_tb(error.__traceback__)[-1]
-            told = f"{type(error).__name__} ({_line(error) or 'no message'}) at {Path(last.filename).name}:{last.lineno}"
-            raise UserError(f"{self._who(copy)}, step {step}: its {what} raises {told}") from error
+            reported = f"{type(error).__name__} ({_line(error) or 'no message'}) at {Path(last.filename).name}:{last.lineno}"
+            raise UserError(f"{self._who(index)}, step {step}: its {what} raises {reported}") from error
 
-    def _read(self, copy: int, step: int, seen: Any) -> None:
-        """Take in an observation. Raises UserError for one that is not of the environment's space, one line about one beyond its bounds."""
+    def _read(self, index: int, step: int, seen: Any) -> None:
+        """Store an observation. Raises UserError if it does not belong to the environment's space; reports values out of bounds once."""
         try:
             read = self.read(seen)
         except Exception as error:
             found = f"observation {_line(ValueError(repr(seen)))[:80]} is not of its space {self.envs[0].observation_space}"
-            raise UserError(f"{self._who(copy)}, step {step}: {found} ({type(error).__name__})") from error
+            raise UserError(f"{self._who(index)}, step {step}: {found} ({type(error).__name__})") from error
         if read.shape != self.seen_B.shape[1:]:
             found = f"observation has shape {np.shape(seen)}"
-            raise UserError(f"{self._who(copy)}, step {step}: {found}; expected one of its space {self.envs[0].observation_space}")
+            raise UserError(f"{self._who(index)}, step {step}: {found}; expected one of its space {self.envs[0].observation_space}")
         if not self.warned and self.bounds and ((read < self.bounds[0]) | (read > self.bounds[1])).any():
             self.warned = True
-            print0(f"{self._who(copy)}, step {step}: observation outside its space's bounds (reported once)")
-        self.seen_B[copy] = read
+            print0(f"{self._who(index)}, step {step}: observation outside its space's bounds (reported once)")
+        self.seen_B[index] = read
 
-    def _reset(self, copy: int) -> None:
-        with self._named(copy, 0, "reset"):
-            seen, _ = self.envs[copy].reset(seed=int(self.seed_B[copy]))
-        self._read(copy, 0, seen)
-        self.done[copy] = []
-        self.trace_B[copy] = crc32(self.seen_B[copy].tobytes())
+    def _reset(self, index: int) -> None:
+        with self._named(index, 0, "reset"):
+            seen, _ = self.envs[index].reset(seed=int(self.seed_B[index]))
+        self._read(index, 0, seen)
+        self.done[index] = []
+        self.trace_B[index] = crc32(self.seen_B[index].tobytes())
 
-    def _act(self, copy: int, action: Any) -> tuple[float, bool, bool, dict[str, Any]]:
-        self.done[copy].append(action)
-        step = len(self.done[copy])
-        with self._named(copy, step, "step"):
-            seen, reward, terminated, late, info = self.envs[copy].step(self.convert(action))
+    def _act(self, index: int, action: Any) -> tuple[float, bool, bool, dict[str, Any]]:
+        self.done[index].append(action)
+        step = len(self.done[index])
+        with self._named(index, step, "step"):
+            seen, reward, terminated, late, info = self.envs[index].step(self.convert(action))
             reward = float(reward)
-        self._read(copy, step, seen)
-        told = np.array([reward, terminated, late], np.float64).tobytes()
-        self.trace_B[copy] = crc32(told + self.seen_B[copy].tobytes(), int(self.trace_B[copy]))
+        self._read(index, step, seen)
+        reported = np.array([reward, terminated, late], np.float64).tobytes()
+        self.trace_B[index] = crc32(reported + self.seen_B[index].tobytes(), int(self.trace_B[index]))
         return reward, bool(terminated), bool(late), info
 
     def _move(self, action_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         reward_B, terminated_B = np.zeros(self.num_envs), np.zeros(self.num_envs, bool)
-        for copy in range(self.num_envs):
-            reward_B[copy], terminated_B[copy], self.late_B[copy], info = self._act(copy, action_B[copy].tolist())
-            self.success_B[copy] = self._succeeded(info, self.return_B[copy] + reward_B[copy])
+        for index in range(self.num_envs):
+            reward_B[index], terminated_B[index], self.late_B[index], info = self._act(index, action_B[index].tolist())
+            self.success_B[index] = self._succeeded(info, self.return_B[index] + reward_B[index])
         return reward_B, terminated_B
 
     def _succeeded(self, info: dict[str, Any], total: float) -> bool:
         if self.config.reward_threshold is not None:
             return bool(total >= self.config.reward_threshold)
-        told = [bool(info[name]) for name in SUCCESS if name in info]
-        self.defines_success |= bool(told)
-        return any(told)
+        reported = [bool(info[name]) for name in SUCCESS if name in info]
+        self.defines_success |= bool(reported)
+        return any(reported)
 
     def _cut_off(self) -> np.ndarray:
         return self.late_B
 
-    def _first(self, copies: np.ndarray) -> np.ndarray:
-        return self.seen_B[copies]
+    def _first(self, indices: np.ndarray) -> np.ndarray:
+        return self.seen_B[indices]
 
     def _observe(self) -> np.ndarray:
         return self.seen_B.copy()
@@ -157,7 +157,7 @@ class GymnasiumCopies(BatchedEnvironment):
         return {"success": self.success_B}
 
     def render(self) -> Any:
-        """Frames (B, height, width, 3), uint8: the pixels that are seen, else what the environment draws. UserError where it draws none."""
+        """Return frames (B, height, width, 3), uint8: pixel observations, else rendered ones. Raises UserError if it cannot render."""
         if self.config.observation.kind == "pixels":
             return np.broadcast_to(self.seen_B[..., :3], (*self.seen_B.shape[:3], 3)).copy()
         if self.envs[0].render_mode is None:
@@ -168,43 +168,43 @@ class GymnasiumCopies(BatchedEnvironment):
             raise UserError(f"gymnasium {self.config.id}: cannot be drawn: {_line(error)}") from None
 
     def close_extras(self, **kwargs: Any) -> None:
-        """Close every copy."""
+        """Close every environment."""
         for env in self.envs:
             env.close()
 
     def state_dict(self) -> dict[str, Any]:
-        """The copies' seeds and what was done since, besides what every environment has."""
+        """Add the actions of the episodes in progress, and checksums of the environments' random generators."""
         done = [np.array(actions, np.int64) for actions in self.done]
         return {**super().state_dict(), "done": done, "random": np.array([_random(env) for env in self.envs], np.int64)}
 
     def load_state_dict(self, state: dict[str, Any]) -> str | None:
-        """Do everything again that was done since the episodes began; where that is not reproducible, begin them again.
+        """Replay the actions of the episodes in progress; if the environment is not reproducible, start new episodes.
 
-        How a copy differs from then: by anything it shows on the way, or by its own generator of random numbers.
+        Returns a message if a replay differs in anything it returns, or in the state of the environment's random generator.
         """
         super().load_state_dict(state)
         if not self.reproducible:
             self._restart(np.arange(self.num_envs))
             return None
-        for copy, actions in enumerate(state["done"]):
-            if not self._again(copy, np.asarray(actions).tolist(), int(state["random"][copy])):
-                return f"seed {self.seed_B[copy]}, step {len(actions)}: not where the same actions led before"
+        for index, actions in enumerate(state["done"]):
+            if not self._again(index, np.asarray(actions).tolist(), int(state["random"][index])):
+                return f"seed {self.seed_B[index]}, step {len(actions)}: not where the same actions led before"
         return None
 
-    def _again(self, copy: int, actions: list[Any], random: int) -> bool:
-        """Play a copy's episode again; whether it showed and is what it did and was."""
-        expected, ended = int(self.trace_B[copy]), False
-        self._reset(copy)
+    def _again(self, index: int, actions: list[Any], random: int) -> bool:
+        """Replay an environment's episode; return whether its outputs and its generator's state are the same as before."""
+        expected, ended = int(self.trace_B[index]), False
+        self._reset(index)
         for action in actions:
             if ended:
                 return False
-            _, terminated, late, _ = self._act(copy, action)
+            _, terminated, late, _ = self._act(index, action)
             ended = terminated or late
-        return int(self.trace_B[copy]) == expected and _random(self.envs[copy]) == random
+        return int(self.trace_B[index]) == expected and _random(self.envs[index]) == random
 
 
 def _random(env: gymnasium.Env[Any, Any]) -> int:
-    """A checksum of the state of an environment's own generator; 0 where it has none."""
+    """Return a checksum of the state of an environment's own generator; 0 if it has none."""
     own = getattr(env.unwrapped, "_np_random", None)
     return 0 if own is None else crc32(repr(own.bit_generator.state).encode())
 
@@ -214,7 +214,7 @@ def _line(error: Exception) -> str:
 
 
 def _made(config: Config, batch: int) -> list[gymnasium.Env[Any, Any]]:
-    """So many environments, which can be drawn if they can be at all."""
+    """Create the environments, with a render mode if they support it."""
     limit = {} if config.max_episode_steps is None else {"max_episode_steps": config.max_episode_steps}
     options = {**config.kwargs, **limit}
 
@@ -232,7 +232,7 @@ def _made(config: Config, batch: int) -> list[gymnasium.Env[Any, Any]]:
 
 
 def _limit(config: Config, env: gymnasium.Env[Any, Any]) -> int:
-    """The steps after which an episode is cut off. Raises UserError where the environment would go on for ever."""
+    """Return the time limit in steps. Raises UserError if the environment has none."""
     inner = env
     while isinstance(inner, gymnasium.Wrapper):
         if isinstance(inner, TimeLimit):
@@ -243,7 +243,7 @@ def _limit(config: Config, env: gymnasium.Env[Any, Any]) -> int:
 
 
 def _reader(config: Config, space: spaces.Space[Any]) -> Callable[[Any], np.ndarray]:
-    """What turns an observation into an array of the config's shape. Raises UserError where that is another."""
+    """Return a function that converts an observation to an array of the config's shape. Raises UserError if the shapes differ."""
     image = isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(space.shape) in (2, 3)
     found = tuple(space.shape if len(space.shape) == 3 else (*space.shape, 1)) if image and space.shape else ()
     if image and found == config.observation.shape:
@@ -266,7 +266,7 @@ def _reader(config: Config, space: spaces.Space[Any]) -> Callable[[Any], np.ndar
 
 
 def _bytes(seen: Any) -> np.ndarray:
-    """Pixels as they are stored. Raises ValueError where one is no whole number of 0..255."""
+    """Convert pixels to uint8. Raises ValueError if one is not an integer in 0..255."""
     pixels = np.asarray(seen)
     if pixels.dtype == np.uint8:
         return pixels
@@ -277,7 +277,7 @@ def _bytes(seen: Any) -> np.ndarray:
 
 
 def _bounds(space: spaces.Space[Any]) -> tuple[np.ndarray, np.ndarray] | None:
-    """The least and the largest that each number of a flattened observation may be, with room for rounding."""
+    """Return the lower and upper bounds of a flattened observation, with a margin for rounding; None if it is not a Box."""
     flat = flatten_space(space)
     if not isinstance(flat, spaces.Box):
         return None
@@ -287,7 +287,7 @@ def _bounds(space: spaces.Space[Any]) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def _is_category(space: spaces.Space[Any], seen: Any) -> bool:
-    """Whether every number of an observation that stands for a category is one; `flatten` would take some others for the last ones."""
+    """Whether every categorical part of an observation is a valid category; `flatten` would map some invalid ones to the last."""
     if isinstance(space, spaces.Dict):
         return all(_is_category(part, seen[key]) for key, part in space.spaces.items())
     if isinstance(space, spaces.Tuple):
@@ -296,7 +296,7 @@ def _is_category(space: spaces.Space[Any], seen: Any) -> bool:
 
 
 def _writer(config: Config, space: spaces.Space[Any]) -> Callable[[Any], Any]:
-    """What turns an action of ours (a number, or a list of them) into one of the environment's. Raises UserError where it has others."""
+    """Return a function that converts an action (an integer or a list of them) to the environment's. Raises UserError if the spaces differ."""
     if isinstance(space, spaces.Box) and space.is_bounded():
         return _bins(config, space)
     if isinstance(space, spaces.Discrete):
@@ -315,7 +315,7 @@ def _writer(config: Config, space: spaces.Space[Any]) -> Callable[[Any], Any]:
 
 
 def _bins(config: Config, space: spaces.Box) -> Callable[[Any], Any]:
-    """Real-valued actions: each part takes one of so many values from its lowest to its highest."""
+    """Discretise real-valued actions: each part takes one of `num_actions` evenly spaced values from its lowest to its highest."""
     low, high = space.low.reshape(-1), space.high.reshape(-1)
     if len(config.num_actions) != len(low) or min(config.num_actions) < 2:
         expected = f"a number of values, at least 2, for each of its {len(low)} parts"

@@ -1,16 +1,16 @@
-"""Induction heads: somewhere a special token is followed by a letter; when it comes again, at the end, that letter is the answer.
+"""Induction heads: a special token somewhere in the row is followed by a letter; when the token recurs at the end, that letter is the answer.
 
-With an alphabet of 15 the special token is 15 and padding 16; `length: 10` gives rows like
+With an alphabet of 15 the special token is 15 and padding is 16; `length: 10` gives rows like
 
     tokens   3 7 0 15 4 9 4 1 12 15
-    role     . . . .  . . . . .  a      a: answer, the position that counts
+    role     . . . .  . . . . .  a      a: answer, the scored position
     target                       4
 
-Every place before the last two is as likely for the first special token; the letters are independent.
+The first special token's position is uniform among all but the last two; letters are uniform and independent.
 
 Source: Gu & Dao 2023, after Olsson et al. 2022.
 
-Shapes: B rows, S letters of all rows end to end: a row of `length` tokens has length - 2.
+Notation: B = rows, S = letters of all rows, concatenated; a row of `length` tokens has length - 2 letters.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ import pyarrow as pa
 
 from pipeline.config.tasks import Induction as Config
 from pipeline.storage.rng import Key, generator
-from pipeline.tasks.base import ANSWER, PROMPT, Ragged, Split, TokenTask, draw, letters_of_split, rows_of
+from pipeline.tasks.base import ANSWER, PROMPT, Ragged, Split, TokenTask, rows_of, sample_integers, sample_letters
 
 
 class Induction(TokenTask):
-    """Generator of the induction heads task; the tokens are letters 0..V-1, V special, V+1 padding."""
+    """The induction heads task; tokens: letters 0..V-1, V special, V+1 padding."""
 
     config: Config
 
@@ -34,14 +34,14 @@ class Induction(TokenTask):
         self.separable = config.separable
 
     def generate(self, rows: int, key: Key, level: int | None = None, column: str | None = None, split: Split = "train") -> pa.RecordBatch:
-        """Make rows; a pure function of its arguments. `level` is an upper bound on the length.
+        """Generate rows; a pure function of its arguments. `level` is an upper bound on the length.
 
-        Raises UserError where no row lies under the bound.
+        Raises UserError if no row satisfies the bound.
         """
         rng = generator(key)
-        length_B = draw("induction", "length", self.config.length, rows, rng, level)
+        length_B = sample_integers("induction", "length", self.config.length, rows, rng, level)
         place_B = rng.integers(length_B - 2)
-        letters_S = letters_of_split(rng, self.config.alphabet, length_B - 2, place_B, split)
+        letters_S = sample_letters(rng, self.config.alphabet, length_B - 2, place_B, split)
         starts_B = np.cumsum(length_B) - length_B
         tokens = np.full(length_B.sum(), self.special, np.uint16)
         ordinary = np.ones(len(tokens), bool)

@@ -1,6 +1,6 @@
-"""Drawing the pairs of associative recall: keys, values, the order they stand in, and the split that a row belongs to.
+"""Sampling the pairs of multi-query associative recall: keys, values, their order, and the split of a row.
 
-Shapes: B rows, N keys of the largest row, K words of a key, M pairs of the largest row, second ones included.
+Notation: B = rows, N = keys of the largest row, K = words per key, M = pairs of the largest row, including second ones.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from pipeline.tasks.base import Split, in_split, mix
 
 
 class Pairs(NamedTuple):
-    """Pairs of some rows: key i has its value in column i of the values, its second one, if any, in column pairs + i."""
+    """Pairs of some rows: the value of key i is in column i, its second value, if any, in column pairs + i."""
 
     key_BNK: np.ndarray
     value_BM: np.ndarray
     place_BM: np.ndarray
-    """Which pair of its row each value stands in."""
+    """Index of the pair of its row that each value belongs to."""
     answer_BN: np.ndarray
-    """The value that counts."""
+    """The value that is the answer."""
     rank_BN: np.ndarray
     """The order in which the keys first appear."""
 
 
-class PairDrawing:
-    """Draws pairs for rows of different numbers of them; `keys` and `pairs` are the most that a row has."""
+class PairSampler:
+    """Samples pairs for rows with different numbers of them; `keys` and `pairs` are the maxima per row."""
 
     def __init__(self, config: Mqar) -> None:
         self.config = config
@@ -37,25 +37,25 @@ class PairDrawing:
         self.first_value = config.vocab_size - config.classes
         self.separable = config.separable
 
-    def of_split(self, rng: np.random.Generator, pairs_B: np.ndarray, split: Split) -> Pairs:
-        """Pairs of rows that belong to `split`: rows that do not are drawn again until they do."""
-        drawn = self._pairs(rng, pairs_B)
-        wrong_B = self._wrong(drawn, pairs_B, split)
+    def sample_in_split(self, rng: np.random.Generator, pairs_B: np.ndarray, split: Split) -> Pairs:
+        """Sample pairs of rows that belong to `split`, by rejection of whole rows."""
+        sampled = self._pairs(rng, pairs_B)
+        wrong_B = self._wrong(sampled, pairs_B, split)
         while wrong_B.any():
             fresh = self._pairs(rng, pairs_B[wrong_B])
-            for part, values in zip(drawn, fresh, strict=True):
+            for part, values in zip(sampled, fresh, strict=True):
                 part[wrong_B] = values
             wrong_B[wrong_B] = self._wrong(fresh, pairs_B[wrong_B], split)
-        return drawn
+        return sampled
 
     def changed(self, pairs_B: np.ndarray) -> np.ndarray:
-        """Keys with a second value, per row."""
+        """Return the number of keys with a second value, per row."""
         return np.array([self.config.changed(pairs) for pairs in range(self.keys + 1)])[pairs_B]
 
-    def _wrong(self, drawn: Pairs, pairs_B: np.ndarray, split: Split) -> np.ndarray:
-        """Rows whose keys and answers, in whatever order, belong to another split."""
-        code_BN = np.zeros(drawn.answer_BN.shape, np.uint64)
-        for word_BN in (*np.moveaxis(drawn.key_BNK, 2, 0), drawn.answer_BN):
+    def _wrong(self, sampled: Pairs, pairs_B: np.ndarray, split: Split) -> np.ndarray:
+        """Return which rows belong to another split, by a hash of their set of keys and answers."""
+        code_BN = np.zeros(sampled.answer_BN.shape, np.uint64)
+        for word_BN in (*np.moveaxis(sampled.key_BNK, 2, 0), sampled.answer_BN):
             code_BN = code_BN << np.uint64(16) | word_BN.astype(np.uint64)
         hash_B = np.where(np.arange(self.keys) < pairs_B[:, None], mix(code_BN), np.uint64(0)).sum(axis=1, dtype=np.uint64)
         return (pairs_B >= self.separable) & ~in_split(hash_B, split)
@@ -71,15 +71,15 @@ class PairDrawing:
         twice_BN = number_N < changed_B[:, None]
         answer_BN = np.where(twice_BN & (twin_BN > place_BN), np.take_along_axis(value_BM, again_BN, axis=1), value_BM[:, : self.keys])
         first_BN = np.where(twice_BN, np.minimum(place_BN, twin_BN), place_BN)
-        first_BN[number_N >= pairs_B[:, None]] = self.pairs  # no key of this row: behind all that are
+        first_BN[number_N >= pairs_B[:, None]] = self.pairs  # not a key of this row: rank it last
         rank_BN = np.argsort(np.argsort(first_BN, axis=1), axis=1)
         return Pairs(key_BNK, value_BM, place_BM, answer_BN, rank_BN)
 
     def _keys(self, rng: np.random.Generator, pairs_B: np.ndarray) -> np.ndarray:
-        """Different keys per row: words, or cells of a grid whose rows and columns are words.
+        """Sample distinct keys per row: words, or cells of a grid whose rows and columns are words.
 
-        The grid of n keys is the smallest square one that holds them. Its cells are taken diagonal by diagonal, so that every word is in as
-        many keys as every other, or in one more: at least two where there are 4 keys, or 6 and more.
+        The grid of n keys is the smallest square one that fits them. Its cells are taken diagonal by diagonal, so that the numbers of keys per
+        word differ by at most one; each word is in at least two keys if there are 4 keys, or 6 or more.
         """
         if not self.config.compositional:
             return different(rng, len(pairs_B), self.keys, 1, self.first_value)[:, :, None]
@@ -92,10 +92,9 @@ class PairDrawing:
 
 
 def different(rng: np.random.Generator, rows: int, count: int, low: int, high: int) -> np.ndarray:
-    """In each row `count` different numbers of low..high-1, in random order.
+    """Sample `count` distinct integers of low..high-1 per row, in random order.
 
-    Repetitions are drawn again until there are none. Since this treats all numbers alike, every choice is equally likely; where it would
-    take long, the numbers are shuffled instead.
+    Duplicates are resampled until there are none, which is uniform by symmetry; if that would take long, the range is shuffled instead.
     """
     if 4 * count > high - low:
         return np.argsort(rng.random((rows, high - low)), axis=1)[:, :count].astype(np.uint16) + np.uint16(low)
@@ -114,9 +113,9 @@ def different(rng: np.random.Generator, rows: int, count: int, low: int, high: i
 
 
 def _shuffled(rng: np.random.Generator, counts_B: np.ndarray, width: int, first_B: np.ndarray | None = None) -> np.ndarray:
-    """In each row 0..count-1 in random order, then the rest up to width-1 in any; with `first_B` 0..first-1 come before first..count-1."""
-    drawn = rng.random((len(counts_B), width))
+    """Shuffle 0..count-1 in each row, followed by the rest up to width-1; with `first_B`, 0..first-1 come before first..count-1."""
+    sampled = rng.random((len(counts_B), width))
     if first_B is not None:
-        drawn[np.arange(width) >= first_B[:, None]] += 1.0
-    drawn[np.arange(width) >= counts_B[:, None]] = 2.0
-    return np.argsort(np.argsort(drawn, axis=1), axis=1)
+        sampled[np.arange(width) >= first_B[:, None]] += 1.0
+    sampled[np.arange(width) >= counts_B[:, None]] = 2.0
+    return np.argsort(np.argsort(sampled, axis=1), axis=1)

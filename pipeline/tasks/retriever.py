@@ -1,7 +1,7 @@
-"""Retrieval from a row's own context: who reads what a network writes, and answers the searches in it.
+"""In-context retrieval: a retriever reads a row's tokens and answers the searches in it.
 
-A network writes `SEARCH query END`, and the token that comes next is not its own: it is the result, FAIL where the query is malformed or
-finds nothing. What stands from SEARCH to the result is no part of the context, so no search finds another's query or result.
+After a network writes `SEARCH query END`, the next token is injected: the result, or FAIL if the query is malformed or finds nothing. The
+tokens from SEARCH to the result are not part of the searched context, so no search finds another search's query or result.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ Query = tuple[int, ...]
 
 
 class Retriever(Protocol):
-    """What answers the searches of one row."""
+    """Answers the searches of one row."""
 
     def feed(self, token: int) -> int | None:
-        """Take in the row's next token after its prompt, forced ones included.
+        """Process the row's next token after its prompt, including injected ones.
 
-        After END: the token that must come next; else None.
+        Returns the token to inject after END, else None.
         """
         ...
 
 
 class Searches:
-    """What all retrievers share: telling queries, their results and the rest apart. Subclasses look things up in what they have indexed."""
+    """Base class of retrievers: separates queries, results and other tokens. Subclasses index tokens and look queries up."""
 
     def __init__(self) -> None:
         self._query: list[int] | None = None
         self._forced = False
 
     def feed(self, token: int) -> int | None:
-        """Take in one token; after END, the result."""
+        """Process one token; after END, return the result."""
         if self._forced:
             self._forced = False
         elif token == END:
@@ -54,21 +54,21 @@ class Searches:
         return None
 
     def look_up(self, query: Query) -> int | None:
-        """The result of a query; None where there is none, or it is no query."""
+        """Return the result of a query; None if nothing is found or the query is malformed."""
         raise NotImplementedError
 
     def write(self, token: int) -> None:
-        """Index a token that the row goes on with outside of searches."""
+        """Index a token outside of searches."""
 
     def interrupt(self) -> None:
-        """A search begins: what is written after it does not continue what was written before."""
+        """Handle the start of a search: tokens after it do not continue those before it."""
 
 
 class RegexSearches(Searches):
-    """The slow reference of every retriever: a regular expression over the context as text.
+    """A slow reference retriever: matches a regular expression against the context as text.
 
-    The prompt is the first line, words with a space behind each; what is written follows on lines of its own, a new one after each search.
-    `pattern` spells a query as an expression whose one group that takes part is the result; None where the query is malformed.
+    The prompt is the first line, each word followed by a space; later tokens are on further lines, with a new line after each search.
+    pattern: converts a query to an expression whose one participating group is the result; None if the query is malformed.
     """
 
     def __init__(self, prompt_T: np.ndarray, pattern: Callable[[Query], str | None]) -> None:
@@ -77,18 +77,18 @@ class RegexSearches(Searches):
         self.text = "".join(f"{word(token)} " for token in prompt_T.tolist()) + "\n"
 
     def look_up(self, query: Query) -> int | None:
-        """The first match in the text."""
+        """Return the first match in the text."""
         pattern = self.pattern(query)
         try:
             found = re.search(pattern, self.text) if pattern else None
-        except re.error:  # a query that is spelt as an expression may be none
+        except re.error:  # a spelt query may be an invalid expression
             return None
         return token_of(found[found.lastindex]) if found and found.lastindex else None
 
     def write(self, token: int) -> None:
-        """One more word."""
+        """Append a word."""
         self.text += f"{word(token)} "
 
     def interrupt(self) -> None:
-        """A new line."""
+        """Start a new line."""
         self.text += "\n"

@@ -1,12 +1,12 @@
-"""What index, associative recall, c-grams and counting share: how rows are written, kept apart between the splits and searched.
+"""Common code of index, associative recall, c-grams and counting: writing rows, disjoint splits, and search.
 
     BOS letters QUERY question SEP answer                direct
-    BOS letters QUERY question SEP trace EOS answer      cot: a walk through the row; icr: searches of it
+    BOS letters QUERY question SEP trace EOS answer      cot: a walk through the row; icr: searches in it
 
-Letter v is name v, the number p name `alphabet` + p. A walk begins with the row's first letter and takes one step after the other, so that
-each of its tokens follows from the row, the question and the few tokens before it; so do queries and what is written after their results.
+Letter v is name v, the number p is name `alphabet` + p. A walk starts at the row's first letter and goes step by step, so that each token is
+determined by the row, the question and the few tokens before it; so are queries and the tokens after their results.
 
-Shapes: B rows, N letters (or pairs) of the longest row, K tokens side by side.
+Notation: B = rows, N = letters (or pairs) of the longest row, K = tokens of a column block.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from pipeline.tasks.base import (
     Split,
     TokenTask,
     canonical_hash,
-    draw,
     in_split,
     rows_of,
+    sample_integers,
 )
 from pipeline.tasks.retriever import Retriever
 from pipeline.tasks.vocabulary import BOS, END, EOS, NODES, QUERY, SEARCH, SEP
 
 CELLS = 1 << 22
-"""Tokens written at once."""
+"""Maximum number of tokens written at once."""
 
 
-class Rows(NamedTuple):
-    """Finished rows, end to end."""
+class SymbolRows(NamedTuple):
+    """Finished rows, concatenated."""
 
     tokens: np.ndarray
     roles: np.ndarray
@@ -47,7 +47,7 @@ class Rows(NamedTuple):
 
 
 class Writer:
-    """Writes rows side by side, from left to right."""
+    """Writes rows in parallel, from left to right."""
 
     def __init__(self, rows: int) -> None:
         self.rows = rows
@@ -56,9 +56,9 @@ class Writer:
         self._kept: list[np.ndarray] = []
 
     def add(self, roles: int | Sequence[int], *columns: int | np.ndarray, keep_BK: np.ndarray | None = None) -> None:
-        """Go on with these tokens: the same for all rows, or one (B) or several (B, K) for each.
+        """Append tokens: the same for all rows, or one (B) or several (B, K) per row.
 
-        `roles`: that of all of them, or some that take turns. `keep_BK`: which of them all are written.
+        roles: one role for all tokens, or a sequence that repeats. keep_BK: which of the tokens are written.
         """
         wide = [column if np.ndim(column) == 2 else np.reshape(column, (-1, 1)) for column in columns]
         tokens_BK = np.concatenate([np.broadcast_to(column, (self.rows, np.shape(column)[1])) for column in wide], axis=1)
@@ -66,24 +66,24 @@ class Writer:
         self._roles.append(np.broadcast_to(np.resize(np.asarray(roles, np.uint8), tokens_BK.shape[1]), tokens_BK.shape))
         self._kept.append(np.ones(tokens_BK.shape, bool) if keep_BK is None else keep_BK)
 
-    def finish(self) -> Rows:
-        """All that was written, row after row."""
+    def finish(self) -> SymbolRows:
+        """Return all rows, concatenated."""
         kept_BK = np.concatenate(self._kept, axis=1)
         tokens, roles = (np.concatenate(parts, axis=1)[kept_BK] for parts in (self._tokens, self._roles))
-        return Rows(tokens, roles, np.count_nonzero(kept_BK, axis=1))
+        return SymbolRows(tokens, roles, np.count_nonzero(kept_BK, axis=1))
 
 
 def in_turns(*columns: int | np.ndarray) -> np.ndarray:
-    """The first column of each matrix, then the second of each, ...; what is less than a matrix is repeated as it must be."""
+    """Interleave matrices: the first column of each, then the second of each, ...; arguments broadcast."""
     stacked = np.stack(np.broadcast_arrays(*columns), axis=2)
     return stacked.reshape(len(stacked), stacked.shape[1] * len(columns))
 
 
 class SymbolTask(TokenTask):
-    """Generator of rows with one question. Subclasses draw rows, hash what each asks for, and write it all down."""
+    """A task with one question per row. Subclasses sample instances, hash them for the split, and write rows."""
 
     steady: ClassVar[tuple[str, ...]] = ("direct", "icr")
-    """Layouts in which all rows of one length have one number of tokens."""
+    """Layouts in which all rows of the same length have the same number of tokens."""
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
@@ -91,21 +91,21 @@ class SymbolTask(TokenTask):
 
     @property
     def traced(self) -> bool:
-        """Whether a trace stands before the answer."""
+        """Whether a trace precedes the answer."""
         return self.config.layout != "direct"
 
     def retriever(self, prompt_T: np.ndarray) -> Retriever | None:
-        """What answers the searches of the row with this prompt, the part of it before QUERY; None where rows have none."""
+        """Return the retriever for the row with this prompt, which indexes the part before QUERY; None if rows have no searches."""
         tokens = prompt_T.tolist()
         return self.searches(tokens[1 : tokens.index(QUERY)]) if self.config.layout == "icr" else None
 
     def generate(self, rows: int, key: Key, level: int | None = None, column: str | None = None, split: Split = "train") -> pa.RecordBatch:
-        """Make rows; a pure function of its arguments. `level` is an upper bound on the length.
+        """Generate rows; a pure function of its arguments. `level` is an upper bound on the length.
 
-        Raises UserError where no row lies under the bound.
+        Raises UserError if no row satisfies the bound.
         """
         rng = generator(key)
-        length_B = draw(self.config.name, "length", self.config.length, rows, rng, level)
+        length_B = sample_integers(self.config.name, "length", self.config.length, rows, rng, level)
         step = max(1, CELLS // self.config.longest)
         parts = [self._rows(rng, length_B[at : at + step], split) for at in range(0, max(rows, 1), step)]
         tokens, roles, lengths = map(np.concatenate, zip(*parts, strict=True))
@@ -119,69 +119,69 @@ class SymbolTask(TokenTask):
         )
 
     def settle(self, rng: np.random.Generator, length_B: np.ndarray) -> tuple[np.ndarray, ...]:
-        """What stays as it is when a row of the wrong split is drawn again."""
+        """Sample the properties of rows that are kept when a row of the wrong split is resampled."""
         return (length_B,)
 
-    def drawn(self, rng: np.random.Generator, width: int, *settled: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Rows, as arrays of one entry per row; what belongs to letters has `width` columns."""
+    def sample_instances(self, rng: np.random.Generator, width: int, *settled: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Sample instances, as arrays with one entry per row; per-letter arrays have `width` columns."""
         raise NotImplementedError
 
-    def hashes(self, drawn: Any, length_B: np.ndarray) -> np.ndarray:
-        """A number per row that stands for its letters and its question."""
+    def hashes(self, instances: Any, length_B: np.ndarray) -> np.ndarray:
+        """Hash the letters and question of each row."""
         raise NotImplementedError
 
-    def write(self, rows: Writer, drawn: Any, length_B: np.ndarray) -> np.ndarray:
-        """Write prompts and traces, and return the answers."""
+    def write(self, rows: Writer, instances: Any, length_B: np.ndarray) -> np.ndarray:
+        """Write prompts and traces; returns the answers."""
         raise NotImplementedError
 
     def searches(self, body: list[int]) -> Retriever:
-        """What answers searches of the tokens between BOS and QUERY."""
+        """Return the retriever for the tokens between BOS and QUERY."""
         raise NotImplementedError
 
     def number(self, value: Any) -> Any:
-        """The tokens of numbers."""
+        """Return the tokens of numbers."""
         return value + (NODES + self.config.alphabet)
 
-    def _rows(self, rng: np.random.Generator, length_B: np.ndarray, split: Split) -> Rows:
-        rows, drawn = Writer(len(length_B)), self._of_split(rng, length_B, split)
-        answer_B = self.write(rows, drawn, length_B)
+    def _rows(self, rng: np.random.Generator, length_B: np.ndarray, split: Split) -> SymbolRows:
+        rows, instances = Writer(len(length_B)), self._sample_in_split(rng, length_B, split)
+        answer_B = self.write(rows, instances, length_B)
         if self.traced:
             rows.add(TARGET, EOS)
         rows.add(ANSWER, answer_B)
         return rows.finish()
 
-    def _of_split(self, rng: np.random.Generator, length_B: np.ndarray, split: Split) -> tuple[np.ndarray, ...]:
-        """Rows that belong to `split`: those that do not are drawn again until they do."""
+    def _sample_in_split(self, rng: np.random.Generator, length_B: np.ndarray, split: Split) -> tuple[np.ndarray, ...]:
+        """Sample instances that belong to `split`, by rejection."""
         settled, width = self.settle(rng, length_B), int(length_B.max(initial=0))
-        drawn = self.drawn(rng, width, *settled)
-        wrong_B = (length_B >= self.separable) & ~in_split(self.hashes(drawn, length_B), split)
+        instances = self.sample_instances(rng, width, *settled)
+        wrong_B = (length_B >= self.separable) & ~in_split(self.hashes(instances, length_B), split)
         while wrong_B.any():
             again = tuple(values[wrong_B] for values in settled)
-            fresh = self.drawn(rng, width, *again)
-            for part, values in zip(drawn, fresh, strict=True):
+            fresh = self.sample_instances(rng, width, *again)
+            for part, values in zip(instances, fresh, strict=True):
                 part[wrong_B] = values
             wrong_B[wrong_B] = ~in_split(self.hashes(fresh, again[0]), split)
-        return drawn
+        return instances
 
 
 def inside(length_B: np.ndarray, width: int) -> np.ndarray:
-    """Which of `width` places each row has."""
+    """Return the mask of the first `length_B` of `width` positions."""
     return np.arange(width) < length_B[:, None]
 
 
 def letters_hash(letter_BN: np.ndarray, length_B: np.ndarray, question_B: np.ndarray) -> np.ndarray:
-    """A number per row that stands for its letters in their order and its question."""
+    """Hash the letters of each row, in order, and its question."""
     return canonical_hash(letter_BN[inside(length_B, letter_BN.shape[1])], length_B, question_B)
 
 
 def write_prompt(rows: Writer, body_BK: np.ndarray, keep_BK: np.ndarray, *question: int | np.ndarray) -> None:
-    """BOS, the row, QUERY, the question, SEP."""
+    """Write BOS, the row, QUERY, the question, SEP."""
     rows.add(PROMPT, BOS)
     rows.add(PROMPT, body_BK, keep_BK=keep_BK)
     rows.add(PROMPT, QUERY, *question, SEP)
 
 
 def write_search(rows: Writer, result: int | np.ndarray, *query: int | np.ndarray) -> None:
-    """SEARCH, the query, END and the result, which is not the network's."""
+    """Write SEARCH, the query, END and the injected result."""
     rows.add(TARGET, SEARCH, *query, END)
     rows.add(INJECTED, result)

@@ -1,13 +1,13 @@
-"""The T-Maze: which way to turn at the end of a corridor is said at its start.
+"""The T-Maze: a cue at the start of a corridor tells which way to turn at its end.
 
-    corridor 5, the cue says up               u d   position   distractors
-    step 0    C . . . J    observation        0 1   00000000   000000       random bits come with the second observation
+    corridor 5, cue up                        u d   position   distractors
+    step 0    C . . . J    observation        0 1   00000000   000000       random bits from the second observation on
     step 1    . A . . J    right, -0.1        0 0   00000001   011010
     ...                                                                      Gray code: neighbours differ in one bit
     step 4    . . . . A    right, -0.1        0 0   00000110   110100
     step 5                 up, +4             the episode ends
 
-After Bakker 2001. B: copies.
+Source: Bakker 2001. Notation: B = sub-environments.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from gymnasium.spaces import Box, Discrete
 from pipeline.config.base import largest
 from pipeline.config.tasks import TMaze as Config
 from pipeline.storage.rng import Key, generator
-from pipeline.tasks.base import GOLDEN, Split, draw, in_split, mix
+from pipeline.tasks.base import GOLDEN, Split, in_split, mix, sample_integers
 from pipeline.tasks.environment import BatchedEnvironment, Columns, EnvironmentTask
 
 UP, DOWN, LEFT, RIGHT = range(4)
 CUES = {"position": ((0, 1), (1, 0)), "bakker": ((0, 1, 1), (1, 1, 0))}
-"""What the first observation says: up, down."""
+"""First observation per cue: up, down."""
 ALONG = np.array([0, 0, -1, 1])
-"""Where each action leads in the corridor."""
+"""Change of position per action."""
 REWARDS = np.array([-0.1, -1.0, 4.0])
-"""Of a step, of the wrong turn, of the right one."""
+"""Rewards of a step, of the wrong turn, and of the correct turn."""
 GREY, GREEN, AGENT = 90, (48, 141, 70), (250, 204, 153)
 HERE = ((1, 0, 1), (0, 1, 0))
-"""Bakker's codes of corridor and junction."""
+"""Bakker's encodings of corridor and junction."""
 
 
 class TMaze(EnvironmentTask):
@@ -46,10 +46,10 @@ class TMaze(EnvironmentTask):
 
     config: Config
 
-    def draw(self, rows: int, key: Key, split: Split = "train") -> Columns:
-        """Seeds of the split; corridors and cues are independent of them."""
+    def sample_episodes(self, rows: int, key: Key, split: Split = "train") -> Columns:
+        """Sample seeds that belong to the split; corridors and cues are independent of them."""
         rng = generator(key)
-        corridor_B = draw("t_maze", "corridor", self.config.corridor, rows, rng, None).astype(np.int32)
+        corridor_B = sample_integers("t_maze", "corridor", self.config.corridor, rows, rng, None).astype(np.int32)
         cue_B = rng.integers(2, size=rows, dtype=np.int32)
         seed_B = rng.integers(2**64, size=rows, dtype=np.uint64)
         wrong = np.flatnonzero(~in_split(seed_B, split))
@@ -59,14 +59,14 @@ class TMaze(EnvironmentTask):
         return {"corridor": corridor_B, "cue": cue_B, "seed": seed_B, "best": 4 - 0.1 * (corridor_B - 1.0)}
 
     def environment(self, batch: int, seed: int) -> TMazes:
-        """Copies of the maze."""
+        """Create the vector environment."""
         return TMazes(self, batch, seed)
 
 
 class TMazes(BatchedEnvironment):
-    """Copies of the maze. `word_B` is the state of each copy's stream of random words, SplitMix64; observations take their low bits."""
+    """Vectorised T-Maze. word_B: state of each sub-environment's SplitMix64 generator, whose low bits are the distractors."""
 
-    carried: ClassVar[tuple[str, ...]] = ("last_B", "cue_B", "word_B", "position_B", "success_B")
+    state_arrays: ClassVar[tuple[str, ...]] = ("last_B", "cue_B", "word_B", "position_B", "success_B")
 
     def __init__(self, task: TMaze, batch: int, seed: int) -> None:
         self.config = config = task.config
@@ -78,7 +78,7 @@ class TMazes(BatchedEnvironment):
         self.firsts, self.laters = self._views()
 
     def _views(self) -> tuple[np.ndarray, np.ndarray]:
-        """Observations without distractors: the first one, for either cue, and later ones, at every position; or in the corridor and not."""
+        """Return observations without distractors: the first one per cue, and later ones per position, or for corridor and junction."""
         cues, places = CUES[self.config.form], HERE
         before, bits = (2, self.config.bits) if self.position_seen else (0, 3)
         if self.position_seen:
@@ -88,12 +88,12 @@ class TMazes(BatchedEnvironment):
         firsts[:, : len(cues[0])], laters[:, before : before + bits] = cues, places
         return firsts, laters
 
-    def _begin(self, copies: np.ndarray, episodes: Columns) -> None:
-        self.last_B[copies] = episodes["corridor"] - 1
-        self.cue_B[copies], self.word_B[copies], self.position_B[copies] = episodes["cue"], episodes["seed"], 0
+    def _begin(self, indices: np.ndarray, episodes: Columns) -> None:
+        self.last_B[indices] = episodes["corridor"] - 1
+        self.cue_B[indices], self.word_B[indices], self.position_B[indices] = episodes["cue"], episodes["seed"], 0
 
-    def _first(self, copies: np.ndarray) -> np.ndarray:
-        return self.firsts.take(self.cue_B[copies], 0)
+    def _first(self, indices: np.ndarray) -> np.ndarray:
+        return self.firsts.take(self.cue_B[indices], 0)
 
     def _move(self, action_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         self.word_B += GOLDEN
@@ -117,13 +117,13 @@ class TMazes(BatchedEnvironment):
         return {"success": self.success_B.astype(np.int64)}
 
     def render(self) -> np.ndarray:
-        """Frames (B, height, width, 3), uint8: the corridor and its two arms, green where the reward is, and the agent."""
+        """Return frames (B, height, width, 3), uint8: the corridor and its two arms, the rewarded one green, and the agent."""
         width = int(self.last_B.max()) + 1
         cell = max(2, min(8, 400 // width))
         frame = np.zeros((self.num_envs, 3, width, 3), np.uint8)
-        copies, last_B = np.arange(self.num_envs), self.last_B
+        indices, last_B = np.arange(self.num_envs), self.last_B
         frame[:, 1] = np.where(np.arange(width) <= last_B[:, None], GREY, 0)[..., None]
-        frame[copies, 0, last_B] = frame[copies, 2, last_B] = GREY
-        frame[copies, 2 * self.cue_B, last_B] = GREEN
-        frame[copies, 1, self.position_B] = AGENT
+        frame[indices, 0, last_B] = frame[indices, 2, last_B] = GREY
+        frame[indices, 2 * self.cue_B, last_B] = GREEN
+        frame[indices, 1, self.position_B] = AGENT
         return frame.repeat(cell, 1).repeat(cell, 2)

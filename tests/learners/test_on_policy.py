@@ -280,7 +280,7 @@ def test_an_environment_that_is_not_what_it_was_begins_anew_and_says_so(capsys: 
     state = copy.deepcopy(one.state_dict())
     state["actor"]["environment"]["shown"][2] += 1
     other.load_state_dict(state)
-    said = "t_maze: copy 2 shows another observation after a resume; new episodes begin, and the run is not reproducible"
+    said = "t_maze: environment 2 shows another observation after a resume; new episodes begin, and the run is not reproducible"
     assert capsys.readouterr().err == said + "\n"
     assert not other.reproducible and bool(other.actor.reset_B.all())
     other.update()

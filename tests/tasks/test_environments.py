@@ -24,7 +24,7 @@ from pipeline.config.tasks import MysteryPath, TMaze
 from pipeline.storage.loader import read_dataset
 from pipeline.storage.rng import derive_key
 from pipeline.tasks import environment as module
-from pipeline.tasks.environment import BatchedEnvironment, Supply
+from pipeline.tasks.environment import BatchedEnvironment, EpisodeStream
 from pipeline.tasks.generate import generate_shard, seal_dataset
 from tests.tasks.environments import KINDS, SMALL, Single, made, some_actions, task_of
 
@@ -188,12 +188,12 @@ def test_what_a_state_forgets_is_noticed_where_it_shows(forgotten: str) -> None:
     task = task_of(SMALL["t_maze"])
     env, other = task.environment(5, 1), task.environment(5, 2)
     for copies in (env, other):
-        copies.carried = tuple(name for name in copies.carried if name != forgotten)
+        copies.state_arrays = tuple(name for name in copies.state_arrays if name != forgotten)
         copies.reset()
     env.step(np.full(5, 3))
     difference = other.load_state_dict(copy.deepcopy(env.state_dict()))
     hidden = forgotten in ("last_B", "cue_B")
-    assert difference is None if hidden else re.fullmatch(r"copy \d shows another observation", str(difference))
+    assert difference is None if hidden else re.fullmatch(r"environment \d shows another observation", str(difference))
 
 
 @each
@@ -345,10 +345,10 @@ def test_golden_content(name: str, digest: str) -> None:
 def test_training_goes_through_the_pools_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "POOL", 8)
     task = task_of(SMALL["t_maze"])
-    supply = Supply(task, seed=5)
+    supply = EpisodeStream(task, seed=5)
     found = [supply.take(count) for count in (3, 5, 1, 20, 0, 6)]
     seeds = np.concatenate([columns["seed"] for columns in found])
-    pools = [task.draw(8, derive_key("episodes", 5, pool))["seed"] for pool in range(5)]
+    pools = [task.sample_episodes(8, derive_key("episodes", 5, pool))["seed"] for pool in range(5)]
     assert np.array_equal(seeds, np.concatenate(pools)[: len(seeds)])
     assert len(set(seeds.tolist())) == len(seeds) == 35
     assert (supply.pool, supply.place) == (4, 3)

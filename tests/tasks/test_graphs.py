@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from pipeline.config.tasks.retrieval import FAMILIES, Family
 from pipeline.storage.rng import derive_key, generator
-from pipeline.tasks.graphs import Graphs, connected, draw_graphs, parents
+from pipeline.tasks.graphs import Graphs, connected, parents, sample_graphs
 from pipeline.tasks.is_tree import _in_order
 from tests.tasks.graph_figures import BALANCED, RIGHT, label_errors, shortcuts
 from tests.tasks.graph_oracle import degrees
@@ -26,7 +26,7 @@ SWAPPED = tuple(family for family in BALANCED if family != "double_star")
 def drawn(family: Family, nodes: int, rows: int, tree: bool, far: bool = False, key: int = 0) -> list[nx.Graph]:
     """Graphs of a family as networkx has them."""
     label_B = np.full(rows, tree)
-    graphs = draw_graphs(family, far, generator(derive_key("graphs", key)), np.full(rows, nodes), label_B, nodes)
+    graphs = sample_graphs(family, far, generator(derive_key("graphs", key)), np.full(rows, nodes), label_B, nodes)
     return [as_networkx(graphs, row, nodes) for row in range(rows)]
 
 
@@ -145,6 +145,6 @@ def test_every_order_of_the_edges_and_every_turn_is_equally_likely() -> None:
 
 def test_connected_is_what_networkx_says() -> None:
     nodes_B = np.full(300, 9)
-    graphs = draw_graphs("upstream_random", False, generator(derive_key("connected")), nodes_B, np.arange(300) % 3 == 0, 9)
+    graphs = sample_graphs("upstream_random", False, generator(derive_key("connected")), nodes_B, np.arange(300) % 3 == 0, 9)
     expected = [nx.is_connected(as_networkx(graphs, row, 9)) for row in range(300)]
     assert connected(graphs, nodes_B, 9).tolist() == expected and 120 < sum(expected) < 290

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from pipeline.config.tasks import Gymnasium as Config
 from pipeline.storage.errors import UserError
 from pipeline.storage.rng import derive_key
-from pipeline.tasks.gymnasium import Gymnasium, GymnasiumCopies, _bins
+from pipeline.tasks.gymnasium import Gymnasium, GymnasiumVectorEnv, _bins
 
 KEY = derive_key("test", 0)
 
@@ -79,7 +79,7 @@ def rooms() -> Iterator[None]:
         gymnasium.registry.pop(name)
 
 
-def made(batch: int = 3, **fields: Any) -> GymnasiumCopies:
+def made(batch: int = 3, **fields: Any) -> GymnasiumVectorEnv:
     """Copies that have begun; a room, if nothing else is said."""
     env = Gymnasium(Config(**{"id": "Room-v0", "observation_shape": [44], "num_actions": [3], **fields})).environment(batch, 0)
     env.reset()
@@ -174,7 +174,7 @@ def test_what_cannot_be_relied_on_begins_again() -> None:
 
 
 def test_seeds_are_different_and_small_enough() -> None:
-    seeds = Gymnasium(Config()).draw(5000, KEY)["seed"]
+    seeds = Gymnasium(Config()).sample_episodes(5000, KEY)["seed"]
     assert len(set(seeds.tolist())) > 4990 and seeds.min() >= 0 and seeds.max() < 2**31
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pipeline.config.tasks import MysteryPath as Config
 from pipeline.storage.arrow import from_numpy
 from pipeline.storage.rng import derive_key
-from pipeline.tasks.hidden_paths import BORDER, chances, find_paths, walls
+from pipeline.tasks.hidden_paths import BORDER, find_paths, sample_random_inputs, walls
 from pipeline.tasks.mystery_path import MysteryPath, MysteryPaths
 from tests.tasks import mystery_path_oracle as oracle
 
@@ -125,7 +125,7 @@ def test_who_knows_the_path_gets_all_there_is(moves: Any) -> None:
 
 
 def test_paths_lead_from_a_side_to_the_one_across() -> None:
-    drawn = MysteryPath(Config()).draw(400, KEY, "train")
+    drawn = MysteryPath(Config()).sample_episodes(400, KEY, "train")
     for path in map(tiles_of, drawn["path"]):
         assert all(abs(one[0] - other[0]) + abs(one[1] - other[1]) == 1 for one, other in pairwise(path))
         origin, goal = path[0], path[-1]
@@ -135,7 +135,7 @@ def test_paths_lead_from_a_side_to_the_one_across() -> None:
 
 def test_paths_are_as_long_as_those_of_memory_gym() -> None:
     """150 of its paths were 7 to 14 tiles long, 10.07 on average; the standard error of that is 0.13."""
-    path_BN = find_paths(chances(20_000, np.random.default_rng(1)))
+    path_BN = find_paths(sample_random_inputs(20_000, np.random.default_rng(1)))
     tiles_B = path_BN.max(1)
     assert tiles_B.mean() == pytest.approx(10.07, abs=0.3)
     assert np.mean((tiles_B >= 7) & (tiles_B <= 14)) > 0.99
@@ -145,7 +145,7 @@ def test_paths_are_as_long_as_those_of_memory_gym() -> None:
 
 
 def test_paths_are_what_the_oracle_finds() -> None:
-    given_ = chances(400, np.random.default_rng(2))
+    given_ = sample_random_inputs(400, np.random.default_rng(2))
     standing_NB, path_BN = walls(given_), find_paths(given_)
     for row in range(400):
         origin, goal = ((int(tile) % 7, int(tile) // 7) for tile in (given_.origin_B[row], given_.goal_B[row]))

@@ -21,7 +21,7 @@ import pytest
 from pipeline.config.tasks import MysteryPath as Config
 from pipeline.storage.arrow import from_numpy
 from pipeline.tasks.environment import BatchedEnvironment
-from pipeline.tasks.hidden_paths import BORDER, chances, find_paths
+from pipeline.tasks.hidden_paths import BORDER, find_paths, sample_random_inputs
 from pipeline.tasks.mystery_path import MysteryPath
 
 VARIABLE = "RECURLAB_MEMORY_GYM"
@@ -47,7 +47,7 @@ def placed(path: list[list[int]]) -> np.ndarray:
 
 
 def test_paths_are_the_same_where_the_random_numbers_are() -> None:
-    given = chances(300, np.random.default_rng(0))
+    given = sample_random_inputs(300, np.random.default_rng(0))
     questions = [
         {
             "origin": int(given.origin_B[row]),

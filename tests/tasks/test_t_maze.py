@@ -78,7 +78,7 @@ def finish(env: TMazes, turn: Any, episodes: int) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("corridor", [2, 10, 200])
 def test_who_remembers_gets_all_there_is(corridor: int) -> None:
     told = finish(made(50, corridor=corridor), lambda cue_B: cue_B, episodes=200)
-    best = TMaze(Config(corridor=corridor)).draw(1, KEY)["best"][0]
+    best = TMaze(Config(corridor=corridor)).sample_episodes(1, KEY)["best"][0]
     assert told["return"] == pytest.approx(4 - 0.1 * (corridor - 1)) and best == pytest.approx(4 - 0.1 * (corridor - 1))
     assert (told["length"] == corridor).all() and (told["success"] == 1).all()
 
@@ -133,7 +133,7 @@ def test_distractors_are_fair_and_independent_coins() -> None:
 
 
 def test_cues_and_corridors_are_drawn_evenly_and_apart() -> None:
-    drawn = TMaze(Config(corridor={"uniform": (5, 8)})).draw(20_000, KEY)  # type: ignore[arg-type]
+    drawn = TMaze(Config(corridor={"uniform": (5, 8)})).sample_episodes(20_000, KEY)  # type: ignore[arg-type]
     for corridor in (5, 6, 7, 8):
         chosen = drawn["corridor"] == corridor
         assert chosen.mean() == pytest.approx(0.25, abs=0.02)
