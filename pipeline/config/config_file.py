@@ -67,9 +67,7 @@ class Runtime(Section):
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto",
-        description=(
-            "Device of training and evaluation; auto: a GPU if there is one. Set cpu for results that are reproducible bit by bit."
-        ),
+        description=("Device of training and evaluation; auto: a GPU if there is one. Set cpu for bitwise reproducible results."),
     )
     checkpoint_seconds: float = Field(
         default=30.0,

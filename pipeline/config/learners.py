@@ -72,7 +72,7 @@ class Learner(Component):
         gt=0,
         le=1e9,
         description=(
-            "Budget in wall-clock seconds of training; such a run is not reproducible bit by bit. Use it to compare networks at equal time."
+            "Budget in wall-clock seconds of training; such a run is not bitwise reproducible. Use it to compare networks at equal time."
         ),
     )
     parent: str | None = Field(
