@@ -1,4 +1,4 @@
-"""What several figures draw in a panel: axes of values and of magnitudes, means with intervals and seeds, bars, milestones."""
+"""Shared elements of panels: linear and logarithmic axes, means with error bars and seeds, bars, milestones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, NullL
 from matplotlib.transforms import Transform
 
 from pipeline.evaluation.measurements.base import Score
-from pipeline.figures.style import GREY, INK, NAME, PALE, SHADES, SMALL, Key, Look, panel_size, text_width
+from pipeline.figures.style import GREY, INK, NAME, PALE, SHADES, SMALL, LegendEntry, LineStyle, panel_size, text_width
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 INTERVAL: dict[str, Any] = {"elinewidth": 0.7, "capthick": 0.7, "capsize": 1.5, "alpha": 0.75}
 SEED: dict[str, Any] = {"ls": "", "marker": "o", "ms": 1.9, "mew": 0, "alpha": 0.55}
 ROW = 0.26
-"""Height of a row of bars, inches."""
+"""Height of a bar's row, inches."""
 
 
-def score_name(score: Score) -> str:
-    """A score as the name of an axis, with its unit."""
+def score_label(score: Score) -> str:
+    """Return the axis label of a score, with its unit."""
     return f"{score.label} ({score.shown_unit})" if score.shown_unit else score.label
 
 
 def score_axis(axis: Axes, which: Literal["x", "y"], score: Score) -> None:
-    """An axis of a score: all of 0 to 100 % for a share, from zero for what cannot be less, else what is drawn."""
+    """Set the limits of a score's axis: 0 to 100 % for a share, from zero for scores that cannot be less, else automatic."""
     limits: Callable[..., Any] = getattr(axis, f"set_{which}lim")
     if score.is_share:
         limits(-3, 103)
@@ -39,17 +39,17 @@ def score_axis(axis: Axes, which: Literal["x", "y"], score: Score) -> None:
         limits(0, None)
 
 
-def named_reference(shown: pd.DataFrame, score: Score) -> pd.DataFrame:
-    """What is shown, its column `reference` under the name that the score gives it."""
-    return shown.rename(columns={"reference": score.reference}) if score.reference else shown.drop(columns="reference")
+def named_reference(data: pd.DataFrame, score: Score) -> pd.DataFrame:
+    """Rename the column `reference` to the name that the score gives it; drop it if there is none."""
+    return data.rename(columns={"reference": score.reference}) if score.reference else data.drop(columns="reference")
 
 
-def value_axis(axis: Axes, values: Sequence[float], crowd: int = 1) -> None:
-    """An x axis over ascending values: logarithmic when they span more than a factor of five, ticks at the values themselves.
+def value_axis(axis: Axes, values: Sequence[float], count: int = 1) -> None:
+    """Set up an x axis over ascending values: logarithmic if they span more than a factor of five, ticks at the values themselves.
 
-    crowd: how many markers will stand side by side at a value, see `aside`; the ends of the axis leave room for them.
+    count: number of markers side by side at a value, see `dodge`; the ends of the axis leave room for them.
     """
-    logarithmic, pad = values[0] > 0 and values[-1] > 5 * values[0], 0.04 + 0.5 * _room(crowd)
+    logarithmic, pad = values[0] > 0 and values[-1] > 5 * values[0], 0.04 + 0.5 * _room(count)
     if logarithmic:
         axis.set_xscale("log")
         ratio = (values[-1] / values[0]) ** pad
@@ -64,27 +64,27 @@ def value_axis(axis: Axes, values: Sequence[float], crowd: int = 1) -> None:
     axis.xaxis.set_minor_locator(NullLocator())
 
 
-def _room(crowd: int) -> float:
-    """The share of an axis that so many markers side by side take."""
-    return min(0.24, 0.022 * (crowd - 1))
+def _room(count: int) -> float:
+    """Return the share of an axis that this many markers side by side take."""
+    return min(0.24, 0.022 * (count - 1))
 
 
-def aside(axis: Axes, values: Sequence[float], place: int, crowd: int) -> np.ndarray:
-    """The values of a value axis, moved a little to the side: to the `place` of one of so many that must not hide each other."""
+def dodge(axis: Axes, values: Sequence[float], index: int, count: int) -> np.ndarray:
+    """Shift x values sideways, for series `index` of `count`, so that the markers of the series do not overlap."""
     to_axis = axis.get_xaxis_transform() - axis.transAxes
     ticks = _across(to_axis, sorted({*axis.get_xticks(), *values}))
-    room = min(_room(crowd), *(0.6 * np.diff(ticks))) if len(ticks) > 1 else 0.8 * (1 - 1 / crowd)
-    shift = room * (place / max(1, crowd - 1) - 0.5)
+    room = min(_room(count), *(0.6 * np.diff(ticks))) if len(ticks) > 1 else 0.8 * (1 - 1 / count)
+    shift = room * (index / max(1, count - 1) - 0.5)
     return _across(to_axis.inverted(), _across(to_axis, values) + shift)
 
 
 def _across(transform: Transform, values: Any) -> np.ndarray:
-    """The x coordinates of values under a transform."""
+    """Return the x coordinates of values under a transform."""
     return transform.transform(np.stack([np.asarray(values, dtype=float), np.zeros(len(values))], axis=1))[:, 0]
 
 
 def sparse(values: Sequence[float], logarithmic: bool, least: float = 0.09) -> list[float]:
-    """Those of the ascending values that can be tick labels without touching: `least` of the axis apart, both ends kept."""
+    """Select the ascending values whose tick labels do not overlap: at least `least` of the axis apart, both ends kept."""
     places = np.log(values) if logarithmic else np.asarray(values, dtype=float)
     places = (places - places[0]) / ((places[-1] - places[0]) or 1)
     kept = [0]
@@ -97,16 +97,16 @@ def sparse(values: Sequence[float], logarithmic: bool, least: float = 0.09) -> l
 
 
 def plain(value: float) -> str:
-    """A number without an exponent as far as that is short."""
+    """Format a number, without an exponent if that is short."""
     return f"{value:,.0f}" if value >= 1000 else f"{value:g}"
 
 
 def log_axis(
     axis: Axes, which: Literal["x", "y"], values: Iterable[float], write: Callable[[float], str] = plain, least: float = 1e-6
 ) -> None:
-    """A logarithmic axis over values, on which zero has a place and a tick of its own where one of them is zero.
+    """Set up a logarithmic axis over values; with a tick at zero if one of them is zero.
 
-    Below the smallest decade that is needed, but not below `least`, such an axis is linear (matplotlib's symlog).
+    Such an axis is linear (matplotlib's symlog) below the smallest decade needed, which is at least `least`.
     """
     known = [value for value in values if math.isfinite(value)]
     positive = [value for value in known if value > 0] or [1.0]
@@ -127,7 +127,7 @@ def log_axis(
 
 
 def _magnitudes(axis: Axes, which: str, low: float, write: Callable[[float], str]) -> list[float]:
-    """Ticks above zero: at 1, 2 and 5 where little is spanned, at the decades otherwise, as many as there is room for."""
+    """Return ticks above zero: at 1, 2 and 5 if less than three decades are shown, else at the decades, as many as there is room for."""
     lowest, high = getattr(axis, f"get_{which}lim")()
     first, last = round(math.log10(low)), math.floor(math.log10(high) + 1e-9)
     decades = [10.0**power for power in range(first, last + 1)]
@@ -140,7 +140,7 @@ def _magnitudes(axis: Axes, which: str, low: float, write: Callable[[float], str
 
 
 def size_text(unit: str) -> Callable[[float], str]:
-    """How a number of this unit is written: 10 kB."""
+    """Return a formatter for numbers of this unit: 10 kB."""
 
     def write(size: float) -> str:
         for factor, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
@@ -152,7 +152,7 @@ def size_text(unit: str) -> Callable[[float], str]:
 
 
 def cost_axis(axis: Axes, values: Sequence[float]) -> None:
-    """A y axis for what is spent: from zero, or logarithmic when the values span more than a factor of twenty."""
+    """Set up a y axis for costs: from zero, or logarithmic if the values span more than a factor of twenty."""
     known = [value for value in values if value > 0] or [1.0]
     if max(known) > 20 * min(known):
         log_axis(axis, "y", values)
@@ -161,15 +161,15 @@ def cost_axis(axis: Axes, values: Sequence[float]) -> None:
         axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
 
 
-def means(axis: Axes, x: Any, line: pd.DataFrame, look: Look, **style: Any) -> None:
-    """A line through the means of a frame, each with its interval as a thin bar with caps."""
-    interval(axis, x, line, look.colour)
-    drawn: dict[str, Any] = {"ls": look.dash, "marker": look.marker, "mec": "white", "mew": 0.4, "zorder": 4, **style}
-    axis.plot(x, line["mean"], color=look.colour, **drawn)
+def means(axis: Axes, x: Any, line: pd.DataFrame, line_style: LineStyle, **style: Any) -> None:
+    """Draw a line through the means of a frame, each with its interval as an error bar."""
+    interval(axis, x, line, line_style.colour)
+    drawn: dict[str, Any] = {"ls": line_style.dash, "marker": line_style.marker, "mec": "white", "mew": 0.4, "zorder": 4, **style}
+    axis.plot(x, line["mean"], color=line_style.colour, **drawn)
 
 
 def interval(axis: Axes, x: Any, line: pd.DataFrame, colour: str, across: bool = False) -> None:
-    """The intervals of a frame as thin bars with caps, upright, or across where means stand along the x axis."""
+    """Draw the intervals of a frame as error bars; across: horizontal ones, for means on the x axis."""
     reach = np.clip([line["mean"] - line["low"], line["high"] - line["mean"]], 0, None)
     if across:
         axis.errorbar(line["mean"], x, xerr=reach, fmt="none", ecolor=colour, zorder=3, **INTERVAL)
@@ -177,19 +177,21 @@ def interval(axis: Axes, x: Any, line: pd.DataFrame, colour: str, across: bool =
         axis.errorbar(x, line["mean"], yerr=reach, fmt="none", ecolor=colour, zorder=3, **INTERVAL)
 
 
-def bars(axis: Axes, shown: Any, seeds: pd.DataFrame, value: str, known: Mapping[str, Look], names: Mapping[str, str]) -> None:
-    """A horizontal bar per label, in order from the top: the mean with its interval, and a dot per seed's `value`."""
-    for place, (label, look) in enumerate(known.items()):
-        found = shown[shown["label"] == label]
-        axis.barh([place] * len(found), found["mean"], height=0.56, color=look.colour, alpha=0.3, lw=0)
+def bars(axis: Axes, data: Any, seeds: pd.DataFrame, value: str, known: Mapping[str, LineStyle], names: Mapping[str, str]) -> None:
+    """Draw a horizontal bar per label, from the top: the mean with its error bar, and a marker per seed's `value`."""
+    for place, (label, line_style) in enumerate(known.items()):
+        found = data[data["label"] == label]
+        axis.barh([place] * len(found), found["mean"], height=0.56, color=line_style.colour, alpha=0.3, lw=0)
         interval(axis, [place] * len(found), found, INK, across=True)
         dots = seeds.loc[seeds["label"] == label, value]
-        axis.plot(dots, [place] * len(dots), ls="", marker=look.marker, ms=2.8, color=look.colour, mec="white", mew=0.4, zorder=4)
+        axis.plot(
+            dots, [place] * len(dots), ls="", marker=line_style.marker, ms=2.8, color=line_style.colour, mec="white", mew=0.4, zorder=4
+        )
     label_rows(axis, [names[label] for label in known])
 
 
 def label_rows(axis: Axes, names: Sequence[str]) -> None:
-    """A y axis of names, from the top."""
+    """Set up a y axis of names, from the top."""
     axis.set_yticks(range(len(names)), names)
     axis.set_ylim(len(names) - 0.45, -0.55)
     axis.tick_params(axis="y", length=0)
@@ -197,10 +199,13 @@ def label_rows(axis: Axes, names: Sequence[str]) -> None:
 
 
 def milestones(axis: Axes, runs: Any, labels: Sequence[str], cost: str, marks: Sequence[int]) -> None:
-    """What it took each label to come to accuracies of so many %: `runs` has a row per run, with columns such as `seconds_to_50` of that
-    `cost`. Large markers are medians of the seeds that got there; how many got to the last mark stands at the right.
+    """Draw the cost for each label to reach accuracies of `marks` %, from the columns `{cost}_{mark}` of `runs`, a row per run.
+
+    Large markers are medians over the seeds that reached the mark; the number that reached the last mark is on the right.
     """
-    shapes: dict[int, dict[str, Any]] = {mark: {"marker": look.marker, "color": look.colour} for mark, look in _mark_looks(marks).items()}
+    shapes: dict[int, dict[str, Any]] = {
+        mark: {"marker": line_style.marker, "color": line_style.colour} for mark, line_style in _mark_styles(marks).items()
+    }
     for place, label in enumerate(labels):
         own = runs[runs["label"] == label]
         medians = [own[f"{cost}_{mark}"].median() for mark in marks]
@@ -215,35 +220,35 @@ def milestones(axis: Axes, runs: Any, labels: Sequence[str], cost: str, marks: S
     axis.grid(visible=False, axis="y")
 
 
-def _write_beside(axis: Axes, text: str, at: tuple[float, float], transform: Transform, **look: Any) -> None:
-    """Write a text 5 points to the right of a place, however wide the panel is."""
-    axis.annotate(text, at, (5, 0), xycoords=transform, textcoords="offset points", annotation_clip=False, **look)
+def _write_beside(axis: Axes, text: str, at: tuple[float, float], transform: Transform, **text_style: Any) -> None:
+    """Write a text 5 points to the right of a position, however wide the panel is."""
+    axis.annotate(text, at, (5, 0), xycoords=transform, textcoords="offset points", annotation_clip=False, **text_style)
 
 
-def milestone_keys(marks: Sequence[int]) -> list[Key]:
-    """The entries of `milestones` for the key."""
-    return [Key(f"{mark} %", look, 0.0) for mark, look in _mark_looks(marks).items()]
+def milestone_entries(marks: Sequence[int]) -> list[LegendEntry]:
+    """Return the legend entries of `milestones`."""
+    return [LegendEntry(f"{mark} %", line_style, 0.0) for mark, line_style in _mark_styles(marks).items()]
 
 
-def _mark_looks(marks: Sequence[int]) -> dict[int, Look]:
-    return {mark: Look(shade, "-", shape) for mark, shape, shade in zip(marks, "osD", SHADES, strict=True)}
+def _mark_styles(marks: Sequence[int]) -> dict[int, LineStyle]:
+    return {mark: LineStyle(shade, "-", shape) for mark, shape, shade in zip(marks, "osD", SHADES, strict=True)}
 
 
 def stairs(front: pd.DataFrame, end: float) -> tuple[list[float], list[float]]:
-    """The corners of a line that goes from each mean level to the next, to `end` on the right."""
+    """Return the corners of a step line through the means, up to `end` on the right."""
     xs, ys = [*front["x"], end], list(front["mean"])
     corners = [(x, y) for (left, right), y in zip(pairwise(xs), ys, strict=True) for x in (left, right)]
     return [x for x, _ in corners], [y for _, y in corners]
 
 
 def value_text(found: Any, digits: int) -> str:
-    """A mean with its interval."""
+    """Format a mean with its interval."""
     interval = "" if math.isnan(found.low) else f"  [{found.low:.{digits}f}, {found.high:.{digits}f}]"
     return f"{found.mean:.{digits}f}{interval}"
 
 
 def room_beside(names: list[str], values: list[str]) -> tuple[float, float]:
-    """What names on the left and values on the right of bars need, inches."""
+    """Return the widths of names on the left and values on the right of bars, inches."""
     return max(map(text_width, names)) + 0.18, max(map(text_width, values)) + 0.16
 
 
@@ -253,7 +258,7 @@ def write_values(axis: Axes, values: list[str]) -> None:
         axis.text(1.03, place, value, transform=axis.get_yaxis_transform(), va="center_baseline")
 
 
-def centred_name(chart: Figure, axis: Axes, name: str) -> None:
-    """The name of the x axis, in the middle of the page, since it may be longer than the axis."""
+def centred_label(chart: Figure, axis: Axes, name: str) -> None:
+    """Write the x axis label in the middle of the page, since it may be longer than the axis."""
     low, height = axis.get_position().y0, chart.get_size_inches()[1]
     chart.text(0.5, low - 0.22 / height, name, ha="center", va="top", fontsize=NAME, linespacing=1.2)

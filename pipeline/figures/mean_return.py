@@ -1,4 +1,4 @@
-"""Mean return of test episodes at one point: a bar per network with its seeds, interval and value, the best possible drawn."""
+"""Mean return of test episodes at one point: a bar per network with seeds, interval and value; best possible return as reference line."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ def draw(experiment: Path, out: Path, figure: MeanReturn, title: str) -> None:
     results = read_results(experiment, figure).across_runs()
     rows = results.at()
     best = rows.groupby("label", as_index=False)["best_return"].mean()
-    shown = results.ordered(over_seeds(rows, ["label", *results.points], results.metric, results.score).merge(best, on="label"))
-    looks = {label: look for label, look in results.looks.items() if label in set(shown["label"])}
+    data = results.ordered(over_seeds(rows, ["label", *results.points], results.metric, results.score).merge(best, on="label"))
+    line_styles = {label: line_style for label, line_style in results.line_styles.items() if label in set(data["label"])}
     with style.page():
-        values, names = [panels.value_text(found, 2) for found in shown.itertuples()], results.names
-        left, right = panels.room_beside([names[label] for label in looks], values)
+        values, names = [panels.value_text(found, 2) for found in data.itertuples()], results.names
+        left, right = panels.room_beside([names[label] for label in line_styles], values)
         width = style.width_of(figure.width, beside=left + right)
-        name = style.wrapped(results.score_at(), width - 0.2)
+        name = style.wrapped(results.score_label(), width - 0.2)
         room: dict[str, Any] = {"left": left, "right": right, "bottom": 0.3 + 0.14 * (1 + name.count("\n"))}
-        highest = [shown["best_return"].max()]
-        key = style.reference_key(highest, results.score.reference_label)
-        chart, axes = style.canvas(title, width, max(0.5, panels.ROW * len(looks)), key=key, note=results.overlap, **room)
+        highest = [data["best_return"].max()]
+        legend = style.reference_entry(highest, results.score.reference_label)
+        chart, axes = style.canvas(title, width, max(0.5, panels.ROW * len(line_styles)), legend=legend, note=results.overlap, **room)
         axis = axes[0, 0]
-        panels.bars(axis, shown, rows, results.metric, looks, names)
+        panels.bars(axis, data, rows, results.metric, line_styles, names)
         panels.write_values(axis, values)
         style.reference(axis, highest, "", upright=True)
-        panels.centred_name(chart, axis, name)
-        style.save(chart, out, shown)
+        panels.centred_label(chart, axis, name)
+        style.save(chart, out, data)

@@ -1,4 +1,4 @@
-"""Accuracy at each position of the answer and each delay: a heat map per network."""
+"""Accuracy by position in the answer and by delay: a heat map per network."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from matplotlib.figure import Figure
 
 from pipeline.config.figures import RecallPositions
 from pipeline.figures import style
-from pipeline.figures.axes import score_name
+from pipeline.figures.axes import score_label
 from pipeline.figures.frames import Frame, Results, read, read_results
 
 CELL = 0.2
 BESIDE = 1.15
-"""Room for the colour bar, inches."""
+"""Width reserved for the colour bar, inches."""
 
 
 def draw(experiment: Path, out: Path, figure: RecallPositions, title: str) -> None:
     """Draw details.parquet of the folder `experiment`, means over seeds, to `out`.svg, .pdf, .png and .csv."""
     results = read_results(experiment, figure).selected(*figure.needs)
-    shown = _shown(read(experiment, "details"), results)
-    points = shown["point"].drop_duplicates().tolist()
-    width = style.width_of(figure.width, len(results.looks))
-    columns = min(3 if width > style.COLUMN else 1, len(results.looks))
-    rows = math.ceil(len(results.looks) / columns)
+    data = _plot_data(read(experiment, "details"), results)
+    points = data["point"].drop_duplicates().tolist()
+    width = style.width_of(figure.width, len(results.line_styles))
+    columns = min(3 if width > style.COLUMN else 1, len(results.line_styles))
+    rows = math.ceil(len(results.line_styles) / columns)
     with style.page():
         height = min(2.0, max(1.0 if rows == 1 else 0.75, CELL * len(points)))
         left = max(map(style.text_width, points)) + 0.36
@@ -38,26 +38,26 @@ def draw(experiment: Path, out: Path, figure: RecallPositions, title: str) -> No
         room = {"left": left, "right": BESIDE, "head": head, "hspace": between, "wspace": 0.12, "sharex": True, "sharey": True}
         high = height * rows + (head + 0.06) * (rows - 1)
         chart, axes = style.canvas(title, width, high, (rows, columns), note=results.overlap, **room)
-        for index, label in enumerate(results.looks):
-            _panel(axes.flat[index], shown[shown["label"] == label], points, "\n".join(names[label]))
-        for axis in axes.flat[len(results.looks) :]:
+        for index, label in enumerate(results.line_styles):
+            _panel(axes.flat[index], data[data["label"] == label], points, "\n".join(names[label]))
+        for axis in axes.flat[len(results.line_styles) :]:
             axis.set_visible(False)
-        _name_axes(axes, results, len(results.looks))
+        _name_axes(axes, results, len(results.line_styles))
         _bar(chart, axes, results)
-        style.save(chart, out, shown)
+        style.save(chart, out, data)
 
 
-def _shown(positions: Frame, results: Results) -> Frame:
-    """Mean over seeds in %, positions counted from 1, points in order."""
+def _plot_data(positions: Frame, results: Results) -> Frame:
+    """Return means over seeds in %, positions counted from 1, points in order."""
     by = [*results.points, "label", "position"]
     places = results.rows[["run", *results.points]].drop_duplicates()
-    shown = positions.merge(places).groupby(by, as_index=False)["accuracy"].agg(accuracy="mean", seeds="count")
-    shown = shown.sort_values(by, kind="stable")
-    shown["accuracy"] *= 100
-    shown["position"] += 1
+    data = positions.merge(places).groupby(by, as_index=False)["accuracy"].agg(accuracy="mean", seeds="count")
+    data = data.sort_values(by, kind="stable")
+    data["accuracy"] *= 100
+    data["position"] += 1
     varying = results.varying or results.points[:1]
-    shown.insert(0, "point", [" · ".join(f"{value:,}" for value in values) for values in shown[varying].itertuples(index=False)])
-    return shown
+    data.insert(0, "point", [" · ".join(f"{value:,}" for value in values) for values in data[varying].itertuples(index=False)])
+    return data
 
 
 def _panel(axis: Axes, frame: Frame, points: list[str], label: str) -> None:
@@ -75,7 +75,7 @@ def _panel(axis: Axes, frame: Frame, points: list[str], label: str) -> None:
 
 
 def _thin(axis: Axes, grid: Frame) -> None:
-    """Tick labels that do not touch: at most ten of either kind, across as many as there is room for."""
+    """Thin out tick labels so that they do not overlap: at most ten per axis."""
     width, height = style.panel_size(axis)
     room = max(1, int(width / (style.text_width(str(grid.columns[-1])) + 0.16)))
     for axis_of, names, most in (
@@ -87,7 +87,7 @@ def _thin(axis: Axes, grid: Frame) -> None:
 
 
 def _name_axes(axes: Any, results: Results, panels: int) -> None:
-    names = " · ".join(results.axis_name(name) for name in results.varying or results.points[:1])
+    names = " · ".join(results.axis_label(name) for name in results.varying or results.points[:1])
     rows, columns = axes.shape
     for row in range(rows):
         axes[row, 0].set_ylabel(names)
@@ -98,13 +98,13 @@ def _name_axes(axes: Any, results: Results, panels: int) -> None:
 
 
 def _bar(chart: Figure, axes: Any, results: Results) -> None:
-    """One colour bar for all panels, chance marked on it."""
+    """Draw one colour bar for all panels, with chance marked on it."""
     box, last = axes[0, -1].get_position(), axes[min(1, len(axes) - 1), 0].get_position()
     width, high = chart.get_size_inches()
     rows_height = (box.y1 - last.y0) * high
     bar_axis = chart.add_axes((box.x1 + 0.1 / width, last.y0, 0.09 / width, box.y1 - last.y0))
     bar = chart.colorbar(axes[0, 0].collections[0], cax=bar_axis)
-    bar.set_label(score_name(results.score))
+    bar.set_label(score_label(results.score))
     cast(Any, bar.outline).set_visible(False)
     chances = sorted(results.reference.unique())
     step = 20 if rows_height > 1.5 else 50

@@ -1,6 +1,6 @@
-"""One run's own learning curve, beside its weights: loss or return, accuracy and, where there is a curriculum, its level.
+"""One run's learning curve, in its folder: loss or return, accuracy and, with a curriculum, its level.
 
-Every training draws one, so pandas is not imported for it: a second of every job.
+Every training plots one, so pandas is not imported here: that would take a second of every job.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pipeline.evaluation.measurements.base import Training
 from pipeline.evaluation.schemas import read_history
 from pipeline.figures import style
 from pipeline.figures.axes import log_axis
-from pipeline.figures.style import COLOURS, Key, Look
+from pipeline.figures.style import COLOURS, LegendEntry, LineStyle
 
 History = dict[str, np.ndarray]
 """Columns by name, float64, NaN where a row has no value."""
@@ -34,7 +34,7 @@ def draw_run(run: Path) -> None:
     training = measurement_named(task.measurement).training
     with style.page():
         rows = 3 if levels else 2
-        room: dict[str, Any] = {"key": _key(history, task, training), "left": 0.62, "sharex": True, "hspace": 0.12}
+        room: dict[str, Any] = {"legend": _legend(history, task, training), "left": 0.62, "sharex": True, "hspace": 0.12}
         chart, axes = style.canvas(spec["id"], style.COLUMN, 1.3 * rows, (rows, 1), **room)
         (_loss if training.curve == "loss" else _other)(axes[0, 0], history, task, training)
         _accuracy(axes[1, 0], history, task, training)
@@ -48,17 +48,17 @@ def draw_run(run: Path) -> None:
         style.save_picture(chart, run / "curve")
 
 
-def _key(history: History, task: Any, training: Training) -> list[Key]:
-    """Training, validation and what needs no memory."""
-    kinds = [Key(kind, Look(colour, "-", ""), width) for kind, (colour, width) in LINES.items() if _known(history, kind)]
+def _legend(history: History, task: Any, training: Training) -> list[LegendEntry]:
+    """Return the legend entries of training, validation and the references without memory."""
+    splits = [LegendEntry(split, LineStyle(colour, "-", ""), width) for split, (colour, width) in LINES.items() if _known(history, split)]
     losses = [task.baseline] if training.curve == "loss" else []
-    baseline = style.reference_key(losses, "memoryless baseline: loss {}", style.DOTTED)
-    return [*kinds, *baseline, *style.reference_key([100 * task.chance] if task.chance else [], training.reference)]
+    baseline = style.reference_entry(losses, "memoryless baseline: loss {}", style.DOTTED)
+    return [*splits, *baseline, *style.reference_entry([100 * task.chance] if task.chance else [], training.reference)]
 
 
-def _known(history: History, kind: str) -> bool:
-    """Whether a curve of this kind, training or validation, is drawn."""
-    names = [f"{'train' if kind == 'training' else kind}_{figure}" for figure in ("loss", "return", "accuracy")]
+def _known(history: History, split: str) -> bool:
+    """Whether there is a curve of this split, training or validation."""
+    names = [f"{'train' if split == 'training' else split}_{metric}" for metric in ("loss", "return", "accuracy")]
     return any(name in history and bool(np.isfinite(history[name]).any()) for name in names)
 
 
@@ -87,15 +87,15 @@ def _accuracy(axis: Axes, history: History, task: Any, training: Training) -> No
     axis.set_ylabel(style.wrapped(f"{training.accuracy}\u00a0(%)", 1.1))
 
 
-def _pair(history: History, figure: str) -> dict[str, np.ndarray | None]:
-    return {"training": history.get(f"train_{figure}"), "validation": history.get(f"validation_{figure}")}
+def _pair(history: History, metric: str) -> dict[str, np.ndarray | None]:
+    return {"training": history.get(f"train_{metric}"), "validation": history.get(f"validation_{metric}")}
 
 
 def _lines(axis: Axes, rows: np.ndarray, columns: dict[str, np.ndarray | None], scale: float) -> None:
-    for kind, values in columns.items():
+    for split, values in columns.items():
         if values is None or not np.isfinite(values).any():
             continue
-        (colour, width), known = LINES[kind], np.isfinite(values)
+        (colour, width), known = LINES[split], np.isfinite(values)
         axis.plot(rows[known], scale * values[known], color=colour, lw=width, marker="o" if known.sum() == 1 else None)
 
 

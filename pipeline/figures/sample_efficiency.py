@@ -1,4 +1,4 @@
-"""How much a network had to see: training rows, or environment steps, until validation accuracy reached 50, 90 and 99 %."""
+"""Sample efficiency: training rows, or environment steps, until validation accuracy reached 50, 90 and 99 %."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from pipeline.figures.frames import read_results
 def draw(experiment: Path, out: Path, figure: SampleEfficiency, title: str) -> None:
     """Draw results.parquet of the folder `experiment` to `out`.svg, .pdf, .png and .csv: a row per network."""
     results = read_results(experiment, figure)
-    labels, names, costs = list(results.looks), list(results.names.values()), [f"rows_to_{mark}" for mark in MARKS]
-    shown = results.ordered(results.runs[["label", "seed", *costs]], "seed")
+    labels, names, costs = list(results.line_styles), list(results.names.values()), [f"rows_to_{mark}" for mark in MARKS]
+    data = results.ordered(results.runs[["label", "seed", *costs]], "seed")
     with style.page():
         left = max(map(style.text_width, names)) + 0.18
         width = style.width_of(figure.width, beside=left + 0.5)
@@ -29,14 +29,14 @@ def draw(experiment: Path, out: Path, figure: SampleEfficiency, title: str) -> N
             "right": 0.5,
             "head": 0.2,
             "bottom": 0.3 + 0.14 * (1 + name.count("\n")),
-            "key": panels.milestone_keys(MARKS),
+            "legend": panels.milestone_entries(MARKS),
         }
         chart, axes = style.canvas(title, width, max(0.5, panels.ROW * len(labels)), **room)
         axis = axes[0, 0]
-        panels.milestones(axis, shown, labels, "rows_to", MARKS)
+        panels.milestones(axis, data, labels, "rows_to", MARKS)
         panels.label_rows(axis, names)
         axis.set_xlim(0, None)
         axis.xaxis.set_major_locator(MaxNLocator(4))
         axis.xaxis.set_major_formatter(EngFormatter(sep=""))
-        panels.centred_name(chart, axis, name)
-        style.save(chart, out, shown)
+        panels.centred_label(chart, axis, name)
+        style.save(chart, out, data)

@@ -1,4 +1,4 @@
-"""What training cost: CPU seconds per run, and the CPU seconds until validation accuracy reached 50, 90 and 99 %."""
+"""Training time: CPU seconds per run, and CPU seconds until validation accuracy reached 50, 90 and 99 %."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def draw(experiment: Path, out: Path, figure: TrainingTime, title: str) -> None:
     """Draw timing.parquet of the folder `experiment` to `out`.svg, .pdf, .png and .csv. Times differ from run to run of the same config."""
     results = read_results(experiment, figure)
     timing = read(experiment, "timing")
-    labels, names = list(results.looks), list(results.names.values())
+    labels, names = list(results.line_styles), list(results.names.values())
     with style.page():
         left = max(map(style.text_width, names)) + 0.18
         width, high = style.width_of(figure.width, 2), max(0.5, panels.ROW * len(labels))
@@ -32,7 +32,7 @@ def draw(experiment: Path, out: Path, figure: TrainingTime, title: str) -> None:
             "hspace": apart,
             "wspace": 0.12,
             "sharey": True,
-            "key": panels.milestone_keys(MARKS),
+            "legend": panels.milestone_entries(MARKS),
         }
         chart, axes = style.canvas(title, width, high, shape, **room)
         total, marks = axes.flat
@@ -42,16 +42,16 @@ def draw(experiment: Path, out: Path, figure: TrainingTime, title: str) -> None:
         marks.xaxis.set_major_locator(MaxNLocator(4))
         marks.set_xlim(total.get_xlim())
         marks.tick_params(axis="y", length=0)
-        style.save(chart, out, _shown(timing, results))
+        style.save(chart, out, _plot_data(timing, results))
 
 
-def _shown(timing: Frame, results: Results) -> Frame:
-    """What is drawn: one row per run."""
+def _plot_data(timing: Frame, results: Results) -> Frame:
+    """Return one row per run."""
     return results.ordered(timing[["label", "seed", "cpu_seconds", *(f"seconds_to_{mark}" for mark in MARKS)]], "seed")
 
 
 def _total(axis: Axes, timing: Frame, results: Results) -> None:
-    panels.bars(axis, over_seeds(timing, ["label"], "cpu_seconds", SECONDS), timing, "cpu_seconds", results.looks, results.names)
+    panels.bars(axis, over_seeds(timing, ["label"], "cpu_seconds", SECONDS), timing, "cpu_seconds", results.line_styles, results.names)
     axis.set_xlim(0, None)
     axis.set_xlabel("CPU seconds of training")
     axis.xaxis.set_major_locator(MaxNLocator(4))

@@ -90,15 +90,15 @@ def test_slots_do_not_follow_the_alphabet() -> None:
 
 def test_looks_are_all_different() -> None:
     labels = [*MIXERS, *(f"network {index}" for index in range(60)), "none, width 8"]
-    looks = style.looks(labels, ["none", "none, width 8"])
-    assert len(set(looks.values())) == len(labels)
-    assert {looks["none"].colour, looks["none, width 8"].colour} == {style.GREY}
+    line_styles = style.line_styles(labels, ["none", "none, width 8"])
+    assert len(set(line_styles.values())) == len(labels)
+    assert {line_styles["none"].colour, line_styles["none, width 8"].colour} == {style.GREY}
 
 
 def test_a_suite_decides_the_looks_drawn_inside_it() -> None:
     slots = assign_slots(["lstm", "other", "more"])
     with style.suite(slots):
-        assert style.looks(["other"]) == {"other": style.look_of(slots["other"])}
+        assert style.line_styles(["other"]) == {"other": style.line_style_of(slots["other"])}
 
 
 def lab(colours: np.ndarray) -> np.ndarray:

@@ -26,9 +26,9 @@ def titles(figure: Any) -> list[str]:
     return [axis.get_title(loc="left") for axis in figure.axes]
 
 
-def markers(axis: Any, look: style.Look) -> Any:
+def markers(axis: Any, line_style: style.LineStyle) -> Any:
     """The line of a network, as drawn."""
-    found = [line for line in axis.lines if line.get_color() == look.colour and line.get_marker() == look.marker]
+    found = [line for line in axis.lines if line.get_color() == line_style.colour and line.get_marker() == line_style.marker]
     return next(line for line in found if len(line.get_xdata()) > 1 and line.get_markersize() > 2)
 
 
@@ -41,11 +41,11 @@ def test_accuracy_by_nodes_has_a_panel_per_layout_and_a_line_per_network(experim
         own = results[(results.label == f"{row['label']}, layout {row['task.layout']}") & (results.nodes == row["nodes"])]
         assert [row["mean"], row["low"], row["high"]] == pytest.approx(expected(own))
         assert (row["seeds"], row["chance"]) == (3, 50)
-    looks = style.looks(sorted(SKILL), ["none"])
+    line_styles = style.line_styles(sorted(SKILL), ["none"])
     for axis, layout in zip(drawn[0].axes, LAYOUTS, strict=True):
-        for label, look in looks.items():
+        for label, line_style in line_styles.items():
             line = table[(table.label == label) & (table["task.layout"] == layout)]
-            assert np.allclose(markers(axis, look).get_ydata(), line["mean"])
+            assert np.allclose(markers(axis, line_style).get_ydata(), line["mean"])
 
 
 def test_accuracy_by_family_is_at_the_largest_graphs_of_training(experiments: Folder, tmp_path: Path, drawn: Any) -> None:
@@ -58,9 +58,9 @@ def test_accuracy_by_family_is_at_the_largest_graphs_of_training(experiments: Fo
         assert [row["mean"], row["low"], row["high"]] == pytest.approx(expected(own[own.nodes == 16]))
     names = [text.get_text() for text in drawn[0].axes[0].get_yticklabels()]
     assert names == [name.replace("_", " ") + (" (trained)" if name == "double_star" else "") for name in FAMILIES]
-    for label, look in style.looks(sorted(SKILL), ["none"]).items():
+    for label, line_style in style.line_styles(sorted(SKILL), ["none"]).items():
         line = table[(table.label == label) & (table["task.layout"] == "cot")]
-        assert np.allclose(markers(drawn[0].axes[1], look).get_xdata(), line["mean"])
+        assert np.allclose(markers(drawn[0].axes[1], line_style).get_xdata(), line["mean"])
 
 
 def test_accuracy_by_state_joins_widths_and_draws_what_the_task_holds(experiments: Folder, tmp_path: Path, drawn: Any) -> None:
@@ -75,7 +75,7 @@ def test_accuracy_by_state_joins_widths_and_draws_what_the_task_holds(experiment
     for axis, layout in zip(drawn[0].axes, ("direct", "icr"), strict=True):
         assert [64.0, 64.0] in [list(line.get_xdata()) for line in axis.lines]
         line = table[(table.label == "mamba") & (table["task.layout"] == layout)]
-        assert list(markers(axis, style.looks(["lstm", "mamba"])["mamba"]).get_xdata()) == line["state_bits"].tolist()
+        assert list(markers(axis, style.line_styles(["lstm", "mamba"])["mamba"]).get_xdata()) == line["state_bits"].tolist()
         assert line["state_bits"].is_monotonic_increasing
 
 

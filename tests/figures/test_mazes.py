@@ -106,7 +106,7 @@ def test_strips_are_the_first_seeds_episodes_at_the_hardest_point(experiments: F
 
 def test_without_pictures_a_strip_says_so(experiments: Folder, tmp_path: Path, drawn: Any) -> None:
     draw("episode_strips", experiments("paths"), tmp_path / "figure")
-    assert "this environment draws no pictures" in texts(drawn[0])
+    assert "this environment does not render" in texts(drawn[0])
 
 
 def test_chance_that_nobody_knows_is_not_drawn(experiments: Folder, tmp_path: Path, drawn: Any) -> None:

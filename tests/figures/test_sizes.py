@@ -51,14 +51,14 @@ def changed(experiment: Path, out: Path, change: Any, labels: dict[str, Any] | N
 def test_labels_leave_out_the_size_that_runs_were_trained_and_measured_at(experiments: Folder) -> None:
     results = read_results(experiments("sizes"))
     assert results.size == "symbols"
-    assert list(results.looks) == sorted(f"{name}, symbols {size}" for name in SWEPT for size in SIZES)
-    for found in (results.across_runs(), results.along_size()):
-        assert list(found.looks) == SWEPT
+    assert list(results.line_styles) == sorted(f"{name}, symbols {size}" for name in SWEPT for size in SIZES)
+    for found in (results.across_runs(), results.lines_over_size()):
+        assert list(found.line_styles) == SWEPT
         assert (found.rows["label"] == results.rows["label"].map(name_of)).all()
-    assert list(read_results(experiments("one_network")).across_runs().looks) == ["base"]
+    assert list(read_results(experiments("one_network")).across_runs().line_styles) == ["base"]
     usual = read_results(experiments("usual"))
     assert usual.size == "delay"
-    assert usual.across_runs().looks == usual.along_size().looks == usual.looks
+    assert usual.across_runs().line_styles == usual.lines_over_size().line_styles == usual.line_styles
 
 
 def measured(at: Any) -> Any:
@@ -72,8 +72,8 @@ def test_a_line_runs_across_runs_that_were_measured_once(experiments: Folder, tm
         [(lambda size: [size + 100], True), (lambda size: [500], False), (lambda size: [size, 7 * size], False)]
     ):
         results = read_results(changed(experiments("sizes"), tmp_path / str(number), measured(at)))
-        assert list(results.across_runs().looks) == (SWEPT if joined else list(results.looks))
-        assert list(results.along_size().looks) == SWEPT
+        assert list(results.across_runs().line_styles) == (SWEPT if joined else list(results.line_styles))
+        assert list(results.lines_over_size().line_styles) == SWEPT
 
 
 def test_labels_keep_what_tells_two_runs_of_a_seed_apart(experiments: Folder, tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_labels_keep_what_tells_two_runs_of_a_seed_apart(experiments: Folder, tm
     for number, change in enumerate((same_size, variant)):
         results = read_results(changed(experiments("sizes"), tmp_path / str(number), change, {"gru": {"variant": ["gru", ""]}}))
         assert results.size == "symbols"
-        assert results.along_size().looks == results.looks
+        assert results.lines_over_size().line_styles == results.line_styles
 
 
 @pytest.mark.parametrize("figure", ["accuracy_by_symbols", "accuracy_at_longest", "cost_quality"])

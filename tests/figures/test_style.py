@@ -80,8 +80,8 @@ def test_vectors_carry_their_fonts(experiments: Folder, tmp_path: Path) -> None:
 
 def test_a_network_without_state_stands_at_zero(experiments: Folder, tmp_path: Path, drawn: Any) -> None:
     draw("step_cost", experiments("mazes"), tmp_path / "figure")
-    axis, look = drawn[0].axes[1], read_results(experiments("mazes")).looks["none"]
-    (line,) = [line for line in axis.lines if line.get_color() == look.colour]
+    axis, line_style = drawn[0].axes[1], read_results(experiments("mazes")).line_styles["none"]
+    (line,) = [line for line in axis.lines if line.get_color() == line_style.colour]
     assert set(line.get_ydata()) == {0} and shown(tmp_path / "figure").query("label == 'none'")["state_bytes"].eq(0).all()
     with style.page():
         drawn[0].canvas.draw()
