@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,7 @@ FILES = ("presets", "suites")
 def list_(kind: str | None) -> None:
     """List the catalogue: what a config can name.
 
-    KIND restricts the list to tasks, mixers, networks, learners, figures, presets or suites.
+    KIND restricts the list to tasks, mixers, networks, learners, figures, measurements, presets or suites.
     """
     from pipeline.config.document import suggestion
     from pipeline.config.schema import KINDS
@@ -45,8 +47,9 @@ def _summary(component: Any) -> str:
 
 
 def _comment(path: Path) -> str:
-    first = path.read_text(encoding="utf-8").splitlines()[0]
-    return first.lstrip("# ") if first.startswith("#") else ""
+    """The first sentence of the comment at the top of a file."""
+    lines = itertools.takewhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines())
+    return re.split(r"(?<=\.)\s+(?=[A-Z])", " ".join(line.lstrip("# ") for line in lines))[0]
 
 
 @click.command()
@@ -59,6 +62,7 @@ def show(name: str) -> None:
     from pipeline.config.document import suggestion
     from pipeline.config.schema import KINDS
     from pipeline.config.tasks.base import Task
+    from pipeline.evaluation.measurements.base import Measurement
 
     matches = [(kind.removesuffix("s"), components[name]) for kind, components in KINDS.items() if name in components]
     files = {path.stem: path for folder in FILES for path in sorted((REPOSITORY / "workflow" / folder).glob("*.yaml"))}
@@ -72,6 +76,11 @@ def show(name: str) -> None:
         if issubclass(component, Task) and component.columns:
             rows = [(column, item.unit or "category", item.meaning) for column, item in component.columns.items()]
             click.echo("\n" + format_table([("column", "unit", "meaning"), *rows]))
+        if issubclass(component, Measurement):
+            scores = [
+                (f"  {key}", score.shown_unit.format(unit="nats, or squared error"), score.label) for key, score in component.scores.items()
+            ]
+            click.echo("\nscores:\n" + format_table([("  name", "unit", "label"), *scores]))
         _show_fields("fields", component)
         if hasattr(component, "evaluation"):
             _show_fields("fields of evaluate", component.evaluation)  # pyright: ignore[reportAttributeAccessIssue]
@@ -81,7 +90,7 @@ def show(name: str) -> None:
 
 def _properties(component: Any) -> list[tuple[str, str]]:
     """What a component declares besides its fields."""
-    keys = ("source", "implementation", "causal", "constant_state", "timed")
+    keys = ("source", "implementation", "causal", "constant_state")
     values = {key: getattr(component, key) for key in keys if getattr(component, key, "") != ""}
     words = {key: {True: "yes", False: "no"}[value] if isinstance(value, bool) else value for key, value in values.items()}
     return [(key, ", ".join(value) if isinstance(value, tuple) else str(value)) for key, value in words.items()]

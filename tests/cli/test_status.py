@@ -12,6 +12,7 @@ import click
 import pytest
 
 from pipeline.cli import SECTIONS, cli
+from pipeline.cli.catalogue import REPOSITORY
 from pipeline.config.networks import SequenceNetwork
 from pipeline.config.schema import KINDS, schema_text
 from pipeline.ops.backends import KNOWN
@@ -118,6 +119,25 @@ def test_show_lists_nested_fields_and_those_of_evaluate(call: Call) -> None:
     assert re.search(r"^  delay\.log_uniform: null\n      Range \[low, high\]", call("show", "copy").out, re.MULTILINE)
     assert re.search(r"^fields of evaluate:\n.*^  delays: ", call("show", "copy").out, re.MULTILINE | re.DOTALL)
     assert re.search(r"^  curriculum\.column: required$", call("show", "supervised").out, re.MULTILINE)
+
+
+@pytest.mark.parametrize("kind", ["presets", "suites"])
+def test_list_shows_the_whole_first_sentence_of_a_file(kind: str, call: Call) -> None:
+    for line in call("list", kind).out.splitlines():
+        name, text = line.split(maxsplit=1)
+        comment = (REPOSITORY / "workflow" / kind / f"{name}.yaml").read_text(encoding="utf-8").replace("\n# ", " ")
+        assert comment.startswith(f"# {text}")
+        assert text.endswith(".")
+
+
+@pytest.mark.parametrize("name", list(KINDS["measurements"]))
+def test_show_lists_the_scores_of_a_measurement(name: str, call: Call) -> None:
+    table = call("show", name).out.split("scores:\n")[1].splitlines()
+    assert table[0].split() == ["name", "unit", "label"]
+    rows = {line.split()[0]: line for line in table[1:] if line.startswith("  ")}
+    scores = KINDS["measurements"][name].scores  # pyright: ignore[reportAttributeAccessIssue]
+    assert {key: rows[key].endswith(score.label) for key, score in scores.items()} == dict.fromkeys(scores, True)
+    assert "{" not in "".join(table)
 
 
 def test_show_prints_a_preset(call: Call) -> None:

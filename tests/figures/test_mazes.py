@@ -29,10 +29,7 @@ def test_accuracy_by_corridor_shows_means_over_seeds_and_what_needs_no_memory(ex
         assert [row["mean"], row["low"], row["high"]] == pytest.approx([100 * expected.mean, 100 * expected.low, 100 * expected.high])
     said = texts(drawn[0])
     assert (
-        "memoryless baseline 50 %" in said
-        and "episodes solved (%)" in said
-        and "corridor (positions)" in said
-        and "training task: corridor 20" in said
+        "chance 50 %" in said and "episodes solved (%)" in said and "corridor (positions)" in said and "training task: corridor 20" in said
     )
 
 

@@ -44,7 +44,7 @@ PICTURES = 8
 LARGEST = 128
 """Maximum height and width in pixels; of larger frames every second, third, ... pixel is kept."""
 FRAMES = ("frames", "frames_shape")
-SOLVED = Score("episodes solved", bounds=(0, 1), better="higher", reference="chance", reference_label="memoryless baseline {} %")
+SOLVED = Score("episodes solved", bounds=(0, 1), better="higher", reference="chance", reference_label="chance {} %")
 RETURN = Score(
     "mean return",
     bounds=("return_lowest", "return_highest"),
@@ -58,7 +58,7 @@ TOLERANCE = 1e-6
 
 
 class Episodes(Measurement):
-    """Share of test episodes that a network solves, acting by its own probabilities, and their mean return."""
+    """Success rate and mean return on test episodes, with actions sampled from the policy."""
 
     reads: ClassVar[Literal["tokens", "environment"]] = "environment"
     example: ClassVar[str] = "episode"
@@ -103,7 +103,7 @@ class Episodes(Measurement):
         ),
     )
     training: ClassVar[Training] = Training(
-        "return", "episodes solved", "memoryless baseline {} % solved", "this share was solved", "steps", "environment steps", solved=False
+        "return", "episodes solved", "chance {} % solved", "this share was solved", "steps", "environment steps", solved=False
     )
 
     name: Literal["episodes"] = "episodes"
