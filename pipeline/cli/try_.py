@@ -90,14 +90,14 @@ def _parse(override: str) -> tuple[str, Any, Any]:
 @click.option("--config", type=FILE, default="config.yaml", help="Config file in which NAME is looked up.")
 @click.option("--out", type=OutFolder(".pipeline/plan.json"), default="results/try", help="Output folder; finished parts are reused.")
 def try_(name: str, overrides: tuple[str, ...], config: Path, out: Path) -> int:
-    """Run one point in this process, without Snakemake.
+    """Train and evaluate one configuration in this process, without Snakemake.
 
     It generates the data, trains, evaluates and prints the result. NAME is an experiment of the config (its base, without the sweep) or a
     task with defaults.
 
     \b
-      pipeline try copy --set task.delay=160 --set learner.rows=5000
-      pipeline try copy --set network.mixer=gru --set network.width=32 --set learner.seconds=20
+      pipeline try copy --set task.delay=160 --set learner.rows=32k
+      pipeline try copy --set network.mixer=gru --set network.width=32
     """
     from pipeline.config.expand import expand
     from pipeline.in_process import run_plan

@@ -8,9 +8,10 @@ from typing import Any
 from pipeline.config.base import Distribution, FieldConflict, canonical
 from pipeline.config.document import PRESETS, Location, YamlMapping, shown, suggestion
 from pipeline.config.figures import Figure
-from pipeline.config.networks import SMALLEST_IMAGE, ActorCritic, Stack
+from pipeline.config.learners import LEARNERS
+from pipeline.config.networks import NETWORKS, SMALLEST_IMAGE, ActorCritic, Stack
 from pipeline.config.points import ExpandedExperiment, ExpandedPoint
-from pipeline.config.tasks import EnvironmentTask, Task
+from pipeline.config.tasks import TASKS, EnvironmentTask, Task
 from pipeline.storage.digest import canonical_json
 
 WEIGHTLESS = ("dropout", "context")
@@ -18,6 +19,8 @@ WEIGHTLESS = ("dropout", "context")
 
 ROWS = {"tokens": "tokens", "environment": "steps"}
 """What a row of a task is made of."""
+TASK_KINDS = {"tokens": "token tasks", "environment": "environments"}
+A_TASK = {"tokens": "a token task", "environment": "an environment"}
 
 
 def location_of(written: YamlMapping, *paths: str) -> Location:
@@ -46,13 +49,25 @@ def _in_preset(location: Location) -> bool:
     return Path(location.file).parent == PRESETS
 
 
+def check_kinds(written: YamlMapping) -> None:
+    """Network and learner are for the kind of task. Called on names alone, before the settings of a component that does not fit are read."""
+    task = TASKS.get(_name_of(written.get("task")))
+    for key, components in (("network", NETWORKS), ("learner", LEARNERS)):
+        part: Any = components.get(_name_of(written.get(key)))
+        if task and part and part.kind != task.kind:
+            named = [f"{place}.name" if isinstance(written[place], YamlMapping) else place for place in ("task", key)]
+            fit = sorted(name for name, other in components.items() if other.kind == task.kind)  # pyright: ignore[reportAttributeAccessIssue]
+            message = f"{_name_of(written[key])} is for {TASK_KINDS[part.kind]}, {_name_of(written['task'])} is {A_TASK[task.kind]}"
+            raise location_of(written, *named).error(f"{message}; expected {key}: {' or '.join(fit)}")
+
+
+def _name_of(written: Any) -> str:
+    return str(written.get("name") if isinstance(written, YamlMapping) else written)
+
+
 def check_point(member: ExpandedPoint, written: YamlMapping) -> None:
     """Cross-field checks for one run."""
     point = member.point
-    for key, part in (("network", point.network), ("learner", point.learner)):
-        if part.kind != point.task.kind:
-            message = f"{part.name} is made for tasks of kind {part.kind}, {point.task.name} is of kind {point.task.kind}"
-            raise location_of(written, "task", key).error(f"{message}; expected the same")
     if isinstance(point.task, EnvironmentTask) and point.task.endless:
         message = (
             f"{point.task.title} has no time limit of its own; expected task.max_episode_steps, steps after which an episode is cut off"
@@ -133,8 +148,10 @@ def check_figures(experiment: ExpandedExperiment) -> None:
     for figure, location in zip(experiment.figures, experiment.figure_locations, strict=True):
         _check_points(figure, experiment, location)
         if figure.measurements and kind.name not in figure.measurements:
-            wanted = " or ".join(figure.measurements)
-            raise location.error(f"{figure.name} draws measurements of kind {wanted}; expected that kind, got {kind.name}")
+            wanted, task = " or ".join(figure.measurements), experiment.members[0].point.task.name
+            raise location.error(
+                f"{figure.name} draws {wanted}; expected a task or evaluation of that measurement, {task} is measured by {kind.name}"
+            )
         metric = getattr(figure, "metric", None)
         if metric is not None and metric not in kind.scores:
             raise location.error(f"metric: {kind.name} has no score {metric!r}{suggestion(metric, kind.scores)}")

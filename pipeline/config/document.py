@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +44,14 @@ class Location:
     file: str
     line: int
     path: str
+    used_at: Location | None = None
+    """Of a value in a preset: where the config names the preset."""
 
     def error(self, message: str) -> ConfigError:
-        """The one line that names this location."""
+        """The one line that names this location; in a preset, the line that names the preset first."""
+        if self.used_at:
+            inner = Location(Path(self.file).name, self.line, self.path).error(message)
+            return ConfigError(str(self.used_at.error(str(inner))), self)
         where = f"{self.file}:{self.line}" if self.line else self.file
         return ConfigError(f"{where}: {self.path}: {message}" if self.path else f"{where}: {message}", self)
 
@@ -83,6 +88,14 @@ class YamlMapping(dict[str, Any]):
             twin.put(key, value.copy() if isinstance(value, YamlMapping) else value, self.locations[key])
         return twin
 
+    def used_at(self, location: Location) -> YamlMapping:
+        """A copy of a preset's block that knows where the config names it."""
+        twin = YamlMapping(self.location)
+        for key, value in self.items():
+            here = self.locations[key]
+            twin.put(key, _used_at(value, location), here if here.used_at else replace(here, used_at=location))
+        return twin
+
 
 class YamlList(list[Any]):
     """A list whose items know their locations."""
@@ -91,6 +104,17 @@ class YamlList(list[Any]):
         super().__init__()
         self.location = location
         self.locations: list[Location] = []
+
+
+def _used_at(value: Any, location: Location) -> Any:
+    if isinstance(value, YamlMapping):
+        return value.used_at(location)
+    if isinstance(value, YamlList):
+        twin = YamlList(value.location)
+        twin.extend(_used_at(item, location) for item in value)
+        twin.locations = [here if here.used_at else replace(here, used_at=location) for here in value.locations]
+        return twin
+    return value
 
 
 @dataclass
@@ -209,6 +233,8 @@ def _marked(name: str, error: MarkedYAMLError) -> ConfigError:
         text = f"not YAML: {problem or 'never closed'} in the {opened} that begins here"
     elif "'\\t'" in problem:
         text = "not YAML: a tab; expected spaces"
+    elif problem == "mapping values are not allowed here":
+        text = "not YAML: a second ': ' in one value; put the text in quotes"
     else:
         text = f"not YAML: {f'{context}, {problem}' if problem.startswith('but ') else problem or context}"
     return ConfigError(f"{name}{f':{mark.line + 1}' if mark else ''}: {' '.join(text.split())}")

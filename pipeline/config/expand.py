@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.config.base import Component, Section
-from pipeline.config.checks import check_figures, check_members, check_parents, check_point, find_parent, location_of
+from pipeline.config.checks import check_figures, check_kinds, check_members, check_parents, check_point, find_parent, location_of
 from pipeline.config.config_file import Config, Experiment, Point, Runtime, Tracking
 from pipeline.config.document import (
     PRESETS,
@@ -27,8 +27,11 @@ from pipeline.config.document import (
     value_at,
 )
 from pipeline.config.figures import AnyFigure, Figure
+from pipeline.config.learners import LEARNERS
+from pipeline.config.mixers import MIXERS
+from pipeline.config.networks import NETWORKS
 from pipeline.config.points import ExpandedConfig, ExpandedExperiment, ExpandedPoint, Written
-from pipeline.config.tasks import Evaluation
+from pipeline.config.tasks import TASKS, Evaluation
 from pipeline.config.validation import validate
 from pipeline.storage.paths import is_name
 
@@ -227,6 +230,7 @@ def _validated(block: YamlMapping, location: Location) -> tuple[Point, Evaluatio
 
 def _member(written: _WrittenPoint) -> ExpandedPoint:
     block = written.block
+    check_kinds(block)
     point, evaluation = _validated(block, written.location)
     coordinates, overrides = (_coordinates(keys, block, point, evaluation) for keys in (written.swept, written.overrides))
     location = location_of(block, "learner.parent") if point.learner.parent else written.location
@@ -267,12 +271,21 @@ def with_presets(value: Any, depth: int = 0) -> Any:
     location, name = block.locations["preset"], block.pop("preset")
     known = [path.stem for path in sorted(PRESETS.glob("*.yaml"))]
     if name not in known:
-        raise location.error(
-            f"got {shown(name)}" + (suggestion(str(name), known) or "; expected a file of workflow/presets, which has none")
-        )
+        fit = [stem for stem in known if _fits(stem, location)]
+        raise location.error(f"got {shown(name)}" + (suggestion(str(name), fit) or "; expected a file of workflow/presets, which has none"))
     if depth > DEEPEST_PRESET:
         raise location.error(f"more than {DEEPEST_PRESET} presets that name each other; expected a chain that ends")
-    return merged(with_presets(read_document(PRESETS / f"{name}.yaml"), depth + 1), block)
+    return merged(with_presets(read_document(PRESETS / f"{name}.yaml"), depth + 1).used_at(location), block)
+
+
+def _fits(preset: str, location: Location) -> bool:
+    """Whether a preset is for the component at `location`, `...learner.preset`, as far as its name tells."""
+    components = {"learner": LEARNERS, "network": NETWORKS, "task": TASKS, "mixer": MIXERS}.get(location.path.split(".")[-2:][0])
+    try:
+        name = read_document(PRESETS / f"{preset}.yaml").get("name")
+    except ConfigError:
+        return True
+    return components is None or not isinstance(name, str) or name in components
 
 
 def _figures(block: YamlMapping) -> list[Figure]:

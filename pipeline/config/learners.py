@@ -120,9 +120,7 @@ class Learner(Component):
             raise FieldConflict(f"missing budget; expected one of {examples}, {updates} and {seconds}")
         budget = getattr(self, examples)
         if budget is not None and budget < self.rows_per_step:
-            raise FieldConflict(
-                f"got {examples}: {budget}; expected at least one update's {self.rows_per_step}", examples, self.update_size
-            )
+            raise FieldConflict(f"got {examples}: {budget}; expected at least {self.rows_per_step}, one update", examples, self.update_size)
         if self.select not in self.keep:
             raise FieldConflict(f"select: {self.select} needs {self.select} in 'keep', got {list(self.keep)}", "select", "keep")
         return self
@@ -315,6 +313,9 @@ class Supervised(Descent):
     def _consistent(self) -> Supervised:
         if self.data == "stream" and self.distinct_rows is not None:
             raise FieldConflict("'distinct_rows' is used with data: shards only, got data: stream", "distinct_rows", "data")
+        if self.micro_batch_size is not None and self.micro_batch_size > self.batch_size:
+            message = f"got micro_batch_size: {self.micro_batch_size}; expected at most batch_size: {self.batch_size}"
+            raise FieldConflict(message, "micro_batch_size", "batch_size")
         return self
 
     def division_error(self, processes: int) -> str | None:

@@ -73,7 +73,7 @@ def _path(root: Any, finding: Any) -> tuple[Any, ...]:
     error = finding.get("ctx", {}).get("error")
     if isinstance(error, FieldConflict) and isinstance(value, YamlMapping):
         given = [field for field in error.fields if field in value]
-        path += [max(given, key=lambda field: value.locations[field].line)] if given else []
+        path += [max(given, key=lambda field: (not value.locations[field].used_at, value.locations[field].line))] if given else []
     if finding["type"] == "union_tag_invalid" and isinstance(value, dict) and "name" in value:
         path.append("name")
     return tuple(path)

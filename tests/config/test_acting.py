@@ -37,17 +37,17 @@ WRONG = {
     "a sequence network": (
         ("name: actor_critic, ", "name: sequence, "),
         5,
-        "sequence is made for tasks of kind tokens, t_maze is of kind environment; expected the same",
+        "sequence is for token tasks, t_maze is an environment; expected network: actor_critic",
     ),
     "a supervised learner": (
         ("name: ppo, total_timesteps", "name: supervised, rows"),
         6,
-        "supervised is made for tasks of kind tokens, t_maze is of kind environment; expected the same",
+        "supervised is for token tasks, t_maze is an environment; expected learner: a2c or ppo",
     ),
     "a task of tokens": (
         ("{name: t_maze, corridor: 10}\n      network", "{name: copy, delay: 3}\n      evaluate: {rows: 9}\n      network"),
         6,
-        "actor_critic is made for tasks of kind environment, copy is of kind tokens; expected the same",
+        "actor_critic is for environments, copy is a token task; expected network: sequence",
     ),
     "convolutions of a vector": (
         ("width: 16", "width: 16, encoder: nature_cnn"),
@@ -67,7 +67,7 @@ WRONG = {
     "a budget below a rollout": (
         ("total_timesteps: 20k", "total_timesteps: 2k"),
         6,
-        "got total_timesteps: 2000; expected at least one update's 2048",
+        "got total_timesteps: 2000; expected at least 2048, one update",
     ),
     "sequences that do not divide": (
         ("total_timesteps: 20k", "total_timesteps: 20k, bptt_steps: 10"),
@@ -107,7 +107,10 @@ experiments:
       learner: {name: supervised, steps: 5}
     figures: [mean_return]
 """
-    assert complaint(text, tmp_path)[2] == "mean_return draws measurements of kind episodes; expected that kind, got tokens"
+    assert (
+        complaint(text, tmp_path)[2]
+        == "mean_return draws episodes; expected a task or evaluation of that measurement, copy is measured by tokens"
+    )
 
 
 def test_an_experiment_is_of_one_kind(tmp_path: Path) -> None:

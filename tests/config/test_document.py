@@ -29,7 +29,7 @@ BROKEN = {
     "open list": (SMALL + "tracking:\n  tags: [a, b\n  group: c\n", LINES + 2, "", "not YAML: expected ',' or ']'"),
     "open mapping": (SMALL + "runtime: {threads: 1\ntracking: {}\n", LINES + 1, "", "not YAML: expected ',' or '}'"),
     "open quote": (SMALL + "tracking:\n  group: 'mine\n  tags: []\n", LINES + 2, "", "not YAML: found unexpected end of stream"),
-    "two colons": (SMALL + "runtime: threads: 1\n", LINES + 1, "", "not YAML: mapping values are not allowed here"),
+    "two colons": (SMALL + "runtime: threads: 1\n", LINES + 1, "", "not YAML: a second ': ' in one value; put the text in quotes"),
     "wrong indent": (SMALL + "  runtime:\n    threads: 1\n   gpus: 0\n", LINES + 3, "", "not YAML: expected <block end>"),
     "undefined alias": (SMALL + "runtime: *other\n", LINES + 1, "", "not YAML: found undefined alias 'other'"),
     "at sign": (SMALL + "tracking: {group: @x}\n", LINES + 1, "", "not YAML: found character '@'"),

@@ -247,7 +247,8 @@ def test_a_mistake_in_an_override_is_named_where_it_was_written(case: str) -> No
 CLASHES = {
     "rows: 100, steps: 5": "rows and steps; expected one budget out of rows, steps and seconds",
     "steps: 5, seconds: 5": "steps and seconds; expected one budget out of rows, steps and seconds",
-    "rows: 10, batch_size: 32": "got rows: 10; expected at least one update's 32",
+    "rows: 10, batch_size: 32": "got rows: 10; expected at least 32, one update",
+    "rows: 64, batch_size: 32, micro_batch_size: 64": "got micro_batch_size: 64; expected at most batch_size: 32",
     "steps: 5, keep: [best]": "select: last needs last in 'keep', got ['best']",
     "steps: 5, select: best": "select: best needs best in 'keep', got ['last']",
     "seconds: 5, lr_schedule: cosine": "lr_schedule: cosine with a budget in seconds; expected one in rows or steps",
@@ -315,7 +316,7 @@ def test_a_figure_of_free_runs_needs_a_task_that_is_measured_by_them() -> None:
     said = fails(HEAD + "    figures: [first_errors]\n")
     assert (
         said
-        == f"c.yaml:{NEXT}: experiments.a.figures[0]: first_errors draws measurements of kind free_running; expected that kind, got tokens"
+        == f"c.yaml:{NEXT}: experiments.a.figures[0]: first_errors draws free_running; expected a task or evaluation of that measurement, copy is measured by tokens"
     )
 
 
@@ -359,7 +360,7 @@ def test_a_preset_for_a_mixer(presets: Path) -> None:
 def test_mistakes_in_presets_are_named_in_their_files(presets: Path) -> None:
     (presets / "big.yaml").write_text("name: sequence\n\nwdith: 512\n")
     text = HEAD.replace("{name: sequence, mixer: {name: lstm, horizon: 9}, width: 8, context: 500}", "{preset: big}")
-    assert fails(text) == f"{presets / 'big.yaml'}:3: wdith: unknown key; did you mean 'width'?"
+    assert fails(text) == "c.yaml:5: experiments.a.base.network.preset: big.yaml:3: wdith: unknown key; did you mean 'width'?"
     (presets / "big.yaml").write_text("name: sequence\nwidth: [512\n")
     assert fails(text).startswith(f"{presets / 'big.yaml'}:2: not YAML: expected ',' or ']'")
     assert (

@@ -85,7 +85,7 @@ def test_a_figure_may_be_asked_for_with_several_options_and_each_has_files_of_it
         ("{name: accuracy_by, column: delay, metric: sequence}", "metric: tokens has no score 'sequence'; did you mean 'sequence_chance'?"),
         (
             "mean_return",
-            "mean_return draws measurements of kind episodes; expected that kind, got tokens",
+            "mean_return draws episodes; expected a task or evaluation of that measurement, copy is measured by tokens",
         ),
         ("{name: learning_curves, at: {delay: 10}}", None),
         ("{name: cost_quality, width: wide}", None),

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.cli.try_ import document_of_point, try_
+from pipeline.config.expand import expand
 from pipeline.plan import plan_file
 from tests.workflow.suite import BINARIES, REPOSITORY, Suite
 
@@ -93,3 +95,18 @@ def test_the_snippet_runs_on_finished_results(page: str, number: int, finished: 
     run = next(path.name for path in sorted((finished.results / "runs").iterdir()))
     done = call(finished.folder, sys.executable, "-c", re.sub(r'load_run\("[^"]+"\)', f'load_run("{run}")', snippet))
     assert done.returncode == 0, done.stderr
+
+
+def as_written(line: str) -> list[str]:
+    words = shlex.split(line)
+    return [value for word, value in zip(words, words[1:], strict=False) if word == "--set"]
+
+
+EXAMPLES = [line.strip() for line in (try_.help or "").splitlines() if line.strip().startswith("pipeline try")]
+
+
+@pytest.mark.parametrize("line", [line for line in [*lines("pipeline try"), *EXAMPLES] if "leaky" not in line])
+def test_the_settings_of_a_documented_try_go_together(line: str) -> None:
+    """As written: above, every training has a smaller budget and no warm-up."""
+    (experiment,) = expand(document_of_point(shlex.split(line)[2], REPOSITORY / "config.yaml", tuple(as_written(line)))).experiments
+    assert len(experiment.members) == 1
