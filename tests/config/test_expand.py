@@ -314,10 +314,8 @@ def test_a_figure_needs_its_column(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_figure_of_free_runs_needs_a_task_that_is_measured_by_them() -> None:
     said = fails(HEAD + "    figures: [first_errors]\n")
-    assert (
-        said
-        == f"c.yaml:{NEXT}: experiments.a.figures[0]: first_errors draws free_running; expected a task or evaluation of that measurement, copy is measured by tokens"
-    )
+    wrong = "first_errors draws free_running; expected a task or evaluation of that measurement, copy is measured by tokens"
+    assert said == f"c.yaml:{NEXT}: experiments.a.figures[0]: {wrong}"
 
 
 def test_a_figure_of_sizes_needs_a_task_that_has_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shlex
@@ -99,7 +100,7 @@ def test_the_snippet_runs_on_finished_results(page: str, number: int, finished: 
 
 def as_written(line: str) -> list[str]:
     words = shlex.split(line)
-    return [value for word, value in zip(words, words[1:], strict=False) if word == "--set"]
+    return [value for word, value in itertools.pairwise(words) if word == "--set"]
 
 
 EXAMPLES = [line.strip() for line in (try_.help or "").splitlines() if line.strip().startswith("pipeline try")]
