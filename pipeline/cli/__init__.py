@@ -31,11 +31,11 @@ class Sections(click.Group):
     """A group whose help lists the commands by section, as in `SECTIONS`."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Names in the order they were added."""
+        """Return names in the order they were added."""
         return list(self.commands)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """One list per section: each command with the first sentence of its help."""
+        """Write one list per section: each command with the first sentence of its help."""
         for title, commands in SECTIONS.items():
             with formatter.section(title):
                 formatter.write_dl([(str(command.name), command.get_short_help_str(100)) for command in commands])

@@ -17,7 +17,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 REFERENCE = REPOSITORY / "docs" / "reference"
 SCHEMA = REPOSITORY / "workflow" / "schemas" / "config.schema.json"
 WIDTH = 100
-"""Characters a line of `pipeline show` has at most."""
+"""Maximum characters per line of `pipeline show`."""
 FILES = ("presets", "suites")
 """Folders below workflow/ whose YAML files are listed too."""
 
@@ -89,7 +89,7 @@ def show(name: str) -> None:
 
 
 def _properties(component: Any) -> list[tuple[str, str]]:
-    """What a component declares besides its fields."""
+    """Return what a component declares besides its fields."""
     keys = ("source", "implementation", "causal", "constant_state")
     values = {key: getattr(component, key) for key in keys if getattr(component, key, "") != ""}
     words = {key: {True: "yes", False: "no"}[value] if isinstance(value, bool) else value for key, value in values.items()}
@@ -97,7 +97,7 @@ def _properties(component: Any) -> list[tuple[str, str]]:
 
 
 def _show_fields(title: str, section: Any) -> None:
-    """The fields of a section, and of the sections nested in it."""
+    """Print the fields of a section and of the sections nested in it."""
     from pipeline.config.schema import field_rows, sections_of
 
     rows = []

@@ -1,4 +1,4 @@
-"""Commands that delete results: `prune` what no suite lists, `retrain` what is to be computed again."""
+"""Commands that delete results: `prune` those that no suite lists, `retrain` those to compute again."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def prune(config: Path, also: tuple[Path, ...], forget: tuple[str, ...], yes: bo
 
 
 def _stale(results: Path, suites: dict[str, Plan]) -> list[Path]:
-    """What is in the results folder but in none of the suites' plans."""
+    """Return the paths in the results folder that no suite's plan lists."""
     plans = list(suites.values())
     runs = {name for plan in plans for name in plan.runs}
     wanted: dict[str, set[str]] = {
@@ -75,7 +75,7 @@ def _stale(results: Path, suites: dict[str, Plan]) -> list[Path]:
 
 
 def _files(folder: Path) -> list[Path]:
-    """The files of a folder, without their seals."""
+    """Return the files of a folder, without their seals."""
     return sorted(path for path in folder.glob("*") if sealed_file(path) is None)
 
 
@@ -125,7 +125,7 @@ def retrain(runs: tuple[str, ...], changed: bool, yes: bool) -> None:
 
 
 def _results_and_names(runs: tuple[str, ...]) -> tuple[Path, list[str]]:
-    """The results folder, taken from runs given as folders, and the runs' names."""
+    """Return the results folder, taken from runs given as folders, and the runs' names."""
     folders = {path.parents[1] for word in runs if (path := Path(word)).parent.name in ("runs", "checkpoints")}
     if len(folders) > 1:
         raise UserError(f"retrain: got runs of {' and '.join(sorted(map(str, folders)))}; expected those of one results folder")

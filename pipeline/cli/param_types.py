@@ -1,4 +1,4 @@
-"""Parameter types of the command line. An impossible path is refused before anything is computed or written."""
+"""Parameter types of the command line. An invalid path is refused before anything is computed or written."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class _Path(click.ParamType[Path]):
     name = "path"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """The path as it was given."""
+        """Return the path as given."""
         if "\0" in str(value):
             self.fail(f"{str(value)!r:.80} contains a NUL byte", param, ctx)
         if len(os.fsencode(value)) > MAX_PATH_BYTES or any(len(os.fsencode(part)) > MAX_NAME_BYTES for part in Path(value).parts):
@@ -41,7 +41,7 @@ class OutFile(_Path):
         self.suffix = suffix
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """The path, which does not exist yet or is a regular file."""
+        """Return the path, which does not exist yet or is a regular file."""
         path = super().convert(value, param, ctx)
         if path.suffix != self.suffix:
             self.fail(f"{str(path)!r:.200} expected a file name ending in {self.suffix}", param, ctx)
@@ -51,7 +51,7 @@ class OutFile(_Path):
 
 
 class OutFolder(_Path):
-    """A folder to write: new, empty, or written by this command before, which the file `marker` in it shows."""
+    """A folder to write: new, empty, or written by this command before, as shown by the file `marker` in it."""
 
     name = "folder"
 
@@ -59,7 +59,7 @@ class OutFolder(_Path):
         self.marker = marker
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """The path, which holds no unrelated files."""
+        """Return the path, which holds no unrelated files."""
         path = super().convert(value, param, ctx)
         if path.exists() and not path.is_dir():
             self.fail(f"{str(path)!r:.200} is not a folder", param, ctx)
@@ -72,7 +72,7 @@ FILE = _Path()
 
 
 def results_folder(spec: Path, kind: str, name: str) -> Path:
-    """The results folder that a spec file is in. Raises UserError if the file is not in {kind}/{name}/: outputs are written there too."""
+    """Return the results folder that a spec file is in. Raises UserError if the file is not in {kind}/{name}/: outputs are written there too."""
     path = spec.absolute()
     if path.parent.name != name or path.parent.parent.name != kind:
         raise UserError(f"{spec}: in the wrong folder; expected {kind}/{name}/{spec.name} of a results folder")

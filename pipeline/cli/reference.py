@@ -17,7 +17,7 @@ workflow's stages, which its rules call.
 
 
 def cli_text(root: click.Group) -> str:
-    """The text of `docs/reference/cli.md`. `root` is the group of all commands."""
+    """Return the text of `docs/reference/cli.md`. `root` is the group of all commands."""
     top = click.Context(root, info_name="pipeline", terminal_width=WIDTH, **root.context_settings)
     parts = [INTRODUCTION, _help(root, top)]
     for name, command in root.commands.items():

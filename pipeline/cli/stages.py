@@ -15,7 +15,7 @@ TABLE = OutFile(".parquet")
 
 
 def settings(results: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """`runtime` and `tracking` of the frozen plan of this folder; empty if there is none."""
+    """Return `runtime` and `tracking` of the frozen plan of this folder; empty if there is none."""
     from pipeline.frozen_plan import frozen_plan_path, read_frozen_plan
 
     if not frozen_plan_path(results).exists():
@@ -192,7 +192,7 @@ def evaluate(
 
 
 def _measurement(text: str) -> Any:
-    """The measurement that an option names."""
+    """Parse the measurement that an option names."""
     from pipeline.config.document import read_text
     from pipeline.config.measurements import read_measurement
     from pipeline.config.spec_files import load_component

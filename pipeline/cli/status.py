@@ -1,4 +1,4 @@
-"""Commands that read and report: check a config, show its plan, the status of its runs, the machine."""
+"""Commands that report: check a config, show its plan and the status of its runs, check the machine."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def plan(config: Path, as_json: bool) -> None:
 
 
 def _width(plan: Plan, network: str) -> str:
-    """The width of a network; `auto` is solved here, which imports torch."""
+    """Return the width of a network; solving `auto` imports torch."""
     spec = plan.networks[network]
     if spec["network"].get("width") != "auto":
         return str(spec["network"].get("width", "-"))
@@ -118,7 +118,7 @@ def _first(files: list[str]) -> str:
 
 
 def _reason(results: Path, plan: Plan, run: str, detail: str) -> str:
-    """Why a run is to do: it failed, its data or parent is missing, its spec is new, or it never started."""
+    """Explain why a run is to do: it failed, its data or parent is missing, its spec is new, or it never started."""
     log = results / "logs" / "train" / f"{run}.log"
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.is_file() else []
     if lines and not detail:

@@ -18,7 +18,7 @@ DEFAULTS = {"tokens": ("sequence", "supervised", 20_000), "environment": ("actor
 
 
 def document_of_point(name: str, config: Path, overrides: tuple[str, ...], ignore_config: bool = False) -> YamlMapping:
-    """A config document with one point: the base of experiment `name`, else the task `name` with defaults, with overrides applied.
+    """Build a config document with one point: the base of experiment `name`, else the task `name` with defaults, with overrides applied.
 
     overrides: `dotted.key=value`, the value in YAML. Raises ConfigError for an invalid key or value.
     """
@@ -54,7 +54,7 @@ def document_of_point(name: str, config: Path, overrides: tuple[str, ...], ignor
 
 
 def _budgets(base: YamlMapping, key: str) -> list[str]:
-    """The keys of the learner's budgets if `key` is one of them: setting one clears the others."""
+    """Return the keys of the learner's budgets if `key` is one of them: setting one clears the others."""
     from pipeline.config.expand import with_presets
     from pipeline.config.learners import LEARNERS
 
@@ -65,7 +65,7 @@ def _budgets(base: YamlMapping, key: str) -> list[str]:
 
 
 def _experiments(config: Path) -> dict[str, Any]:
-    """The experiments of a config file, validated."""
+    """Read and validate the experiments of a config file."""
     from pipeline.config.document import read_document
     from pipeline.config.expand import expand
 
