@@ -45,7 +45,7 @@ def keep_image_open(image: str) -> subprocess.Popen[bytes] | None:
 
 
 def image_digest(image: Path, cache: Path) -> str:
-    """SHA-256 of an image file. Computing it is slow, so it is cached in the file `cache` until the image's size or mtime changes."""
+    """Return the SHA-256 of an image file, cached in the file `cache` until the image's size or mtime changes: computing it is slow."""
     status = image.stat()
     stamp = [str(image.resolve()), status.st_size, status.st_mtime_ns]
     with contextlib.suppress(OSError, ValueError, KeyError):

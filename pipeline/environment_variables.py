@@ -74,7 +74,7 @@ TABLE = (
 
 
 def treatment(name: str) -> str:
-    """The treatment of a variable; empty if it is not in the table and left unchanged."""
+    """Return the treatment of a variable; empty if it is not in the table and left unchanged."""
     return next((entry.treatment for entry in TABLE if any(fnmatchcase(name, part) for part in entry.names.split())), "")
 
 
@@ -96,12 +96,12 @@ def clean_environment(environ: MutableMapping[str, str] = os.environ) -> None:
 
 
 def recorded(environ: MutableMapping[str, str] = os.environ) -> dict[str, str]:
-    """The variables that affect rounding, with their values."""
+    """Return the variables that affect rounding, with their values."""
     return {name: environ[name] for name in sorted(environ) if treatment(name) == "recorded"}
 
 
 def variables_text() -> str:
-    """docs/reference/variables.md."""
+    """Return the text of docs/reference/variables.md."""
     rows = [f"| {', '.join(f'`{name}`' for name in entry.names.split())} | {entry.treatment} | {entry.reason} |" for entry in TABLE]
     return "\n".join(
         [

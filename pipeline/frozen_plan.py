@@ -19,12 +19,12 @@ KEYS = ("datasets", "networks", "runs", "evaluations", "experiments", "runtime",
 
 
 def frozen_plan_path(results: Path) -> Path:
-    """Path of the frozen plan of a results folder."""
+    """Return the path of the frozen plan of a results folder."""
     return results / ".pipeline" / "plan.json"
 
 
 def read_frozen_plan(results: Path) -> dict[str, Any]:
-    """The frozen plan as JSON. Raises MissingFileError, or CorruptFileError if it is damaged or not a plan."""
+    """Read the frozen plan as JSON. Raises MissingFileError, or CorruptFileError if it is damaged or not a plan."""
     path = frozen_plan_path(results)
     try:
         try:
@@ -43,7 +43,7 @@ def read_frozen_plan(results: Path) -> dict[str, Any]:
 
 
 def frozen_spec(results: Path, kind: str, name: str) -> dict[str, Any]:
-    """The spec of one dataset, network, run or experiment. Fast, because `pipeline describe` runs once per spec file."""
+    """Return the spec of one dataset, network, run or experiment. Fast, because `pipeline describe` runs once per spec file."""
     items = read_frozen_plan(results)[f"{kind}s"]
     if name not in items:
         raise UserError(f"{kind} {name}: not in the frozen plan {frozen_plan_path(results)}; 'pipeline plan' shows the identifiers")

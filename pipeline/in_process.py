@@ -13,7 +13,7 @@ from pipeline.storage.seals import write_sealed
 
 
 def run_plan(plan: Plan, results: Path) -> tuple[int, str]:
-    """Run everything in the plan but the figures, into `results`; finished parts are reused.
+    """Run everything in the plan except the figures, into `results`; finished parts are reused.
 
     Returns the exit code of training (75 if a signal stopped it) and the experiments' tables as Markdown.
     """

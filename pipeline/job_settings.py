@@ -1,4 +1,4 @@
-"""How Snakemake was asked to run the jobs: on which SLURM partitions, in which image, with which `pipeline` command."""
+"""How Snakemake runs the jobs: SLURM partitions, container image, `pipeline` command."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class JobSettings:
 
     @property
     def shell_prefix(self) -> str:
-        """Shell code that every job runs first, so that `pipeline` is this very package, or in a container the image's own.
+        """Shell code that every job runs first, so that `pipeline` is this package, or in a container the image's.
 
         Neither depends on PATH, the working directory or, in a container, the host's PYTHONPATH. Braces are doubled: Snakemake formats it.
         """
@@ -62,6 +62,6 @@ class JobSettings:
 
 
 def pipeline_command() -> list[str]:
-    """The command line that runs the `pipeline` package loaded here with this Python; arguments are appended to it."""
+    """Return the command line that runs the `pipeline` package loaded here with this Python; arguments are appended to it."""
     code = "import sys; sys.path.insert(0, sys.argv.pop(1)); from pipeline.__main__ import main; main()"
     return [sys.executable, "-P", "-c", code, str(Path(__file__).resolve().parents[1])]

@@ -1,4 +1,4 @@
-"""From the resolved config to datasets, networks, runs, evaluations and experiments, each with its identifier. Never imports torch.
+"""Turn the resolved config into datasets, networks, runs, evaluations and experiments, each with its identifier. Never imports torch.
 
 An identifier is a readable slug and a digest of the canonical spec: what differs from the defaults, component versions, and the
 identifiers it depends on. Experiments with equal specs share the runs.
@@ -41,7 +41,7 @@ class PlannedDataset:
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One training: its spec, datasets, parent and network, and which files it leaves besides those of its stage: further networks and assets."""
+    """One training: its spec, datasets, parent and network. `further`: files it writes besides those of its stage, such as other networks."""
 
     id: str
     spec: Spec
@@ -54,7 +54,7 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class PlannedEvaluation:
-    """One run evaluated on a list of datasets: how, and the source files that do it."""
+    """One run evaluated on a list of datasets: the measurement and its source files."""
 
     run: str
     id: str
@@ -70,7 +70,7 @@ class PlannedEvaluation:
 
 @dataclass(frozen=True)
 class PlannedFigure:
-    """One figure of an experiment: its options, the source files that draw it, how to read it."""
+    """One figure of an experiment: its options, the source files that draw it, its caption."""
 
     spec: Spec
     modules: list[str]
@@ -138,12 +138,12 @@ class Plan:
 
     @property
     def size(self) -> str:
-        """The number of experiments, runs, datasets and networks, in words."""
+        """The number of experiments, runs, datasets and networks, as text."""
         kinds = {"experiment": self.experiments, "run": self.runs, "dataset": self.datasets, "network": self.networks}
         return ", ".join(f"{len(things):,} {kind}{'' if len(things) == 1 else 's'}" for kind, things in kinds.items())
 
     def spec(self, kind: str, name: str) -> Spec:
-        """The spec of a dataset, network, run or experiment, as `describe` writes it."""
+        """Return the spec of a dataset, network, run or experiment, as `describe` writes it."""
         things = {"dataset": self.datasets, "network": self.networks, "run": self.runs, "experiment": self.experiments}[kind]
         if name not in things:
             raise UserError(f"{kind} {name}: not in the plan; expected one of {', '.join(sorted(things)[:5])} ...")
@@ -151,7 +151,7 @@ class Plan:
         return thing if isinstance(thing, dict) else thing.spec
 
     def files(self) -> dict[str, list[str]]:
-        """Every declared file by stage, relative to the results folder: the inputs of `rule all`."""
+        """Return every declared file by stage, relative to the results folder: the inputs of `rule all`."""
         figures = [(name, figure) for name, experiment in self.experiments.items() for figure in experiment.figures]
         return {
             "describe": [
@@ -170,15 +170,15 @@ class Plan:
         }
 
     def outputs(self, stage: str, *suffixes: str, further: Iterable[str] = ()) -> list[str]:
-        """The files that a job of a stage writes, with wildcards, as its rule declares them; only those that end in one of the suffixes."""
+        """Return the outputs of a stage's rule, with wildcards; only those that end in one of the suffixes, if any are given."""
         return [f"results/{file}" for file in patterns(stage, further) if file.endswith(suffixes or "")]
 
     def tables(self) -> list[str]:
-        """The tables of an experiment that figures read."""
+        """Return the tables of an experiment that figures read."""
         return self.outputs("collect", *(f"{table}.parquet" for table in TABLES))
 
     def accelerators(self, most: int | None = None) -> dict[str, int | str]:
-        """The GPUs that a job requests, at most `most` on one node.
+        """Return the GPUs that a job requests, at most `most` on one node.
 
         With several nodes, the executor can request GPUs per node only as `gres`, and all stages of a SLURM job must request the same.
         """
@@ -188,20 +188,20 @@ class Plan:
         return {"gpu": gpus if most is None else min(gpus, most), "gres": ""}
 
     def evaluation(self, run: str, evaluation: str) -> PlannedEvaluation:
-        """The evaluation of a run by its identifier."""
+        """Return an evaluation of a run by its identifier."""
         return self.evaluations[f"{run}/{evaluation}"]
 
     def evaluations_of(self, experiment: str) -> list[PlannedEvaluation]:
-        """The evaluations that an experiment collects."""
+        """Return the evaluations that an experiment collects."""
         return [self.evaluation(run["run"], run["evaluation"]) for run in self.experiments[experiment].spec["runs"]]
 
     def parents_of(self, run: str) -> list[str]:
-        """The run whose weights this one starts from, if any."""
+        """Return the run whose weights this one starts from, if any."""
         parent = self.runs[run].parent
         return [parent] if parent else []
 
     def code_of(self, stage: str, root: str, experiment: str = "", figure: str = "") -> list[str]:
-        """The source files that a table (`collect`) or a figure (`plot`) depends on; `root`: the folder of the Snakefile."""
+        """Return the source files that a table (`collect`) or a figure (`plot`) depends on; `root`: the folder of the Snakefile."""
         names = ("collect", "milestones", "overlap", "points", "settings", "statistics", "summary")
         modules = [f"pipeline/evaluation/{name}.py" for name in names] + sorted(
             {name for item in self.evaluations.values() for name in item.modules}
@@ -213,20 +213,20 @@ class Plan:
         return [module if here else str(Path(root).resolve() / module) for module in modules]
 
     def trainings(self) -> list[tuple[list[str], str]]:
-        """Further files of runs, with a regular expression of the runs that leave them: the outputs of a rule for each. First: none."""
+        """Group runs by their further files: those files and a regular expression of the runs, one train rule each. First: no such files."""
         runs: dict[tuple[str, ...], list[str]] = {(): []}
         for name, run in self.runs.items():
             runs.setdefault(tuple(run.further), []).append(name)
         return [(list(files), "|".join(map(re.escape, names)) or "-" if len(runs) > 1 else "[^/]+") for files, names in runs.items()]
 
     def datasets_of(self, experiment: str) -> list[str]:
-        """The datasets on which an experiment's runs are trained and evaluated."""
+        """Return the datasets on which an experiment's runs are trained and evaluated."""
         runs = {run["run"] for run in self.experiments[experiment].spec["runs"]}
         measured = {name for item in self.evaluations_of(experiment) for name in item.datasets}
         return sorted(measured | {name for run in runs if (name := self.runs[run].spec["data"]["train"])})
 
     def networks_of(self, experiment: str) -> list[str]:
-        """The networks whose profiles an experiment collects."""
+        """Return the networks whose profiles an experiment collects."""
         return sorted({run["network"] for run in self.experiments[experiment].spec["runs"]})
 
 
@@ -235,17 +235,17 @@ def _experiment_from_dict(value: Spec) -> PlannedExperiment:
 
 
 def _modules(figure: Component) -> list[str]:
-    """The module of a built-in figure, relative to the Snakefile's folder; for a plug-in, all of its own files."""
+    """Return the module of a built-in figure, relative to the Snakefile's folder; for a plug-in, all of its own files."""
     module = type(figure).implementation.partition(":")[0]
     if module.startswith("pipeline."):
         return [f"{module.replace('.', '/')}.py"]
     return [str(path) for label, (path, _) in files_of(figure).items() if not label.startswith("pipeline/")]
 
 
-def _modules_of_kind(kind: Component) -> list[str]:
-    """The modules of a kind of measurement and of those that it extends, below the folder of the Snakefile; of a plug-in its own files."""
-    names = [parent.__module__ for parent in type(kind).__mro__ if parent.__module__.startswith("pipeline.evaluation.")]
-    own = [] if type(kind).__module__.startswith("pipeline.") else [str(path) for path, _ in files_of(kind).values()]
+def _measurement_modules(measurement: Component) -> list[str]:
+    """Return the modules of a measurement and its base classes, relative to the Snakefile's folder; for a plug-in, also its own files."""
+    names = [parent.__module__ for parent in type(measurement).__mro__ if parent.__module__.startswith("pipeline.evaluation.")]
+    own = [] if type(measurement).__module__.startswith("pipeline.") else [str(path) for path, _ in files_of(measurement).values()]
     return sorted({*(f"{name.replace('.', '/')}.py" for name in names), *own})
 
 
@@ -298,14 +298,18 @@ class _Planner:
         )
 
     def _entry(self, member: ExpandedPoint, parts: Parts) -> Spec:
-        """The entry of one run in its experiment's spec."""
+        """Return the entry of one run in its experiment's spec."""
         point = member.point
         run = self._run(member)
         datasets = sorted(self._dataset(task, "test", member.evaluation.rows) for task in member.measured)
-        kind = member.measurement
-        done = {"datasets": datasets, "measurement": canonical(kind)}
+        measurement = member.measurement
+        block = {"datasets": datasets, "measurement": canonical(measurement)}
         evaluation = PlannedEvaluation(
-            run.id, f"{kind.name.replace('_', '-')}-{digest(done)}", datasets, filled(kind), _modules_of_kind(kind)
+            run.id,
+            f"{measurement.name.replace('_', '-')}-{digest(block)}",
+            datasets,
+            filled(measurement),
+            _measurement_modules(measurement),
         )
         self.made.evaluations[f"{run.id}/{evaluation.id}"] = evaluation
         further = {} if point.task.unit == NATS else {"unit": point.task.unit}
@@ -383,7 +387,7 @@ class _Planner:
 
 
 def dataset_of(task: Component, split: str, rows: int) -> PlannedDataset:
-    """The dataset of `rows` rows of one task and split."""
+    """Plan the dataset of `rows` rows of one task and split."""
     count = -(-rows // SHARD_ROWS)
     block = {"task": canonical(task), "split": split, "rows": rows, "shards": count}
     identifier = f"{task.name}-{split}".replace("_", "-") + f"-{digest(block)}"
@@ -392,5 +396,5 @@ def dataset_of(task: Component, split: str, rows: int) -> PlannedDataset:
 
 
 def _plain(value: Any) -> Any:
-    """A swept value as JSON and YAML have it."""
+    """Convert a swept value to a plain JSON and YAML type."""
     return str(value) if isinstance(value, str) else value

@@ -50,7 +50,7 @@ def acquire_lock(results: Path, snakemake: Path = SNAKEMAKE) -> IO[str]:
 
 
 def owner(results: Path) -> dict[str, Any] | None:
-    """The live owner of a results folder (pid, host, since); None if there is none."""
+    """Return the live owner of a results folder (pid, host, since); None if there is none."""
     path = results / LOCK_FILE
     if not path.is_file():
         return None
@@ -63,7 +63,7 @@ def owner(results: Path) -> dict[str, Any] | None:
 
 
 def last_owner(results: Path) -> dict[str, Any] | None:
-    """The live or, if there is none, the last owner of a results folder."""
+    """Return the live or, if there is none, the last owner of a results folder."""
     try:
         return _parse_owner((results / LOCK_FILE).read_bytes()) or None
     except OSError:
@@ -85,7 +85,7 @@ def _flock(results: Path, file: IO[str]) -> None:
 
 
 def _parse_owner(content: bytes) -> dict[str, Any]:
-    """The content of the lock file; empty if it is not written yet or damaged."""
+    """Parse the lock file; empty if it is not written yet or damaged."""
     try:
         found = json.loads(content)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Which results were made by other code than the present one, and what to delete so that they are recomputed. Never imports torch."""
+"""Find results made by other code than the current code, and what to delete so that they are recomputed. Never imports torch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Changes = dict[str, dict[str, list[str]]]
 
 
 def changed_code_report(results: Path, plan: Plan) -> list[str]:
-    """Lines about results that other code made, for `pipeline status` and `check`: one per set of changed files."""
+    """Return lines about results that other code made, for `pipeline status` and `check`: one per set of changed files."""
     runs = changed_runs(results, plan)
     lines = [*_grouped("run", "trained", runs), *_grouped("dataset", "generated", changed_datasets(results, plan))]
     if runs:
@@ -45,7 +45,7 @@ def _grouped(kind: str, verb: str, changes: Changes) -> Iterator[str]:
 
 
 def changed_runs(results: Path, plan: Plan) -> Changes:
-    """The runs of a plan whose result, or newest checkpoint, was made by other code."""
+    """Return the runs of a plan whose result, or newest checkpoint, was made by other code."""
     found, known = {}, Code()
     for run in plan.runs.values():
         manifest = _manifest_of_run(results, run.id)
@@ -56,7 +56,7 @@ def changed_runs(results: Path, plan: Plan) -> Changes:
 
 
 def changed_datasets(results: Path, plan: Plan) -> Changes:
-    """The datasets of a plan whose rows were made by other code."""
+    """Return the datasets of a plan whose rows were made by other code."""
     found, known = {}, Code()
     for dataset in plan.datasets.values():
         manifest = _read(results / "datasets" / dataset.id / "manifest.json")
@@ -75,7 +75,7 @@ def _present(results: Path, spec: dict[str, Any], known: Code) -> Code:
 
 
 def _code(known: Code, **blocks: dict[str, Any]) -> Code:
-    """The present code of the components in a frozen spec; empty if a component no longer exists or has another version."""
+    """Return the current code of the components in a frozen spec; empty if a component no longer exists or has another version."""
     from pipeline.config.spec_files import load_component
 
     try:
@@ -85,7 +85,7 @@ def _code(known: Code, **blocks: dict[str, Any]) -> Code:
 
 
 def _manifest_of_run(results: Path, run: str) -> dict[str, Any]:
-    """The manifest of a run's result, else of its newest checkpoint."""
+    """Read the manifest of a run's result, else of its newest checkpoint."""
     kept = results / "checkpoints" / run
     steps = sorted(kept.glob("step-*"), reverse=True)
     folders = (results / "runs" / run, kept / "finished", *steps)
@@ -93,7 +93,7 @@ def _manifest_of_run(results: Path, run: str) -> dict[str, Any]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """A manifest, not verified; empty if it is missing or damaged, which the readers of its folder report."""
+    """Read a manifest without verifying it; empty if it is missing or damaged, which the readers of its folder report."""
     try:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -151,7 +151,7 @@ class Deletion:
 
 
 def plan_deletion(results: Path, plan: Plan, runs: Iterable[str]) -> Deletion:
-    """What has to be deleted with these runs. plan: the last plan of this folder."""
+    """Plan what has to be deleted with these runs. plan: the last plan of this folder."""
     runs = list(dict.fromkeys(runs))
     children = _children(results, runs)
     every = {*runs, *children}
@@ -171,7 +171,7 @@ def plan_deletion(results: Path, plan: Plan, runs: Iterable[str]) -> Deletion:
 
 
 def _children(results: Path, runs: list[str]) -> list[str]:
-    """The runs that started from the weights of these, and their descendants."""
+    """Return the runs that started from the weights of these, and their descendants."""
     known = {name: _manifest_of_run(results, name).get("code") or {} for name in trained_runs(results)}
     found = set(runs)
     while more := {name for name, code in known.items() if name not in found and any(f"parent {run}" in code for run in found)}:
@@ -192,13 +192,13 @@ def _is_outdated(profile: Path, network: dict[str, Any]) -> bool:
 
 
 def trained_runs(results: Path) -> list[str]:
-    """The runs that have a result or a checkpoint."""
+    """Return the runs that have a result or a checkpoint."""
     names = {path.name for folder in ("runs", "checkpoints") for path in (results / folder).glob("*")}
     return sorted(name for name in names if _manifest_of_run(results, name))
 
 
 def select_runs(results: Path, plan: Plan, words: Iterable[str]) -> list[str]:
-    """The trained runs that `words` name: identifiers, patterns, experiments. Raises UserError for a word that matches none."""
+    """Return the trained runs that `words` name: identifiers, patterns, experiments. Raises UserError for a word that matches none."""
     from pipeline.config.document import suggestion
 
     known, found = trained_runs(results), []

@@ -66,7 +66,7 @@ def cancel_leftover_jobs(results: Path, previous_owner: Mapping[str, Any] | None
 
 
 def _queued_jobs() -> Iterator[str]:
-    """Identifiers of this user's queued or running jobs that this pipeline submitted from the current folder."""
+    """Yield identifiers of this user's queued or running jobs that this pipeline submitted from the current folder."""
     for line in _call("squeue", "--me", "--noheader", "--array", "--format=%i|%j|%Z").splitlines():
         job, name, folder = line.split("|", 2)
         if name.startswith(JOB_NAME_PREFIX) and Path(folder).resolve() == Path.cwd():
@@ -74,7 +74,7 @@ def _queued_jobs() -> Iterator[str]:
 
 
 def _call(*command: str) -> str:
-    """The standard output of a client command of SLURM. Raises UserError if the controller does not answer."""
+    """Return the standard output of a client command of SLURM. Raises UserError if the controller does not answer."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=COMMAND_TIMEOUT, check=False)
     except subprocess.TimeoutExpired:
@@ -103,7 +103,7 @@ def forward_signals() -> None:
 
 
 def _forward(reader: int) -> None:
-    """Send each signal to the process group once: this process is in the group too, and would otherwise forward its own signal for ever."""
+    """Send each signal to the process group once: this process is in the group too, and would otherwise forward its own signal forever."""
     waiting = {int(signal.SIGTERM), int(signal.SIGUSR1)}
     while waiting:
         for number in os.read(reader, 64):

@@ -11,7 +11,7 @@ from typing import Any
 def patch_snakemake_sigterm_deadlock() -> None:
     """Run Snakemake's SIGTERM handler in a thread of its own.
 
-    The handler takes locks that the thread it interrupts may hold (the scheduler's and a semaphore's), and would wait for itself for ever.
+    The handler takes locks that the thread it interrupts may hold (the scheduler's and a semaphore's), and would wait for itself forever.
     """
     from snakemake.scheduling.job_scheduler import JobScheduler
 

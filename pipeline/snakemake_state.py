@@ -20,11 +20,11 @@ from pipeline.storage.files import delete
 
 FOLDERS = ("metadata", "incomplete", "auxiliary", "conda", "conda-archive", "iocache", "locks", "log", "shadow", "singularity")
 REGENERATED = "results/experiments/"
-"""Files whose parameters only their record holds; all others have them in their name."""
+"""Files whose parameters are only in their record; the names of all others contain them."""
 
 
 def repair_state(folder: Path) -> Iterator[str]:
-    """Delete records that Snakemake could not read; yields one line for each.
+    """Delete records that Snakemake could not read; yield one line for each.
 
     A table or figure whose record is deleted is deleted too and regenerated: its parameters are known from the record only. Raises
     UserError if permission is denied.
@@ -57,7 +57,7 @@ def check_access(folder: Path) -> None:
 
 
 def invalid_records(folder: Path, written_now: bool = False) -> Iterator[tuple[Path, str]]:
-    """Paths that Snakemake could not read, each with the reason; `written_now`: a live Snakemake may have written half a record."""
+    """Yield paths that Snakemake could not read, each with the reason; `written_now`: a live Snakemake may have written half a record."""
     for name in FOLDERS:
         path = folder / name
         if os.path.lexists(path) and not path.is_dir():
@@ -101,7 +101,7 @@ def _is_mark(record: Any) -> bool:
 
 
 def _output(path: Path, folder: Path) -> str | None:
-    """The table or figure that a record in `metadata` belongs to; None for any other output."""
+    """Return the table or figure that a record in `metadata` belongs to; None for any other output."""
     try:
         text = "".join(part.removeprefix("@") for part in path.relative_to(folder / "metadata").parts)
         output = base64.urlsafe_b64decode(text).decode()

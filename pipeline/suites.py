@@ -19,18 +19,18 @@ FOLDER = Path(".pipeline", "suites")
 
 
 def suite_name(file: str) -> str:
-    """The name of a suite: its file name without the suffix, reduced to characters that are safe in a path."""
+    """Return the name of a suite: its file name without the suffix, reduced to characters that are safe in a path."""
     plain = unicodedata.normalize("NFKD", Path(file).stem.lower()).encode("ascii", "ignore").decode()
     return re.sub(r"[^a-z0-9_]+", "-", plain).strip("-")[:100] or "suite"
 
 
 def report_path(results: Path, suite: str) -> Path:
-    """Path of a suite's report."""
+    """Return the path of a suite's report."""
     return results / "reports" / f"{suite}.html"
 
 
 def saved_plans(results: Path) -> dict[str, Plan]:
-    """Suite name -> its plan when it last started in this folder."""
+    """Read each suite's plan as of its last start in this folder, by suite name."""
     plans = {}
     for path in sorted((results / FOLDER).glob("*.json")):
         try:

@@ -1,4 +1,4 @@
-"""What the Snakefile starts from: it locks the results folder, plans the config and freezes the plan for the jobs.
+"""The Snakefile's entry point: lock the results folder, plan the config and freeze the plan for the jobs.
 
 Jobs that parse the Snakefile again, for example on a cluster, read the frozen plan instead of the config.
 """
@@ -28,7 +28,7 @@ READ_ONLY = {
     "--lint", "--list", "--list-changes", "--list-input-changes", "--list-params-changes", "--list-rules",
     "--list-target-rules", "--print-compilation", "--rulegraph", "--summary", "--unlock", "-D", "-S", "-l", "-n",
 }  # fmt: skip
-"""Snakemake's options that start no job. While the Snakefile is parsed, Snakemake does not know yet whether it will start any."""
+"""Snakemake's options that start no job. While the Snakefile is parsed, Snakemake does not yet know whether it will start any."""
 
 
 def is_read_only(arguments: list[str]) -> bool:
@@ -103,7 +103,7 @@ class Workspace:
 
     @classmethod
     def open(cls, config: Path, results: Path, workflow: Any) -> Workspace:
-        """Called by the Snakefile. On invalid input it prints the error, one line, and exits with code 2."""
+        """Open the workspace for the Snakefile. On invalid input, print the error in one line and exit with code 2."""
         clean_environment()
         patch_snakemake_sigterm_deadlock()
         try:
