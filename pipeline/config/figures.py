@@ -16,7 +16,7 @@ COLUMN, TEXT = 3.25, 6.75
 INTERVAL = "the 95 % interval of that mean over seeds (one seed: over its rows)"
 BESIDE = "Runs of one point are moved sideways a little so that none hides another. "
 METRIC = (
-    "Score to show; default: the measurement's primary one, as accuracy. Set it to another that `pipeline show` lists for the measurement."
+    "Score to show; default: the measurement's primary one, such as accuracy. Choose any that `pipeline show` lists for the measurement."
 )
 AT = "the hardest measured point that training covered, or the one that the option `at` names; the axis says which"
 
@@ -155,11 +155,11 @@ class LearningCurves(Figure):
     explanation: ClassVar[str] = (
         "Loss (above, logarithmic) and symbol accuracy (below) on the validation rows, against the training rows seen so far. Thin lines "
         "are single seeds, the thick line is their median, drawn as far as every seed was trained. Dotted above: the memoryless baseline, "
-        "the lowest loss that is possible without carrying anything; a network that remembers comes to lie below it. Dashed below: chance. "
+        "the lowest loss that is possible without memory; a network that remembers falls below it. Dashed below: chance. "
         "A curve that stays on both has learned which answers are possible, and nothing about which one it was. A network with a "
         "curriculum is validated on the whole task from the start, so its curve may rise late and then at once. Where networks act, the "
         "upper panel shows the mean return of the validation episodes, dotted the best possible, the lower one the share solved, dashed "
-        "the memoryless baseline, both against steps of the environment."
+        "chance, both against environment steps."
     )
 
     name: Literal["learning_curves"] = "learning_curves"
@@ -180,14 +180,14 @@ class SampleEfficiency(Figure):
 
 
 class MeanReturn(PointFigure):
-    """Mean return of test episodes at one point, a bar per network with its interval, the best possible drawn."""
+    """Mean return of test episodes at one point, a bar per network with its interval, and a line at the best possible return."""
 
     version: ClassVar[int] = 2
     implementation: ClassVar[str] = "pipeline.figures.mean_return:draw"
     explanation: ClassVar[str] = (
         f"Mean return, the sum of an episode's rewards, over test episodes at {AT}. The bar is the mean over seeds, each dot a seed, the "
-        f"black line {INTERVAL}, which the numbers on the right repeat. The dashed line, where it is known, is what the best policy comes "
-        "to on the same episodes. Networks act by their own probabilities, as they did in training. Where the lowest and the highest "
+        f"black line {INTERVAL}, which the numbers on the right repeat. The dashed line, where it is known, is the mean return of the best "
+        "policy on the same episodes. Actions are sampled from the policy, as in training. Where the lowest and the highest "
         "possible return are unknown (evaluate.return_range gives them), the interval does not hold if only some seeds solve the task."
     )
     measurements: ClassVar[tuple[str, ...]] = ("episodes",)
@@ -303,7 +303,7 @@ class StepsToSolve(Figure):
 
 
 class AccuracyAtLongest(PointFigure):
-    """Accuracy at the longest delay or largest size, a bar per network with its interval and value, chance drawn."""
+    """Accuracy at the longest delay or largest size, a bar per network with its interval and value, and a line at chance."""
 
     implementation: ClassVar[str] = "pipeline.figures.accuracy_at_longest:draw"
     explanation: ClassVar[str] = (
@@ -320,7 +320,7 @@ class AccuracyAtLongest(PointFigure):
 
 
 class CostQuality(PointFigure):
-    """Accuracy against the bytes of state each network carries, swept widths joined, with the front of those that no other beats."""
+    """Accuracy against the bytes of state each network carries, swept widths joined, with the Pareto front."""
 
     version: ClassVar[int] = 2
     implementation: ClassVar[str] = "pipeline.figures.cost_quality:draw"
@@ -328,8 +328,7 @@ class CostQuality(PointFigure):
         f"Symbol accuracy at {AT}, against the bytes of state that each network carries there from one token to the next; for attention this "
         "is its cache of keys and values, which grows with the row. Large markers are means over seeds, the bars through them "
         f"{INTERVAL}, small dots single seeds; where network.width is swept, a line joins the widths of one network. The grey stairs are "
-        "the front: what nothing beats with as little state or less. Up and to the left is better. At 0 bytes stands the memoryless "
-        "control; the dashed line is chance, where it belongs."
+        "the Pareto front. Up and to the left is better. At 0 bytes is the memoryless control; the dashed line is chance."
     )
 
     name: Literal["cost_quality"] = "cost_quality"

@@ -78,7 +78,7 @@ class Learner(Component):
     parent: str | None = Field(
         default=None,
         description=(
-            "Experiment, or experiment/variant, whose weights training starts from, from the run with the same seed. Set it to fine-tune."
+            "Experiment, or experiment/variant, to initialise from: the weights of its run with the same seed. Set it to fine-tune."
         ),
     )
     evaluate_every: int = Field(
@@ -94,7 +94,7 @@ class Learner(Component):
     keep: list[Literal["last", "best"] | Count] = Field(
         default=["last"],
         description=(
-            "Checkpoints to keep: last, best (on validation), or a number N for one every N steps. "
+            "Checkpoints to keep: last, best (on validation), or a number N for one every N updates (supervised: optimizer steps). "
             "Add best if accuracy falls late in training."
         ),
     )
@@ -485,14 +485,14 @@ class OnPolicy(Descent):
         return self
 
     def division_error(self, processes: int) -> str | None:
-        """Each acts in its part of the copies."""
+        """Each process acts in its part of the environments."""
         if self.num_envs % processes:
             return f"num_envs: got {self.num_envs}, expected a multiple of the {processes} processes"
         return None
 
     @property
     def rows_per_step(self) -> int:
-        """Environment steps of a rollout, over all copies."""
+        """Environment steps of a rollout, over all environments."""
         return self.num_envs * self.rollout_steps
 
     @property
@@ -567,7 +567,7 @@ class Ppo(OnPolicy):
         return self
 
     def division_error(self, processes: int) -> str | None:
-        """Each acts in its part of the copies, and cuts its own sequences into as many minibatches."""
+        """Each process acts in its part of the environments, and splits its own sequences into `num_minibatches`."""
         each = self.sequences // processes
         if not super().division_error(processes) and each % self.num_minibatches:
             return f"num_minibatches: got {self.num_minibatches}, expected a divisor of the {each} sequences that each of {processes} processes has"

@@ -81,7 +81,7 @@ class Stack(Network):
         description="inner width of each block's feed-forward layer, in multiples of width; 0: none; 4 is usual for attention",
     )
     activation: Literal["swiglu", "relu"] = Field(
-        default="swiglu", description="feed-forward layer: gated with silu (Shazeer 2020), or linear, relu, linear"
+        default="swiglu", description="feed-forward layer: SwiGLU (Shazeer 2020), or linear, ReLU, linear"
     )
     attention: AttentionBlocks | None = Field(
         default=None, description="blocks with attention instead of the mixer, for a hybrid; null: none"
@@ -145,7 +145,7 @@ class Stack(Network):
 
 
 class SequenceNetwork(Stack):
-    """Token embedding, `depth` blocks of mixer and feed-forward, a linear head: a distribution over classes at every position."""
+    """Token embedding, `depth` blocks of mixer and feed-forward, a linear head: logits over classes at every position."""
 
     implementation: ClassVar[str] = "pipeline.networks.sequence:SequenceNetwork"
 
@@ -192,7 +192,7 @@ class ActorCritic(Stack):
         le=1000,
         description="gain of the orthogonal initialisation of the policy's last layer; small: the first policy is nearly uniform",
     )
-    critic_gain: float = Field(default=1.0, gt=0, le=1000, description="gain at which the critic's last layer starts orthogonal")
+    critic_gain: float = Field(default=1.0, gt=0, le=1000, description="gain of the orthogonal initialisation of the critic's last layer")
     context: int = Field(default=16_384, ge=1, le=2**24, description="longest episode the network accepts, in steps")
 
 

@@ -29,7 +29,7 @@ CHANNELS = (16, 256)
 def unavailable_reason(k_BTHK: Tensor) -> str | None:
     """Return why the kernels cannot process these keys; None if they can."""
     if k_BTHK.device.type != "cuda":
-        return f"it runs on CUDA and got a tensor on {k_BTHK.device.type}"
+        return "needs tensors on a CUDA GPU"
     if k_BTHK.dtype != torch.float32:
         return f"it computes in float32 and got {k_BTHK.dtype}"
     if not CHANNELS[0] <= k_BTHK.shape[-1] <= CHANNELS[1]:

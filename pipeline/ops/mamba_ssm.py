@@ -24,7 +24,7 @@ STATES = 256
 def unavailable_reason(x_BTE: Tensor, states: int, state_BEN: Tensor | None, reset_BT: Tensor | None) -> str | None:
     """Return why the kernel cannot run this call; None if it can."""
     if x_BTE.device.type != "cuda":
-        return f"it runs on CUDA and got a tensor on {x_BTE.device.type}"
+        return "needs tensors on a CUDA GPU"
     if x_BTE.dtype != torch.float32:
         return f"it computes in float32 and got {x_BTE.dtype}"
     if states > STATES:

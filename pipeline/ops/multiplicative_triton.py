@@ -28,7 +28,7 @@ def unavailable_reason(like: Tensor) -> str | None:
     if like.dtype != torch.float32:
         return f"it computes in float32 and got {like.dtype}"
     if like.device.type != "cuda" and not interpreted():
-        return f"it runs on CUDA and got a tensor on {like.device.type}"
+        return "needs tensors on a CUDA GPU"
     return import_failure()
 
 

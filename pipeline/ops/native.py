@@ -59,7 +59,7 @@ def load_for(dtype: torch.dtype, source: str) -> ctypes.CDLL:
 def unavailable_reason(source: str, like: Tensor) -> str | None:
     """Return why the functions of a C file cannot process such a tensor; None if they can."""
     if like.device.type != "cpu":
-        return f"it runs on the CPU and got a tensor on {like.device.type}"
+        return "needs tensors on the CPU"
     if like.dtype not in (torch.float32, torch.float64):
         return f"it computes in float32 or float64 and got {like.dtype}"
     try:

@@ -39,7 +39,7 @@ def _try_products() -> tuple[bool, str]:
     random = torch.Generator().manual_seed(0)
     one_MK, other_KN = torch.randn(128, 256, generator=random), torch.randn(256, 128, generator=random)
     well = _close(onednn_matmul.product(one_MK, other_KN), (one_MK.double() @ other_KN.double()).float())
-    return well, "agrees with torch: products" if well else "differs from torch: products"
+    return well, "matrix products agree with torch" if well else "matrix products differ from torch"
 
 
 def _try(backend: str, device: torch.device) -> tuple[bool, str]:

@@ -200,7 +200,7 @@ def test_mixers_choose_the_kernels_on_a_gpu(name: str, monkeypatch: pytest.Monke
 
 @every_rule
 def test_elsewhere_it_is_an_error_to_ask_for_them(rule: str) -> None:
-    with pytest.raises(UserError, match="backend fla is not available: it runs on CUDA and got a tensor on cpu"):
+    with pytest.raises(UserError, match="backend fla is not available: needs tensors on a CUDA GPU"):
         RULES[rule](*inputs(rule), backend="fla")
 
 

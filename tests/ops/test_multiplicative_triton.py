@@ -91,7 +91,7 @@ def test_inputs_are_not_changed_and_values_without_gradients_are_the_same(name: 
 def test_elsewhere_it_is_an_error_to_ask_for_them(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     monkeypatch.setenv(backends.VARIABLE, "triton")
-    for dtype, reason in ((torch.float32, "it runs on CUDA and got a tensor on cpu"), (torch.float64, "it computes in float32")):
+    for dtype, reason in ((torch.float32, "needs tensors on a CUDA GPU"), (torch.float64, "it computes in float32")):
         with pytest.raises(UserError, match=rf"^{name}: backend triton is not available: {reason}"):
             make(name, dtype)(sequence(1, 2, dtype))
 

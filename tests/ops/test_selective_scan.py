@@ -133,7 +133,7 @@ def test_extreme_step_sizes_forget_all_and_nothing(backend: str) -> None:
 
 
 def test_the_authors_kernel_says_what_it_cannot_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match=r"^selective_scan: backend mamba_ssm is not available: it runs on CUDA and got a tensor on cpu"):
+    with pytest.raises(UserError, match=r"^selective_scan: backend mamba_ssm is not available: needs tensors on a CUDA GPU"):
         run(inputs(3), None, None, "mamba_ssm")
 
     class OnCuda:

@@ -16,7 +16,7 @@ def test_backends_that_are_here_agree_with_torch_and_leave_no_trace() -> None:
     found = {name: (well, text) for name, well, text in selftest.try_backends(CPU)}
     assert found.keys() == set(backends.KNOWN) - {"auto", "torch"}
     assert all(well for well, _ in found.values()), found
-    assert found["triton"][1].startswith("not available: it runs on CUDA")
+    assert found["triton"][1].startswith("not available: needs tensors on a CUDA GPU")
     assert backends.used() == before
     assert backends.VARIABLE not in selftest.os.environ
 
@@ -34,8 +34,8 @@ def test_one_that_is_wrong_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_wrong_products_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(selftest.onednn_matmul, "unavailable_reason", lambda: None)
-    assert selftest._try_products() == (True, "agrees with torch: products")
+    assert selftest._try_products() == (True, "matrix products agree with torch")
     monkeypatch.setattr(selftest.onednn_matmul, "product", lambda one, other: 1.01 * (one @ other))
-    assert selftest._try_products() == (False, "differs from torch: products")
+    assert selftest._try_products() == (False, "matrix products differ from torch")
     monkeypatch.setattr(selftest.onednn_matmul, "unavailable_reason", lambda: "not here")
     assert selftest._try_products() == (True, "not available: not here")

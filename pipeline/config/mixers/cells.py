@@ -10,11 +10,11 @@ from pipeline.config.mixers.base import Gated, Mixer
 
 
 class Rnn(Mixer):
-    """Elman's recurrent network: tanh of one linear map of input and state, no gates."""
+    """Elman RNN: tanh of a linear map of input and state, no gates."""
 
     implementation: ClassVar[str] = "pipeline.mixers.rnn:RNN"
     display_name: ClassVar[str] = "RNN"
-    source: ClassVar[str] = "Elman 1990; orthogonal start: Saxe et al. 2014"
+    source: ClassVar[str] = "Elman 1990; orthogonal initialisation: Saxe et al. 2014"
 
     name: Literal["rnn"] = "rnn"
     recurrent_init: Literal["uniform", "orthogonal"] = Field(
@@ -62,7 +62,7 @@ class GruV1(GatedCell):
 
 
 class MultiplicativeLstm(GatedCell):
-    """LSTM whose gates see m = (W_m x) * (U_m h) in place of h: every input has a transition of its own."""
+    """Multiplicative LSTM: m = (W_m x) * (U_m h) replaces h in the gates, so the recurrent transition depends on the input."""
 
     implementation: ClassVar[str] = "pipeline.mixers.multiplicative_lstm:MultiplicativeLSTM"
     display_name: ClassVar[str] = "multiplicative LSTM"
@@ -72,7 +72,7 @@ class MultiplicativeLstm(GatedCell):
 
 
 class MultiplicativeGru(GatedCell):
-    """GRU whose gates and candidate see m = (W_m x) * (U_m h) in place of h; the state carried on is h."""
+    """Multiplicative GRU: m = (W_m x) * (U_m h) replaces h in gates and candidate; the state is still h."""
 
     implementation: ClassVar[str] = "pipeline.mixers.multiplicative_gru:MultiplicativeGRU"
     display_name: ClassVar[str] = "multiplicative GRU"
@@ -82,11 +82,11 @@ class MultiplicativeGru(GatedCell):
 
 
 class InputMultiplicativeLstm(GatedCell):
-    """LSTM that reads m * x with m = W_m x + U_m h + b_m: a study's own variant, for reproduction."""
+    """LSTM with input m * x, m = W_m x + U_m h + b_m: the variant of the copy study (rnn-copy-task), for reproduction."""
 
     implementation: ClassVar[str] = "pipeline.mixers.input_multiplicative_lstm:InputMultiplicativeLSTM"
     display_name: ClassVar[str] = "input-multiplicative LSTM"
-    source: ClassVar[str] = "a study of multiplicative variants; starts as there"
+    source: ClassVar[str] = "https://github.com/hunglongtrangithub/rnn-copy-task, initialisation included"
 
     name: Literal["input_multiplicative_lstm"] = "input_multiplicative_lstm"
     recurrent_init: Literal["uniform", "orthogonal"] = Field(
@@ -96,11 +96,11 @@ class InputMultiplicativeLstm(GatedCell):
 
 
 class InputMultiplicativeGru(GatedCell):
-    """GRU that reads m * x with m = W_m x + U_m h + b_m: a study's own variant, for reproduction."""
+    """GRU with input m * x, m = W_m x + U_m h + b_m: the variant of the copy study (rnn-copy-task), for reproduction."""
 
     implementation: ClassVar[str] = "pipeline.mixers.input_multiplicative_gru:InputMultiplicativeGRU"
     display_name: ClassVar[str] = "input-multiplicative GRU"
-    source: ClassVar[str] = "a study of multiplicative variants; starts as there"
+    source: ClassVar[str] = "https://github.com/hunglongtrangithub/rnn-copy-task, initialisation included"
 
     name: Literal["input_multiplicative_gru"] = "input_multiplicative_gru"
     recurrent_init: Literal["uniform", "orthogonal"] = Field(

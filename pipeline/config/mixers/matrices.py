@@ -13,7 +13,7 @@ from pipeline.config.mixers.base import Headed
 
 
 class LinearAttention(Headed):
-    """Attention without softmax: outer products of keys and values summed in a matrix, read with positive features."""
+    """Linear attention: positive features (elu + 1) in place of the softmax, so the state is a sum of outer products of keys and values."""
 
     implementation: ClassVar[str] = "pipeline.mixers.linear_attention:LinearAttention"
     version: ClassVar[int] = 2
@@ -24,7 +24,7 @@ class LinearAttention(Headed):
 
 
 class GatedLinearAttention(Headed):
-    """Linear attention whose matrix state decays, each channel of the key at a rate read from the input."""
+    """Gated linear attention (GLA): the matrix state decays by an input-dependent factor per key channel."""
 
     implementation: ClassVar[str] = "pipeline.mixers.gated_linear_attention:GatedLinearAttention"
     display_name: ClassVar[str] = "GLA"
@@ -32,12 +32,12 @@ class GatedLinearAttention(Headed):
 
     name: Literal["gated_linear_attention"] = "gated_linear_attention"
     gate_low_rank_dim: int = Field(
-        default=16, ge=1, le=65_536, description="rank of the map from the input to the decays; larger: more freedom, more parameters"
+        default=16, ge=1, le=65_536, description="rank of the projection to the decays; larger: more expressive, more parameters"
     )
 
 
 class DeltaNet(Headed):
-    """A matrix state that writes by the delta rule: what it held under a key is replaced by the new value."""
+    """DeltaNet: linear attention with the delta rule, which replaces the value stored under a key."""
 
     implementation: ClassVar[str] = "pipeline.mixers.delta_net:DeltaNet"
     display_name: ClassVar[str] = "DeltaNet"
@@ -52,7 +52,7 @@ class DeltaNet(Headed):
 
 
 class GatedDeltaNet(Headed):
-    """The delta rule with a decay of each head, read from the input: overwrites single keys, and clears everything."""
+    """Gated DeltaNet: the delta rule with an input-dependent decay per head, which can also clear the whole state."""
 
     implementation: ClassVar[str] = "pipeline.mixers.gated_delta_net:GatedDeltaNet"
     display_name: ClassVar[str] = "Gated DeltaNet"
@@ -67,7 +67,7 @@ class GatedDeltaNet(Headed):
 
 
 class MatrixLstm(Headed):
-    """The matrix LSTM of xLSTM: a matrix state with exponential input gates and forget gates of each head, and a normaliser."""
+    """mLSTM of xLSTM: a matrix memory per head, with exponential input gate, sigmoid forget gate and normaliser."""
 
     implementation: ClassVar[str] = "pipeline.mixers.matrix_lstm:MatrixLSTM"
     display_name: ClassVar[str] = "xLSTM (mLSTM)"
@@ -77,7 +77,7 @@ class MatrixLstm(Headed):
 
 
 class Rwkv7(Headed):
-    """Time mixing of RWKV-7: a matrix state with decays of each channel, whose delta rule removes and writes under keys of their own."""
+    """RWKV-7 time mixing: a matrix state with per-channel decay and a delta rule with separate keys for removal and writing."""
 
     implementation: ClassVar[str] = "pipeline.mixers.rwkv7:RWKV7"
     display_name: ClassVar[str] = "RWKV-7"
@@ -85,26 +85,30 @@ class Rwkv7(Headed):
 
     name: Literal["rwkv7"] = "rwkv7"
     low_rank_dim: int = Field(
-        default=32, ge=1, le=65_536, description="rank of the maps to the decays and to the in-context learning rates; grows with the width"
+        default=32, ge=1, le=65_536, description="rank of the projections to decays and in-context learning rates; raise it with the width"
     )
-    gate_low_rank_dim: int = Field(default=64, ge=1, le=65_536, description="rank of the map to the output gate; grows with the width")
+    gate_low_rank_dim: int = Field(
+        default=64, ge=1, le=65_536, description="rank of the projection to the output gate; raise it with the width"
+    )
 
 
 class Mamba2(Headed):
-    """Mamba whose step size and decay are one number per head: its state is a matrix, and a chunk of positions is matrix products."""
+    """Mamba-2 (SSD): one scalar decay per head; computed in chunks by matrix multiplication."""
 
     implementation: ClassVar[str] = "pipeline.mixers.mamba2:Mamba2"
     display_name: ClassVar[str] = "Mamba-2"
     source: ClassVar[str] = "Dao & Gu 2024"
 
     name: Literal["mamba2"] = "mamba2"
-    d_state: int = Field(default=64, ge=1, le=65_536, description="states per inner channel; larger: more memory, and proportional cost")
+    d_state: int = Field(
+        default=64, ge=1, le=65_536, description="SSM state dimension N per channel; larger: more memory, and proportional cost"
+    )
     expand: int = Field(default=2, ge=1, le=1_024, description="inner width as a multiple of the width; larger: more state and parameters")
     d_conv: int = Field(default=4, ge=2, le=1_024, description="kernel size of the convolution before the recurrence, in positions")
 
 
 class Relit(Headed):
-    """ReLiT, later named GaLiTe: linear attention with a gate for every entry of its matrix state, the outer product of two vectors."""
+    """ReLiT (later GaLiTe): linear attention with a gate per entry of its matrix state, an outer product of two vectors."""
 
     implementation: ClassVar[str] = "pipeline.mixers.relit:ReLiT"
     version: ClassVar[int] = 2
@@ -147,7 +151,7 @@ class Relit(Headed):
 
 
 class Arelit(Headed):
-    """AReLiT, later named AGaLiTe: ReLiT's matrix state approximated by a few sums of keys and of values, told apart by oscillators."""
+    """AReLiT (later AGaLiTe): ReLiT with a rank-r approximation of its matrix state, by oscillating sums of keys and of values."""
 
     implementation: ClassVar[str] = "pipeline.mixers.arelit:AReLiT"
     version: ClassVar[int] = 2

@@ -41,7 +41,7 @@ class MinLstm(Minimal):
 
 
 class Lru(Mixer):
-    """Linear recurrent unit: a diagonal complex linear recurrence, read out linearly with a skip."""
+    """Linear recurrent unit: a diagonal complex linear recurrence with linear readout and skip connection."""
 
     implementation: ClassVar[str] = "pipeline.mixers.lru:LRU"
     display_name: ClassVar[str] = "LRU"
@@ -68,19 +68,21 @@ class Lru(Mixer):
 
 
 class Mamba(Mixer):
-    """Selective state space: each inner channel is a diagonal linear recurrence whose step size, writing and reading follow the input."""
+    """Selective SSM (S6): a diagonal linear recurrence per channel, with input-dependent Δ, B and C."""
 
     implementation: ClassVar[str] = "pipeline.mixers.mamba:Mamba"
     display_name: ClassVar[str] = "Mamba"
     source: ClassVar[str] = "Gu & Dao 2023"
 
     name: Literal["mamba"] = "mamba"
-    d_state: int = Field(default=16, ge=1, le=65_536, description="states per inner channel; larger: more memory, and proportional cost")
+    d_state: int = Field(
+        default=16, ge=1, le=65_536, description="SSM state dimension N per channel; larger: more memory, and proportional cost"
+    )
     expand: int = Field(default=2, ge=1, le=1_024, description="inner width as a multiple of the width; larger: more state and parameters")
     d_conv: int = Field(default=4, ge=2, le=1_024, description="kernel size of the convolution before the recurrence, in positions")
     dt_rank: int | None = Field(
         default=None,
         ge=1,
         le=65_536,
-        description="rank of the map from the input to the step sizes; null: width / 16, rounded up",
+        description="rank of the projection to Δ; null: ceil(width / 16), as mamba-ssm's auto",
     )

@@ -10,7 +10,7 @@ from pipeline.config.mixers.base import Headed, Mixer
 
 
 class Attention(Headed):
-    """Causal multi-head softmax attention with rotary positions; its state is the cache of keys and values."""
+    """Causal multi-head softmax attention with rotary position embedding (RoPE); its state is the KV cache."""
 
     constant_state: ClassVar[bool] = False
     implementation: ClassVar[str] = "pipeline.mixers.attention:Attention"
@@ -24,7 +24,7 @@ class Attention(Headed):
 
 
 class Gtrxl(Headed):
-    """The attention of GTrXL, over the last positions with relative distances; its gates are the network's, residual: gru."""
+    """GTrXL attention, with relative positions, over the last `mem_len` positions; its gates are an option of networks, residual: gru."""
 
     carries_gradient: ClassVar[bool] = False
     implementation: ClassVar[str] = "pipeline.mixers.gtrxl:GTrXL"
@@ -56,7 +56,7 @@ class ShortConvolution(Mixer):
 
 
 class NoMixer(Mixer):
-    """The memoryless control: output zero, no state, no parameters. What it scores needs no memory."""
+    """The memoryless control: output zero, no state, no parameters. Its scores need no memory."""
 
     implementation: ClassVar[str] = "pipeline.mixers.none:NoMixer"
     display_name: ClassVar[str] = "no memory"

@@ -185,7 +185,7 @@ class Task(Component):
 
 
 class LengthEvaluation(Evaluation):
-    """A task of one size is measured at each of these lengths, known to training or not."""
+    """A task of one size is measured at each of these lengths, in training or not."""
 
     lengths: Grid = Field(
         default=[],

@@ -14,7 +14,7 @@ Size = Annotated[int, Field(ge=1, le=65_536)]
 
 
 class CorridorEvaluation(Evaluation):
-    """A maze is measured at each of these corridor lengths, known to training or not."""
+    """A maze is measured at each of these corridor lengths, in training or not."""
 
     corridors: Grid = Field(
         default=[],
@@ -133,7 +133,7 @@ BOARD = 49
 
 
 class MysteryPath(EnvironmentTask):
-    """A board of 7 x 7 tiles with a path that is not seen: who leaves it falls, starts again, and must remember what it has found.
+    """A 7 x 7 board with an invisible path; leaving it sends the agent back to the start, so it must remember the safe tiles.
 
     The defaults are the variant called Easy. `memory-gym`'s own are `show_origin: false`, `show_goal: false` and, on the grid,
     `reward_path_progress: 0`.
@@ -241,7 +241,7 @@ class GymnasiumEvaluation(Evaluation):
 
 
 class Gymnasium(EnvironmentTask):
-    """Any environment of gymnasium or of a package that registers its own there, by its id; one copy after the other, in Python.
+    """Any gymnasium environment, by its id, including those that other packages register; stepped one after the other, in Python.
 
     What the agent sees and can do is said here, so that a config can be planned where the environment is not installed; what does not fit
     is an error that says what would. Dictionaries, discrete observations and the like are flattened.

@@ -14,7 +14,7 @@ from pipeline.config.tasks.base import ENOUGH, Column, Evaluation, Grid, LengthE
 
 
 class CopyEvaluation(Evaluation):
-    """Copy is measured at each of these delays and symbol counts (their product), known to training or not."""
+    """Copy is measured at each of these delays and symbol counts (their product), in training or not."""
 
     delays: Grid = Field(
         default=[], description=("Delays to measure, in tokens; default: the task's longest. Add longer ones to test generalization.")
@@ -103,7 +103,7 @@ class Copy(Task):
 
 
 class MqarEvaluation(Evaluation):
-    """Associative recall is measured at each of these lengths and numbers of pairs (their product), known to training or not."""
+    """Associative recall is measured at each of these lengths and numbers of pairs (their product), in training or not."""
 
     lengths: Grid = Field(
         default=[], description=("Lengths to measure, in tokens; default: the task's longest. Add longer ones to test generalization.")
@@ -267,7 +267,7 @@ class Mqar(Task):
 
 
 class Parity(Task):
-    """Random bits; at every step after the first, whether the ones so far are odd in number."""
+    """Random bits; at every step after the first, their parity so far."""
 
     implementation: ClassVar[str] = "pipeline.tasks.parity:Parity"
     source: ClassVar[str] = "Grazzi et al. 2025"
@@ -424,7 +424,7 @@ class Induction(Task):
 
 
 class Adding(Task):
-    """Real numbers of 0..1, two of them marked, one in each half; at the last token the sum of the two is asked for.
+    """Real numbers of 0..1, two of them marked, one in each half; the answer, at the last token, is their sum.
 
     Answers are real: the loss is the squared error, and an answer within 0.04 of the sum is right.
     """

@@ -113,7 +113,7 @@ def _different(families: list[Family]) -> list[Family]:
 
 
 class IsTreeEvaluation(Evaluation):
-    """IsTree is measured at each of these sizes in each of these families (their product), known to training or not."""
+    """IsTree is measured at each of these sizes in each of these families (their product), in training or not."""
 
     nodes: Grid = Field(
         default=[], description=("Numbers of nodes to measure; default: the task's largest. Add others to measure accuracy by size.")

@@ -93,7 +93,7 @@ class SymbolTask(RetrievalTask):
 
 
 class Index(SymbolTask):
-    """The letter at a position: the row is letters and a number i, the answer the letter i.
+    """Letters, then a position i, counted from 0: answer the letter there.
 
     The positions 0 to length - 1 are names, so that alphabet + length <= names. A network that reads the row once carries length x
     log2(alphabet) bits, all of it.
@@ -144,7 +144,7 @@ class Index(SymbolTask):
 
 
 class AssociativeRecall(SymbolTask):
-    """The value of a key: the row is pairs of key and value and one of the keys again, the answer its value.
+    """Pairs of key and value, then one of the keys: answer its value.
 
     Keys are names, different within a row, values letters, so that alphabet + length <= names. A network that reads the row once
     carries at least length x log2(alphabet) bits: the values.
@@ -201,7 +201,7 @@ class AssociativeRecall(SymbolTask):
 
 
 class CGram(SymbolTask):
-    """What follows a context: the row is letters and gram - 1 of them that stand in it once, the answer the letter behind those.
+    """Letters, then a query of gram - 1 consecutive letters that occur once: answer the letter that followed them.
 
     A network that reads the row once carries about length x log2(alphabet) bits; but no more than one letter per context, of which there
     are alphabet ** (gram - 1).
@@ -267,10 +267,10 @@ class CGram(SymbolTask):
 
 
 class Counting(SymbolTask):
-    """Whether a letter stands in the row often enough: the row is letters, one of them and a number k, the answer whether it is there k times.
+    """Letters, then a query letter and a number k: does the letter occur at least k times?
 
-    Every number of times is a name, from 0 to length, and so is every position, so that alphabet + length < names. A network that reads
-    the row once carries the counts of all letters, at most alphabet x log2(length + 1) bits, which is what `margin: any` asks for. With
+    Counts and positions are names too, from 0 to length, so that alphabet + length < names. A network that reads the row once
+    carries the counts of all letters, at most alphabet x log2(length + 1) bits, which is what `margin: any` asks for. With
     `margin: one` the parity of each count is enough, alphabet bits.
     """
 

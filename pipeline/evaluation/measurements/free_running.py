@@ -55,7 +55,7 @@ TYPES = {
 
 
 class FreeRunning(Tokens):
-    """Final answers that a network generates greedily, each token being its next input; and its tokens under teacher forcing."""
+    """Accuracy of answers under greedy decoding, and of tokens under teacher forcing."""
 
     columns: ClassVar[Mapping[str, Column]] = {
         **Tokens.columns,

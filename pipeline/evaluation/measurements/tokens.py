@@ -73,7 +73,7 @@ def ends(score: Score) -> Score:
 
 
 class Tokens(Measurement):
-    """Accuracy and loss of the scored tokens under teacher forcing, and the bits that a row's answers recall."""
+    """Accuracy and loss at the scored positions under teacher forcing, and bits recalled per row."""
 
     columns: ClassVar[Mapping[str, Column]] = {
         **dict.fromkeys(("tokens", "scored", "correct"), COUNT),
