@@ -1,4 +1,4 @@
-"""`pipeline export`: an experiment's results in another study's format."""
+"""`pipeline export`: an experiment's results in the format of another study."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from pipeline.cli.param_types import OutFile
 @click.option("--format", "form", type=click.Choice(["copy-study"]), default="copy-study", help="Output format.")
 @click.option("--out", type=OutFile(".json"), help="File to write. Default: standard output.")
 def export(experiment: str, form: str, out: Path | None) -> None:
-    """Export an experiment's results in another study's format.
+    """Export an experiment's results in the format of another study.
 
     EXPERIMENT is a folder in results/experiments.
 
-    copy-study is the JSON format of the copy-task study that the memory family follows. The experiment must sweep a size, such as
-    task.symbols. Keys: size, then network, then mean_test_acc, std_test_acc (population, ddof 0), mean_train_time (wall seconds),
-    mean_epochs and trial_results, one per seed. An epoch is the time between two validations. The study's four networks get its names
-    (gru_v1 is GRU, input_multiplicative_gru is MultiplicativeGRU), others their labels.
+    copy-study is the experiment_results.json of https://github.com/hunglongtrangithub/rnn-copy-task, a comparison of LSTM, GRU and
+    multiplicative variants. The experiment must sweep a size, such as task.symbols. Keys: size, then network, then mean_test_acc,
+    std_test_acc (population, ddof 0), mean_train_time (wall seconds), mean_epochs and trial_results, one per seed. An epoch is the time
+    between two validations. That repository's four networks get its names (gru_v1 is GRU, input_multiplicative_gru is
+    MultiplicativeGRU), others their labels.
 
     \b
       pipeline export copy_sizes --format copy-study --out experiment_results.json

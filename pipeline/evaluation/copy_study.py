@@ -1,6 +1,6 @@
 """Export a collected experiment in formats that other studies' scripts read. Never imports torch.
 
-copy-study: the results format of the copy-task study that the memory family follows,
+copy-study: experiment_results.json of https://github.com/hunglongtrangithub/rnn-copy-task,
 
     {size: {network: {mean_test_acc, std_test_acc, mean_train_time, mean_epochs, trial_results: [{test_acc, train_time, epochs,
                       final_train_acc, final_val_acc, best_val_loss, train_losses, val_losses, train_accs, val_accs}]}}}

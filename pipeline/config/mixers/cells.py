@@ -91,7 +91,7 @@ class InputMultiplicativeLstm(GatedCell):
     name: Literal["input_multiplicative_lstm"] = "input_multiplicative_lstm"
     recurrent_init: Literal["uniform", "orthogonal"] = Field(
         default="uniform",
-        description="initial recurrent matrices; uniform as in the study, orthogonal (one per gate) keeps the norm of the state",
+        description="initial recurrent matrices; uniform as published, orthogonal (one per gate) keeps the norm of the state",
     )
 
 
@@ -105,5 +105,5 @@ class InputMultiplicativeGru(GatedCell):
     name: Literal["input_multiplicative_gru"] = "input_multiplicative_gru"
     recurrent_init: Literal["uniform", "orthogonal"] = Field(
         default="uniform",
-        description="initial recurrent matrices; uniform as in the study, orthogonal (one per gate) keeps the norm of the state",
+        description="initial recurrent matrices; uniform as published, orthogonal (one per gate) keeps the norm of the state",
     )
