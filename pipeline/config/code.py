@@ -18,11 +18,12 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.machinery import EXTENSION_SUFFIXES
-from importlib.metadata import Distribution, PackageNotFoundError, entry_points, requires
+from importlib.metadata import Distribution, PackageNotFoundError, requires
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline.config.base import Component, Section
+from pipeline.config.catalogue import plug_ins
 from pipeline.storage.errors import ChangedCodeError
 from pipeline.storage.source_code import headers, raw_digest, read_source
 
@@ -196,7 +197,7 @@ def _required() -> frozenset[str]:
 @functools.cache
 def _distribution_of(top: str) -> frozenset[str]:
     """The top-level names that are installed together with a plug-in's."""
-    distributions = [entry.dist for group in GROUPS for entry in entry_points(group=group) if entry.dist and _top(entry.module) == top]
+    distributions = [entry.dist for group in GROUPS for entry in plug_ins(group) if entry.dist and _top(entry.module) == top]
     return frozenset({top, *(name for found in distributions[:1] for name in _installed(found))})
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from importlib.metadata import Distribution, PackageNotFoundError, entry_points, version
+from importlib.metadata import Distribution, PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from pipeline.config.catalogue import plug_ins
 from pipeline.config.code import GROUPS, find_module
 
 GIT_TIMEOUT = 10
@@ -23,7 +24,7 @@ def own_package() -> dict[str, Any]:
 
 def plugins() -> list[dict[str, Any]]:
     """Describe every package that adds components to the catalogue, in order of name."""
-    entries = [entry for group in GROUPS for entry in entry_points(group=group) if entry.dist]
+    entries = [entry for group in GROUPS for entry in plug_ins(group) if entry.dist]
     found = {entry.dist.name: (entry.dist, entry.module) for entry in entries if entry.dist}
     return [_plugin(distribution, module) for _, (distribution, module) in sorted(found.items())]
 

@@ -39,7 +39,7 @@ class Wrong:
 def collected(monkeypatch: pytest.MonkeyPatch, *values: str) -> dict[str, Any]:
     """The mixers when a package declares these entry points."""
     entries = [EntryPoint(name=f"entry{index}", value=value, group="recurlab.mixers") for index, value in enumerate(values)]
-    monkeypatch.setattr(catalogue, "entry_points", lambda group: entries if group == "recurlab.mixers" else [])
+    monkeypatch.setattr(catalogue, "plug_ins", lambda group: entries if group == "recurlab.mixers" else [])
     return collect(dict(vars(mixers)), Mixer, "recurlab.mixers")
 
 
