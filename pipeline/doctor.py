@@ -94,4 +94,4 @@ def _seals(results: Path) -> Iterator[Check]:
         found = f"; {len(problems)} damaged, missing or not sealed" if problems else ", all intact"
         yield "seals", not problems, f"{count_seals(folder)} sealed files below {folder}{found}"
         yield from (("seals", False, line) for line in problems.values())
-    yield "not sealed", True, f"{', '.join(UNSEALED)}: no number comes from them"
+    yield "not sealed", True, f"{', '.join(UNSEALED)}: they hold no results"

@@ -48,11 +48,11 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder.mkdir()
     (folder / "__init__.py").touch()
     entry = block("pipeline/config/mixers/vectors.py").replace("pipeline.mixers.leaky:Leaky", "recurlab_leaky.leaky:Leaky")
-    (folder / "page.py").write_text(block("recurlab_leaky/page.py") + "\n\n" + entry, encoding="utf-8")
+    (folder / "entry.py").write_text(block("recurlab_leaky/entry.py") + "\n\n" + entry, encoding="utf-8")
     code = block("pipeline/mixers/leaky.py")
     assert code.count("from pipeline.config.mixers import Leaky") == 1
     (folder / "leaky.py").write_text(
-        code.replace("from pipeline.config.mixers import", "from recurlab_leaky.page import"), encoding="utf-8"
+        code.replace("from pipeline.config.mixers import", "from recurlab_leaky.entry import"), encoding="utf-8"
     )
     project = tomllib.loads(block("pyproject.toml"))["project"]
     info = site / f"recurlab_leaky-{project['version']}.dist-info"

@@ -1,4 +1,4 @@
-"""What every page of the catalogue is made of: sections, components and the few types they share."""
+"""What the catalogue's modules are made of: sections, components and the few types they share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which components there are: the classes of a page, and those that installed packages add through entry points."""
+"""Which components there are: the classes of a module, and those that installed packages add through entry points."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ PLUGINS = "RECURLAB_PLUGINS"
 C = TypeVar("C", bound=Component)
 
 
-def collect(page: Mapping[str, Any], base: type[C], group: str) -> dict[str, type[C]]:
-    """Every component of one kind by name: the subclasses of `base` on the page, then those of the entry point group."""
-    found = [item for item in page.values() if isinstance(item, type) and issubclass(item, base) and item is not base]
+def collect(module: Mapping[str, Any], base: type[C], group: str) -> dict[str, type[C]]:
+    """Every component of one kind by name: the subclasses of `base` in the module, then those of the entry point group."""
+    found = [item for item in module.values() if isinstance(item, type) and issubclass(item, base) and item is not base]
     found = [item for item in found if isinstance(item.model_fields["name"].default, str)]
     for entry in () if os.environ.get(PLUGINS) == "off" else plug_ins(group):
         try:
@@ -60,7 +60,7 @@ def _installed() -> EntryPoints:
 
 
 def pages(package: str) -> dict[str, Any]:
-    """All that the modules of a package define, by name: a page that is put there is found without an import anywhere."""
+    """All that the modules of a package define, by name: a module that is added there is found without an import anywhere."""
     modules = [importlib.import_module(f"{package}.{found.name}") for found in pkgutil.iter_modules(sys.modules[package].__path__)]
     return {name: value for module in modules for name, value in vars(module).items()}
 

@@ -24,7 +24,7 @@ SEALED_FOLDERS = ("datasets", "runs", "evaluations", "profiles", "experiments")
 CHECKPOINTS = ("checkpoints/*/step-*", "checkpoints/*/finished")
 """Folders that are verified as a whole, by their manifests."""
 UNSEALED = ("reports/", "*.damaged", "logs/", "benchmarks/", "wandb/", "checkpoints/*/lease.json", "checkpoints/*/progress.json")
-"""Files that are not verified, because no number comes from them."""
+"""Files that are not verified, because they hold no results."""
 DAMAGED = ".damaged"
 PLAN, VERIFIED = Path(".pipeline", "plan.json"), Path(".pipeline", "verified.json")
 TIMESTAMP_GRACE = 2.0

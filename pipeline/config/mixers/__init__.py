@@ -1,4 +1,4 @@
-"""Every mixer a network can be made of, one page per kind of state; here they come together: `from pipeline.config.mixers import Lstm`."""
+"""Every mixer a network can be made of, one module per kind of state, all importable from here: `from pipeline.config.mixers import Lstm`."""
 
 from __future__ import annotations
 
