@@ -61,7 +61,7 @@ class Episodic:
         return MANY in self.reached
 
     def add(self, copies: int, returns: list[float]) -> bool:
-        """Count a step of all copies, and the episodes that ended at it; whether the goal has been reached."""
+        """Count a step of all environments, and the episodes that ended at it; return whether the goal has been reached."""
         self.steps += copies
         for value in returns:
             self.returns.append(value)

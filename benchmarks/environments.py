@@ -1,6 +1,6 @@
 """Stepping the control family's environments against what its studies step: environment steps per CPU second.
 
-t_maze: 64 and 1024 copies in one numpy environment, against as many ordinary gymnasium environments, one Python object each, behind
+t_maze: 64 and 1024 environments vectorized in numpy, against as many ordinary gymnasium environments, one Python object each, behind
 gymnasium's vector interface, as the original study has them. mystery_path: 64 boards at once against one of memory-gym 1.0.2, which has no
 other form than pixels; so `mystery_path` (symbols) leaves out work that memory-gym cannot leave out, and the rows `_pixels` do not. Episode ends,
 infos and resets are included everywhere. Rounds are interleaved; medians.
@@ -93,7 +93,7 @@ def actions_of(task: EnvironmentTask, batch: int) -> np.ndarray:
 
 
 def rate(env: Any, actions: np.ndarray, steps: int) -> float:
-    """Steps of single copies per CPU second."""
+    """Steps of single environments per CPU second."""
     batch = actions.shape[1]
     calls = max(1, steps // batch)
 
@@ -105,7 +105,7 @@ def rate(env: Any, actions: np.ndarray, steps: int) -> float:
 
 
 def begun(task: EnvironmentTask, batch: int) -> Any:
-    """Our copies, warm."""
+    """Our environments, warm."""
     env = implementation(task)(task).environment(batch, 0)
     env.reset(seed=0)
     rate(env, actions_of(task, batch), 20 * batch)

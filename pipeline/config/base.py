@@ -66,7 +66,7 @@ Rows = Annotated[int, Field(ge=1, le=10**9, json_schema_extra=EXAMPLES), BeforeV
 
 
 class Distribution(Section):
-    """Whole numbers drawn once per row from `lo..hi`, both included: evenly, or evenly on a log scale."""
+    """Integers sampled once per row from `low..high`, both included: uniformly, or log-uniformly."""
 
     uniform: tuple[int, int] | None = Field(
         default=None, description=("Range [low, high], both included, every value equally likely. Use it when all sizes matter alike.")

@@ -54,7 +54,7 @@ def plug_ins(group: str) -> EntryPoints:
 
 
 @functools.cache
-def _installed() -> EntryPoints:
+def _installed() -> Any:  # EntryPoints, in Python 3.11 SelectableGroups: both have select
     """All entry points: to find those of one group takes importlib as long, 15 ms."""
     return entry_points()
 

@@ -113,7 +113,7 @@ class Runtime(Section):
     changed_code: Literal["refuse", "allow"] = Field(
         default="refuse",
         description=(
-            "Whether weights, checkpoints and datasets made by other code than the present are used: refuse or allow. "
+            "Whether to use weights, checkpoints and datasets made by other code than the current: refuse or allow. "
             "Set allow after a change that leaves numbers as they are."
         ),
     )
@@ -130,7 +130,7 @@ class Runtime(Section):
 
 
 class Tracking(Section):
-    """Mirroring of training curves to Weights & Biases. Parquet is the record either way."""
+    """Training curves on Weights & Biases. The Parquet files are written either way."""
 
     wandb: Literal["off", "offline", "online"] = Field(
         default="off",

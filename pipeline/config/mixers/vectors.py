@@ -51,7 +51,7 @@ class Lru(Mixer):
     d_state: int | None = Field(default=None, ge=1, le=65_536, description="number of complex states; null: the width of the network")
     r_min: float = Field(default=0.9, ge=0, lt=1, description="smallest initial modulus of an eigenvalue; nearer 1: longer memory")
     r_max: float = Field(
-        default=0.999, ge=0, le=1, description="largest initial modulus of an eigenvalue; its memory is 1 / (1 - r_max) steps"
+        default=0.999, ge=0, le=1, description="largest initial modulus of an eigenvalue: a time constant of 1 / (1 - r_max) steps"
     )
     max_phase: float = Field(
         default=6.283185307179586,

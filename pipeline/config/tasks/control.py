@@ -32,8 +32,8 @@ class CorridorEvaluation(Evaluation):
 class TMaze(EnvironmentTask):
     """A corridor whose first observation says which way to turn at its end.
 
-    A step costs 0.1, the right turn gives 4, the wrong one takes 1, and either ends the episode. The agent sees where it stands, unless
-    `form: bakker`, where it sees only whether it is in the corridor or at the junction; and random bits, new at every step.
+    A step costs 0.1; the correct turn gives 4, the wrong one -1, and either ends the episode. The agent observes its position (with
+    `form: bakker` only whether it is at the junction) and random bits, new at every step.
     """
 
     implementation: ClassVar[str] = "pipeline.tasks.t_maze:TMaze"
@@ -243,8 +243,8 @@ class GymnasiumEvaluation(Evaluation):
 class Gymnasium(EnvironmentTask):
     """Any gymnasium environment, by its id, including those that other packages register; stepped one after the other, in Python.
 
-    What the agent sees and can do is said here, so that a config can be planned where the environment is not installed; what does not fit
-    is an error that says what would. Dictionaries, discrete observations and the like are flattened.
+    Observation and action spaces are declared here, so that a config can be planned where the environment is not installed; if they do not
+    match it, an error says what to write. Dictionaries, discrete observations and the like are flattened.
     """
 
     implementation: ClassVar[str] = "pipeline.tasks.gymnasium:Gymnasium"
@@ -285,7 +285,7 @@ class Gymnasium(EnvironmentTask):
         ge=-1e9,
         le=1e9,
         description=(
-            "Return from which on an episode counts as solved; default: the environment's `success`. "
+            "Smallest return at which an episode counts as solved; default: the environment's `success`. "
             "Set it for environments that do not report success."
         ),
     )

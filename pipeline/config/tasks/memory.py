@@ -126,8 +126,8 @@ def grid_side(pairs: int) -> int:
 class Mqar(Task):
     """Multi-query associative recall: pairs of key and value, then every key once more, each to be answered by its value.
 
-    `forgetting` gives some keys a second value, of which the later counts; `compositional` makes each key of two words, of which neither
-    alone decides; `continuous` makes it of real numbers, new in every row, so that keys can only be told apart by comparing them.
+    `forgetting` gives some keys a second value, of which the later counts; `compositional` makes each key of two words, neither of
+    which suffices alone; `continuous` makes it a vector of real numbers, new in every row, so that keys can only be compared, not memorised.
     """
 
     implementation: ClassVar[str] = "pipeline.tasks.mqar:Mqar"

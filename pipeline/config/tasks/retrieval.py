@@ -141,8 +141,8 @@ class IsTreeEvaluation(Evaluation):
 class IsTree(RetrievalTask):
     """Is this graph, given as its edges in random order, a tree? Half of the graphs are; the others have as many edges.
 
-    `direct` asks at once, `cot` after a walk through the graph from node to node, `icr` after the same walk by searches of the edges and of
-    the walk's own notes, whose results are put in; `icr_regex` spells the searches as regular expressions.
+    Before the answer, `direct` has nothing, `cot` a depth-first walk through the graph, `icr` the same walk with a search for every step, in
+    the edges and in the walk's own records, whose results are injected; `icr_regex` writes the searches as regular expressions.
     """
 
     implementation: ClassVar[str] = "pipeline.tasks.is_tree:IsTree"
