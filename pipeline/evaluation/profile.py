@@ -35,6 +35,7 @@ from torch.nn.functional import cross_entropy
 from pipeline.config.code import code_of
 from pipeline.config.spec_files import load_component, read_spec
 from pipeline.networks.build import build, count_parameters
+from pipeline.networks.flops import PART, count_flops, input_at, random_inputs
 from pipeline.networks.mode import training
 from pipeline.storage.console import ProgressLine
 from pipeline.storage.digest import canonical_json
@@ -49,8 +50,6 @@ WARM_UP = 2
 REPEATS = 5
 STEPS = 31
 """Single tokens timed at each context."""
-PART = 1024
-"""Tokens read at once to fill the state up to a context."""
 SCHEMA = pa.schema(
     {
         "network": pa.string(),
@@ -101,7 +100,7 @@ def contexts(longest: int) -> list[int]:
 
 def training_speed(network: Any, batch: int, length: int, device: torch.device) -> float:
     """Measure tokens per second of forward and backward passes, without the optimizer."""
-    inputs = _inputs(network, batch, length, device)
+    inputs = random_inputs(network, batch, length)
 
     def update() -> None:
         network.zero_grad()
@@ -122,35 +121,18 @@ def step_cost(network: Any, context: int, device: torch.device) -> tuple[float, 
     warm_up, steps = (WARM_UP, STEPS) if context > WARM_UP + STEPS else (0, 1)
     carried: Any = network.initial_state(1)
     for start in range(0, before := context - warm_up - steps, PART):
-        _, carried = network(**_inputs(network, 1, min(PART, before - start), device), state=carried)
-    read = _inputs(network, 1, warm_up + steps, device)
+        _, carried = network(**random_inputs(network, 1, min(PART, before - start)), state=carried)
+    read = random_inputs(network, 1, warm_up + steps)
     last: Any = carried
 
     def step(at: int) -> None:
         nonlocal carried, last
         last = carried
-        _, carried = network.step(**_at(read, at), state=carried)
+        _, carried = network.step(**input_at(read, at), state=carried)
 
     places = iter(range(warm_up + steps))
     seconds = statistics.median(_seconds(lambda: step(next(places)), warm_up, steps, device))
-    return seconds, _multiplications(lambda: network.step(**_at(read, -1), state=last))
-
-
-def _at(read: dict[str, Tensor], at: int) -> dict[str, Tensor]:
-    """Slice sequences at a position into the inputs of a step: tokens_BT becomes tokens_B."""
-    return {name.replace("_BT", "_B"): sequence[:, at] for name, sequence in read.items()}
-
-
-def _multiplications(work: Callable[[], Any]) -> int:
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with FlopCounterMode(display=False) as counter:
-        work()
-    return counter.get_total_flops() // 2
-
-
-def _inputs(network: Any, batch: int, length: int, device: torch.device) -> dict[str, Tensor]:
-    return {name: values.to(device) for name, values in network.random_inputs(batch, length).items()}
+    return seconds, count_flops(lambda: network.step(**input_at(read, -1), state=last)) // 2
 
 
 def peak_bytes() -> int:
