@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticKnownError
 
-SUFFIXES = {"k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
+SUFFIXES = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "p": 10**15}
 
 
 class FieldConflict(ValueError):
@@ -40,9 +40,11 @@ class Component(Section):
 
 
 def parse_count(value: Any) -> Any:
-    """Read `500_000`, `0.5M` or `300k` as a whole number; anything else is left for pydantic to judge."""
+    """Read `500_000`, `0.5M` or `300k` as a whole number, with suffixes from k to P; anything else is left for pydantic to judge."""
     if isinstance(value, bool):
         raise PydanticKnownError("int_type")
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
     if not isinstance(value, str):
         return value
     text = value.strip().replace("_", "").lower()
@@ -63,6 +65,20 @@ Count = Annotated[int, Field(ge=1, le=10**12, json_schema_extra=EXAMPLES), Befor
 
 Rows = Annotated[int, Field(ge=1, le=10**9, json_schema_extra=EXAMPLES), BeforeValidator(parse_count)]
 """Rows of a stored dataset."""
+
+Flops = Annotated[int, Field(ge=1, le=10**21, json_schema_extra={"examples": [2 * 10**15, "2P", "0.5T"]}), BeforeValidator(parse_count)]
+"""A number of floating-point operations."""
+
+
+def _updates_or_fraction(value: Any) -> str:
+    return "fraction" if isinstance(value, float) and 0 < value < 1 else "updates"
+
+
+WarmUp = Annotated[
+    Annotated[Annotated[int, Field(ge=0, le=10**12)], Tag("updates")] | Annotated[Annotated[float, Field(gt=0, lt=1)], Tag("fraction")],
+    Discriminator(_updates_or_fraction),
+]
+"""A number of updates, or a fraction of the budget."""
 
 
 class Distribution(Section):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from pipeline.config.base import Component, Count, FieldConflict, Rows, Section
+from pipeline.config.base import Component, Count, FieldConflict, Flops, Rows, Section, WarmUp
 from pipeline.config.catalogue import collect, union_of
 from pipeline.config.tasks.base import Kind
 
@@ -52,12 +52,15 @@ class Curriculum(Section):
 
 
 class Learner(Component):
-    """An update rule with its budget: exactly one of the fields in `budgets` bounds a run."""
+    """An update rule with its budget: exactly one of the fields in `budgets` bounds a run.
+
+    A learner that counts the FLOPs of its updates adds "flops" to `budgets`.
+    """
 
     kind: ClassVar[Kind] = "tokens"
     """The tasks it learns."""
-    budgets: ClassVar[tuple[str, str, str]] = ("rows", "steps", "seconds")
-    """The fields that hold a budget: in training examples, in updates, in seconds."""
+    budgets: ClassVar[tuple[str, ...]] = ("rows", "steps", "seconds")
+    """The fields that hold a budget: in training examples, in updates, then the others."""
     update_size: ClassVar[str] = "batch_size"
     """The field that says what one update learns from."""
     models: ClassVar[tuple[str, ...]] = ("model",)
@@ -67,6 +70,13 @@ class Learner(Component):
     same_network: ClassVar[bool] = True
     """The network of its parent must be its own; False where it takes over a part of one."""
 
+    flops: Flops | None = Field(
+        default=None,
+        description=(
+            "Budget in floating-point operations of forward and backward passes: 2 per multiply-add of a matrix product. "
+            "Use it to compare architectures at equal compute."
+        ),
+    )
     seconds: float | None = Field(
         default=None,
         gt=0,
@@ -112,13 +122,15 @@ class Learner(Component):
 
     @model_validator(mode="after")
     def _one_budget(self) -> Learner:
-        examples, updates, seconds = self.budgets
-        given = [key for key in self.budgets if getattr(self, key) is not None]
+        given = [key for key in dict.fromkeys((*self.budgets, "flops")) if getattr(self, key) is not None]
+        choices = f"{', '.join(self.budgets[:-1])} and {self.budgets[-1]}"
         if len(given) > 1:
-            raise FieldConflict(f"got {' and '.join(given)}; expected one budget out of {examples}, {updates} and {seconds}", *given)
+            raise FieldConflict(f"got {' and '.join(given)}; expected one budget out of {choices}", *given)
         if not given:
-            raise FieldConflict(f"missing budget; expected one of {examples}, {updates} and {seconds}")
-        budget = getattr(self, examples)
+            raise FieldConflict(f"missing budget; expected one of {choices}")
+        if given[0] not in self.budgets:
+            raise FieldConflict(f"{self.name} does not count FLOPs; expected one budget out of {choices}", *given)
+        examples, budget = self.budgets[0], getattr(self, self.budgets[0])
         if budget is not None and budget < self.rows_per_step:
             raise FieldConflict(f"got {examples}: {budget}; expected at least {self.rows_per_step}, one update", examples, self.update_size)
         if self.select not in self.keep:
@@ -135,9 +147,14 @@ class Learner(Component):
         raise NotImplementedError
 
     @property
+    def budget(self) -> str:
+        """The field that holds the budget."""
+        return next(key for key in self.budgets if getattr(self, key) is not None)
+
+    @property
     def total_steps(self) -> int | None:
-        """Updates of the whole run; None where the clock decides."""
-        examples, updates, _ = (getattr(self, key) for key in self.budgets)
+        """Updates of the whole run; None with a budget in FLOPs or seconds."""
+        examples, updates = (getattr(self, key) for key in self.budgets[:2])
         return examples // self.rows_per_step if examples else updates
 
     @property
@@ -187,12 +204,11 @@ class Descent(Learner):
             "Use cosine when the budget is known."
         ),
     )
-    warmup_steps: int = Field(
+    warmup_steps: WarmUp = Field(
         default=0,
-        ge=0,
-        le=10**12,
         description=(
-            "Steps over which the learning rate rises linearly from 0. Raise it if the loss diverges early; attention usually needs some."
+            "Steps over which the learning rate rises linearly from 0; below 1: that fraction of the budget. "
+            "Raise it if the loss diverges early; attention usually needs some."
         ),
     )
     min_lr_ratio: float = Field(
@@ -231,10 +247,31 @@ class Descent(Learner):
         if self.optimizer in ("adamw", "sign_sgd") and self.learning_rate * self.weight_decay > 1:
             message = "learning_rate times weight_decay is {:g}; expected at most 1, which takes all of a weight away"
             raise FieldConflict(message.format(self.learning_rate * self.weight_decay), "weight_decay", "learning_rate", "optimizer")
-        if self.seconds is not None and self.lr_schedule in ("cosine", "linear"):
-            message = f"lr_schedule: {self.lr_schedule} with a budget in seconds; expected one in {self.budgets[0]} or {self.budgets[1]}"
-            raise FieldConflict(message, "lr_schedule", "seconds")
+        self._check_known_budget("lr_schedule", self.lr_schedule in ("cosine", "linear"))
+        self._check_known_budget("warmup_steps", 0 < self.warmup_steps < 1)
+        if self.flops is not None and 0 < self.warmup_steps < 1 and self.lr_schedule == "inverse":
+            message = f"got warmup_steps: {self.warmup_steps} of a budget in flops with lr_schedule: inverse; expected a number of updates"
+            raise FieldConflict(message, "warmup_steps", "lr_schedule", "flops")
         return self
+
+    def _check_known_budget(self, field: str, relative: bool) -> None:
+        """Raise FieldConflict if a field is relative to a budget in seconds, whose end is not known in advance."""
+        if relative and self.seconds is not None:
+            others = f"{', '.join(self.budgets[:-2])} or {self.budgets[-2]}"
+            message = f"{field}: {getattr(self, field)} with a budget in seconds; expected one in {others}"
+            raise FieldConflict(message, field, "seconds")
+
+    @property
+    def warmup_updates(self) -> int:
+        """Updates of the warm-up; 0 where it is a fraction of a budget in FLOPs."""
+        if isinstance(self.warmup_steps, int):
+            return self.warmup_steps
+        return max(round(self.warmup_steps * self.total_steps), 1) if self.total_steps else 0
+
+    @property
+    def warmup_flops(self) -> float:
+        """FLOPs of the warm-up, where it is a fraction of a budget in FLOPs; else 0."""
+        return self.warmup_steps * self.flops if self.flops is not None and isinstance(self.warmup_steps, float) else 0.0
 
 
 class Supervised(Descent):
@@ -242,6 +279,7 @@ class Supervised(Descent):
 
     implementation: ClassVar[str] = "pipeline.learners.supervised:Supervised"
     version: ClassVar[int] = 6
+    budgets: ClassVar[tuple[str, ...]] = ("rows", "steps", "flops", "seconds")
 
     name: Literal["supervised"] = "supervised"
     rows: Count | None = Field(
@@ -292,7 +330,7 @@ class Supervised(Descent):
         default=None,
         description=(
             "Distinct training rows to store; default: as many as the budget sees, at most a million; 100,000 with a budget "
-            "in seconds. "
+            "in flops or seconds. "
             "Lower it to study overfitting."
         ),
     )
@@ -346,7 +384,7 @@ class OnPolicy(Descent):
     """On-policy actor-critic learning: environments step side by side, and an update follows every rollout."""
 
     kind: ClassVar[Kind] = "environment"
-    budgets: ClassVar[tuple[str, str, str]] = ("total_timesteps", "num_updates", "seconds")
+    budgets: ClassVar[tuple[str, ...]] = ("total_timesteps", "num_updates", "flops", "seconds")
     update_size: ClassVar[str] = "rollout_steps"
 
     total_timesteps: Count | None = Field(
@@ -385,11 +423,12 @@ class OnPolicy(Descent):
         le=1,
         description=("Term added to the denominator of the update, as in torch.optim. Leave it unless you reproduce a paper."),
     )
-    warmup_steps: int = Field(
+    warmup_steps: WarmUp = Field(
         default=0,
-        ge=0,
-        le=10**12,
-        description=("Updates over which the learning rate rises linearly from 0. Raise it if the policy collapses early."),
+        description=(
+            "Updates over which the learning rate rises linearly from 0; below 1: that fraction of the budget. "
+            "Raise it if the policy collapses early."
+        ),
     )
     half_life: int = Field(
         default=1500,
@@ -477,11 +516,7 @@ class OnPolicy(Descent):
                 "bptt_steps",
                 "rollout_steps",
             )
-        if self.seconds is not None and self.ent_coef_schedule in ("cosine", "linear"):
-            message = (
-                f"ent_coef_schedule: {self.ent_coef_schedule} with a budget in seconds; expected one in total_timesteps or num_updates"
-            )
-            raise FieldConflict(message, "ent_coef_schedule", "seconds")
+        self._check_known_budget("ent_coef_schedule", self.ent_coef_schedule in ("cosine", "linear"))
         return self
 
     def division_error(self, processes: int) -> str | None:

@@ -25,7 +25,7 @@ KINDS: dict[str, Mapping[str, type[Component]]] = {
     "figures": FIGURES,
     "measurements": measurements(),
 }
-COUNT = {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": r"^[0-9_.]+[kKmMgG]?$"}]}
+COUNT = {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": r"^[0-9_.]+[kKmMgGtTpP]?$"}]}
 
 
 def json_schema() -> dict[str, Any]:
@@ -76,7 +76,7 @@ def _allow_bare_name(field: dict[str, Any]) -> None:
 def _with_counts(value: Any) -> Any:
     """Counts may be written with a suffix."""
     if isinstance(value, dict):
-        if value.get("type") == "integer" and "300k" in value.get("examples", []):
+        if value.get("type") == "integer" and any(isinstance(example, str) for example in value.get("examples", [])):
             rest = {key: item for key, item in value.items() if key not in ("type", "minimum")}
             return {**rest, **COUNT}
         return {key: _with_counts(item) for key, item in value.items()}
@@ -96,7 +96,7 @@ def reference_text() -> str:
         "Generated from the models by `pipeline schema --write`; do not edit.",
         "",
         "A component is a bare name (all defaults) or a mapping with `name`; `preset: NAME` lays `workflow/presets/NAME.yaml` beneath it.",
-        "Counts understand `300k` and `0.5M`.",
+        "Counts understand the suffixes k, M, G, T and P: `300k`, `0.5M`, `2P`.",
     ]
     top = {
         "Experiment": Experiment,

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from pipeline.config.learners import Learner as LearnerConfig
 from pipeline.config.tasks import Task
 from pipeline.learners.optimization import Optimizers
+from pipeline.networks.flops import StepCosts
 from pipeline.networks.mode import training
 from pipeline.storage.errors import UserError
 from pipeline.storage.loader import DatasetRows, Episodes
@@ -49,7 +50,8 @@ class Learner(ABC):
     `pipeline.networks.build.build`. Random numbers come from torch's global generators, or from generators derived from the seed that are
     part of the state.
 
-    networks: the trained networks by name; `model` is the one that is evaluated. optimizers: their update rules.
+    networks: the trained networks by name; `model` is the one that is evaluated. optimizers: their update rules. flops_seen: floating-point
+    operations so far, counted only if they are the budget.
     """
 
     def __init__(self, config: LearnerConfig, network: nn.Module, optimizers: Optimizers | None = None, **further: nn.Module) -> None:
@@ -58,6 +60,8 @@ class Learner(ABC):
         self.optimizers = optimizers or Optimizers()
         self.steps = 0
         self.examples_seen = 0
+        self.flops_seen = 0
+        self.costs = StepCosts(self.network) if config.flops is not None else None
 
     @property
     def network(self) -> Any:
@@ -71,7 +75,10 @@ class Learner(ABC):
         """
         collected = self.collect()
         with training(*self.networks.values()):
-            return self.learn_from(collected)
+            metrics = self.learn_from(collected)
+        if self.costs:
+            self.flops_seen += self.count_flops(self.costs, collected)
+        return metrics
 
     @abstractmethod
     def collect(self) -> Any:
@@ -80,6 +87,13 @@ class Learner(ABC):
     @abstractmethod
     def learn_from(self, collected: Any, /) -> dict[str, Tensor | float]:
         """Take the optimizer steps of one update, in training mode, and count it in `steps` and `examples_seen`."""
+
+    def count_flops(self, costs: StepCosts, collected: Any, /) -> int:
+        """Count the FLOPs of the update that learned from `collected`, of all ranks together, given what the network's steps cost.
+
+        Called after it, in evaluation mode, if the budget is in FLOPs, which the config's `budgets` must allow.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def validate(self) -> dict[str, float]:
@@ -117,7 +131,8 @@ class Learner(ABC):
 
     def metrics(self) -> dict[str, float | int | None]:
         """Return learning rates, curriculum levels and the like for the next update, by history column, without reading from the device."""
-        return self.optimizers.learning_rates(self.steps)
+        counted: dict[str, float | int | None] = {"flops": self.flops_seen} if self.costs else {}
+        return counted | self.optimizers.learning_rates(self.steps, self.flops_seen)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state as nested dicts and lists of tensors, arrays, numbers, strings and `Replay` buffers. Override to extend it."""
@@ -126,6 +141,7 @@ class Learner(ABC):
             "optimizers": self.optimizers.state_dict(),
             "steps": self.steps,
             "examples_seen": self.examples_seen,
+            "flops_seen": self.flops_seen,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -134,6 +150,7 @@ class Learner(ABC):
             network.load_state_dict(state["networks"][name])
         self.optimizers.load_state_dict(state["optimizers"])
         self.steps, self.examples_seen = state["steps"], state["examples_seen"]
+        self.flops_seen = state.get("flops_seen", 0)
 
     def rank_state(self) -> dict[str, Any]:
         """Return the part of the state that differs between ranks; empty if none does."""
@@ -161,6 +178,8 @@ class Learner(ABC):
         """Return the fraction of the budget spent, given the wall-clock seconds of updates; at 1 or more, training ends."""
         if self.config.seconds is not None:
             return seconds / self.config.seconds
+        if self.config.flops is not None:
+            return self.flops_seen / self.config.flops
         total = self.config.total_steps
         assert total is not None
         return self.steps / total

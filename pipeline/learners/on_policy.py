@@ -27,6 +27,7 @@ from pipeline.learners.base import Learner, Problem
 from pipeline.learners.optimization import Optimizers, ent_coef, make_rule
 from pipeline.learners.playing import check_episode_length, play
 from pipeline.learners.rollout import Actor, Rollout, Sequences, log_probability
+from pipeline.networks.flops import StepCosts
 from pipeline.networks.sampling import gumbel
 from pipeline.storage.loader import Episodes
 from pipeline.storage.rng import derive_key, generator
@@ -44,7 +45,10 @@ class ActionValues(NamedTuple):
 
 
 class OnPolicy(Learner):
-    """Alternates between collecting a rollout and learning from it. Subclasses implement `learn`."""
+    """Alternates between collecting a rollout and learning from it. Subclasses implement `learn`.
+
+    passes: how often the last update learned from its rollout.
+    """
 
     config: learners.OnPolicy
 
@@ -59,6 +63,7 @@ class OnPolicy(Learner):
         environment = self.task.environment(mine.num_envs, _rank_seed(seed))
         check_episode_length(title, self.network.context, getattr(environment, "limit", 1))
         self.actor = Actor(mine, self.network, environment, device, title)
+        self.passes = 1
 
     @abstractmethod
     def learn(self, sequences: Sequences) -> dict[str, Tensor]:
@@ -82,6 +87,13 @@ class OnPolicy(Learner):
         metrics |= _rollout_metrics(rollout, sequences)
         return _all_processes(metrics, rollout.episodes) if parallel.world_size() > 1 else metrics
 
+    def count_flops(self, costs: StepCosts, rollout: Rollout) -> int:
+        """Count the steps of acting, those that only estimate a value, and every pass of learning over the rollout, on all ranks."""
+        rollout_steps, bootstrap = costs.steps(rollout.context_TB), costs.steps(rollout.bootstrap_context_N)
+        flops = torch.tensor(rollout_steps.forward + bootstrap.forward + self.passes * rollout_steps.training)
+        parallel.all_reduce_sum([flops])
+        return int(flops)
+
     def advantages(self, rollout: Rollout) -> Tensor:
         """Compute advantages (T, B) with the configured gamma and lambda."""
         values = rollout.reward_TB, rollout.value_TB, rollout.next_value_TB, rollout.done_TB
@@ -95,11 +107,11 @@ class OnPolicy(Learner):
 
     def step(self, policy_loss: Tensor, value_loss: Tensor, entropy: Tensor) -> dict[str, Tensor]:
         """Take one optimizer step on the weighted sum of the losses; returns its metrics."""
-        loss = policy_loss + self.config.vf_coef * value_loss - ent_coef(self.config, self.steps) * entropy
+        loss = policy_loss + self.config.vf_coef * value_loss - ent_coef(self.config, self.steps, self.flops_seen) * entropy
         self.optimizers.zero_grad()
         loss.backward()
         parallel.average(parallel.gradients(self.network))
-        norm = self.optimizers.step(self.steps)
+        norm = self.optimizers.step(self.steps, flops=self.flops_seen)
         metrics = {"train_loss": loss, "policy_loss": policy_loss, "value_loss": value_loss, "entropy": entropy}
         return {**{name: value.detach() for name, value in metrics.items()}, **norm}
 
@@ -124,7 +136,7 @@ class OnPolicy(Learner):
 
     def metrics(self) -> dict[str, float | int | None]:
         """Return the learning rate and the entropy coefficient of the next update."""
-        return {**super().metrics(), "ent_coef": ent_coef(self.config, self.steps)}
+        return {**super().metrics(), "ent_coef": ent_coef(self.config, self.steps, self.flops_seen)}
 
     def rank_state(self) -> dict[str, Any]:
         """Return the state of this rank's environments."""

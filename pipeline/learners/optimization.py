@@ -22,7 +22,7 @@ LAYERS = (nn.Linear, nn.Bilinear, nn.modules.conv._ConvNd, nn.Embedding, nn.Embe
 def make_rule(config: Descent, *networks: nn.Module) -> Rule:
     """Create the configured update rule for all parameters of the given networks."""
     optimizer = make_optimizer(config, *networks)
-    return Rule(optimizer, lambda steps: learning_rate(config, steps), config.max_grad_norm)
+    return Rule(optimizer, lambda steps, flops: learning_rate(config, steps, flops), config.max_grad_norm)
 
 
 def make_optimizer(config: Descent, *networks: nn.Module) -> torch.optim.Optimizer:
@@ -69,40 +69,60 @@ def _light(optimizer_class: type[torch.optim.Optimizer]) -> Any:
     return type(optimizer_class.__name__, (optimizer_class,), {**plain, "step": torch.no_grad()(inspect.unwrap(optimizer_class.step))})
 
 
-def learning_rate(config: Descent, step: int) -> float:
-    """Return the learning rate of update number `step`, from 0: linear warm-up, then the schedule.
+def learning_rate(config: Descent, step: int, flops: int = 0) -> float:
+    """Return the learning rate of update number `step`, from 0, after updates of `flops` FLOPs: linear warm-up, then the schedule.
 
     With n = steps since the warm-up, p = n as a fraction of all steps after it, and f = `min_lr_ratio`:
     cosine f + (1 - f)(1 + cos(pi p)) / 2, linear f + (1 - f)(1 - p), inverse max(f, 1 / (1 + n / half_life)).
+
+    With a budget in FLOPs, p is the fraction of the budget that is spent, or of what a warm-up given as a fraction leaves of it.
     """
-    if step < config.warmup_steps:
-        return config.learning_rate * (step + 1) / config.warmup_steps
-    return config.learning_rate * _shape(config, config.lr_schedule, config.min_lr_ratio, step, config.warmup_steps)
+    if step < config.warmup_updates:
+        return config.learning_rate * (step + 1) / config.warmup_updates
+    if flops < config.warmup_flops:
+        return config.learning_rate * flops / config.warmup_flops
+    if config.lr_schedule == "inverse":
+        return config.learning_rate * _inverse(config, config.min_lr_ratio, step - config.warmup_updates)
+    part = _part_done(config, step, flops, config.warmup_updates, config.warmup_flops)
+    return config.learning_rate * _shape(config.lr_schedule, config.min_lr_ratio, part)
 
 
-def ent_coef(config: OnPolicy, step: int) -> float:
+def ent_coef(config: OnPolicy, step: int, flops: int = 0) -> float:
     """Return the entropy coefficient of update number `step`, from 0, by the same schedules without a warm-up."""
-    return config.ent_coef * _shape(config, config.ent_coef_schedule, config.min_ent_coef_ratio, step)
+    if config.ent_coef_schedule == "inverse":
+        return config.ent_coef * _inverse(config, config.min_ent_coef_ratio, step)
+    return config.ent_coef * _shape(config.ent_coef_schedule, config.min_ent_coef_ratio, _part_done(config, step, flops))
 
 
-def _shape(config: Descent, schedule: Schedule, final: float, step: int, begin: int = 0) -> float:
-    """Return the factor of a schedule at a step; the schedule begins after `begin` steps."""
+def _inverse(config: Descent, final: float, steps: int) -> float:
+    """Return the factor of the inverse schedule after `steps` steps."""
+    return max(final, 1 / (1 + steps / config.half_life))
+
+
+def _part_done(config: Descent, step: int, flops: int, first_step: int = 0, first_flops: float = 0.0) -> float:
+    """Return how much of the budget after the first steps or FLOPs is spent, 0..1; 0 with a budget in seconds, whose end is unknown."""
+    if config.flops is not None:
+        return min((flops - first_flops) / (config.flops - first_flops), 1.0)
+    return min((step - first_step) / max(config.total_steps - first_step, 1), 1.0) if config.total_steps is not None else 0.0
+
+
+def _shape(schedule: Schedule, final: float, part: float) -> float:
+    """Return the factor of a schedule when a part of it, 0..1, is over."""
     if schedule == "constant":
         return 1.0
-    if schedule == "inverse":
-        return max(final, 1 / (1 + (step - begin) / config.half_life))
-    assert config.total_steps is not None
-    part = min((step - begin) / max(config.total_steps - begin, 1), 1.0)
     falling = 1 - part if schedule == "linear" else (1 + math.cos(math.pi * part)) / 2
     return final + (1 - final) * falling
 
 
 @dataclass(frozen=True)
 class Rule:
-    """An update rule: an optimizer over some parameters, its learning rate by number of updates, and its maximum gradient norm."""
+    """An update rule: an optimizer over some parameters, its learning rate by number of updates and their FLOPs, and its maximum gradient norm.
+
+    FLOPs are 0 for learners that do not count them.
+    """
 
     optimizer: torch.optim.Optimizer
-    learning_rate: Callable[[int], float]
+    learning_rate: Callable[[int, int], float]
     max_grad_norm: float | None = None
 
     @property
@@ -127,23 +147,26 @@ class Optimizers:
         for rule in self.rules.values():
             rule.optimizer.zero_grad(set_to_none=True)
 
-    def step(self, steps: int, *names: str) -> dict[str, Tensor]:
-        """Step all rules, or the named ones, with the learning rates after `steps` updates; returns gradient norms by history column."""
+    def step(self, steps: int, *names: str, flops: int = 0) -> dict[str, Tensor]:
+        """Step all rules, or the named ones, with the learning rates after `steps` updates of `flops` FLOPs together.
+
+        Returns gradient norms by history column.
+        """
         norms = {}
         for name in names or self.rules:
             rule = self.rules[name]
             for group in rule.optimizer.param_groups:
-                group["lr"] = rule.learning_rate(steps)
+                group["lr"] = rule.learning_rate(steps, flops)
             norms[_column(name, "gradient_norm")] = clip_gradients(rule.parameters, rule.max_grad_norm)
             rule.optimizer.step()
         return norms
 
-    def learning_rates(self, steps: int) -> dict[str, float | int | None]:
-        """Return the learning rates after `steps` updates, by history column."""
-        return {_column(name, "learning_rate"): rule.learning_rate(steps) for name, rule in self.rules.items()}
+    def learning_rates(self, steps: int, flops: int = 0) -> dict[str, float | int | None]:
+        """Return the learning rates after `steps` updates of `flops` FLOPs together, by history column."""
+        return {_column(name, "learning_rate"): rule.learning_rate(steps, flops) for name, rule in self.rules.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state of every optimizer. Learning rates are a function of the number of updates."""
+        """Return the state of every optimizer. Learning rates are a function of the updates so far."""
         return {name: rule.optimizer.state_dict() for name, rule in self.rules.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -32,7 +32,8 @@ class PPO(OnPolicy):
         """Update for `update_epochs`, or until the approximate KL divergence exceeds `target_kl`."""
         random = generator(derive_key("minibatches", self.seed, self.steps, *parallel.rank_suffix()))
         steps: list[dict[str, Tensor]] = []
-        for _ in range(self.config.update_epochs):
+        for epoch in range(self.config.update_epochs):
+            self.passes = epoch + 1
             order_N = torch.from_numpy(random.permutation(len(sequences.reset_NS))).to(self.device)
             minibatches = sequences.in_order(order_N).split(self.config.num_minibatches)
             steps += [self.learn_minibatch(batch) for batch in minibatches]

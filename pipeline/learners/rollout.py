@@ -52,6 +52,8 @@ class Rollout(NamedTuple):
 
     next_value_TB: value of the observation after each step; 0 if the episode terminated, the value of its last observation if truncated.
     states: the network's state at the first step of every sequence. last_observed_B: observations after the last step.
+    context_TB: observations of the episode up to and including each step's; bootstrap_context_N: the same of the steps that the network took
+    only to estimate a value.
     """
 
     observed_TB: Tensor
@@ -65,6 +67,8 @@ class Rollout(NamedTuple):
     states: list[State]
     last_observed_B: Tensor
     episodes: dict[str, np.ndarray]
+    context_TB: np.ndarray
+    bootstrap_context_N: np.ndarray
 
     def sequences(self, advantage_TB: Tensor) -> Sequences:
         """Split the rollout into training sequences, batch first."""
@@ -114,10 +118,12 @@ class Actor:
         taken, states, episodes = [], [], []
         reward, ended, truncated = (np.zeros((steps, self.config.num_envs), dtype) for dtype in (np.float32, bool, bool))
         last_TB = torch.zeros(steps, self.config.num_envs, device=self.device)
+        context = np.zeros((steps, self.config.num_envs), np.int64)
         for t, noise_BC in enumerate(noise_TBC):
             if t % (self.config.bptt_steps or steps) == 0:
                 states.append(self.state)
             check_episode_length(self.name, self.network.context, int(self.steps_B.max()) + 1)
+            context[t] = self.steps_B + 1
             taken.append(self._act(noise_BC, initial))
             action = taken[-1].action_BA
             observed, reward[t], ended[t], truncated[t], infos = self.environment.step(to_env_actions(action))
@@ -129,6 +135,7 @@ class Actor:
             episodes += [{key: infos[key][infos["_length"]] for key in EPISODE}] if "_length" in infos else []
         step = _Step(*(torch.stack(parts) for parts in zip(*taken, strict=True)))
         done_TB = self._tensor(ended | truncated)
+        cut_off = truncated & self.config.bootstrap_truncated
         return Rollout(
             observed_TB=step.observed_B,
             reset_TB=step.reset_B,
@@ -141,6 +148,8 @@ class Actor:
             states=states,
             last_observed_B=self.observed_B,
             episodes={key: np.concatenate([some[key] for some in episodes]) for key in EPISODE} if episodes else {},
+            context_TB=context,
+            bootstrap_context_N=np.concatenate([context[cut_off], context[-1]]) + 1,
         )
 
     def _act(self, noise_BC: Tensor, initial: State) -> _Step:

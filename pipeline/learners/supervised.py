@@ -19,6 +19,7 @@ from pipeline.learners.base import MODEL, Learner, Problem, Weights
 from pipeline.learners.curriculum import make_level
 from pipeline.learners.optimization import Optimizers, WeightAverage, make_rule
 from pipeline.learners.sampler import Batch, ShardSampler, StreamSampler, sequential_batches
+from pipeline.networks.flops import StepCosts
 from pipeline.storage.errors import UserError
 from pipeline.storage.loader import DatasetRows
 
@@ -54,9 +55,13 @@ class Supervised(Learner):
         loss, row_N, correct_N = self._gradients(batch)
         if parallel.world_size() > 1:
             loss, row_N, correct_N = self._all_processes(batch, loss, correct_N)
-        norm = self.optimizers.step(self.steps)
+        norm = self.optimizers.step(self.steps, flops=self.flops_seen)
         self._after_step(batch, row_N, correct_N)
         return {"train_loss": loss, "train_accuracy": correct_N.double().mean(), **norm}
+
+    def count_flops(self, costs: StepCosts, batch: Batch) -> int:
+        """Count forward and backward passes over every row of the batch, which is the same on all ranks, at its true length."""
+        return costs.sequences(batch.length_B.numpy()).training
 
     def _gradients(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Accumulate the gradients of this rank's shard of a batch.

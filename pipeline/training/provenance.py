@@ -21,7 +21,6 @@ PACKAGES = ("torch", "numpy", "pyarrow", "safetensors", "pydantic", "snakemake",
 
 def describe_provenance(learner: Learner, device: torch.device) -> dict[str, Any]:
     """Return code, versions, host, device, threads, processes, backends, and whether the same specification gives the same bits again."""
-    budget = next(key for key in learner.config.budgets if getattr(learner.config, key) is not None)
     return {
         "python": platform.python_version(),
         "recurlab": own_package(),
@@ -37,7 +36,7 @@ def describe_provenance(learner: Learner, device: torch.device) -> dict[str, Any
         "nodes": parallel.world_size() // parallel.local_world_size(),
         "backends": used(),
         "variables": recorded(),
-        "budget": budget,
+        "budget": learner.config.budget,
         "reproducible": learner.reproducible,
         "job": os.environ.get("SLURM_JOB_ID"),
         "container": os.environ.get("APPTAINER_CONTAINER"),

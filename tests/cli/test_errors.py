@@ -25,7 +25,7 @@ WRONG: dict[str, tuple[str | bytes | None, str]] = {
     "duplicate key": (RICH.replace("  gpus: 0", "  gpus: 0\n  gpus: 1"), ":82: duplicate key 'gpus'"),
     "two budgets": (
         RICH.replace("rows: 300k", "rows: 300k\n        steps: 5"),
-        ":33: experiments.first_one.base.learner.steps: got rows and steps; expected one budget out of rows, steps and seconds",
+        ":33: experiments.first_one.base.learner.steps: got rows and steps; expected one budget out of rows, steps, flops and seconds",
     ),
     "tab": (RICH.replace("  threads: 1", "\tthreads: 1"), ":76: not YAML: a tab; expected spaces"),
     "open bracket": (RICH.replace("[5, 10]", "[5, 10"), ":61: not YAML: expected ',' or ']'"),

@@ -82,7 +82,7 @@ WRONG = {
     "entropy that falls to an unknown end": (
         ("total_timesteps: 20k", "seconds: 5, ent_coef_schedule: linear"),
         6,
-        "ent_coef_schedule: linear with a budget in seconds; expected one in total_timesteps or num_updates",
+        "ent_coef_schedule: linear with a budget in seconds; expected one in total_timesteps, num_updates or flops",
     ),
     "a curriculum": (("total_timesteps: 20k", "total_timesteps: 20k, curriculum: {column: corridor}"), 6, "unknown key"),
 }

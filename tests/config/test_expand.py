@@ -175,7 +175,7 @@ SWEEPS = {
     "a variant that clashes": (
         "    variants:\n      v:\n        learner.steps: 3\n        learner.rows: 100\n",
         3,
-        "variants.v.learner.rows: got rows and steps; expected one budget out of rows, steps and seconds",
+        "variants.v.learner.rows: got rows and steps; expected one budget out of rows, steps, flops and seconds",
     ),
     "a variant's heads": (
         "    variants:\n      v:\n        network.mixer: {name: attention, heads: 3}\n",
@@ -245,15 +245,15 @@ def test_a_mistake_in_an_override_is_named_where_it_was_written(case: str) -> No
 
 
 CLASHES = {
-    "rows: 100, steps: 5": "rows and steps; expected one budget out of rows, steps and seconds",
-    "steps: 5, seconds: 5": "steps and seconds; expected one budget out of rows, steps and seconds",
+    "rows: 100, steps: 5": "rows and steps; expected one budget out of rows, steps, flops and seconds",
+    "steps: 5, seconds: 5": "steps and seconds; expected one budget out of rows, steps, flops and seconds",
     "rows: 10, batch_size: 32": "got rows: 10; expected at least 32, one update",
     "rows: 64, batch_size: 32, micro_batch_size: 64": "got micro_batch_size: 64; expected at most batch_size: 32",
     "steps: 5, keep: [best]": "select: last needs last in 'keep', got ['best']",
     "steps: 5, select: best": "select: best needs best in 'keep', got ['last']",
-    "seconds: 5, lr_schedule: cosine": "lr_schedule: cosine with a budget in seconds; expected one in rows or steps",
+    "seconds: 5, lr_schedule: cosine": "lr_schedule: cosine with a budget in seconds; expected one in rows, steps or flops",
     "steps: 5, data: stream, distinct_rows: 100": "'distinct_rows' is used with data: shards only, got data: stream",
-    "batch_size: 8": "missing budget; expected one of rows, steps and seconds",
+    "batch_size: 8": "missing budget; expected one of rows, steps, flops and seconds",
 }
 
 

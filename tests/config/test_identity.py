@@ -195,7 +195,7 @@ def written(kind: type[Section]) -> st.SearchStrategy[dict[str, Any]]:
     required = {key: fields.pop(key) for key, field in kind.model_fields.items() if field.is_required()}
     if issubclass(kind, Supervised):
         required["steps"] = st.integers(1, 100)
-        for budget in ("steps", "rows", "seconds"):
+        for budget in Supervised.budgets:
             fields.pop(budget)
     name = {"name": st.just(kind.model_fields["name"].default)} if issubclass(kind, Component) else {}
     return st.fixed_dictionaries({**name, **required}, optional=fields)

@@ -136,7 +136,7 @@ def test_a_missing_key_is_named_where_it_belongs(entry: Entry, tmp_path: Path) -
     parents = {other.parent if other.dash else other.path: other.line for other in ENTRIES}
     assert path == entry.parent
     assert line == (entry.line if entry.dash else parents.get(entry.parent, 1))
-    expected = {"rows": "missing budget; expected one of rows, steps and seconds", "experiments": "missing key 'experiments'"}
+    expected = {"rows": "missing budget; expected one of rows, steps, flops and seconds", "experiments": "missing key 'experiments'"}
     assert message == expected.get(entry.key, f"missing key '{entry.key}'")
 
 

@@ -14,6 +14,7 @@ from pipeline.config.mixers import MIXERS
 from pipeline.config.spec_files import write_spec
 from pipeline.evaluation.profile import SCHEMA, contexts, profile, step_cost, training_speed
 from pipeline.networks.build import build, count_parameters
+from pipeline.networks.flops import step_flops
 from pipeline.storage.errors import MissingFileError, UserError
 from pipeline.storage.tables import read_table
 
@@ -47,6 +48,7 @@ def test_a_profile(mixer: str, tmp_path: Path) -> None:
     assert found["context"] == [128, 512] and set(found["network"]) == {"net-1"} and set(found["device"]) == {"cpu"}
     assert found["parameters"] == [count_parameters(network)] * 2
     assert found["state_bytes"] == [network.state_bytes(context) for context in (128, 512)]  # pyright: ignore[reportCallIssue]
+    assert found["step_macs"] == [step_flops(network, context).forward // 2 for context in (128, 512)]
     assert all(0 < seconds < 1 for seconds in found["step_seconds"])
     assert all(speed > 100 for speed in found["training_tokens_per_second"])
     assert found["training_length"] == [128, 512] and found["training_batch"] == [32, 8]

@@ -173,8 +173,7 @@ def test_learners(learner: str, field: str, value: float, optimizer: str) -> Non
     if field in ("warmup_steps", "min_lr_ratio", "half_life", "min_ent_coef_ratio"):
         others |= {"lr_schedule": "inverse" if field == "half_life" else "cosine"}
     kind: Any = LEARNERS[learner]
-    examples, updates, seconds = kind.budgets
-    budget = {updates: None} if field in (examples, seconds) else {}
+    budget = {kind.budgets[1]: None} if field in kind.budgets and field != kind.budgets[1] else {}
     learn(field, learner=learner, task=task, network={"depth": 1}, optimizer=optimizer, **{**budget, **others, field: value})
 
 

@@ -207,7 +207,7 @@ def test_a_policy_that_moved_far_enough_ends_the_passes() -> None:
         learner = acting(target_kl=target, update_epochs=5, num_minibatches=2, learning_rate=0.01)
         steps: list[int] = []
         step = learner.optimizers.step
-        learner.optimizers.step = lambda count, step=step, steps=steps: steps.append(1) or step(count)
+        learner.optimizers.step = lambda count, step=step, steps=steps, **further: steps.append(1) or step(count, **further)
         learner.update()
         counts[target] = len(steps)
     assert counts == {None: 10, 1e-9: 2}

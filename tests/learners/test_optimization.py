@@ -100,7 +100,7 @@ def test_sign_sgd_of_an_embedding_table_by_hand() -> None:
     (table(torch.tensor([3, 0, 3])) * torch.tensor([[1.0, -2.0], [0.5, 0.0], [-3.0, -1.0]])).sum().backward()
     before = table.weight.grad
     assert before is not None and before.is_sparse
-    rule = Rule(SignSGD(table.parameters(), lr=0.0, weight_decay=0.1), lambda steps: 0.5 / (1 + steps), 1.0)
+    rule = Rule(SignSGD(table.parameters(), lr=0.0, weight_decay=0.1), lambda steps, flops: 0.5 / (1 + steps), 1.0)
     assert Optimizers(main=rule).step(1)["gradient_norm"] == 0, "sparse gradients are not clipped"
     expected = start.clone()
     expected[3] = start[3] * (1 - 0.25 * 0.1) - 0.25 * torch.tensor([-1.0, -1.0])  # signs of 1 - 3 and -2 - 1
