@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +38,7 @@ def check(config: Path) -> None:
 def plan(config: Path, as_json: bool) -> None:
     """Show every run and dataset of a config with its identifier.
 
-    CONFIG defaults to config.yaml. Widths solved from a parameter budget are shown too.
+    CONFIG defaults to config.yaml. Widths solved from a parameter budget are shown too, and the rows that a budget in FLOPs comes to.
     """
     from pipeline.plan import plan_file
 
@@ -51,7 +52,7 @@ def plan(config: Path, as_json: bool) -> None:
         rows = [("run", "label", "seed", "width", "budget", "parent")]
         for entry in experiment.spec["runs"]:
             run = made.runs[entry["run"]]
-            rows.append((run.id, entry["label"], entry["seed"], _width(made, run.network), _budget(run.spec["learner"]), run.parent or "-"))
+            rows.append((run.id, entry["label"], entry["seed"], _width(made, run.network), _budget(run.spec), run.parent or "-"))
         click.echo(format_table(rows))
         for label, fields in experiment.dropped.items():
             words = ", ".join(f"{key}={value}" for key, value in fields.items())
@@ -72,10 +73,20 @@ def _width(plan: Plan, network: str) -> str:
     return f"auto = {resolve_width(load_component('network', spec['network']), spec['sizes']).width}"
 
 
-def _budget(learner: dict[str, Any]) -> str:
-    from pipeline.config.learners import LEARNERS
+def _budget(run: dict[str, Any]) -> str:
+    """Return the budget of a run; the rows of one in FLOPs are counted here, which imports torch."""
+    from pipeline.config.base import SUFFIXES
+    from pipeline.config.spec_files import load_component
 
-    return next(f"{learner[key]:,} {key}" for key in LEARNERS[learner["name"]].budgets if learner.get(key) is not None)
+    learner = load_component("learner", run["learner"])
+    amount = getattr(learner, learner.budget)
+    if learner.budget != "flops":
+        return f"{amount:,} {learner.budget}"
+    from pipeline.learners.flop_budget import rows_in_budget
+
+    rows, exact = rows_in_budget(learner, load_component("network", run["network"]), load_component("task", run["task"]))
+    suffix, factor = max(((key, factor) for key, factor in SUFFIXES.items() if amount % factor == 0), key=itemgetter(1), default=("", 1))
+    return f"{amount // factor:,}{suffix if suffix == 'k' else suffix.upper()} flops = {'' if exact else 'about '}{rows:,} {learner.budgets[0]}"
 
 
 @click.command()

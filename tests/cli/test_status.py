@@ -83,6 +83,12 @@ def test_plan_shows_the_budget_of_every_learner(call: Call) -> None:
     assert re.search(r"^t-maze-gru-s0-\w+ +gru +0 +\d+ +[\d,]+ total_timesteps +-$", answer.out, re.MULTILINE)
 
 
+@pytest.mark.parametrize(("delay", "budget"), [("5", r"2M flops = [\d,]+ rows"), ("{uniform: [2, 9]}", r"2M flops = about [\d,]+ rows")])
+def test_plan_shows_the_rows_of_a_budget_in_flops(delay: str, budget: str, empty: Path, call: Call) -> None:
+    (empty / "config.yaml").write_text(TINY.replace("delay: 5", f"delay: {delay}").replace("steps: 4", "flops: 2M"))
+    assert re.search(rf"^copy-gru-s0-\w+ +gru +0 +8 +{budget} +-$", call("plan").out, re.MULTILINE)
+
+
 def test_plan_shows_a_solved_width(empty: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     def solved(config: SequenceNetwork, sizes: dict[str, int]) -> SequenceNetwork:
         assert (config.width, config.parameters, sizes) == ("auto", 5000, {"vocabulary": 7, "classes": 4})
