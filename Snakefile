@@ -25,6 +25,11 @@ config["written"] = PLAN.suite  # shown on the first page of the report
 shell.prefix(f"set -euo pipefail; trap : TERM; trap '' USR1; {WORKSPACE.shell_prefix}; ")
 
 
+def chosen(wildcards):
+    """The results folder, once the experiment has chosen among its candidates, if it has any."""
+    return WORKSPACE.chosen(wildcards.experiment, checkpoints)
+
+
 report: "workflow/report/workflow.rst"
 
 
@@ -63,6 +68,7 @@ onerror:
 include: "workflow/rules/describe.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
+include: "workflow/rules/tune.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/profile.smk"
 include: "workflow/rules/figures.smk"

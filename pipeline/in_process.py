@@ -27,7 +27,7 @@ def run_plan(plan: Plan, results: Path) -> tuple[int, str]:
 
     runtime, tracking = Runtime(**plan.runtime), Tracking(**plan.tracking)
     allow = runtime.changed_code == "allow"
-    for line in set_aside_damaged(results, plan.declared):
+    for line in set_aside_damaged(results, [*plan.declared, *plan.chosen_files(results)]):
         print0(line)
     _write_specs(plan, results)
     _generate(plan, results)

@@ -15,7 +15,8 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 FLOORS = [
     ("storage", "environment_variables"),
     ("config", "slurm", "apptainer", "snakemake_patches", "snakemake_state", "results_lock", "frozen_plan"),
-    ("plan", "tasks", "ops", "job_settings"),
+    ("planned", "tasks", "ops", "job_settings"),
+    ("plan",),
     ("suites", "mixers"),
     ("workspace",),
     ("networks",),
@@ -31,7 +32,7 @@ FLOOR = {part: number for number, floor in enumerate(FLOORS) for part in floor}
 APART = {"ops": {"tasks"}, "mixers": {"tasks"}, "networks": {"tasks", "plan"}, "learners": {"tasks", "plan"}, "training": {"tasks", "plan"}}
 """What lies between the rows of data and the loss never knows which task they came from."""
 WORKFLOW = (
-    "apptainer", "environment_variables", "frozen_plan", "job_settings", "plan", "results_lock", "slurm", "snakemake_patches",
+    "apptainer", "environment_variables", "frozen_plan", "job_settings", "plan", "planned", "results_lock", "slurm", "snakemake_patches",
     "snakemake_state", "suites", "workspace",
 )  # fmt: skip
 """What the Snakefile imports beside config and storage."""

@@ -53,7 +53,8 @@ SECTIONS: dict[str, list[click.Command]] = {
     "Inspect": [status.check, status.plan, status.status, catalogue.list_, catalogue.show, catalogue.schema, status.doctor],
     "Run and manage": [try_.try_, export.export, cleanup.retrain, cleanup.prune],
     "Workflow stages": [
-        stages.describe, stages.generate, stages.seal, stages.train, stages.evaluate, stages.profile, stages.collect, stages.plot,
+        stages.describe, stages.generate, stages.seal, stages.train, stages.choose, stages.evaluate, stages.profile,
+        stages.collect, stages.plot,
     ],
 }  # fmt: skip
 for command in itertools.chain(*SECTIONS.values()):

@@ -229,6 +229,18 @@ def profile(spec: Path, out: Path, threads: int | None, device: str | None) -> N
 
 @click.command()
 @click.argument("spec", type=FILE)
+def choose(spec: Path) -> None:
+    """Choose among the candidates of a tuned experiment, by validation results.
+
+    SPEC is results/experiments/X/experiment.yaml.
+    """
+    from pipeline.evaluation.tuning import choose as select
+
+    select(spec, results_folder(spec, "experiments", spec.absolute().parent.name), spec.parent)
+
+
+@click.command()
+@click.argument("spec", type=FILE)
 def collect(spec: Path) -> None:
     """Collect the results of an experiment's runs into tables.
 

@@ -110,7 +110,7 @@ def status(config: Path) -> None:
         rows.append((run.id, state.state, state.detail if state.state != "to do" else _reason(results, made, run.id, state.detail)))
     click.echo(format_table(rows))
     click.echo()
-    damaged = find_damaged(results, made.declared)
+    damaged = find_damaged(results, [*made.declared, *made.chosen_files(results)])
     missing = {stage: [file for file in files if not (results / file).exists()] for stage, files in made.files().items()}
     totals = {stage: len(files) for stage, files in made.files().items()}
     lines = [(stage, f"{totals[stage] - len(files)}/{totals[stage]}", _first(files)) for stage, files in missing.items()]

@@ -46,6 +46,21 @@ class Experiment(Section):
         default={},
         description=("Name -> overrides of base by dotted key, each run for every seed. Use it for points outside the sweep's product."),
     )
+    tune: dict[str, Any] = Field(
+        default={},
+        description=(
+            "Dotted key -> values to try at every point of the sweep; tables and figures show the best by validation. With `random: 20`, as "
+            "many draws, from lists or from ranges such as {log_uniform: [1e-4, 1e-2]}. Use it to compare architectures fairly."
+        ),
+    )
+    tune_seeds: int | None = Field(
+        default=None,
+        ge=1,
+        description=(
+            "Seeds that every tuned value is tried on, the first of the sweep; the others are trained at the chosen value only; null: all. "
+            "Lower it to save compute."
+        ),
+    )
     figures: list[AnyFigure] = Field(
         default=[],
         description=(

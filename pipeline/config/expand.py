@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.config.base import Component, Section
@@ -32,6 +32,7 @@ from pipeline.config.mixers import MIXERS
 from pipeline.config.networks import NETWORKS
 from pipeline.config.points import ExpandedConfig, ExpandedExperiment, ExpandedPoint, Written
 from pipeline.config.tasks import TASKS, Evaluation
+from pipeline.config.tuning import candidates, count_candidates
 from pipeline.config.validation import validate
 from pipeline.storage.paths import is_name
 
@@ -50,6 +51,7 @@ class _WrittenPoint:
     overrides: YamlMapping
     location: Location
     dropped: tuple[tuple[str, Any], ...] = ()
+    tuned: YamlMapping | None = None
 
 
 def expand(document: YamlMapping) -> ExpandedConfig:
@@ -78,6 +80,7 @@ def _check_count(experiments: YamlMapping, most: int) -> None:
             {key: len(values) for key, values in axes.items() if isinstance(values, YamlList)} if isinstance(axes, YamlMapping) else {}
         )
         count = math.prod(lengths.values()) + (len(variants) if isinstance(variants, YamlMapping) else 0) * lengths.get("seed", 1)
+        count *= count_candidates(block.get("tune")) if isinstance(block, YamlMapping) else 1
         total += count
         if total > most:
             location = block.locations["sweep"] if "sweep" in block else experiments.locations[name]
@@ -101,15 +104,44 @@ def _experiment(name: str, block: Any, location: Location) -> ExpandedExperiment
     question = validate(str, block.get("question", ""), block.locations.get("question", location))
     if "</" in question:
         raise block.locations["question"].error("got '</'; expected text without it: a report is HTML")
-    members = [_member(written) for written in _points(block)]
+    tried = candidates(_section(block, "tune"))
+    members = [_member(candidate) for written in _points(block) for candidate in _tried(written, tried)]
     check_members(members)
     _check_replaced(block)
     columns = [key for key in _section(block, "sweep") if key != "seed"]
     written = block.get("figures", [])
     figures, locations = _figures(block), [written.locations[index] for index in range(len(written))]
-    experiment = ExpandedExperiment(name, question, columns, members, figures, locations, location)
+    experiment = ExpandedExperiment(name, question, columns, members, figures, locations, location, _tune_seeds(block, members))
     check_figures(experiment)
     return experiment
+
+
+def _tried(written: _WrittenPoint, tried: list[YamlMapping]) -> Iterator[_WrittenPoint]:
+    """Lay every candidate's values over a point; the point itself if nothing is tuned."""
+    for values in tried:
+        for key in values:
+            if key == "seed" or key in written.swept or key in written.overrides:
+                where = "a seed is no setting" if key == "seed" else "is tuned, and swept or set by a variant; expected one of the two"
+                raise values.locations[key].error(where if key != "seed" else f"{where}; expected another key")
+        lost = (*written.dropped, *_lost(written.block, values))
+        here = max(values.locations.values(), key=lambda location: location.line)
+        yield replace(written, block=_laid(written.block, values), location=here, dropped=lost, tuned=values)
+    if not tried:
+        yield written
+
+
+def _tune_seeds(block: YamlMapping, members: list[ExpandedPoint]) -> tuple[int, ...]:
+    """The seeds that every candidate is tried on."""
+    seeds = tuple(dict.fromkeys(member.point.seed for member in members))
+    if "tune_seeds" not in block:
+        return seeds if "tune" in block else ()
+    location = block.locations["tune_seeds"]
+    if "tune" not in block:
+        raise location.error("used with tune only; expected a section 'tune' too")
+    count = validate(int | None, block["tune_seeds"], location)
+    if count is not None and not 1 <= count <= len(seeds):
+        raise location.error(f"got {count}; expected 1 to {len(seeds)}, the seeds of the experiment")
+    return seeds[:count]
 
 
 def _check_name(name: str, location: Location) -> None:
@@ -232,10 +264,11 @@ def _member(written: _WrittenPoint) -> ExpandedPoint:
     block = written.block
     check_kinds(block)
     point, evaluation = _validated(block, written.location)
-    coordinates, overrides = (_coordinates(keys, block, point, evaluation) for keys in (written.swept, written.overrides))
+    tuned = YamlMapping(written.location) if written.tuned is None else written.tuned
+    coordinates, overrides, tuned = (_coordinates(keys, block, point, evaluation) for keys in (written.swept, written.overrides, tuned))
     location = location_of(block, "learner.parent") if point.learner.parent else written.location
     member = ExpandedPoint(
-        point, evaluation, written.variant, coordinates, overrides, location, dict(sorted(written.dropped, key=lambda pair: pair[0]))
+        point, evaluation, written.variant, coordinates, overrides, location, dict(sorted(written.dropped, key=lambda pair: pair[0])), tuned
     )
     check_point(member, block)
     return member

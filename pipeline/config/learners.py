@@ -65,6 +65,8 @@ class Learner(Component):
     """The field that says what one update learns from."""
     models: ClassVar[tuple[str, ...]] = ("model",)
     """Names of the networks it exports; `model` is the one that evaluations measure."""
+    objective: ClassVar[tuple[str, Literal["lower", "higher"]]] = ("validation_loss", "lower")
+    """The history column by which `tune` chooses, and which of two values is better."""
     assets: ClassVar[tuple[str, ...]] = ()
     """Names of further files beside the weights."""
     same_network: ClassVar[bool] = True
@@ -385,6 +387,7 @@ class OnPolicy(Descent):
 
     kind: ClassVar[Kind] = "environment"
     budgets: ClassVar[tuple[str, ...]] = ("total_timesteps", "num_updates", "flops", "seconds")
+    objective: ClassVar[tuple[str, Literal["lower", "higher"]]] = ("validation_return", "higher")
     update_size: ClassVar[str] = "rollout_steps"
 
     total_timesteps: Count | None = Field(

@@ -30,6 +30,7 @@ class ExpandedPoint:
     """One run of an experiment: its validated point and where in the experiment it stands.
 
     coordinates: swept key -> value. overrides: what its variant sets, likewise. Both hold validated values, components as `Written`.
+    tuned: tuned key -> value, likewise; the run is one of several candidates for its point.
     dropped: what base writes and this run does not have, because another component, or the same one written anew, replaced it.
     """
 
@@ -40,6 +41,7 @@ class ExpandedPoint:
     overrides: dict[str, Any]
     location: Location
     dropped: dict[str, Any] = field(default_factory=dict)
+    tuned: dict[str, Any] = field(default_factory=dict)
 
     @property
     def block(self) -> dict[str, Any]:
@@ -59,7 +61,7 @@ class ExpandedPoint:
 
 @dataclass(frozen=True)
 class ExpandedExperiment:
-    """An experiment with its sweeps expanded."""
+    """An experiment with its sweeps expanded. tune_seeds: the seeds that every tuned value is tried on; empty if nothing is tuned."""
 
     name: str
     question: str
@@ -68,6 +70,7 @@ class ExpandedExperiment:
     figures: list[Figure]
     figure_locations: list[Location]
     location: Location
+    tune_seeds: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

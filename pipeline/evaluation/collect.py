@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from pipeline.config.base import filled
+from pipeline.config.choices import chosen_entries
 from pipeline.config.spec_files import read_spec
 from pipeline.config.tasks import TASKS
 from pipeline.config.tasks.base import NATS, Column
@@ -74,8 +75,9 @@ def collect(experiment_yaml: Path, results: Path, out: Path) -> None:
     MissingFileError or CorruptFileError, naming the file, if an input is missing or damaged.
     """
     spec = read_spec(experiment_yaml, "experiment")
-    members, progress = [], ProgressLine(spec["name"], len(spec["runs"]), "runs read")
-    for entry in spec["runs"]:
+    entries = chosen_entries(spec, out)
+    members, progress = [], ProgressLine(spec["name"], len(entries), "runs read")
+    for entry in entries:
         members.append(_read(entry, results))
         progress(len(members))
     if not members:
@@ -90,7 +92,7 @@ def collect(experiment_yaml: Path, results: Path, out: Path) -> None:
     sections = summary(table, Note.of(table.schema.metadata))
     write_sealed(out / "table.md", as_markdown(sections))
     write_sealed(out / "table.html", as_html(name, sections))
-    write_sealed(out / "settings.html", settings_page(spec, [member.spec for member in members]))
+    write_sealed(out / "settings.html", settings_page({**spec, "runs": entries}, [member.spec for member in members]))
 
 
 def _read(entry: Row, results: Path) -> Member:
@@ -114,7 +116,7 @@ def _results(spec: Row, members: list[Member], overlaps: Overlaps) -> pa.Table:
     scores = [(name, score.type) for name, score in measurement.scores.items()]
     assert not {name for name, _ in (*scores, *FIXED, *OPTIONAL)} & set(points), "a metadata column has the name of a score"
     trained = [f"{column}_{end}_trained" for column in points for end in ("least", "most")]
-    coordinates = {key: _uniform([member.entry["coordinates"].get(key) for member in members]) for key in spec["columns"]}
+    coordinates = {key: uniform([member.entry["coordinates"].get(key) for member in members]) for key in spec["columns"]}
     rows = []
     for index, member in enumerate(members):
         run = {**member.entry, "unit": member.entry.get("unit", NATS)}
@@ -154,7 +156,7 @@ def _point_columns(members: list[Member]) -> list[str]:
     return list(dict.fromkeys(column for member in members for column in metadata_columns(member.evaluation, member.measurement)))
 
 
-def _uniform(values: list[Any]) -> pa.Array:
+def uniform(values: list[Any]) -> pa.Array:
     """Convert a swept key's values to one column: numbers, booleans or names as they are; mixed types, lists and mappings as JSON text."""
     types = {type(value) for value in values if value is not None}
     if types == {int, float}:

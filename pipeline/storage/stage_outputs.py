@@ -14,6 +14,7 @@ OUTPUTS: dict[str, tuple[str, Sequence[str]]] = {
     "train": ("runs/{run}", TRAINED.split()),
     "evaluate": ("evaluations/{run}", ["{evaluation}.parquet"]),
     "profile": ("profiles", ["{network}.parquet"]),
+    "choose": ("experiments/{experiment}", ["tuning.parquet", "choices.json"]),
     "collect": ("experiments/{experiment}", [*(f"{table}.parquet" for table in TABLES), "table.md", "table.html", "settings.html"]),
     "plot": ("experiments/{experiment}", [f"{{figure}}.{suffix}" for suffix in ("svg", "pdf", "png", "csv")]),
 }

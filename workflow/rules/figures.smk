@@ -4,11 +4,14 @@
 rule collect:
     input:
         spec="results/experiments/{experiment}/experiment.yaml",
-        evaluations=lambda wc: [f"results/evaluations/{item.run}/{item.id}.parquet" for item in PLAN.evaluations_of(wc.experiment)],
-        histories=lambda wc: [f"results/runs/{item.run}/history.parquet" for item in PLAN.evaluations_of(wc.experiment)],
-        timings=lambda wc: [f"results/runs/{item.run}/timing.parquet" for item in PLAN.evaluations_of(wc.experiment)],
-        profiles=lambda wc: [f"results/profiles/{name}.parquet" for name in PLAN.networks_of(wc.experiment)],
-        data=ancient(lambda wc: [f"results/datasets/{name}/manifest.json" for name in PLAN.datasets_of(wc.experiment)]),
+        evaluations=lambda wc: [
+            f"results/evaluations/{item.run}/{item.id}.parquet" for item in PLAN.evaluations_of(wc.experiment, chosen(wc))
+        ],
+        histories=lambda wc: [f"results/runs/{item.run}/history.parquet" for item in PLAN.evaluations_of(wc.experiment, chosen(wc))],
+        timings=lambda wc: [f"results/runs/{item.run}/timing.parquet" for item in PLAN.evaluations_of(wc.experiment, chosen(wc))],
+        profiles=lambda wc: [f"results/profiles/{name}.parquet" for name in PLAN.networks_of(wc.experiment, chosen(wc))],
+        data=ancient(lambda wc: [f"results/datasets/{name}/manifest.json" for name in PLAN.datasets_of(wc.experiment, chosen(wc))]),
+        choice=lambda wc: PLAN.choice_of(wc.experiment),
         code=PLAN.code_of("collect", ROOT),
     output:
         PLAN.tables(),
@@ -35,6 +38,7 @@ rule collect:
 rule plot:
     input:
         PLAN.tables(),
+        choice=lambda wc: PLAN.choice_of(wc.experiment),
         code=lambda wc: PLAN.code_of("plot", ROOT, wc.experiment, wc.figure),
     output:
         report(PLAN.outputs("plot", ".svg"), caption="../report/figure.rst", category="{experiment}", labels={"figure": "{figure}"}),

@@ -1,0 +1,122 @@
+"""Choose among the candidates of a tuned experiment, by validation only. Never imports torch, never reads test data.
+
+experiment.yaml + history.parquet of every trial  ->  tuning.parquet   a row per trial: a candidate on one seed
+                                                      choices.json     the chosen values of every label
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.config.choices import CHOICES
+from pipeline.config.learners import LEARNERS
+from pipeline.config.spec_files import read_spec
+from pipeline.evaluation.schemas import read_history
+from pipeline.storage.digest import canonical_json
+from pipeline.storage.errors import UserError
+from pipeline.storage.paths import safe_join
+from pipeline.storage.seals import write_sealed
+from pipeline.storage.tables import write_table
+
+Row = dict[str, Any]
+DIVERGED = b"diverged_at"
+"""Key of a history's metadata: the step at which training diverged."""
+
+
+def choose(experiment_yaml: Path, results: Path, out: Path) -> None:
+    """Choose each label's values: those with the best mean validation result over the seeds tried; of equal ones the smaller.
+
+    A candidate of which a training diverged is worse than all others. Raises MissingFileError or CorruptFileError, naming the file, and
+    UserError if nothing is tuned.
+    """
+    spec = read_spec(experiment_yaml, "experiment")
+    if "tune" not in spec:
+        raise UserError(f"{experiment_yaml}: no tune; expected an experiment with a section 'tune'")
+    trials = [_trial(entry, results) for entry in spec["runs"] if entry["seed"] in spec["tune"]["seeds"]]
+    choices = {label: _choice([row for row in trials if row["label"] == label]) for label in dict.fromkeys(row["label"] for row in trials)}
+    write_table(out / "tuning.parquet", _table(spec, trials, choices))
+    write_sealed(out / CHOICES, json.dumps(choices, ensure_ascii=False, indent=1) + "\n")
+
+
+def expected_best(values: Sequence[float], higher: bool) -> list[float]:
+    """Return the expected best of k = 1, 2, ... trials drawn from these with replacement (Dodge et al. 2019, equation 1).
+
+    With n values in ascending order of merit v_1 .. v_n it is sum_i v_i ((i / n)^k - ((i - 1) / n)^k).
+    """
+    ranked, n = sorted(values, reverse=not higher), len(values)
+    return [sum(value * ((i / n) ** k - ((i - 1) / n) ** k) for i, value in enumerate(ranked, 1)) for k in range(1, n + 1)]
+
+
+def _trial(entry: Row, results: Path) -> Row:
+    """Return one trial: its values, and the validation that it is judged by."""
+    run = safe_join(results, "runs", entry["run"])
+    history, learner = read_history(run / "history.parquet"), read_spec(run / "run.yaml")["learner"]
+    column, better = LEARNERS[learner["name"]].objective  # pyright: ignore[reportAttributeAccessIssue]
+    found = [row for row in history.to_pylist() if row[column] is not None]
+    sign = 1 if better == "higher" else -1
+    best = max(found, key=lambda row: sign * row[column]) if learner["select"] == "best" else found[-1]
+    diverged = (history.schema.metadata or {}).get(DIVERGED)
+    return {
+        **{key: entry[key] for key in ("run", "label", "variant", "seed")},
+        **entry["tuned"],
+        "values": entry["tuned"],
+        "objective": best[column],
+        "merit": -math.inf if diverged else sign * best[column],
+        "accuracy": best.get("validation_accuracy"),
+        "rows": history.column("rows")[-1].as_py(),
+        "diverged_at": int(diverged) if diverged else None,
+    }
+
+
+def _choice(trials: list[Row]) -> Row:
+    """Return the values chosen for one label, how many candidates there were, and the keys at an edge of what was tried."""
+    found: dict[str, list[Row]] = {}
+    for row in trials:
+        found.setdefault(canonical_json(row["values"]), []).append(row)
+    candidates = [(sum(row["merit"] for row in rows) / len(rows), rows[0]["values"]) for rows in found.values()]
+    best = max(merit for merit, _ in candidates)
+    values = min((values for merit, values in candidates if merit == best), key=_order)
+    return {"values": values, "candidates": len(candidates), "edge": _edges(values, [tried for _, tried in candidates])}
+
+
+def _order(values: Row) -> list[tuple[bool, float, str]]:
+    """Return a sort key: numbers by size, before other values by their text."""
+    return [
+        (False, value, "") if isinstance(value, int | float) else (True, 0.0, canonical_json(value)) for _, value in sorted(values.items())
+    ]
+
+
+def _edges(values: Row, tried: list[Row]) -> dict[str, str]:
+    """Return the tuned keys whose chosen number is the smallest or largest of several that were tried."""
+    edges = {}
+    for key, value in values.items():
+        numbers = {other[key] for other in tried}
+        if len(numbers) > 1 and all(isinstance(number, int | float) and not isinstance(number, bool) for number in numbers):
+            edges |= {key: "smallest"} if value == min(numbers) else {key: "largest"} if value == max(numbers) else {}
+    return edges
+
+
+def _table(spec: Row, trials: list[Row], choices: dict[str, Row]) -> pa.Table:
+    """Return tuning.parquet; its metadata names the objective and the tuned keys."""
+    from pipeline.evaluation.collect import uniform
+
+    keys = spec["tune"]["keys"]
+    columns = {
+        "experiment": pa.array([spec["name"]] * len(trials), pa.string()),
+        "run": pa.array([row["run"] for row in trials], pa.string()),
+        "label": pa.array([row["label"] for row in trials], pa.string()),
+        "seed": pa.array([row["seed"] for row in trials], pa.int64()),
+        **{key: uniform([row["values"][key] for row in trials]) for key in keys},
+        **{name: pa.array([row[name] for row in trials], pa.float64()) for name in ("objective", "accuracy")},
+        **{name: pa.array([row[name] for row in trials], pa.int64()) for name in ("rows", "diverged_at")},
+        "chosen": pa.array([row["values"] == choices[row["label"]]["values"] for row in trials], pa.bool_()),
+    }
+    labels = {entry["label"]: entry["parts"] for entry in spec["runs"]}
+    note = {"keys": keys, "seeds": spec["tune"]["seeds"], "objective": spec["tune"]["objective"], "labels": labels, "choices": choices}
+    return pa.table(columns).replace_schema_metadata({"recurlab": json.dumps(note, ensure_ascii=False)})
