@@ -211,14 +211,22 @@ class Plan:
     def chosen_files(self, results: Path) -> list[str]:
         """Return the files of the runs that tuned experiments chose, relative to the results folder, as far as they have chosen."""
         found: dict[str, None] = {}
+        for run in self._chosen(results):
+            found |= dict.fromkeys(written("train", [run["run"]], self.runs[run["run"]].further))
+            found |= dict.fromkeys(written("evaluate", [(run["run"], run["evaluation"])]))
+            found |= dict.fromkeys(written("profile", [run["network"]]))
+        return list(found)
+
+    def chosen_runs(self, results: Path) -> list[str]:
+        """Return the runs that tuned experiments chose, as far as they have chosen."""
+        return [run["run"] for run in self._chosen(results)]
+
+    def _chosen(self, results: Path) -> list[Spec]:
+        found: list[Spec] = []
         for name in filter(self.is_tuned, self.experiments):
             with suppress(CorruptFileError, MissingFileError):
-                for run in self.entries(name, results):
-                    further = self.runs[run["run"]].further
-                    found |= dict.fromkeys(written("train", [run["run"]], further))
-                    found |= dict.fromkeys(written("evaluate", [(run["run"], run["evaluation"])]))
-                    found |= dict.fromkeys(written("profile", [run["network"]]))
-        return list(found)
+                found += self.entries(name, results)
+        return found
 
     def certain_runs(self) -> list[str]:
         """Return the runs that are trained whatever is chosen."""

@@ -49,17 +49,45 @@ def plan(config: Path, as_json: bool) -> None:
     click.echo(f"{config}: {made.size}")
     for experiment in made.experiments.values():
         click.echo(f"\n{experiment.name}: {experiment.question}")
-        rows = [("run", "label", "seed", "width", "budget", "parent")]
+        keys = experiment.spec.get("tune", {}).get("keys", [])
+        rows = [("run", "label", "seed", *(key.rsplit(".", 1)[-1] for key in keys), "width", "budget", "parent")]
         for entry in experiment.spec["runs"]:
-            run = made.runs[entry["run"]]
-            rows.append((run.id, entry["label"], entry["seed"], _width(made, run.network), _budget(run.spec), run.parent or "-"))
+            run, values = made.runs[entry["run"]], [entry["tuned"][key] for key in keys]
+            shown = _width(made, run.network), _budget(run.spec), run.parent or "-"
+            rows.append((run.id, entry["label"], entry["seed"], *values, *shown))
         click.echo(format_table(rows))
+        for line in _tuning(made, experiment.name, Path("results")):
+            click.echo(line)
         for label, fields in experiment.dropped.items():
             words = ", ".join(f"{key}={value}" for key, value in fields.items())
             click.echo(f"{label} does not use these keys of base: {words}")
     click.echo()
     datasets = [(d.id, d.spec["split"], d.spec["rows"], len(d.shards)) for d in made.datasets.values()]
     click.echo(format_table([("dataset", "split", "rows", "shards"), *datasets]))
+
+
+def _tuning(plan: Plan, experiment: str, results: Path) -> list[str]:
+    """Return lines that say what a tuned experiment tries, and what it has chosen."""
+    from pipeline.config.choices import read_choices
+    from pipeline.storage.errors import CorruptFileError, MissingFileError
+
+    spec = plan.experiments[experiment].spec
+    if "tune" not in spec:
+        return []
+    tune, trials = spec["tune"], plan.trials(experiment)
+    seeds, (objective, better) = ", ".join(map(str, tune["seeds"])), tune["objective"]
+    lines = [f"tune: {len(trials):,} trials on seed {seeds} choose {', '.join(tune['keys'])} by {objective}, {better} is better"]
+    try:
+        choices = read_choices(results / "experiments" / experiment)
+    except MissingFileError:
+        return [*lines, "tune: nothing chosen yet"]
+    except CorruptFileError as error:
+        return [*lines, str(error)]
+    for label, choice in choices.items():
+        values = ", ".join(f"{key} = {value}" for key, value in choice["values"].items())
+        lines.append(f"tune: {label}: {values}, of {choice['candidates']}")
+        lines += [f"tune: {label}: {key} is the {edge} value tried; try more" for key, edge in choice["edge"].items()]
+    return lines
 
 
 def _width(plan: Plan, network: str) -> str:
@@ -105,10 +133,18 @@ def status(config: Path) -> None:
     results = Path("results")
     made = plan_file(config)
     rows = [("run", "status", "reason")]
+    wanted = {*made.certain_runs(), *made.chosen_runs(results)}
     for run in made.runs.values():
         state = run_status(results, run.id)
-        rows.append((run.id, state.state, state.detail if state.state != "to do" else _reason(results, made, run.id, state.detail)))
+        reason = state.detail if state.state != "to do" else _reason(results, made, run.id, state.detail)
+        if run.id in wanted or state.state != "to do":
+            rows.append((run.id, state.state, reason))
     click.echo(format_table(rows))
+    if unchosen := len(made.runs) + 1 - len(rows):
+        click.echo(f"{unchosen:,} more candidates are trained only if they are chosen")
+    for name in made.experiments:
+        for line in _tuning(made, name, results):
+            click.echo(f"{name}: {line}")
     click.echo()
     damaged = find_damaged(results, [*made.declared, *made.chosen_files(results)])
     missing = {stage: [file for file in files if not (results / file).exists()] for stage, files in made.files().items()}
