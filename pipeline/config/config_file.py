@@ -49,8 +49,8 @@ class Experiment(Section):
     tune: dict[str, Any] = Field(
         default={},
         description=(
-            "Dotted key -> values to try at every point of the sweep; tables and figures show the best by validation. With `random: 20`, as "
-            "many draws, from lists or from ranges such as {log_uniform: [1e-4, 1e-2]}. Use it to compare architectures fairly."
+            "Dotted key -> values to try at every point of the sweep; tables and figures show the best by validation. With `random: 20`, "
+            "that many draws, from lists or ranges such as {log_uniform: [1e-4, 1e-2]}. Use it to compare architectures fairly."
         ),
     )
     tune_seeds: int | None = Field(
