@@ -42,6 +42,24 @@ def read_frozen_plan(results: Path) -> dict[str, Any]:
     return plan
 
 
+def is_candidate(results: Path, run: str) -> bool:
+    """Return whether a tuned experiment of the frozen plan lists a run: if it diverges, that is a result. False without a frozen plan."""
+    return any("tune" in spec for spec, _ in _entries_of(results, run))
+
+
+def untuned_evaluations(results: Path, run: str) -> set[str]:
+    """Return the evaluations of a run that experiments of the frozen plan collect without a choice among candidates."""
+    return {entry["evaluation"] for spec, entry in _entries_of(results, run) if "tune" not in spec}
+
+
+def _entries_of(results: Path, run: str) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Return every experiment's spec that lists a run, with its entry there."""
+    if not frozen_plan_path(results).exists():
+        return []
+    specs = [experiment["spec"] for experiment in read_frozen_plan(results)["experiments"].values()]
+    return [(spec, entry) for spec in specs for entry in spec["runs"] if entry["run"] == run]
+
+
 def frozen_spec(results: Path, kind: str, name: str) -> dict[str, Any]:
     """Return the spec of one dataset, network, run or experiment. Fast, because `pipeline describe` runs once per spec file."""
     items = read_frozen_plan(results)[f"{kind}s"]

@@ -230,7 +230,15 @@ class Plan:
 
     def certain_runs(self) -> list[str]:
         """Return the runs that are trained whatever is chosen."""
-        wanted = {run["run"] for run in self._untuned()} | {run for name in self.experiments for run in self.trials(name)}
+        return self._with_parents({run["run"] for run in self._untuned()} | {run for name in self.experiments for run in self.trials(name)})
+
+    def shown_runs(self, results: Path) -> list[str]:
+        """Return the runs that the experiments' tables show, and their ancestors; `results` as in `entries`."""
+        return self._with_parents({run["run"] for name in self.experiments for run in self.entries(name, results)})
+
+    def _with_parents(self, runs: set[str]) -> list[str]:
+        """Return these runs and their ancestors, parents before their children."""
+        wanted = set(runs)
         for name in reversed(self.runs):
             wanted |= set(self.parents_of(name)) if name in wanted else set()
         return [name for name in self.runs if name in wanted]

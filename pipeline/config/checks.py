@@ -225,6 +225,8 @@ def find_parent(experiments: list[ExpandedExperiment], child: ExpandedPoint) -> 
     complain = child.location.error
     if name not in known:
         raise complain(f"no experiment {shown(name)}" + suggestion(name, known))
+    if known[name].tune_seeds:
+        raise complain(f"{name} is tuned: which of its runs is chosen is not known before; expected an experiment without tune")
     members = known[name].members
     variants = sorted({member.variant for member in members if member.variant})
     if variant and variant not in variants:

@@ -17,12 +17,14 @@ from pipeline.evaluation.measurements import measurement_named
 from pipeline.evaluation.measurements.base import Measurement
 from pipeline.evaluation.model import load_model
 from pipeline.evaluation.schemas import with_kind
+from pipeline.frozen_plan import is_candidate, untuned_evaluations
 from pipeline.storage.digest import canonical_json, digest
 from pipeline.storage.errors import UserError
 from pipeline.storage.loader import DatasetRows, Episodes, open_episodes, open_rows
 from pipeline.storage.source_code import LENGTH
 from pipeline.storage.tables import write_table
 from pipeline.training.device import prepare
+from pipeline.training.diverged import diverged_at, refuse_diverged
 from pipeline.training.stamp import check_data
 
 
@@ -39,9 +41,10 @@ def evaluate(
     """Measure the run of `results/runs/{run}/run.yaml` on sealed datasets and write a row per example to `out`, in the datasets' order.
 
     measurement: by default the task's. Raises MissingFileError or CorruptFileError, naming the file, if the run or a dataset is not finished
-    or not intact, UserError if the network cannot read a dataset, and ChangedCodeError if other code trained the run or made a dataset. The
-    metadata of the table's schema records the measurement and the digests of its code.
+    or not intact, UserError if the network cannot read a dataset or has diverged, and ChangedCodeError if other code trained the run or made
+    a dataset. The metadata of the table's schema records the measurement and the digests of its code.
     """
+    _check_diverged(spec_path.absolute().parent, out)
     place = prepare(threads, device)
     specs = [read_spec(folder / "dataset.yaml", "dataset") for folder in datasets]
     tasks = [load_component("task", spec["task"]) for spec in specs]
@@ -59,6 +62,13 @@ def evaluate(
     table = pa.concat_tables(tables, promote_options="default")
     code = {name: digest(files, LENGTH) for name, files in code_of(load_component("network", config["network"]), *tasks, kind).items()}
     write_table(out, with_kind(table.combine_chunks(), kind, {"code": canonical_json(code)}))
+
+
+def _check_diverged(run: Path, out: Path) -> None:
+    """Raise UserError if the run diverged, unless the evaluation is of a candidate of a tuned experiment only."""
+    step, results = diverged_at(run), run.parents[1]
+    if step is not None and (not is_candidate(results, run.name) or out.stem in untuned_evaluations(results, run.name)):
+        refuse_diverged(run, step)
 
 
 def _measure(

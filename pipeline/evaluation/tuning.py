@@ -23,10 +23,9 @@ from pipeline.storage.errors import UserError
 from pipeline.storage.paths import safe_join
 from pipeline.storage.seals import write_sealed
 from pipeline.storage.tables import write_table
+from pipeline.training.diverged import DIVERGED
 
 Row = dict[str, Any]
-DIVERGED = b"diverged_at"
-"""Key of a history's metadata: the step at which training diverged."""
 
 
 def choose(experiment_yaml: Path, results: Path, out: Path) -> None:
@@ -61,7 +60,7 @@ def _trial(entry: Row, results: Path) -> Row:
     found = [row for row in history.to_pylist() if row[column] is not None]
     sign = 1 if better == "higher" else -1
     best = max(found, key=lambda row: sign * row[column]) if learner["select"] == "best" else found[-1]
-    diverged = (history.schema.metadata or {}).get(DIVERGED)
+    diverged = (history.schema.metadata or {}).get(DIVERGED.encode())
     return {
         **{key: entry[key] for key in ("run", "label", "variant", "seed")},
         **entry["tuned"],

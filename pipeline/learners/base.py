@@ -39,6 +39,14 @@ class NotFiniteError(UserError):
     """NaN or infinite values, with the likely cause. The caller prepends the name of the run."""
 
 
+class DivergedError(NotFiniteError):
+    """Values that are not finite after the first update: training has diverged at `step`."""
+
+    def __init__(self, message: str, step: int) -> None:
+        super().__init__(message)
+        self.step = step
+
+
 class MismatchError(UserError):
     """Weights that do not match a network. The caller prepends the folder."""
 
@@ -161,11 +169,13 @@ class Learner(ABC):
         assert not state
 
     def raise_not_finite(self, found: str) -> NoReturn:
-        """Raise NotFiniteError with the likely cause: the data were checked, so it is divergence or the initial weights."""
+        """Raise DivergedError, or before any update NotFiniteError: the data were checked, so the initial weights are the cause.
+
+        Every rank must raise it at the same step. `validate` runs on rank 0 only and returns numbers as they are: the loop checks them.
+        """
         if self.steps:
-            raise NotFiniteError(
-                f"step {self.steps}: {found}: training has diverged; lower learner.learning_rate, or set learner.max_grad_norm"
-            )
+            message = f"step {self.steps}: {found}: training has diverged; lower learner.learning_rate, or set learner.max_grad_norm"
+            raise DivergedError(message, self.steps)
         origin = f"the weights of its parent, {self.config.parent}," if self.config.parent else "the initial weights"
         raise NotFiniteError(f"step 0: {found} before any update: {origin} cause it, not the learning rate")
 

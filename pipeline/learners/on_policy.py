@@ -74,7 +74,8 @@ class OnPolicy(Learner):
         random = generator(derive_key("actions", self.seed, self.steps, *parallel.rank_suffix()))
         shape = (self.config.rollout_steps, self.actor.config.num_envs, sum(self.network.actions))
         rollout = self.actor.rollout(gumbel(random, shape).to(self.device))
-        if not bool(torch.isfinite(rollout.log_probability_TB + rollout.value_TB).all()):
+        finite = bool(torch.isfinite(rollout.log_probability_TB + rollout.value_TB).all())
+        if parallel.all_reduce_max([float(not finite)])[0]:
             self.raise_not_finite("the policy or the critic gives numbers that are not finite")
         return rollout
 

@@ -14,12 +14,13 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from pipeline.learners import parallel
-from pipeline.learners.base import Learner, NotFiniteError
+from pipeline.learners.base import DivergedError, Learner, NotFiniteError
 from pipeline.storage.console import print0
 from pipeline.storage.errors import UserError
 from pipeline.training.checkpoint import Checkpoints, Kept
@@ -28,7 +29,7 @@ from pipeline.training.device import generator_state, restore_generators
 from pipeline.training.means import Means
 from pipeline.training.processes import barrier, from_rank_0, gather
 from pipeline.training.reporter import Reporter, Status
-from pipeline.training.serialization import on_host
+from pipeline.training.serialization import is_finite, on_host, read_tensors
 from pipeline.training.signals import Stopped, StopRequest
 from pipeline.training.tracking import Tracker
 
@@ -42,6 +43,7 @@ class Fit:
     timing: CPU and wall seconds of the same steps, separate because they differ between attempts.
     kept: the weights under each label, and kept_steps their steps.
     reproducible: whether the same specification gives the same bits again; false if any rank says no.
+    diverged_at: the step at which it diverged, if that was accepted as its end.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Fit:
         self.kept: Kept = {}
         self.kept_steps: dict[str, int] = {}
         self.reproducible = learner.reproducible
+        self.diverged_at: int | None = None
         self._best: float | None = None
         self._good_enough = False
         self._means = Means()
@@ -76,8 +79,8 @@ class Fit:
     def run(self) -> bool:
         """Train until the budget is spent or validation is good enough, and return True; after a signal, save and return False.
 
-        Raises UserError if a metric is not finite or a checkpoint cannot be written, and Stopped if an update takes too long after a
-        signal: training then resumes from the newest checkpoint.
+        Raises DivergedError, on all ranks, if a metric is not finite after an update, UserError if it is before any or a checkpoint cannot
+        be written, and Stopped if an update takes too long after a signal: training then resumes from the newest checkpoint.
         """
         self._resume()
         self.tracker.resume(self.history)
@@ -103,6 +106,11 @@ class Fit:
                 return False
             if self._save_is_due:
                 self._save()
+
+    def end_diverged(self, step: int, learner: Learner) -> None:
+        """End a training that diverged at this step: `learner`, just built, replaces its own; labels stay if their weights are finite."""
+        self.learner, self.diverged_at = learner, step
+        self.kept = {label: models for label, models in self.kept.items() if all(map(_kept_finite, models.values()))}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the contents of a checkpoint except labelled weights. `others`: the state that ranks other than 0 have of their own."""
@@ -208,15 +216,19 @@ class Fit:
         self.tracker.log(row)
 
     def _check_finite(self, row: Row) -> None:
+        """Raise DivergedError or UserError, in the same words on all ranks, if a metric of any rank is not finite."""
         bad = [f"{name} is {value}" for name, value in row.items() if isinstance(value, float) and not math.isfinite(value)]
-        if bad:
+        if parallel.all_reduce_max([float(bool(bad))])[0]:
+            found = from_rank_0(lambda: ", ".join(bad)) or "a metric of another rank is not finite"
             with self._named():
-                self.learner.raise_not_finite(", ".join(bad))
+                self.learner.raise_not_finite(found)
 
     @contextmanager
     def _named(self) -> Iterator[None]:
         try:
             yield
+        except DivergedError as error:
+            raise DivergedError(f"{self.reporter.run}: {error}", error.step) from None
         except NotFiniteError as error:
             raise UserError(f"{self.reporter.run}: {error}") from None
 
@@ -255,3 +267,7 @@ class Fit:
             seconds=wall,
             metrics={**self._means.read(), **self.learner.metrics()},
         )
+
+
+def _kept_finite(weights: dict[str, torch.Tensor] | Path) -> bool:
+    return is_finite(read_tensors(weights) if isinstance(weights, Path) else weights)

@@ -13,6 +13,7 @@ from pipeline.learners.base import Weights
 from pipeline.storage.atomic import atomic, write_json
 from pipeline.storage.paths import safe_join
 from pipeline.storage.tables import write_table
+from pipeline.training.diverged import DIVERGED
 from pipeline.training.fit import Fit, Row
 from pipeline.training.provenance import describe_provenance
 from pipeline.training.serialization import on_host, read_tensors, write_tensors
@@ -25,7 +26,7 @@ def write_result(folder: Path, run: str, fit: Fit, device: torch.device) -> None
     """Write all files that a run publishes into `folder`.
 
     model/{name}.safetensors holds the weights of each of the learner's models that `learner.select` names; the weights of another label are in
-    model/{label}/.
+    model/{label}/. Of a training that diverged, the weights `last` are the initial ones, and description and history say `diverged_at`.
     """
     learner = fit.learner
     models: dict[str, Any] = learner.models()
@@ -43,8 +44,10 @@ def write_result(folder: Path, run: str, fit: Fit, device: torch.device) -> None
         with atomic(safe_join(folder, f"model/{name}")) as temporary:
             temporary.write_bytes(content)
     networks = {name: {"network": filled(model.config), "sizes": dict(model.sizes)} for name, model in models.items()}
-    write_json(folder / "model" / "config.json", {"format": 1, "run": run, "networks": networks, "checkpoints": checkpoints})
-    write_table(folder / "history.parquet", table(fit.history))
+    note = {} if fit.diverged_at is None else {DIVERGED: fit.diverged_at}
+    write_json(folder / "model" / "config.json", {"format": 1, "run": run, "networks": networks, "checkpoints": checkpoints, **note})
+    history = table(fit.history)
+    write_table(folder / "history.parquet", history.replace_schema_metadata({key: str(step) for key, step in note.items()} or None))
     write_table(folder / "timing.parquet", table(fit.timing))
     write_json(folder / "environment.json", {**describe_provenance(learner, device), "reproducible": fit.reproducible})
 

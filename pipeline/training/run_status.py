@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from pipeline.training.diverged import diverged_at
 from pipeline.training.lease import STALE, ahead, boot, heartbeat_age, lock, read_owner
 
 
@@ -26,7 +27,8 @@ def run_status(results: Path, run: str) -> RunStatus:
     if is_running(folder):
         return RunStatus("running", ", ".join(word for word in (_holder(folder), _words(progress)) if word))
     if (results / "runs" / run / "manifest.json").exists():
-        return RunStatus("done", "")
+        step = diverged_at(results / "runs" / run)
+        return RunStatus("done", "" if step is None else f"diverged at step {step}")
     if (folder / "finished").exists():
         return RunStatus("to do", "trained; its files are restored without training again")
     newest = max((path.name for path in folder.glob("step-*") if path.name.removeprefix("step-").isdecimal()), default="")

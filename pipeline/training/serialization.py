@@ -92,6 +92,11 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return load(path.read_bytes())
 
 
+def is_finite(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether all numbers of all tensors are finite."""
+    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values())
+
+
 def check_finite(network: nn.Module, file: Path) -> None:
     """Raise UserError, naming the file and the tensor, if any weight is not finite."""
     for name, weight in network.named_parameters():

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config.catalogue import implementation
 from pipeline.config.config_file import Runtime, Tracking
 from pipeline.config.spec_files import load_component
+from pipeline.frozen_plan import is_candidate
 from pipeline.learners import parallel
 from pipeline.storage.console import print0
 from pipeline.storage.errors import UserError
 from pipeline.storage.manifest import verify
 from pipeline.storage.paths import safe_join
+from pipeline.training.diverged import diverged_at, refuse_diverged
 from pipeline.training.finished_run import FinishedRun
 from pipeline.training.lease import Lease
 from pipeline.training.processes import barrier, check_division, from_rank_0, process_group
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     import torch
 
     from pipeline.learners.base import Learner
+    from pipeline.training.fit import Fit
 
 
 def train(spec_path: Path, results: Path, runtime: Runtime, tracking: Tracking) -> int:
@@ -71,16 +75,19 @@ def _next_action(run: RunSpec, result: FinishedRun, lease: Lease, stop: StopRequ
 def _train(run: RunSpec, results: Path, runtime: Runtime, tracking: Tracking, result: FinishedRun, lease: Lease, stop: StopRequest) -> bool:
     """Train to the end and store the result; False if stopped by a signal."""
     from pipeline.training.checkpoint import Checkpoints
-    from pipeline.training.device import prepare, seed_everything
+    from pipeline.training.device import prepare
     from pipeline.training.fit import Fit
     from pipeline.training.reporter import Reporter
     from pipeline.training.run_files import write_result
     from pipeline.training.tracking import Tracker
 
     device = prepare(max(runtime.threads // parallel.local_world_size(), 1), runtime.device)
-    seed_everything(run.seed)
-    with stop.immediate():
-        learner = _make_learner(run, results, device, result.stamp.allow)
+
+    def start() -> Learner:
+        with stop.immediate():
+            return _make_learner(run, results, device, result.stamp.allow)
+
+    learner = start()
     checkpoints = Checkpoints(lease.folder, result.stamp, lease)
     first = parallel.rank() == 0
     reporter = Reporter(run.id, lease.folder / "progress.json", terminal=None if first else False)
@@ -88,7 +95,7 @@ def _train(run: RunSpec, results: Path, runtime: Runtime, tracking: Tracking, re
     finished = False
     try:
         fit = Fit(learner, checkpoints, reporter, tracker, stop, device, runtime.checkpoint_seconds)
-        finished = fit.run()
+        finished = _fit(fit, run, results, start)
     finally:
         reporter.close()
         tracker.close(finished)
@@ -100,12 +107,28 @@ def _train(run: RunSpec, results: Path, runtime: Runtime, tracking: Tracking, re
     return finished
 
 
+def _fit(fit: Fit, run: RunSpec, results: Path, start: Callable[[], Learner]) -> bool:
+    """Train to the end; False if stopped by a signal. A candidate of a tuned experiment that diverges ends with its initial weights."""
+    from pipeline.learners.base import DivergedError
+
+    try:
+        return fit.run()
+    except DivergedError as error:
+        if not from_rank_0(lambda: is_candidate(results, run.id)):
+            raise
+        print0(f"{error}; kept as a trial of tune, worse than all others")
+        fit.end_diverged(error.step, start())
+        return True
+
+
 def _make_learner(run: RunSpec, results: Path, device: torch.device, allow: bool) -> Learner:
-    """Build the learner, before its first update."""
+    """Build the learner, before its first update, and seed the global generators."""
     from pipeline.learners.base import Problem
     from pipeline.networks.build import build
     from pipeline.storage.loader import open_episodes, open_rows
+    from pipeline.training.device import seed_everything
 
+    seed_everything(run.seed)
     for dataset in (run.train, run.validation):
         if dataset:
             check_data(results / "datasets" / dataset, run.task, allow)
@@ -121,11 +144,13 @@ def _make_learner(run: RunSpec, results: Path, device: torch.device, allow: bool
 
 
 def _adopt(learner: Learner, parent: Path, allow: bool) -> None:
-    """Start from the weights of another run. Raises UserError if they do not fit, ChangedCodeError if other code trained them."""
+    """Start from the weights of another run. Raises UserError if they do not fit or diverged, ChangedCodeError if other code trained them."""
     from pipeline.learners.base import MismatchError
     from pipeline.training.serialization import check_finite, read_tensors
 
     manifest = verify(parent)
+    if (step := diverged_at(parent)) is not None:
+        refuse_diverged(parent, step)
     networks = json.loads((parent / "model" / "config.json").read_text(encoding="utf-8"))["networks"]
     check_weights(parent, manifest, allow, *(load_component("network", item["network"]) for item in networks.values()))
     try:

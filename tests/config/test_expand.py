@@ -421,6 +421,17 @@ def test_a_parent_may_be_a_variant() -> None:
     assert plan.runs[child.parent].spec["learner"]["steps"] == 50
 
 
+def test_candidates_of_one_seed_share_their_parent() -> None:
+    from pipeline.plan import make_plan
+
+    seeds, tune = "    sweep: {seed: [0, 1]}\n", "    tune: {learner.learning_rate: [1e-3, 1e-2]}\n"
+    plan = make_plan(expand(read_text(parented(seeds) + seeds + tune, "c.yaml")))
+    children = [run for run in plan.runs.values() if run.parent]
+    assert len(children) == 4
+    assert len({(child.spec["seed"], child.parent) for child in children}) == 2
+    assert all(plan.runs[str(child.parent)].spec["seed"] == child.spec["seed"] for child in children)
+
+
 @pytest.mark.parametrize(
     ("extra", "parent", "message"),
     [
@@ -430,6 +441,11 @@ def test_a_parent_may_be_a_variant() -> None:
         ("    variants: {long: {learner.steps: 50}}\n", "parent: a/lnog", "a has no variant 'lnog'; did you mean 'long'?"),
         ("    sweep: {network.width: [8, 16]}\n", "parent: a", "a has 2 runs with seed 0; expected exactly one"),
         ("    sweep: {seed: [1, 2]}\n", "parent: a", "a has no run with seed 0; expected exactly one"),
+        (
+            "    tune: {learner.learning_rate: [1e-3, 1e-2]}\n",
+            "parent: a",
+            "a is tuned: which of its runs is chosen is not known before; expected an experiment without tune",
+        ),
         ("", "parent: b", "b leads back to the same run; expected a chain that ends"),
         ("", "parent: 3", "got 3; expected a text"),
     ],
