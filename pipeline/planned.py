@@ -253,14 +253,14 @@ class Plan:
 
     def code_of(self, stage: str, root: str, experiment: str = "", figure: str = "") -> list[str]:
         """Return the source files that a table (`collect`) or a figure (`plot`) depends on; `root`: the folder of the Snakefile."""
-        names = ("collect", "milestones", "overlap", "points", "settings", "statistics", "summary")
+        names = ("candidates", "collect", "milestones", "overlap", "points", "settings", "statistics", "summary", "tuning_table")
         modules = [f"pipeline/evaluation/{name}.py" for name in names] + sorted(
             {name for item in self.evaluations.values() for name in item.modules}
         )
         if stage == "choose":
             modules = ["pipeline/config/choices.py", "pipeline/evaluation/tuning.py"]
         if stage == "plot":
-            shared = ("figures/style", "figures/axes", "figures/frames", "evaluation/series")
+            shared = ("figures/style", "figures/axes", "figures/frames", "evaluation/candidates", "evaluation/series")
             modules = [*(f"pipeline/{name}.py" for name in shared), *self.experiments[experiment].figures[figure].modules]
         here = Path(root).resolve() == Path.cwd()
         return [module if here else str(Path(root).resolve() / module) for module in modules]

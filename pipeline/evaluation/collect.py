@@ -8,6 +8,7 @@ experiment.yaml + evaluations, histories, profiles  ->  results.parquet    a row
                                                         settings.html      every setting of every label, differences first
 timing.parquet of every run                         ->  timing.parquet     seconds; they differ between runs of the same config
 profiles                                            ->  costs.parquet      cost of a step by context; likewise
+tuning.parquet, if the experiment is tuned          ->  table.md, .html    the section on tuning, and a sentence in every note
 """
 
 from __future__ import annotations
@@ -24,13 +25,15 @@ from pipeline.config.choices import chosen_entries
 from pipeline.config.spec_files import read_spec
 from pipeline.config.tasks import TASKS
 from pipeline.config.tasks.base import NATS, Column
+from pipeline.evaluation.candidates import candidates_of, tuned_sentence
 from pipeline.evaluation.measurements.base import Measurement
 from pipeline.evaluation.milestones import MARKS, milestones
 from pipeline.evaluation.overlap import Overlaps
 from pipeline.evaluation.points import metadata_columns, score_points
-from pipeline.evaluation.schemas import Note, read_evaluation, read_history, read_profile, read_timing
+from pipeline.evaluation.schemas import Note, read_evaluation, read_history, read_profile, read_timing, read_tuning
 from pipeline.evaluation.settings import settings_page
 from pipeline.evaluation.summary import as_html, as_markdown, summary
+from pipeline.evaluation.tuning_table import tuning_section
 from pipeline.storage.console import ProgressLine
 from pipeline.storage.digest import canonical_json
 from pipeline.storage.errors import UserError
@@ -84,12 +87,14 @@ def collect(experiment_yaml: Path, results: Path, out: Path) -> None:
         raise UserError(f"{experiment_yaml}: runs: expected at least one run, got none")
     if len(ways := dict.fromkeys(canonical_json(filled(member.measurement)) for member in members)) > 1:
         raise UserError(f"{experiment_yaml}: measured in {len(ways)} ways; expected one kind of measurement, with the same settings")
-    table = _results(spec, members, Overlaps(results))
+    tuning = read_tuning(out / "tuning.parquet") if "tune" in spec else None
+    table = _results(spec, members, Overlaps(results), tuned_sentence(tuning[1]) if tuning else "")
     name = spec["name"]
     parts = (table, _curves(name, members), _details(name, members), _timing(name, members), _costs(members))
     for file, part in zip(TABLES, parts, strict=True):
         write_table(out / f"{file}.parquet", part)
     sections = summary(table, Note.of(table.schema.metadata))
+    sections += [tuning_section(candidates_of(*tuning), tuning[1])] if tuning else []
     write_sealed(out / "table.md", as_markdown(sections))
     write_sealed(out / "table.html", as_html(name, sections))
     write_sealed(out / "settings.html", settings_page({**spec, "runs": entries}, [member.spec for member in members]))
@@ -111,7 +116,7 @@ def _read(entry: Row, results: Path) -> Member:
     )
 
 
-def _results(spec: Row, members: list[Member], overlaps: Overlaps) -> pa.Table:
+def _results(spec: Row, members: list[Member], overlaps: Overlaps, tuned: str) -> pa.Table:
     measurement, points = members[0].measurement, _point_columns(members)
     scores = [(name, score.type) for name, score in measurement.scores.items()]
     assert not {name for name, _ in (*scores, *FIXED, *OPTIONAL)} & set(points), "a metadata column has the name of a score"
@@ -129,14 +134,15 @@ def _results(spec: Row, members: list[Member], overlaps: Overlaps) -> pa.Table:
     known = {name for row in rows for name in row}
     fields += [*scores, *FIXED, *(field for field in OPTIONAL if field[0] in known)]
     return pa.Table.from_pylist(rows, pa.schema(fields)).replace_schema_metadata(
-        {"recurlab": _note(spec, members, points, known, overlaps)}
+        {"recurlab": _note(spec, members, points, known, overlaps, tuned)}
     )
 
 
-def _note(spec: Row, members: list[Member], points: list[str], known: set[str], overlaps: Overlaps) -> str:
+def _note(spec: Row, members: list[Member], points: list[str], known: set[str], overlaps: Overlaps, tuned: str) -> str:
     """Describe the columns of results.parquet, see `Note`."""
     columns = {name: column._asdict() for member in members for name, column in _columns(member).items() if name in points}
-    further = {"overlap": overlaps.sentences} if "in_training" in known else {}
+    further: Row = {"overlap": overlaps.sentences} if "in_training" in known else {}
+    further |= {"tuned": tuned} if tuned else {}
     labels = {member.entry["label"]: member.entry["parts"] for member in members}
     fixed = {"coordinates": spec["columns"], "points": points, "labels": labels, "measurement": filled(members[0].measurement)}
     return json.dumps({**fixed, "columns": columns, **further}, ensure_ascii=False, allow_nan=False)

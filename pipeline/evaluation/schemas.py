@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -51,6 +51,17 @@ TABLES = {
     "costs": Schema({**PROFILE.columns, "label": TEXT}),
 }
 """The tables of an experiment's folder other than results.parquet."""
+TUNING = Schema(
+    {
+        **{name: column for name, column in IDENTITY.items() if name != "variant"},
+        "objective": NUMBER._replace(optional=False),
+        "accuracy": SHARE._replace(optional=False),
+        "rows": SIZE,
+        "diverged_at": SIZE,
+        "chosen": Column("flag"),
+    },
+    ("run", "label"),
+)
 
 
 def with_kind(table: pa.Table, measurement: Measurement, notes: dict[str, str] | None = None) -> pa.Table:
@@ -121,6 +132,8 @@ class Note(NamedTuple):
     """The tasks' descriptions of each metadata column."""
     overlap: list[str] | None
     """Sentences on test rows that occur in training; None if nothing is known."""
+    tuned: str = ""
+    """A sentence on how the experiment was tuned; empty if it was not."""
 
     @classmethod
     def of(cls, metadata: dict[bytes, bytes] | None) -> Note:
@@ -129,7 +142,7 @@ class Note(NamedTuple):
         labels = {label: as_parts(parts) for label, parts in block["labels"].items()}
         coordinates, points = list(block["coordinates"]), list(block["points"])
         columns = {name: Metadata(**{**column, "categories": tuple(column["categories"])}) for name, column in block["columns"].items()}
-        return cls(measurement_of(block["measurement"]), coordinates, points, labels, columns, block.get("overlap"))
+        return cls(measurement_of(block["measurement"]), coordinates, points, labels, columns, block.get("overlap"), block.get("tuned", ""))
 
 
 def read_results(path: Path) -> tuple[pa.Table, Note]:
@@ -154,3 +167,52 @@ def read_results(path: Path) -> tuple[pa.Table, Note]:
 def read_collected(path: Path) -> pa.Table:
     """Read another table of an experiment's folder: curves, details, timing or costs."""
     return check_table(path, read_table(path), TABLES[path.stem])
+
+
+class TuningNote(NamedTuple):
+    """Describes tuning.parquet, in its schema's metadata."""
+
+    keys: list[str]
+    """The tuned keys, a column each."""
+    seeds: list[int]
+    """The seeds that every candidate was tried on."""
+    objective: str
+    """The history column by which values were chosen."""
+    better: str
+    """Which of two objectives is better: lower or higher."""
+    labels: dict[str, Parts]
+    """The parts of every label."""
+    choices: dict[str, dict[str, Any]]
+    """Label -> `values` chosen, number of `candidates`, and `edge`: the keys whose value is the smallest or largest tried."""
+
+    @property
+    def goal(self) -> str:
+        """The objective in words: validation loss."""
+        return self.objective.replace("_", " ")
+
+    @classmethod
+    def of(cls, metadata: dict[bytes, bytes] | None) -> TuningNote:
+        """Parse a schema's metadata. Raises KeyError, ValueError or TypeError if it holds no valid note."""
+        block = json.loads((metadata or {})[b"recurlab"])
+        (objective, better), labels = block["objective"], {label: as_parts(parts) for label, parts in block["labels"].items()}
+        choices = {label: {key: choice[key] for key in ("values", "candidates", "edge")} for label, choice in block["choices"].items()}
+        return cls(list(block["keys"]), list(block["seeds"]), objective, better, labels, choices)
+
+
+def read_tuning(path: Path) -> tuple[pa.Table, TuningNote]:
+    """Read what a tuned experiment tried, a row per trial, and the note on its columns."""
+    table = read_table(path)
+    try:
+        note = TuningNote.of(table.schema.metadata)
+    except (KeyError, ValueError, TypeError, AttributeError):
+        raise CorruptFileError(f"{path}: no note of its tuned keys; expected what 'pipeline choose' writes; {REMAKE}") from None
+    check_table(path, table, TUNING)
+    for name in note.keys:
+        if name not in table.column_names:
+            raise CorruptFileError(
+                f"{path}: column {name}: missing, found {', '.join(table.column_names)}; expected a column per key; {REMAKE}"
+            )
+    unknown = sorted(set(table.column("label").to_pylist()) ^ set(note.choices))
+    if unknown:
+        raise CorruptFileError(f"{path}: column label: {unknown[0]!r} has trials or a choice only; expected both; {REMAKE}")
+    return table, note

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any, NamedTuple
 
@@ -62,6 +62,8 @@ class Section(NamedTuple):
     body: list[list[str]]
     reference: list[str] | None = None
     """Last row: values that need no network (chance, the memoryless baseline)."""
+    warnings: Sequence[str] = ()
+    """Lines below the note, each on its own."""
 
 
 class Report(NamedTuple):
@@ -106,7 +108,8 @@ def summary(results: pa.Table, note: Note) -> list[Section]:
     report = Report(note.measurement, note.points, rows, at)
     per_seed = [_per_seed(report)] if len({row["seed"] for row in rows}) > 1 else []
     tables = [_table(table, report) for table in note.measurement.tables]
-    return [_primary(report, overlap_sentence(note, rows)), *per_seed, *tables, _learning(report)]
+    sections = [_primary(report, overlap_sentence(note, rows)), *per_seed, *tables, _learning(report)]
+    return [section._replace(note=f"{section.note} {note.tuned}") for section in sections] if note.tuned else sections
 
 
 def _with_names(rows: list[Row], note: Note) -> list[Row]:
@@ -265,7 +268,8 @@ def as_markdown(sections: list[Section]) -> str:
 def _markdown(section: Section) -> str:
     rows = [*section.body, *([section.reference] if section.reference else [])]
     lines = [_line(section.header), _line(["---", *["---:"] * (len(section.header) - 1)]), *map(_line, rows)]
-    return "\n".join([f"## {section.title}", "", section.note, "", *lines, ""])
+    paragraphs = [line for text in (section.note, *section.warnings) for line in (text, "")]
+    return "\n".join([f"## {section.title}", "", *paragraphs, *lines, ""])
 
 
 def _line(cells: list[str]) -> str:
@@ -285,7 +289,8 @@ def _html(section: Section) -> str:
     if section.reference:
         lines.append(_html_row(section.reference, ' class="reference"'))
     table = f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n" + "\n".join(lines) + "\n</tbody>\n</table>"
-    return f"<h2>{escape(section.title)}</h2>\n<p>{escape(section.note)}</p>\n<div>{table}</div>"
+    paragraphs = "\n".join(f"<p>{escape(text)}</p>" for text in (section.note, *section.warnings))
+    return f"<h2>{escape(section.title)}</h2>\n{paragraphs}\n<div>{table}</div>"
 
 
 def _html_row(cells: list[str], attributes: str = "") -> str:

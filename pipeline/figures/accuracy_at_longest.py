@@ -24,7 +24,7 @@ def draw(experiment: Path, out: Path, figure: AccuracyAtLongest, title: str) -> 
         name = style.wrapped(results.score_label(), width - 0.2)
         room: dict[str, Any] = {"left": left, "right": right, "bottom": 0.3 + 0.14 * (1 + name.count("\n"))}
         legend = style.reference_entry(data["reference"], results.score.reference_label)
-        chart, axes = style.canvas(title, width, max(0.5, panels.ROW * len(line_styles)), legend=legend, note=results.overlap, **room)
+        chart, axes = style.canvas(title, width, max(0.5, panels.ROW * len(line_styles)), legend=legend, note=results.notes, **room)
         axis = axes[0, 0]
         panels.bars(axis, data, rows.assign(value=results.score.scale * rows[results.metric]), "value", line_styles, names)
         panels.write_values(axis, values)

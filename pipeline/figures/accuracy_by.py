@@ -88,7 +88,7 @@ def _canvas(title: str, figure: AccuracyBy, results: Results, panels: int, legen
     columns = min(MOST, len(results.layouts) or panels) if width > style.COLUMN else 1
     rows = math.ceil(panels / columns)
     head, apart = (0.22 if panels == 1 else 0.36), (rows - 1) * BETWEEN
-    room: dict[str, Any] = {"head": head, "wspace": 0.08, "hspace": BETWEEN / HEIGHT, "legend": legend, "note": results.overlap}
+    room: dict[str, Any] = {"head": head, "wspace": 0.08, "hspace": BETWEEN / HEIGHT, "legend": legend, "note": results.notes}
     return style.canvas(title, width, HEIGHT * rows + apart, (rows, columns), sharey=True, **room)
 
 
@@ -168,7 +168,7 @@ def _draw_categories(results: Results, out: Path, figure: AccuracyBy, title: str
             *style.legend_entries(results.line_styles, results.names),
             *style.reference_entry(data["reference"], score.reference_label),
         ]
-        room |= {"legend": legend, "note": results.overlap, "sharey": True, "wspace": 0.08}
+        room |= {"legend": legend, "note": results.notes, "sharey": True, "wspace": 0.08}
         chart, axes = style.canvas(title, width, max(0.5, high), (1, len(panels)), **room)
         for axis, layout in zip(axes[0], panels, strict=True):
             means, seeds = (frame[frame[LAYOUT] == layout] if layout else frame for frame in (data, rows))

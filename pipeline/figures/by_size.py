@@ -57,7 +57,7 @@ def _draw(data: Frame, value: str, name: str, include: list[float], results: Res
         legend = style.legend_entries({label: results.line_styles[label] for label in dict.fromkeys(data["label"])}, results.names)
         legend += [LegendEntry("hollow, above the panel: never reached", LineStyle(style.GREY, "", "o"))] if most else []
         width = style.width_of(results.figure.width, legend=legend)
-        chart, axes = style.canvas(title, width, HEIGHT, head=head, legend=legend, left=0.6)
+        chart, axes = style.canvas(title, width, HEIGHT, head=head, legend=legend, note=results.tuned, left=0.6)
         axis = axes[0, 0]
         axis.set_ylabel(name)
         axis.set_xlabel(_size_label(results))

@@ -30,7 +30,7 @@ def draw(experiment: Path, out: Path, figure: CostQuality, title: str) -> None:
         front = LegendEntry("Pareto front", LineStyle(GREY, "-", ""), 0.9)
         legend = [*style.legend_entries(_present(results, data), results.names), front, *chance]
         name = style.wrapped(results.score_label(), HEIGHT)
-        room: dict[str, Any] = {"legend": legend, "note": results.overlap, "right": 0.22, "left": 0.38 + 0.13 * (1 + name.count("\n"))}
+        room: dict[str, Any] = {"legend": legend, "note": results.notes, "right": 0.22, "left": 0.38 + 0.13 * (1 + name.count("\n"))}
         chart, axes = style.canvas(title, style.width_of(figure.width, legend=legend), HEIGHT, **room)
         axis = axes[0, 0]
         panels_of.log_axis(axis, "x", data["state_bytes"], panels_of.size_text("B"))
@@ -56,7 +56,7 @@ def draw_state(experiment: Path, out: Path, figure: AccuracyByState, title: str)
         name = style.wrapped(results.score_label(), HEIGHT)
         room: dict[str, Any] = {
             "legend": legend,
-            "note": results.overlap,
+            "note": results.notes,
             "right": 0.22,
             "left": 0.38 + 0.13 * (1 + name.count("\n")),
             "head": 0.24 if panels[0] else 0.08,

@@ -27,7 +27,7 @@ def draw(experiment: Path, out: Path, figure: EpisodeStrips, title: str) -> None
     if chosen.empty:
         data = results.runs[["label", "seed"]]
         with style.page():
-            chart, axes = style.canvas(title, style.width_of(figure.width), MIN_HEIGHT, bottom=0.02)
+            chart, axes = style.canvas(title, style.width_of(figure.width), MIN_HEIGHT, bottom=0.02, note=results.tuned)
             axes[0, 0].set_axis_off()
             axes[0, 0].text(0.5, 0.5, "this environment does not render", ha="center", va="center", color=GREY)
             style.save(chart, out, data)
@@ -36,16 +36,17 @@ def draw(experiment: Path, out: Path, figure: EpisodeStrips, title: str) -> None
     with style.page():
         strips, width = [_strip(episode) for episode in chosen.to_dict("records")], style.width_of(figure.width, panels=2)
         high = max(MIN_HEIGHT, min(MAX_HEIGHT, max((width - 0.16) * strip.shape[0] / strip.shape[1] for strip in strips)))
-        room: dict[str, Any] = {"left": 0.08, "right": 0.08, "bottom": 0.02, "head": 0.2, "hspace": 0.22 / high, "note": _point(results)}
+        room: dict[str, Any] = {"left": 0.08, "right": 0.08, "bottom": 0.02, "head": 0.2, "hspace": 0.22 / high, "note": _note(results)}
         chart, axes = style.canvas(title, width, (high + 0.22) * len(strips) - 0.22, (len(strips), 1), **room)
         for axis, strip, episode in zip(axes[:, 0], strips, chosen.to_dict("records"), strict=True):
             _show(axis, strip, episode, results.names[episode["label"]])
         style.save(chart, out, chosen.drop(columns=["frames", "frames_shape"]))
 
 
-def _point(results: Results) -> str:
-    """Describe the selected point."""
-    return f"Episodes at {results.point_name()}." if results.point_name() else ""
+def _note(results: Results) -> str:
+    """Describe the selected point, and how the experiment was tuned."""
+    point = f"Episodes at {results.point_name()}." if results.point_name() else ""
+    return " ".join(filter(None, [point, results.tuned]))
 
 
 def _chosen(episodes: Frame, results: Results, most: int) -> Frame:

@@ -34,7 +34,7 @@ def draw(experiment: Path, out: Path, figure: FirstErrors, title: str) -> None:
             "legend": style.legend_entries(results.line_styles, results.names),
         }
         width = style.width_of(figure.width, len(panels))
-        chart, axes = style.canvas(title, width, HEIGHT, (1, len(panels)), sharey=True, wspace=0.08, note=results.overlap, **room)
+        chart, axes = style.canvas(title, width, HEIGHT, (1, len(panels)), sharey=True, wspace=0.08, note=results.notes, **room)
         for axis, layout in zip(axes[0], panels, strict=True):
             means, seeds = (frame[frame[LAYOUT] == layout] if layout else frame for frame in (data, per_run))
             _panel(axis, means, seeds, results)

@@ -10,9 +10,10 @@ import pandas as pd
 from pipeline.config.figures import Figure
 from pipeline.config.labels import Parts, display_names, label_of
 from pipeline.evaluation import schemas
+from pipeline.evaluation.candidates import Candidate, Metric, candidates_of
 from pipeline.evaluation.measurements.base import Measurement, Score
 from pipeline.evaluation.overlap import overlap_sentence
-from pipeline.evaluation.schemas import Note
+from pipeline.evaluation.schemas import Note, TuningNote
 from pipeline.evaluation.series import line_labels, trained_sizes
 from pipeline.evaluation.statistics import Summary, summarise_scores
 from pipeline.figures.style import LineStyle, line_styles
@@ -42,6 +43,16 @@ class Results(NamedTuple):
     """The metadata column in which runs are compared: if possible, one whose trained value differs between runs."""
     overlap: str
     """Describes which rows of the evaluation also occur in training; empty if none."""
+
+    @property
+    def notes(self) -> str:
+        """The sentences below a figure of test results: what also occurs in training, how the experiment was tuned."""
+        return " ".join(filter(None, [self.overlap, self.tuned]))
+
+    @property
+    def tuned(self) -> str:
+        """The sentence below a figure of other results: how the experiment was tuned; empty if it was not."""
+        return self.note.tuned
 
     @property
     def measurement(self) -> Measurement:
@@ -251,6 +262,38 @@ def _line_styles(rows: Frame) -> dict[str, LineStyle]:
 def read(experiment: Path, name: str) -> Frame:
     """Read another table of an experiment's folder: curves, details, timing or costs."""
     return schemas.read_collected(experiment / f"{name}.parquet").to_pandas()
+
+
+class Tuning(NamedTuple):
+    """tuning.parquet: what a tuned experiment tried."""
+
+    candidates: list[Candidate]
+    """In the order of labels, values ascending."""
+    note: TuningNote
+    """Describes the trials: keys, seeds, objective, choices."""
+
+    def of(self, label: str) -> list[Candidate]:
+        """Return the candidates of a label."""
+        return [candidate for candidate in self.candidates if candidate.label == label]
+
+    def metric(self, wanted: Metric) -> Metric:
+        """Return the column to show: the objective if accuracy is wanted and no trial has any."""
+        known = any(trial[wanted] is not None for candidate in self.candidates for trial in candidate.trials)
+        return wanted if known else "objective"
+
+    def score(self, metric: Metric, results: Results) -> Score:
+        """Describe the validation result that a figure shows."""
+        if metric == "accuracy":
+            return Score(f"validation {results.measurement.training.accuracy}", bounds=(0, 1), better="higher")
+        if self.note.objective.endswith("loss"):
+            return Score(self.note.goal, unit=" or ".join(results.rows["unit"].unique()), bounds=(0, None), better="lower")
+        return Score(self.note.goal, better="higher" if self.note.better == "higher" else "lower")
+
+
+def read_tuning(experiment: Path) -> Tuning:
+    """Read what a tuned experiment tried from its folder."""
+    table, note = schemas.read_tuning(experiment / "tuning.parquet")
+    return Tuning(candidates_of(table, note), note)
 
 
 def over_seeds(rows: Frame, by: list[str], value: str, score: Score) -> Frame:

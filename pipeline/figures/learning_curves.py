@@ -25,7 +25,7 @@ def draw(experiment: Path, out: Path, figure: LearningCurves, title: str) -> Non
     data = _plot_data(read(experiment, "curves"), training.curve)
     with style.page():
         legend = [*style.legend_entries(results.line_styles, results.names), *_references(results)]
-        room: dict[str, Any] = {"legend": legend, "left": 0.62, "sharex": True, "hspace": 0.1}
+        room: dict[str, Any] = {"legend": legend, "note": results.tuned, "left": 0.62, "sharex": True, "hspace": 0.1}
         chart, axes = style.canvas(title, style.width_of(figure.width, legend=legend), HEIGHT, (2, 1), **room)
         (_loss if training.curve == "loss" else _other)(axes[0, 0], data, results)
         _accuracy(axes[1, 0], data, results)

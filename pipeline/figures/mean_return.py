@@ -26,7 +26,7 @@ def draw(experiment: Path, out: Path, figure: MeanReturn, title: str) -> None:
         room: dict[str, Any] = {"left": left, "right": right, "bottom": 0.3 + 0.14 * (1 + name.count("\n"))}
         highest = [data["best_return"].max()]
         legend = style.reference_entry(highest, results.score.reference_label)
-        chart, axes = style.canvas(title, width, max(0.5, panels.ROW * len(line_styles)), legend=legend, note=results.overlap, **room)
+        chart, axes = style.canvas(title, width, max(0.5, panels.ROW * len(line_styles)), legend=legend, note=results.notes, **room)
         axis = axes[0, 0]
         panels.bars(axis, data, rows, results.metric, line_styles, names)
         panels.write_values(axis, values)

@@ -37,7 +37,7 @@ def draw(experiment: Path, out: Path, figure: RecallPositions, title: str) -> No
         between = (head + 0.06) / height
         room = {"left": left, "right": BESIDE, "head": head, "hspace": between, "wspace": 0.12, "sharex": True, "sharey": True}
         high = height * rows + (head + 0.06) * (rows - 1)
-        chart, axes = style.canvas(title, width, high, (rows, columns), note=results.overlap, **room)
+        chart, axes = style.canvas(title, width, high, (rows, columns), note=results.notes, **room)
         for index, label in enumerate(results.line_styles):
             _panel(axes.flat[index], data[data["label"] == label], points, "\n".join(names[label]))
         for axis in axes.flat[len(results.line_styles) :]:

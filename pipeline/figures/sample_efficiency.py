@@ -30,6 +30,7 @@ def draw(experiment: Path, out: Path, figure: SampleEfficiency, title: str) -> N
             "head": 0.2,
             "bottom": 0.3 + 0.14 * (1 + name.count("\n")),
             "legend": panels.milestone_entries(MARKS),
+            "note": results.tuned,
         }
         chart, axes = style.canvas(title, width, max(0.5, panels.ROW * len(labels)), **room)
         axis = axes[0, 0]

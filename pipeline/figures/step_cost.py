@@ -23,6 +23,7 @@ def draw(experiment: Path, out: Path, figure: StepCost, title: str) -> None:
     with style.page():
         room: dict[str, Any] = {
             "legend": style.legend_entries(results.line_styles, results.names),
+            "note": results.tuned,
             "left": 0.8,
             "sharex": True,
             "hspace": 0.1,

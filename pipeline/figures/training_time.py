@@ -33,6 +33,7 @@ def draw(experiment: Path, out: Path, figure: TrainingTime, title: str) -> None:
             "wspace": 0.12,
             "sharey": True,
             "legend": panels.milestone_entries(MARKS),
+            "note": results.tuned,
         }
         chart, axes = style.canvas(title, width, high, shape, **room)
         total, marks = axes.flat
