@@ -147,12 +147,13 @@ def check_figures(experiment: ExpandedExperiment) -> None:
     kind = experiment.members[0].measurement
     for figure, location in zip(experiment.figures, experiment.figure_locations, strict=True):
         _check_points(figure, experiment, location)
+        _check_tuned(figure, experiment, location)
         if figure.measurements and kind.name not in figure.measurements:
             wanted, task = " or ".join(figure.measurements), experiment.members[0].point.task.name
             raise location.error(
                 f"{figure.name} draws {wanted}; expected a task or evaluation of that measurement, {task} is measured by {kind.name}"
             )
-        metric = getattr(figure, "metric", None)
+        metric = None if figure.tuned else getattr(figure, "metric", None)
         if metric is not None and metric not in kind.scores:
             raise location.error(f"metric: {kind.name} has no score {metric!r}{suggestion(metric, kind.scores)}")
         for member in experiment.members:
@@ -180,6 +181,17 @@ def _check_points(figure: Figure, experiment: ExpandedExperiment, location: Loca
         if value not in measured:
             known = sorted(map(str, measured), key=lambda text: (len(text), text))
             raise location.error(f"at.{column}: got {shown(value)}; expected a measured value: {', '.join(known)}")
+
+
+def _check_tuned(figure: Figure, experiment: ExpandedExperiment, location: Location) -> None:
+    """A figure of what was tried has a tuned experiment, and one that names a key an experiment that tunes this key."""
+    if not figure.tuned:
+        return
+    if not experiment.tune_seeds:
+        raise location.error(f"{figure.name} draws what was tried; expected a section 'tune' in the experiment")
+    tuned, key = experiment.members[0].tuned, getattr(figure, "key", None)
+    if key is not None and key not in tuned:
+        raise location.error(f"key: {figure.name} draws {key!r}, which is not tuned{suggestion(key, tuned)}")
 
 
 def _categories(task: Task, column: str) -> tuple[str, ...]:

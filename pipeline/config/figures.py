@@ -30,6 +30,8 @@ class Figure(Component):
     """Metadata columns of the task it draws."""
     sized: ClassVar[bool] = False
     """It compares the sizes of training tasks: at least one metadata column is a field of the task."""
+    tuned: ClassVar[bool] = False
+    """It shows what a tuned experiment tried."""
     measurements: ClassVar[tuple[str, ...]] = ()
     """The kinds of measurement that it draws; empty: every kind."""
     explanation: ClassVar[str] = ""
@@ -351,6 +353,57 @@ class AccuracyByState(PointFigure):
 
     name: Literal["accuracy_by_state"] = "accuracy_by_state"
     metric: str | None = Field(default=None, description=METRIC)
+
+
+class TuningFigure(Figure):
+    """What shows the candidates of a tuned experiment, by their validation results."""
+
+    tuned: ClassVar[bool] = True
+
+    metric: Literal["accuracy", "objective"] = Field(
+        default="accuracy",
+        description=(
+            "Validation result to show: accuracy, or the objective by which values were chosen, such as the validation loss; of tasks "
+            "without an accuracy always the objective. Choose the objective to see why a value was chosen."
+        ),
+    )
+
+
+class AccuracyByLearningRate(TuningFigure):
+    """Validation accuracy of every candidate of a tuned experiment against a tuned key, a line per network, the chosen value marked."""
+
+    implementation: ClassVar[str] = "pipeline.figures.accuracy_by_learning_rate:draw"
+    explanation: ClassVar[str] = (
+        "All that was tried: the validation result that the y axis names, against the tuned key below the x axis; each network has its "
+        "line. Every marker is a candidate, a mean over the seeds that it was tried on, the bar through it, or with many values the band, "
+        "the 95 % interval of that mean, small dots are single seeds; candidates tried on one seed have no interval. Networks are moved "
+        "sideways a little so that none hides another. Rings mark the chosen values: the best by the validation result that the line below "
+        "the figure names, which need not be the best by the one shown. A cross at the bottom is a candidate of which a training diverged; "
+        "such candidates are chosen last and have no mean. Where several keys were tuned, each value is shown with the best candidate over "
+        "the other keys. A network whose ring is at the edge of the values tried may be better with one that was not. No test data is shown."
+    )
+
+    name: Literal["accuracy_by_learning_rate"] = "accuracy_by_learning_rate"
+    key: str = Field(
+        default="learner.learning_rate",
+        description="Tuned key on the x axis, as `tune` names it. Set it to see another one than the learning rate.",
+    )
+
+
+class TuningCost(TuningFigure):
+    """Expected best validation accuracy of k random trials of a tuned experiment against k, a line per network."""
+
+    implementation: ClassVar[str] = "pipeline.figures.tuning_cost:draw"
+    explanation: ClassVar[str] = (
+        "What tuning costs: the best validation result to expect of k candidates drawn at random, with replacement, from those that were "
+        "tried (Dodge et al. 2019, `Show Your Work`_), against k; each network has its line. A candidate counts with its mean over the "
+        "seeds that it was tried on, one of which a training diverged as the worst value found, of an accuracy 0. A line that is level from "
+        "the left needs no tuning; one that still rises on the right may gain from more trials. Where lines cross, which network is "
+        "better depends on how much is spent on tuning. No test data is shown.\n\n"
+        ".. _Show Your Work: https://arxiv.org/abs/1909.03004"
+    )
+
+    name: Literal["tuning_cost"] = "tuning_cost"
 
 
 FIGURES = collect(globals(), Figure, "recurlab.figures")

@@ -39,15 +39,28 @@ def score_axis(axis: Axes, which: Literal["x", "y"], score: Score) -> None:
         limits(0, None)
 
 
+def validation_axis(axis: Axes, score: Score, values: Sequence[float]) -> None:
+    """Set up a y axis for validation results: of losses logarithmic if they span more than a factor of twenty, else that of their score."""
+    if not score.is_share and score.better == "lower" and values and min(values) > 0 and max(values) > 20 * min(values):
+        log_axis(axis, "y", values)
+    else:
+        score_axis(axis, "y", score)
+
+
+def room_for(name: str) -> float:
+    """Return the width of a y axis with this label, inches."""
+    return 0.47 + 0.15 * (1 + name.count("\n"))
+
+
 def named_reference(data: pd.DataFrame, score: Score) -> pd.DataFrame:
     """Rename the column `reference` to the name that the score gives it; drop it if there is none."""
     return data.rename(columns={"reference": score.reference}) if score.reference else data.drop(columns="reference")
 
 
-def value_axis(axis: Axes, values: Sequence[float], count: int = 1) -> None:
+def value_axis(axis: Axes, values: Sequence[float], count: int = 1, write: Callable[[float], str] = "{:,.0f}".format) -> None:
     """Set up an x axis over ascending values: logarithmic if they span more than a factor of five, ticks at the values themselves.
 
-    count: number of markers side by side at a value, see `dodge`; the ends of the axis leave room for them.
+    count: number of markers side by side at a value, see `dodge`; the ends of the axis leave room for them. write: formats a tick.
     """
     logarithmic, pad = values[0] > 0 and values[-1] > 5 * values[0], 0.04 + 0.5 * _room(count)
     if logarithmic:
@@ -57,10 +70,10 @@ def value_axis(axis: Axes, values: Sequence[float], count: int = 1) -> None:
     else:
         beyond = pad * (values[-1] - values[0]) or 1
         axis.set_xlim(values[0] - beyond, values[-1] + beyond)
-    wide = max(text_width(f"{value:,.0f}") for value in values) + 0.06
+    wide = max(text_width(write(value)) for value in values) + 0.06
     ticks = sparse(values, logarithmic, wide * (1 + 2 * pad) / panel_size(axis)[0])
     axis.xaxis.set_major_locator(FixedLocator(ticks))
-    axis.xaxis.set_major_formatter(FixedFormatter([f"{value:,.0f}" for value in ticks]))
+    axis.xaxis.set_major_formatter(FixedFormatter([write(value) for value in ticks]))
     axis.xaxis.set_minor_locator(NullLocator())
 
 

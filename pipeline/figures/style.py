@@ -34,6 +34,8 @@ LINE, TITLE_LINE = 1.32 * SMALL / 72, 1.3 * TITLE / 72
 """Line height of the legend and of the title."""
 SAMPLE, GAP = 0.24, 0.14
 """Length of a legend handle, and space between legend entries."""
+OUTLINE = 0.9
+"""Line width of markers that are drawn as outlines, points."""
 MANY_ROWS = 5
 """A figure whose legend has more rows is as wide as the text."""
 INK, GREY, PALE = "#1f2937", "#6b7280", "#d1d5db"
@@ -97,6 +99,8 @@ class LegendEntry(NamedTuple):
     text: str
     line_style: LineStyle
     width: float = 1.2
+    outline: float = 0.0
+    """Size of a marker that is drawn as an outline, points; 0: a filled marker."""
 
 
 @contextmanager
@@ -187,7 +191,8 @@ def _draw_legend(figure: Figure, rows: list[list[LegendEntry]], top: float) -> N
         for entry in row:
             line_style, places = entry.line_style, [x / width, (x + SAMPLE / 2) / width, (x + SAMPLE) / width]
             shape = {"color": line_style.colour, "ls": line_style.dash, "lw": entry.width, "marker": line_style.marker, "markevery": [1]}
-            figure.add_artist(Line2D(places, [y] * 3, mec="white", mew=0.4, **shape))
+            outline: dict[str, Any] = {"mec": line_style.colour, "mfc": "none", "mew": OUTLINE, "ms": entry.outline}
+            figure.add_artist(Line2D(places, [y] * 3, **(outline if entry.outline else {"mec": "white", "mew": 0.4}), **shape))
             figure.text((x + SAMPLE + 0.06) / width, y, entry.text, va="center_baseline", ha="left", fontsize=SMALL)
             x += _entry_width(entry)
 

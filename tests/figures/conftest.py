@@ -24,6 +24,7 @@ from pipeline.figures import style
 from pipeline.storage.tables import read_table, write_table
 from tests.figures import mazes
 from tests.figures.graphs import COLUMNS, make_graphs
+from tests.figures.tuned import DRAWS, RATE, make_tuned
 
 ALPHABET = 8
 SKILL = {"lstm": 0.99, "gru": 0.95, "lru": 0.6, "attention": 0.999, "none": 0.0}
@@ -59,7 +60,13 @@ CASES: dict[str, dict[str, Any]] = {
     "one_maze": {"columns": mazes.COLUMNS, "make": mazes.make_mazes, "labels": ["gru"], "seeds": [0], "corridors": [10], "trained": 10},
     "trained_mazes": {"columns": mazes.COLUMNS, "make": mazes.make_mazes, "swept": True, "seeds": [0, 1]},
     "paths": {"columns": (), "make": mazes.make_mazes, "chance": 0.0, "pictures": False},
+    "tuned": {"make": make_tuned},
+    "tuned_on_one_seed": {"make": make_tuned, "labels": ["lstm"], "tried": 1, "seeds": [0, 1]},
+    "tuned_keys": {"make": make_tuned, "tune": {RATE: (0.001, 0.003, 0.01), "network.dropout": (0, 0.1)}, "tried": 2, "labels": LONG[:6]},
+    "tuned_at_random": {"make": make_tuned, "tune": {RATE: DRAWS}, "labels": LONG, "tried": 2},
+    "tuned_without_accuracy": {"make": make_tuned, "tune": {RATE: [0.001]}, "labels": ["gru", "lru"], "diverged": 0.001, "accuracy": False},
 }
+TUNED = tuple(case for case in CASES if case.startswith("tuned"))
 PLAYED = ("mazes", "one_maze", "trained_mazes", "paths")
 MANY_PANELS = [("accuracy_by_symbols", "many_delays"), ("recall_positions", "unsolved"), ("accuracy_by_nodes", "families")]
 OF_FREE_RUNS = ("accuracy_by_nodes", "accuracy_by_family", "accuracy_by_state", "first_errors")
@@ -185,11 +192,14 @@ def _profile(path: Path, label: str) -> None:
 def cases_of(figure: str) -> list[str]:
     """The experiments whose task has the columns that a figure draws, less those of twenty panels and more.
 
-    Those of free runs and of episodes are for the figures that show something about them, and some for what is drawn of all tasks.
+    Tuned ones are for the figures of what was tried, those of free runs and of episodes for the figures that show something about them,
+    and some for what is drawn of all tasks.
     """
     needs = {BY_COLUMN[figure]} if figure in BY_COLUMN else set(getattr(FIGURES[figure], "needs", ()))
-    free = [case for case, made in CASES.items() if "make" in made and case not in PLAYED]
-    wanted = free if figure in OF_FREE_RUNS else [case for case in CASES if case not in (*free, *PLAYED)]
+    if figure in FIGURES and FIGURES[figure].tuned:  # pyright: ignore[reportAttributeAccessIssue]
+        return list(TUNED)
+    free = [case for case, made in CASES.items() if "make" in made and case not in (*PLAYED, *TUNED)]
+    wanted = free if figure in OF_FREE_RUNS else [case for case in CASES if case not in (*free, *PLAYED, *TUNED)]
     played = figure == "accuracy_by_corridor" or "episodes" in getattr(FIGURES.get(figure), "measurements", ())
     wanted = list(PLAYED) if played else [] if figure == "step_cost" else wanted
     wanted = [*wanted, *ALSO.get(figure, [])]
