@@ -63,6 +63,11 @@ def _is_unused_tick(text: Any, figure: Figure) -> bool:
 def test_no_text_overlaps_another_or_leaves_the_page(name: str, case: str, experiments: Folder, tmp_path: Path, drawn: Any) -> None:
     draw(name, experiments(case), tmp_path / "figure")
     (figure,) = drawn
+    check_texts(figure)
+
+
+def check_texts(figure: Figure) -> None:
+    """No text overlaps another or leaves the page."""
     with style.page():
         texts = list(visible_texts(figure))
     width, height = figure.get_size_inches() * figure.dpi
