@@ -26,10 +26,10 @@ from tests.figures.tuned import RATE, RATES, make_tuned
 TUNED = "Tuned: learner.learning_rate, 5 values, by validation loss."
 
 
-def points(figure: Figure, **wanted: Any) -> list[tuple[float, float]]:
+def points(figure: Figure, **wanted: Any) -> list[list[float]]:
     """The markers of one kind in the first panel, as (x, y)."""
     lines = [line for line in figure.axes[0].lines if all(getattr(line, f"get_{key}")() == value for key, value in wanted.items())]
-    return [point for line in lines for point in zip(line.get_xdata(), line.get_ydata(), strict=True)]
+    return [point for line in lines for point in np.asarray(line.get_xydata()).tolist()]
 
 
 def note(figure: Figure) -> str:
