@@ -3,9 +3,9 @@
     forward      2 per multiply-add of the matrix products and convolutions of a step
     training     forward and backward: two more products for each, one if its input needs no gradient, as that of a first layer
 
-They are counted by torch's FLOP counter. Element-wise operations are not: gates, norms, and the scans of recurrent states. `step` is plain torch
-with every mixer, so a count does not depend on the backend that a training uses, and is the same on every machine. What a parallel form
-computes beyond the steps, such as masked scores, and padding are not counted either.
+They are counted by the formulas of torch's FLOP counter. Element-wise operations are not: gates, norms, and the scans of recurrent states.
+`step` is plain torch with every mixer, so a count does not depend on the backend that a training uses, and is the same on every machine.
+What a parallel form computes beyond the steps, such as masked scores, and padding are not counted either.
 
 Steps are taken with real numbers: attention reads the lengths of its cache, which have no values on torch's meta device.
 
@@ -21,6 +21,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from pipeline.ops import backends
 from pipeline.ops.state import State, leaves, transform
@@ -37,13 +39,34 @@ class Flops(NamedTuple):
     training: int
 
 
-def count_flops(work: Callable[[], Any]) -> int:
-    """Count the FLOPs of a call. Torch's counter imports torch's compiler on first use, which takes seconds."""
-    from torch.utils.flop_counter import FlopCounterMode
+class _Counter(TorchDispatchMode):
+    """Adds up the formulas of torch's FlopCounterMode, which itself imports torch's compiler: two CPU seconds in every process."""
 
-    with FlopCounterMode(display=False) as counter:
+    total = 0
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing is compiled here, so torch need not import the compiler to keep it out of this mode."""
+        return False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        formula = flop_registry.get(func._overloadpacket)
+        if formula is None:
+            with self:
+                result = func.decompose(*args, **kwargs)
+            if result is not NotImplemented:
+                return result
+        result = func(*args, **kwargs)
+        self.total += formula(*args, **kwargs, out_val=result) if formula else 0
+        return result
+
+
+def count_flops(work: Callable[[], Any]) -> int:
+    """Count the FLOPs of a call, as torch.utils.flop_counter.FlopCounterMode does."""
+    with _Counter() as counter:
         work()
-    return counter.get_total_flops()
+    return counter.total
 
 
 def step_flops(network: Any, context: int) -> Flops:

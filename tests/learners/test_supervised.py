@@ -93,7 +93,7 @@ def test_real_answers_are_learned_by_their_mean_squared_error() -> None:
         assert torch.allclose(mine.grad, theirs.grad / max(float(figures["gradient_norm"]), 1.0), rtol=1e-4, atol=1e-6), name
 
 
-@pytest.mark.parametrize("micro_batch_size", [1, 3, 8, 100])
+@pytest.mark.parametrize("micro_batch_size", [1, 3, 8])
 def test_parts_of_a_batch_add_up_to_the_whole(micro_batch_size: int) -> None:
     curriculum: Any = {"column": "delay", "start": 2, "window": 3}
     whole, parted = (supervised(batch_size=8, curriculum=curriculum, micro_batch_size=rows) for rows in (None, micro_batch_size))
