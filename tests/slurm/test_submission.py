@@ -113,7 +113,7 @@ def test_jobs_of_a_pipeline_on_another_host_are_left_alone(submitted: Submitted)
     subprocess.run([str(suite.cluster.folder / "bin" / "scancel"), job, other.strip()], check=True)
     assert code == 2
     assert ours(output) == [
-        "results: 1 jobs of a pipeline on elsewhere are in SLURM's queue; wait for it, or stop it there, or if it is dead: scancel " + job
+        "results: 1 jobs of a pipeline on elsewhere are in SLURM's queue; wait for it, stop it there, or if it is dead run: scancel " + job
     ]
     assert job in queue
 
