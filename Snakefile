@@ -25,11 +25,6 @@ config["written"] = PLAN.suite  # shown on the first page of the report
 shell.prefix(f"set -euo pipefail; trap : TERM; trap '' USR1; {WORKSPACE.shell_prefix}; ")
 
 
-def chosen(wildcards):
-    """The results folder, once the experiment has chosen among its candidates, if it has any."""
-    return WORKSPACE.chosen(wildcards.experiment, checkpoints)
-
-
 report: "workflow/report/workflow.rst"
 
 

@@ -272,6 +272,18 @@ class Plan:
             runs.setdefault(tuple(run.further), []).append(name)
         return [(list(files), "|".join(map(re.escape, names)) or "-" if len(runs) > 1 else "[^/]+") for files, names in runs.items()]
 
+    def results_of(self, experiment: str, results: Path) -> list[str]:
+        """Return the evaluations, histories, timings and profiles that an experiment collects; `results` as in `entries`."""
+        found: dict[str, None] = {}
+        for run in self.entries(experiment, results):
+            files = (f"evaluations/{run['run']}/{run['evaluation']}.parquet", f"profiles/{run['network']}.parquet")
+            found |= dict.fromkeys((*files, *(f"runs/{run['run']}/{name}.parquet" for name in ("history", "timing"))))
+        return [f"results/{file}" for file in found]
+
+    def manifests_of(self, experiment: str, results: Path) -> list[str]:
+        """Return the manifests of the datasets on which an experiment's runs are trained and evaluated; `results` as in `entries`."""
+        return [f"results/datasets/{name}/manifest.json" for name in self.datasets_of(experiment, results)]
+
     def datasets_of(self, experiment: str, results: Path | None = None) -> list[str]:
         """Return the datasets on which an experiment's runs are trained and evaluated; `results` as in `entries`."""
         runs = {run["run"] for run in self.entries(experiment, results)}

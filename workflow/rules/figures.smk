@@ -4,13 +4,8 @@
 rule collect:
     input:
         spec="results/experiments/{experiment}/experiment.yaml",
-        evaluations=lambda wc: [
-            f"results/evaluations/{item.run}/{item.id}.parquet" for item in PLAN.evaluations_of(wc.experiment, chosen(wc))
-        ],
-        histories=lambda wc: [f"results/runs/{item.run}/history.parquet" for item in PLAN.evaluations_of(wc.experiment, chosen(wc))],
-        timings=lambda wc: [f"results/runs/{item.run}/timing.parquet" for item in PLAN.evaluations_of(wc.experiment, chosen(wc))],
-        profiles=lambda wc: [f"results/profiles/{name}.parquet" for name in PLAN.networks_of(wc.experiment, chosen(wc))],
-        data=ancient(lambda wc: [f"results/datasets/{name}/manifest.json" for name in PLAN.datasets_of(wc.experiment, chosen(wc))]),
+        results=lambda wc: PLAN.results_of(wc.experiment, WORKSPACE.chosen(wc.experiment, checkpoints)),
+        data=ancient(lambda wc: PLAN.manifests_of(wc.experiment, WORKSPACE.chosen(wc.experiment, checkpoints))),
         choice=lambda wc: PLAN.choice_of(wc.experiment),
         code=PLAN.code_of("collect", ROOT),
     output:
