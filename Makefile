@@ -54,8 +54,9 @@ $(READY): pyproject.toml constraints.txt
 	@$(UV) --editable '.[docs]'
 	@touch $@
 
+# Some tests wait, for a disk or another process: three workers keep two CPUs busy.
 test: .venv/.ready-test
-	@OMP_NUM_THREADS=1 $(ON_PATH) pytest -n 2 --dist worksteal $(PYTEST)
+	@OMP_NUM_THREADS=1 $(ON_PATH) pytest -n 3 --dist worksteal $(PYTEST)
 
 # These tests mostly wait, so there are more workers than CPUs.
 test-cluster: .venv/.ready-test
