@@ -140,7 +140,7 @@ def test_the_authors_kernel_says_what_it_cannot_do(monkeypatch: pytest.MonkeyPat
         device, dtype = torch.device("cuda"), torch.float32
 
     there: Any = OnCuda()
-    monkeypatch.setattr(mamba_ssm, "missing", lambda: None)
+    monkeypatch.setattr(mamba_ssm, "import_failure", lambda: None)
     assert mamba_ssm.unavailable_reason(there, N, None, torch.zeros(2, 3, dtype=torch.bool)) is None
     assert "got a state" in str(mamba_ssm.unavailable_reason(there, N, torch.zeros(1), None))
     assert "got resets" in str(mamba_ssm.unavailable_reason(there, N, None, torch.ones(2, 3, dtype=torch.bool)))
