@@ -22,7 +22,7 @@ def run_plan(plan: Plan, results: Path) -> tuple[int, str]:
     from pipeline.evaluation.tuning import choose
     from pipeline.storage.console import print0
 
-    for line in set_aside_damaged(results, [*plan.declared, *plan.chosen_files(results)]):
+    for line in set_aside_damaged(results, plan.declared_and_chosen(results)):
         print0(line)
     _write_specs(plan, results)
     _generate(plan, results)

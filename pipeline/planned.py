@@ -142,7 +142,8 @@ class Plan:
 
     def files(self) -> dict[str, list[str]]:
         """Return every declared file by stage, relative to the results folder: the inputs of `rule all`."""
-        certain, datasets = self.certain_runs(), self._certain_datasets()
+        certain, untuned = self.certain_runs(), self._untuned()
+        datasets, profiled = self._certain_datasets(certain, untuned), {run["network"] for run in untuned}
         figures = [(name, figure) for name, experiment in self.experiments.items() for figure in experiment.figures]
         return {
             "describe": [
@@ -154,8 +155,8 @@ class Plan:
             "generate": written("generate", [(name, shard) for name, dataset in datasets.items() for shard in dataset.shards]),
             "seal": written("seal", datasets),
             "train": [file for name in certain for file in written("train", [name], self.runs[name].further)],
-            "evaluate": written("evaluate", dict.fromkeys((run["run"], run["evaluation"]) for run in self._untuned())),
-            "profile": written("profile", [name for name in self.networks if name in {run["network"] for run in self._untuned()}]),
+            "evaluate": written("evaluate", dict.fromkeys((run["run"], run["evaluation"]) for run in untuned)),
+            "profile": written("profile", [name for name in self.networks if name in profiled]),
             "choose": written("choose", filter(self.is_tuned, self.experiments)),
             "collect": written("collect", self.experiments),
             "plot": written("plot", figures),
@@ -208,9 +209,9 @@ class Plan:
         """Return the files in which a tuned experiment says what it tried and chose; none if nothing is tuned."""
         return [f"results/{file}" for file in written("choose", [experiment])] if self.is_tuned(experiment) else []
 
-    def chosen_files(self, results: Path) -> list[str]:
-        """Return the files of the runs that tuned experiments chose, relative to the results folder, as far as they have chosen."""
-        found: dict[str, None] = {}
+    def declared_and_chosen(self, results: Path) -> list[str]:
+        """Return every declared file, and those of the runs that tuned experiments chose, as far as they have chosen."""
+        found = dict.fromkeys(self.declared)
         for run in self._chosen(results):
             found |= dict.fromkeys(written("train", [run["run"]], self.runs[run["run"]].further))
             found |= dict.fromkeys(written("evaluate", [(run["run"], run["evaluation"])]))
@@ -243,10 +244,10 @@ class Plan:
             wanted |= set(self.parents_of(name)) if name in wanted else set()
         return [name for name in self.runs if name in wanted]
 
-    def _certain_datasets(self) -> dict[str, PlannedDataset]:
+    def _certain_datasets(self, certain: list[str], untuned: list[Spec]) -> dict[str, PlannedDataset]:
         """Return the datasets that are needed whatever is chosen: test data of a tuned experiment is generated after its choice."""
-        wanted = {name for run in self.certain_runs() for name in self.runs[run].data}
-        wanted |= {name for run in self._untuned() for name in self.evaluation(run["run"], run["evaluation"]).datasets}
+        wanted = {name for run in certain for name in self.runs[run].data}
+        wanted |= {name for run in untuned for name in self.evaluation(run["run"], run["evaluation"]).datasets}
         return {name: dataset for name, dataset in self.datasets.items() if name in wanted}
 
     def _untuned(self) -> list[Spec]:
@@ -292,9 +293,9 @@ class Plan:
 
     def datasets_of(self, experiment: str, results: Path | None = None) -> list[str]:
         """Return the datasets on which an experiment's runs are trained and evaluated; `results` as in `entries`."""
-        runs = {run["run"] for run in self.entries(experiment, results)}
-        measured = {name for item in self.evaluations_of(experiment, results) for name in item.datasets}
-        return sorted(measured | {name for run in runs if (name := self.runs[run].spec["data"]["train"])})
+        entries = self.entries(experiment, results)
+        measured = {name for run in entries for name in self.evaluation(run["run"], run["evaluation"]).datasets}
+        return sorted(measured | {name for run in entries if (name := self.runs[run["run"]].spec["data"]["train"])})
 
     def networks_of(self, experiment: str, results: Path | None = None) -> list[str]:
         """Return the networks whose profiles an experiment collects; `results` as in `entries`."""

@@ -56,7 +56,7 @@ class Workspace:
         check_suite_conflicts(results, self.plan)
         if is_read_only(sys.argv[1:] if arguments is None else arguments):
             check_records(SNAKEMAKE)
-            for error in find_damaged(results, self.files()).values():
+            for error in find_damaged(results, self.plan.declared_and_chosen(results)).values():
                 print(f"{error.rpartition('; ')[0]}; the next run regenerates it", file=sys.stderr)
         else:
             self._own(config)
@@ -67,15 +67,11 @@ class Workspace:
         self.lock = acquire_lock(self.results)
         cancel_leftover_jobs(self.results, previous_owner)
         self.jobs.prepare_image(self.results)
-        for line in (*repair_state(SNAKEMAKE), *set_aside_damaged(self.results, self.files())):
+        for line in (*repair_state(SNAKEMAKE), *set_aside_damaged(self.results, self.plan.declared_and_chosen(self.results))):
             print(line, file=sys.stderr)
         write_sealed(frozen_plan_path(self.results), self.plan.to_json())
         save_plan(self.results, self.plan)
         print(f"{config}: {self.plan.size}", file=sys.stderr)
-
-    def files(self) -> list[str]:
-        """Return the files that the plan declares, and those that follow from what its tuned experiments have chosen."""
-        return list(dict.fromkeys([*self.plan.declared, *self.plan.chosen_files(self.results)]))
 
     def chosen(self, experiment: str, checkpoints: Any) -> Path:
         """Return the results folder once the experiment has chosen; before, Snakemake runs its checkpoint `choose` first."""

@@ -146,7 +146,7 @@ def status(config: Path) -> None:
         for line in _tuning(made, name, results):
             click.echo(f"{name}: {line}")
     click.echo()
-    damaged = find_damaged(results, [*made.declared, *made.chosen_files(results)])
+    damaged = find_damaged(results, made.declared_and_chosen(results))
     missing = {stage: [file for file in files if not (results / file).exists()] for stage, files in made.files().items()}
     totals = {stage: len(files) for stage, files in made.files().items()}
     lines = [(stage, f"{totals[stage] - len(files)}/{totals[stage]}", _first(files)) for stage, files in missing.items()]
