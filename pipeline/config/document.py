@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import itertools
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -338,6 +339,24 @@ def with_name(name: str, location: Location) -> YamlMapping:
     block = YamlMapping(location)
     block.put("name", name, location)
     return block
+
+
+def check_values(values: Any, location: Location, expected: str) -> None:
+    """Raise ConfigError unless `values` is a list of different values, at least one."""
+    if not isinstance(values, YamlList) or not values:
+        raise location.error(f"got {shown(values)}; expected {expected}")
+    for index, value in enumerate(values):
+        if value in values[:index]:
+            raise values.locations[index].error(f"{shown(value)} stands twice in the list; expected different values")
+
+
+def combinations(lists: YamlMapping, location: Location) -> Iterator[YamlMapping]:
+    """Every choice of one value from each list, each value with its own location; `location` is that of the choices."""
+    for choice in itertools.product(*(range(len(values)) for values in lists.values())):
+        chosen = YamlMapping(location)
+        for (key, values), index in zip(lists.items(), choice, strict=True):
+            chosen.put(key, values[index], values.locations[index])
+        yield chosen
 
 
 def plain(value: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -17,6 +16,8 @@ from pipeline.config.document import (
     Location,
     YamlList,
     YamlMapping,
+    check_values,
+    combinations,
     dropped,
     merged,
     put_dotted,
@@ -165,7 +166,7 @@ def _points(block: YamlMapping) -> Iterator[_WrittenPoint]:
     _known_keys(base, Point)
     sweep = _section(block, "sweep")
     for key, values in sweep.items():
-        _check_axis(values, sweep.locations[key])
+        check_values(values, sweep.locations[key], "a list of at least one value")
     nothing = YamlMapping(base.location)
     yield from _product(_WrittenPoint(base, None, nothing, nothing, block.locations["base"]), sweep)
     variants = _section(block, "variants")
@@ -197,20 +198,9 @@ def _lost(base: YamlMapping, overrides: YamlMapping) -> tuple[tuple[str, Any], .
     return tuple(pair for key in overrides for pair in dropped(value_at(base, key), with_presets(overrides[key]), key))
 
 
-def _check_axis(values: Any, location: Location) -> None:
-    if not isinstance(values, YamlList) or not values:
-        raise location.error(f"got {shown(values)}; expected a list of at least one value")
-    for index, value in enumerate(values):
-        if value in values[:index]:
-            raise values.locations[index].error(f"{shown(value)} stands twice in the list; expected different values")
-
-
 def _product(start: _WrittenPoint, axes: YamlMapping) -> Iterator[_WrittenPoint]:
-    for choice in itertools.product(*(range(len(values)) for values in axes.values())):
-        swept, here = YamlMapping(start.location), start.location
-        for (key, values), index in zip(axes.items(), choice, strict=True):
-            here = values.locations[index]
-            swept.put(key, values[index], here)
+    for swept in combinations(axes, start.location):
+        here = [start.location, *swept.locations.values()][-1]
         lost = (*start.dropped, *_lost(start.block, swept))
         yield _WrittenPoint(_laid(start.block, swept), start.variant, swept, start.overrides, here, lost)
 

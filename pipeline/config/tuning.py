@@ -9,17 +9,17 @@ The k-th draw of a key depends on the key and k only: raising `random` adds cand
 from __future__ import annotations
 
 import hashlib
-import itertools
 import math
 from typing import Any
 
-from pipeline.config.document import Location, YamlList, YamlMapping, shown
+from pipeline.config.document import Location, YamlList, YamlMapping, check_values, combinations, shown
 from pipeline.config.validation import validate
 
 RANDOM = "random"
 DIGITS = 3
 """Significant digits of a draw: more would not tell two candidates apart."""
 RANGES = ("uniform", "log_uniform")
+LIST = "a list of values to try"
 
 
 def count_candidates(tune: Any) -> int:
@@ -51,29 +51,15 @@ def candidates(tune: YamlMapping) -> list[YamlMapping]:
 
 def _grid(tune: YamlMapping) -> list[YamlMapping]:
     for key, values in tune.items():
-        _check_list(values, tune.locations[key])
-    found = []
-    for choice in itertools.product(*(range(len(values)) for values in tune.values())):
-        candidate = YamlMapping(tune.location)
-        for (key, values), index in zip(tune.items(), choice, strict=True):
-            candidate.put(key, values[index], values.locations[index])
-        found.append(candidate)
-    return found
-
-
-def _check_list(values: Any, location: Location) -> None:
-    if not isinstance(values, YamlList) or not values:
         ranged = isinstance(values, YamlMapping) and set(values) & set(RANGES)
-        raise location.error(f"got {shown(values)}; expected {'random: N beside a range' if ranged else 'a list of values to try'}")
-    for index, value in enumerate(values):
-        if value in values[:index]:
-            raise values.locations[index].error(f"{shown(value)} stands twice in the list; expected different values")
+        check_values(values, tune.locations[key], "random: N beside a range" if ranged else LIST)
+    return list(combinations(tune, tune.location))
 
 
 def _draw(values: Any, key: str, index: int, location: Location) -> Any:
     share = int.from_bytes(hashlib.sha256(f"{key} {index}".encode()).digest()[:6], "big") / 2**48
     if isinstance(values, YamlList):
-        _check_list(values, location)
+        check_values(values, location, LIST)
         return values[int(share * len(values))]
     if not isinstance(values, YamlMapping) or len(values) != 1 or not set(values) <= set(RANGES):
         raise location.error(f"got {shown(values)}; expected a list, {{uniform: [low, high]}} or {{log_uniform: [low, high]}}")
