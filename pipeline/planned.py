@@ -265,7 +265,7 @@ class Plan:
             {name for item in self.evaluations.values() for name in item.modules}
         )
         if stage == "choose":
-            modules = ["pipeline/config/choices.py", "pipeline/evaluation/tuning.py"]
+            modules = ["pipeline/config/choices.py", "pipeline/evaluation/candidates.py", "pipeline/evaluation/tuning.py"]
         if stage == "plot":
             shared = ("figures/style", "figures/axes", "figures/frames", "evaluation/candidates", "evaluation/series")
             modules = [*(f"pipeline/{name}.py" for name in shared), *self.experiments[experiment].figures[figure].modules]

@@ -46,12 +46,17 @@ class Candidate(NamedTuple):
         return -math.inf if mean is None else mean if self.better == "higher" else -mean
 
 
+def group_trials(trials: list[Row], keys: list[str], better: str) -> list[Candidate]:
+    """Group rows, one per trial with a column for each tuned key, by label and values, in order of first appearance."""
+    found: dict[tuple[str, ...], list[Row]] = {}
+    for row in trials:
+        found.setdefault((row["label"], *(canonical_json(row[key]) for key in keys)), []).append(row)
+    return [Candidate(rows[0]["label"], {key: rows[0][key] for key in keys}, rows, better) for rows in found.values()]
+
+
 def candidates_of(table: pa.Table, note: TuningNote) -> list[Candidate]:
     """Group the trials in tuning.parquet by label and values: labels in order, values ascending."""
-    found: dict[tuple[str, ...], list[Row]] = {}
-    for row in table.to_pylist():
-        found.setdefault((row["label"], *(canonical_json(row[key]) for key in note.keys)), []).append(row)
-    groups = [Candidate(rows[0]["label"], {key: rows[0][key] for key in note.keys}, rows, note.better) for rows in found.values()]
+    groups = group_trials(table.to_pylist(), note.keys, note.better)
     place = {label: index for index, label in enumerate(note.choices)}
     return sorted(groups, key=lambda group: (place[group.label], [ascending(value) for value in group.values.values()]))
 

@@ -7,7 +7,6 @@ experiment.yaml + history.parquet of every trial  ->  tuning.parquet   a row per
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,8 @@ import pyarrow as pa
 from pipeline.config.choices import CHOICES
 from pipeline.config.learners import LEARNERS
 from pipeline.config.spec_files import read_spec
+from pipeline.evaluation.candidates import Candidate, group_trials, is_number, ranked
 from pipeline.evaluation.schemas import read_history
-from pipeline.storage.digest import canonical_json
 from pipeline.storage.errors import UserError
 from pipeline.storage.paths import safe_join
 from pipeline.storage.seals import write_sealed
@@ -38,7 +37,8 @@ def choose(experiment_yaml: Path, results: Path, out: Path) -> None:
     if "tune" not in spec:
         raise UserError(f"{experiment_yaml}: no tune; expected an experiment with a section 'tune'")
     trials = [_trial(entry, results) for entry in spec["runs"] if entry["seed"] in spec["tune"]["seeds"]]
-    choices = {label: _choice([row for row in trials if row["label"] == label]) for label in dict.fromkeys(row["label"] for row in trials)}
+    groups = group_trials(trials, spec["tune"]["keys"], spec["tune"]["objective"][1])
+    choices = {label: _choice([each for each in groups if each.label == label]) for label in dict.fromkeys(each.label for each in groups)}
     write_table(out / "tuning.parquet", _table(spec, trials, choices))
     write_sealed(out / CHOICES, json.dumps(choices, ensure_ascii=False, indent=1) + "\n")
 
@@ -62,33 +62,22 @@ def _trial(entry: Row, results: Path) -> Row:
     best = max(found, key=lambda row: sign * row[column]) if learner["select"] == "best" else found[-1]
     diverged = (history.schema.metadata or {}).get(DIVERGED.encode())
     return {
-        **{key: entry[key] for key in ("run", "label", "variant", "seed")},
+        **{key: entry[key] for key in ("run", "label", "seed")},
         **entry["tuned"],
-        "values": entry["tuned"],
         "objective": best[column],
-        "merit": -math.inf if diverged else sign * best[column],
         "accuracy": best.get("validation_accuracy"),
         "rows": history.column("rows")[-1].as_py(),
         "diverged_at": int(diverged) if diverged else None,
+        "chosen": False,
     }
 
 
-def _choice(trials: list[Row]) -> Row:
+def _choice(candidates: list[Candidate]) -> Row:
     """Return the values chosen for one label, how many candidates there were, and the keys at an edge of what was tried."""
-    found: dict[str, list[Row]] = {}
-    for row in trials:
-        found.setdefault(canonical_json(row["values"]), []).append(row)
-    candidates = [(sum(row["merit"] for row in rows) / len(rows), rows[0]["values"]) for rows in found.values()]
-    best = max(merit for merit, _ in candidates)
-    values = min((values for merit, values in candidates if merit == best), key=_order)
-    return {"values": values, "candidates": len(candidates), "edge": _edges(values, [tried for _, tried in candidates])}
-
-
-def _order(values: Row) -> list[tuple[bool, float, str]]:
-    """Return a sort key: numbers by size, before other values by their text."""
-    return [
-        (False, value, "") if isinstance(value, int | float) else (True, 0.0, canonical_json(value)) for _, value in sorted(values.items())
-    ]
+    best, *_ = ranked(candidates)
+    for trial in best.trials:
+        trial["chosen"] = True
+    return {"values": best.values, "candidates": len(candidates), "edge": _edges(best.values, [each.values for each in candidates])}
 
 
 def _edges(values: Row, tried: list[Row]) -> dict[str, str]:
@@ -96,7 +85,7 @@ def _edges(values: Row, tried: list[Row]) -> dict[str, str]:
     edges = {}
     for key, value in values.items():
         numbers = {other[key] for other in tried}
-        if len(numbers) > 1 and all(isinstance(number, int | float) and not isinstance(number, bool) for number in numbers):
+        if len(numbers) > 1 and all(map(is_number, numbers)):
             edges |= {key: "smallest"} if value == min(numbers) else {key: "largest"} if value == max(numbers) else {}
     return edges
 
@@ -111,10 +100,10 @@ def _table(spec: Row, trials: list[Row], choices: dict[str, Row]) -> pa.Table:
         "run": pa.array([row["run"] for row in trials], pa.string()),
         "label": pa.array([row["label"] for row in trials], pa.string()),
         "seed": pa.array([row["seed"] for row in trials], pa.int64()),
-        **{key: uniform([row["values"][key] for row in trials]) for key in keys},
+        **{key: uniform([row[key] for row in trials]) for key in keys},
         **{name: pa.array([row[name] for row in trials], pa.float64()) for name in ("objective", "accuracy")},
         **{name: pa.array([row[name] for row in trials], pa.int64()) for name in ("rows", "diverged_at")},
-        "chosen": pa.array([row["values"] == choices[row["label"]]["values"] for row in trials], pa.bool_()),
+        "chosen": pa.array([row["chosen"] for row in trials], pa.bool_()),
     }
     labels = {entry["label"]: entry["parts"] for entry in spec["runs"]}
     note = {"keys": keys, "seeds": spec["tune"]["seeds"], "objective": spec["tune"]["objective"], "labels": labels, "choices": choices}
