@@ -22,7 +22,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 from pipeline.ops import backends
 from pipeline.ops.state import State, leaves, transform
@@ -42,7 +41,11 @@ class Flops(NamedTuple):
 class _Counter(TorchDispatchMode):
     """Adds up the formulas of torch's FlopCounterMode, which itself imports torch's compiler: two CPU seconds in every process."""
 
-    total = 0
+    def __init__(self) -> None:
+        from torch.utils.flop_counter import flop_registry  # here, because it imports Triton: a third of a CPU second
+
+        super().__init__()
+        self.total, self.formulas = 0, flop_registry
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -51,7 +54,7 @@ class _Counter(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        formula = flop_registry.get(func._overloadpacket)
+        formula = self.formulas.get(func._overloadpacket)
         if formula is None:
             with self:
                 result = func.decompose(*args, **kwargs)
