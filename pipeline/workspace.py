@@ -16,7 +16,7 @@ from pipeline.job_settings import JobSettings
 from pipeline.plan import Plan, plan_file
 from pipeline.results_lock import SNAKEMAKE, acquire_lock, last_owner
 from pipeline.slurm import cancel_leftover_jobs, forward_signals
-from pipeline.snakemake_patches import patch_snakemake_sigterm_deadlock
+from pipeline.snakemake_patches import patch_snakemake_ancient_masking, patch_snakemake_sigterm_deadlock
 from pipeline.snakemake_state import check_records, repair_state
 from pipeline.storage.errors import UserError
 from pipeline.storage.integrity import find_damaged, forget_verified, set_aside_damaged
@@ -112,6 +112,7 @@ class Workspace:
         """Open the workspace for the Snakefile. On invalid input, print the error in one line and exit with code 2."""
         clean_environment()
         patch_snakemake_sigterm_deadlock()
+        patch_snakemake_ancient_masking()
         try:
             return cls(config, results, workflow.is_main_process, workflow=workflow)
         except UserError as error:
