@@ -143,17 +143,17 @@ class Plan:
     def files(self) -> dict[str, list[str]]:
         """Return every declared file by stage, relative to the results folder: the inputs of `rule all`."""
         certain, untuned = self.certain_runs(), self._untuned()
-        datasets, profiled = self._certain_datasets(certain, untuned), {run["network"] for run in untuned}
+        profiled = {run["network"] for run in untuned}
         figures = [(name, figure) for name, experiment in self.experiments.items() for figure in experiment.figures]
         return {
             "describe": [
-                *(f"datasets/{name}/dataset.yaml" for name in datasets),
+                *(f"datasets/{name}/dataset.yaml" for name in self.datasets),
                 *(f"profiles/{name}.yaml" for name in self.networks),
                 *(f"runs/{name}/run.yaml" for name in certain),
                 *(f"experiments/{name}/experiment.yaml" for name in self.experiments),
             ],
-            "generate": written("generate", [(name, shard) for name, dataset in datasets.items() for shard in dataset.shards]),
-            "seal": written("seal", datasets),
+            "generate": written("generate", [(name, shard) for name, dataset in self.datasets.items() for shard in dataset.shards]),
+            "seal": written("seal", self.datasets),
             "train": [file for name in certain for file in written("train", [name], self.runs[name].further)],
             "evaluate": written("evaluate", dict.fromkeys((run["run"], run["evaluation"]) for run in untuned)),
             "profile": written("profile", [name for name in self.networks if name in profiled]),
@@ -243,12 +243,6 @@ class Plan:
         for name in reversed(self.runs):
             wanted |= set(self.parents_of(name)) if name in wanted else set()
         return [name for name in self.runs if name in wanted]
-
-    def _certain_datasets(self, certain: list[str], untuned: list[Spec]) -> dict[str, PlannedDataset]:
-        """Return the datasets that are needed whatever is chosen: test data of a tuned experiment is generated after its choice."""
-        wanted = {name for run in certain for name in self.runs[run].data}
-        wanted |= {name for run in untuned for name in self.evaluation(run["run"], run["evaluation"]).datasets}
-        return {name: dataset for name, dataset in self.datasets.items() if name in wanted}
 
     def _untuned(self) -> list[Spec]:
         return [run for name, experiment in self.experiments.items() if not self.is_tuned(name) for run in experiment.spec["runs"]]
