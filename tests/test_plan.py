@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, Literal
 
@@ -515,6 +517,18 @@ def test_planning_hundreds_of_runs_is_fast() -> None:
     start = time.process_time()
     assert len(planned(text).runs) == 300
     assert time.process_time() - start < 4
+
+
+def test_planning_imports_nothing_that_computes() -> None:
+    """What a dry run must not wait for: measurements are declared and planned without numpy and pyarrow."""
+    script = """import sys
+from pathlib import Path
+from pipeline.plan import plan_file
+import pipeline.evaluation.measurements, pipeline.workspace
+assert plan_file(Path("config.yaml")).files()
+print(sorted({"numpy", "pandas", "pyarrow", "torch", "matplotlib"} & set(sys.modules)))"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.returncode) == ("[]\n", 0), done.stderr
 
 
 def test_files_of_further_networks_and_assets_are_declared(monkeypatch: pytest.MonkeyPatch) -> None:

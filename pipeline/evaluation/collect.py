@@ -43,6 +43,8 @@ from pipeline.storage.stage_outputs import TABLES
 from pipeline.storage.tables import write_table
 
 Row = dict[str, Any]
+TYPES = {"number": pa.float64(), "whole": pa.int64(), "list": pa.list_(pa.int64())}
+"""Type of a score -> its Arrow type."""
 IDENTITY = (("experiment", pa.string()), ("run", pa.string()), ("label", pa.string()), ("variant", pa.string()), ("seed", pa.int64()))
 FIXED = (
     ("unit", pa.string()),
@@ -118,7 +120,7 @@ def _read(entry: Row, results: Path) -> Member:
 
 def _results(spec: Row, members: list[Member], overlaps: Overlaps, tuned: str) -> pa.Table:
     measurement, points = members[0].measurement, _point_columns(members)
-    scores = [(name, score.type) for name, score in measurement.scores.items()]
+    scores = [(name, TYPES[score.type]) for name, score in measurement.scores.items()]
     assert not {name for name, _ in (*scores, *FIXED, *OPTIONAL)} & set(points), "a metadata column has the name of a score"
     trained = [f"{column}_{end}_trained" for column in points for end in ("least", "most")]
     coordinates = {key: uniform([member.entry["coordinates"].get(key) for member in members]) for key in spec["columns"]}

@@ -14,8 +14,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-import numpy as np
-import pyarrow as pa
+from pipeline.storage.lazy import np, pa
 
 if TYPE_CHECKING:
     from pipeline.evaluation.measurements.base import Measurement, Point

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
+from pipeline.storage.lazy import np
 
 if TYPE_CHECKING:
     from pipeline.evaluation.measurements.base import Score

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
-import pyarrow as pa
+from pipeline.storage.lazy import np, pa
 
 
 def to_numpy(array: pa.Array) -> np.ndarray:

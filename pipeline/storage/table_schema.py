@@ -9,10 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import numpy as np
-import pyarrow as pa
-
 from pipeline.storage.errors import CorruptFileError
+from pipeline.storage.lazy import np, pa
 from pipeline.storage.seals import REMAKE
 
 ColumnType = Literal["text", "whole", "number", "flag", "list", "bytes"]

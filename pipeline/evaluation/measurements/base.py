@@ -11,10 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
-import numpy as np
-import pyarrow as pa
-
 from pipeline.config.base import Component
+from pipeline.storage.lazy import np, pa
 from pipeline.storage.table_schema import Column
 
 if TYPE_CHECKING:
@@ -27,7 +25,6 @@ Write = Callable[[float], str]
 COUNT = Column("whole", least=0)
 SHARE = Column("number", null=True, optional=True, least=0, most=1)
 NUMBER = Column("number", null=True, optional=True)
-WHOLE = pa.int64()
 
 
 class Score(NamedTuple):
@@ -50,7 +47,8 @@ class Score(NamedTuple):
     """How a user can set the bounds if the task does not know them: a sentence."""
     share_of_examples: bool = False
     """Whether it is the share of examples with some property: one seed then has Wilson's interval over its examples."""
-    type: pa.DataType = pa.float64()
+    type: Literal["number", "whole", "list"] = "number"
+    """Type of its column; a list is of integers."""
 
     @property
     def is_share(self) -> bool:
@@ -201,6 +199,5 @@ class Measurement(Component):
 
 
 def _column(score: Score) -> Column:
-    low, high = (bound if isinstance(bound, int | float) and not pa.types.is_list(score.type) else None for bound in score.bounds)
-    column_type = "list" if pa.types.is_list(score.type) else "whole" if pa.types.is_integer(score.type) else "number"
-    return Column(column_type, null=True, optional=True, least=low, most=high)
+    low, high = (bound if isinstance(bound, int | float) and score.type != "list" else None for bound in score.bounds)
+    return Column(score.type, null=True, optional=True, least=low, most=high)

@@ -8,14 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import numpy as np
-import pyarrow as pa
-
 from pipeline.evaluation.measurements.base import (
     COUNT,
     NUMBER,
     STATE,
-    WHOLE,
     Cell,
     Measurement,
     Point,
@@ -29,6 +25,7 @@ from pipeline.evaluation.measurements.tokens import CHANCE, ends
 from pipeline.evaluation.statistics import LEVEL, student_interval, wilson_interval
 from pipeline.storage.arrow import from_numpy
 from pipeline.storage.errors import UserError
+from pipeline.storage.lazy import np, pa
 from pipeline.storage.table_schema import Column
 
 if TYPE_CHECKING:
@@ -73,7 +70,7 @@ class Episodes(Measurement):
         "frames_shape": Column("list", null=True, optional=True),  # their number, height, width and channels
     }
     scores: ClassVar[Mapping[str, Score]] = {
-        "rows": Score("episodes", bounds=(0, None), type=WHOLE),
+        "rows": Score("episodes", bounds=(0, None), type="whole"),
         "accuracy": SOLVED,
         "accuracy_low": ends(SOLVED),
         "accuracy_high": ends(SOLVED),
@@ -85,7 +82,7 @@ class Episodes(Measurement):
         "return_highest": Score("highest return of an episode"),
         "best_return": Score("best possible return"),
         "episode_length": Score("steps per episode", unit="steps", bounds=(1, "episode_limit")),
-        "episode_limit": Score("time limit", unit="steps", bounds=(0, None), type=WHOLE),
+        "episode_limit": Score("time limit", unit="steps", bounds=(0, None), type="whole"),
     }
     title: ClassVar[str] = "Episodes solved (%)"
     reference: ClassVar[str] = "without memory"

@@ -10,14 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
-import numpy as np
-import pyarrow as pa
-
-from pipeline.evaluation.measurements.base import WHOLE, Cell, Point, Score, Table, digits, percent
+from pipeline.evaluation.measurements.base import Cell, Point, Score, Table, digits, percent
 from pipeline.evaluation.measurements.tokens import ACCURACY, CHANCE, COUNT, LOSS_CELLS, LOSSES, MEMORYLESS, SIZES, Tokens, ends
 from pipeline.evaluation.statistics import wilson_interval
+from pipeline.storage.lazy import np, pa
 from pipeline.storage.table_schema import Column
-from pipeline.tasks.base import INJECTED, PROMPT
 from pipeline.tasks.vocabulary import NODES
 
 if TYPE_CHECKING:
@@ -45,13 +42,14 @@ Form = tuple[int, ...] | None
 ANSWERS = ACCURACY._replace(label="right final answers")
 FORCED = Score("right tokens, teacher-forced", bounds=(0, 1), better="higher")
 TYPES = {
-    "outcome": pa.string(),
-    "exact": pa.bool_(),
-    "first_error": pa.int32(),
-    "continuation": pa.int32(),
-    "queries": pa.int32(),
-    "valid_queries": pa.int32(),
+    "outcome": "string",
+    "exact": "bool",
+    "first_error": "int32",
+    "continuation": "int32",
+    "queries": "int32",
+    "valid_queries": "int32",
 }
+"""Arrow types of the columns of its own."""
 
 
 class FreeRunning(Tokens):
@@ -80,8 +78,8 @@ class FreeRunning(Tokens):
         "no_answer": Score("rows without an answer", bounds=(0, 1), better="lower", share_of_examples=True),
         "exact": Score("exact traces", bounds=(0, 1), better="higher", share_of_examples=True),
         "first_error": Score("first error", unit="token", bounds=(0, None), better="higher"),
-        "first_errors": Score("first errors along the trace", bounds=(0, None), type=pa.list_(pa.int64())),
-        "queries": Score("queries", bounds=(0, None), type=WHOLE),
+        "first_errors": Score("first errors along the trace", bounds=(0, None), type="list"),
+        "queries": Score("queries", bounds=(0, None), type="whole"),
         "valid_queries": Score("queries that are valid", bounds=(0, 1), better="higher"),
     }
     title: ClassVar[str] = "Right final answers, free running (%)"
@@ -179,10 +177,12 @@ def run_freely(network: Any, task: TokenTask, rows: DatasetRows, device: torch.d
         budgets = [min(budget, most - len(prompt)) for prompt in prompts]
         written = decode(network, prompts, budgets, stop, device, batch, retrievers)
         found += [_judged(one, other, forms, task.search) for one, other in zip(written, chunk, strict=True)]
-    return {name: pa.array([row[name] for row in found], kind) for name, kind in TYPES.items()}
+    return {name: pa.array([row[name] for row in found], pa.type_for_alias(kind)) for name, kind in TYPES.items()}
 
 
 def _true_rows(rows: DatasetRows, start: int = 0, stop: int | None = None) -> Iterator[TrueRow]:
+    from pipeline.tasks.base import INJECTED, PROMPT
+
     stop = min(len(rows), len(rows) if stop is None else stop)
     for first in range(start, stop, CHUNK):
         block = rows.gather(np.arange(first, min(stop, first + CHUNK)))
@@ -207,6 +207,7 @@ def _judged(found: Continuation, true: TrueRow, forms: set[Form], search: int) -
 
 def _queries(prompt: np.ndarray, tokens: list[int], forced: Sequence[int], search: int) -> list[Form]:
     """Return the form of each query, given the indices of the tokens that answered them."""
+
     names = {token for token in prompt.tolist() if token >= NODES}
     found: list[Form] = []
     for last, place in pairwise([-1, *forced]):

@@ -10,14 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import numpy as np
-import pyarrow as pa
-
 from pipeline.config.tasks.base import NATS
 from pipeline.evaluation.measurements.base import (
     COUNT,
     STATE,
-    WHOLE,
     Cell,
     Measurement,
     Point,
@@ -31,6 +27,7 @@ from pipeline.evaluation.points import groups
 from pipeline.evaluation.statistics import rows_interval, wilson_interval
 from pipeline.storage.console import ProgressLine
 from pipeline.storage.errors import CorruptFileError
+from pipeline.storage.lazy import np, pa
 from pipeline.storage.seals import REMAKE
 from pipeline.storage.table_schema import Column
 
@@ -54,8 +51,8 @@ LOSSES = {
     "bits_held": Score("bits of the answers per row", unit="bit", bounds=(0, None)),
 }
 SIZES = {
-    "rows": Score("rows", bounds=(0, None), type=WHOLE),
-    "scored": Score("scored tokens", bounds=(0, None), type=WHOLE),
+    "rows": Score("rows", bounds=(0, None), type="whole"),
+    "scored": Score("scored tokens", bounds=(0, None), type="whole"),
     "tokens": Score("tokens per row", unit="tokens", bounds=(0, None)),
 }
 MEMORYLESS = "The memoryless baseline is the best that is possible without memory; a network that remembers has a lower loss."
@@ -169,7 +166,7 @@ class Tokens(Measurement):
                 scores = {"accuracy": right / rows, "accuracy_low": low, "accuracy_high": high}
                 found.append(metadata | {"position": position, "rows": rows, **scores})
         shares = ("accuracy", "accuracy_low", "accuracy_high")
-        fields = [*((name, WHOLE) for name in (*names, "position", "rows")), *((name, pa.float64()) for name in shares)]
+        fields = [*((name, pa.int64()) for name in (*names, "position", "rows")), *((name, pa.float64()) for name in shares)]
         return pa.Table.from_pylist(found, pa.schema(fields))
 
 
