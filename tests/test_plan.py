@@ -446,11 +446,15 @@ SAME = [
 
 @pytest.mark.parametrize("extra", SAME)
 def test_a_bare_name_keeps_the_fields_of_base(extra: str) -> None:
-    """The base's own run is among those of the sweep, by its identifier; the variant is that run."""
+    """The base's own run is among those of the sweep, by its identifier; the variant would be that run, and is refused."""
     (base,) = planned(KEPT).runs
+    if "variants" in extra:
+        with pytest.raises(ConfigError, match="equal points: base and variant twin"):
+            planned(f"{KEPT}    {extra}\n")
+        return
     found = planned(f"{KEPT}    {extra}\n")
     assert base in found.runs
-    assert len(found.runs) == (1 if "variants" in extra else 2)
+    assert len(found.runs) == 2
 
 
 def test_unused_keys_of_base_are_shown() -> None:

@@ -30,6 +30,7 @@ def test_sigterm_while_snakemake_holds_its_locks_does_not_deadlock() -> None:
     done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=60, check=False)
     assert (done.stdout, done.returncode) == ("graceful\n", 0), done.stderr
 
+
 # `seal` writes its file and ends two seconds after the checkpoint: Snakemake examines the graph again while `seal` is still running.
 FORGETFUL = """
 from pipeline.snakemake_patches import patch_snakemake_ancient_masking
@@ -81,7 +82,7 @@ def test_jobs_behind_an_ancient_input_run_after_a_checkpoint(tmp_path: Path, pat
     for version in (1, 2):
         settings = [f"patched={patched}", f"version={version}"]
         command = [sys.executable, "-m", "snakemake", "--cores", "3", "--config", *settings]
-        environment = os.environ | {"PYTHONPATH": os.getcwd()}
+        environment = os.environ | {"PYTHONPATH": str(Path.cwd())}
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 0, done.stderr
     assert (tmp_path / "table").read_text() == table

@@ -126,7 +126,7 @@ def _measured(member: ExpandedPoint, written: YamlMapping) -> list[Task]:
 
 
 def check_members(members: list[ExpandedPoint]) -> None:
-    """All tasks are of one kind and measured in one way, and no two points of a sweep are the same run."""
+    """All tasks are of one kind and measured in one way, and no two points are the same run."""
     seen: dict[str, ExpandedPoint] = {}
     for member in members:
         kinds = [one.point.task.kind for one in (members[0], member)]
@@ -136,10 +136,17 @@ def check_members(members: list[ExpandedPoint]) -> None:
         if ways[0] != ways[1]:
             names = [f"{one.point.task.name} by {one.measurement.name}" for one in (members[0], member)]
             raise member.location.error(f"{names[1]} is measured in another way than {names[0]}; expected one measurement in an experiment")
-        twin = seen.setdefault(f"{member.variant} {canonical_json(member.block)}", member)
+        twin = seen.setdefault(canonical_json(member.block), member)
         if twin is not member:
-            both = " and ".join(", ".join(f"{key}: {shown(value)}" for key, value in one.coordinates.items()) for one in (twin, member))
-            raise member.location.error(f"duplicate sweep points: {both}; expected distinct runs")
+            names = " and ".join(_point_name(one) for one in (twin, member))
+            raise member.location.error(f"equal points: {names}; expected distinct runs")
+
+
+def _point_name(member: ExpandedPoint) -> str:
+    """Return a point's coordinates, and its variant if it is one."""
+    coordinates = ", ".join(f"{key}: {shown(value)}" for key, value in member.coordinates.items())
+    variant = f"variant {member.variant}" if member.variant else ""
+    return " with ".join(part for part in (variant, coordinates) if part) or "base"
 
 
 def check_figures(experiment: ExpandedExperiment) -> None:

@@ -154,12 +154,22 @@ SWEEPS = {
     "one number in two spellings": (
         "    sweep:\n      learner.validation_rows: [1k, 2k, 1_000]\n",
         1,
-        "sweep.learner.validation_rows[2]: duplicate sweep points: learner.validation_rows: 1000 and learner.validation_rows: 1000; expected",
+        "sweep.learner.validation_rows[2]: equal points: learner.validation_rows: 1000 and learner.validation_rows: 1000; expected",
     ),
     "one component in two spellings": (
         "    sweep:\n      network.mixer: [gru, {name: gru}]\n",
         1,
-        "sweep.network.mixer[1]: duplicate sweep points: network.mixer: 'gru' and network.mixer: 'gru'; expected distinct runs",
+        "sweep.network.mixer[1]: equal points: network.mixer: 'gru' and network.mixer: 'gru'; expected distinct runs",
+    ),
+    "a variant that is a swept point": (
+        "    sweep:\n      network.mixer: [gru, lstm]\n    variants:\n      v:\n        network.mixer: gru\n",
+        3,
+        "variants.v: equal points: network.mixer: 'gru' and variant v; expected distinct runs",
+    ),
+    "two equal variants": (
+        "    variants:\n      v: {seed: 1}\n      w: {seed: 1}\n",
+        2,
+        "variants.w: equal points: variant v and variant w; expected distinct runs",
     ),
     "an axis that is no list": ("    sweep:\n      seed: 3\n", 1, "sweep.seed: got 3; expected a list of at least one value"),
     "a variant's field": (
