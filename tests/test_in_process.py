@@ -70,11 +70,11 @@ def test_only_the_chosen_is_evaluated_and_shown(finished: tuple[Plan, Path, str]
 
 def test_if_all_candidates_diverged_the_smallest_is_shown(finished: tuple[Plan, Path, str]) -> None:
     plan, results, _ = finished
-    (choice,) = read_choices(results / "experiments" / "hopeless").values()
+    (choice,) = read_choices(plan.experiments["hopeless"].spec, results / "experiments" / "hopeless").values()
     assert choice["values"] == {"learner.learning_rate": 90}
     for entry in plan.entries("hopeless", results):
         assert run_status(results, entry["run"]).detail.startswith("diverged at step ")
-    (choice,) = read_choices(results / "experiments" / "rates").values()
+    (choice,) = read_choices(plan.experiments["rates"].spec, results / "experiments" / "rates").values()
     assert choice["values"] != {"learner.learning_rate": 100}
 
 

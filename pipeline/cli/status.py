@@ -78,7 +78,7 @@ def _tuning(plan: Plan, experiment: str, results: Path) -> list[str]:
     seeds, (objective, better) = ", ".join(map(str, tune["seeds"])), tune["objective"]
     lines = [f"tune: {len(trials):,} trials on seed {seeds} choose {', '.join(tune['keys'])} by {objective}, {better} is better"]
     try:
-        choices = read_choices(results / "experiments" / experiment)
+        choices = read_choices(spec, results / "experiments" / experiment)
     except MissingFileError:
         return [*lines, "tune: nothing chosen yet"]
     except CorruptFileError as error:

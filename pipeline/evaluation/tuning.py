@@ -73,11 +73,13 @@ def _trial(entry: Row, results: Path) -> Row:
 
 
 def _choice(candidates: list[Candidate]) -> Row:
-    """Return the values chosen for one label, how many candidates there were, and the keys at an edge of what was tried."""
+    """Return the values chosen for one label, among how many candidates and which trials, and the keys at an edge of what was tried."""
     best, *_ = ranked(candidates)
     for trial in best.trials:
         trial["chosen"] = True
-    return {"values": best.values, "candidates": len(candidates), "edge": _edges(best.values, [each.values for each in candidates])}
+    trials = sorted(trial["run"] for each in candidates for trial in each.trials)
+    edges = _edges(best.values, [each.values for each in candidates])
+    return {"values": best.values, "candidates": len(candidates), "edge": edges, "trials": trials}
 
 
 def _edges(values: Row, tried: list[Row]) -> dict[str, str]:

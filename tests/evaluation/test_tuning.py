@@ -12,12 +12,13 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from pipeline.config.spec_files import write_spec
+from pipeline.config.choices import read_choices
+from pipeline.config.spec_files import read_spec, write_spec
 from pipeline.evaluation.candidates import candidates_of, ranked, tuned_sentence, value_text
 from pipeline.evaluation.schemas import read_tuning
 from pipeline.evaluation.tuning import choose, expected_best
 from pipeline.evaluation.tuning_table import tuning_section
-from pipeline.storage.errors import CorruptFileError, UserError
+from pipeline.storage.errors import CorruptFileError, MissingFileError, UserError
 from pipeline.storage.tables import read_table, write_table
 
 RATE, DROPOUT = "learner.learning_rate", "network.dropout"
@@ -78,7 +79,9 @@ def test_the_best_mean_is_chosen_of_equal_ones_the_smaller_and_diverged_ones_las
     losses: Losses, value: Any, edge: dict[str, str], tmp_path: Path
 ) -> None:
     folder = tried(tmp_path, losses)
-    assert chosen(folder) == {"values": {RATE: value}, "candidates": len(losses), "edge": edge}
+    choice = chosen(folder)
+    assert len(choice.pop("trials")) == sum(map(len, losses.values()))
+    assert choice == {"values": {RATE: value}, "candidates": len(losses), "edge": edge}
     table, note = read_tuning(folder / "tuning.parquet")
     assert {row[RATE] for row in table.to_pylist() if row["chosen"]} == {value}
     candidates = candidates_of(table, note)
@@ -169,3 +172,17 @@ def test_a_damaged_table_is_named_in_one_line(damage: Any, said: str, tmp_path: 
         read_tuning(path)
     message = str(caught.value)
     assert message.startswith(f"{path}: ") and said in message and "\n" not in message
+
+
+def test_a_choice_among_other_trials_is_none(tmp_path: Path) -> None:
+    """An experiment that was edited has not chosen, until it has chosen again."""
+    folder = tried(tmp_path, {(1e-3,): [0.5], (1e-2,): [0.4]})
+    spec = read_spec(folder / "experiment.yaml", "experiment")
+    assert read_choices(spec, folder)["lstm"]["trials"] == sorted(entry["run"] for entry in spec["runs"])
+    for runs in (
+        spec["runs"][:1],
+        [*spec["runs"], {**spec["runs"][0], "run": "lstm-9-s0"}],
+        [{**entry, "label": "gru"} for entry in spec["runs"]],
+    ):
+        with pytest.raises(MissingFileError, match="a choice among other trials"):
+            read_choices({**spec, "runs": runs}, folder)

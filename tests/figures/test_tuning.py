@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from pipeline.config.choices import read_choices
+from pipeline.config.choices import CHOICES
 from pipeline.config.document import read_text
 from pipeline.config.expand import expand
 from pipeline.evaluation.statistics import summarise
@@ -56,7 +57,7 @@ def test_every_candidate_has_its_mean_and_interval(experiments: Folder, tmp_path
 
 def test_the_chosen_have_a_ring_and_the_diverged_a_cross(experiments: Folder, tmp_path: Path, drawn: Any) -> None:
     draw("accuracy_by_learning_rate", experiments("tuned"), tmp_path / "figure")
-    table, choices = shown(tmp_path / "figure"), read_choices(experiments("tuned"))
+    table, choices = shown(tmp_path / "figure"), json.loads((experiments("tuned") / CHOICES).read_text())
     chosen = table[table["chosen"]]
     assert dict(zip(chosen["label"], chosen[RATE], strict=True)) == {label: choice["values"][RATE] for label, choice in choices.items()}
     rings = [y for _, y in points(drawn[0], marker="o", markersize=RING)]

@@ -201,7 +201,9 @@ def test_a_diverged_candidate_is_chosen_last_and_evaluated_for_tune_only(candida
     folder = results / "experiments" / "rates"
     write_spec(folder / "experiment.yaml", plan.experiments["rates"].spec)
     choose(folder / "experiment.yaml", results, folder)
-    assert [choice["values"] for choice in read_choices(folder).values()] == [{"learner.learning_rate": 100.0}]
+    assert [choice["values"] for choice in read_choices(plan.experiments["rates"].spec, folder).values()] == [
+        {"learner.learning_rate": 100.0}
+    ]
     assert read_table(folder / "tuning.parquet").column("diverged_at").to_pylist() == [STEP]
     for experiments in ((SINGLE,), (RATES, SINGLE)):
         with pytest.raises(UserError, match=refusal):
