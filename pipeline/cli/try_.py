@@ -102,8 +102,10 @@ def try_(name: str, overrides: tuple[str, ...], config: Path, out: Path) -> int:
     from pipeline.config.expand import expand
     from pipeline.in_process import run_plan
     from pipeline.plan import make_plan
+    from pipeline.results_lock import acquire_lock
 
     plan = make_plan(expand(document_of_point(name, config, overrides)))
-    code, table = run_plan(plan, out)
+    with acquire_lock(out, snakemake=out / ".snakemake"):
+        code, table = run_plan(plan, out)
     click.echo(table, nl=False)
     return code

@@ -13,6 +13,7 @@ import pytest
 
 from pipeline.config.spec_files import read_spec
 from pipeline.plan import plan_file
+from pipeline.results_lock import acquire_lock
 from pipeline.storage.digest import file_sha256
 from pipeline.storage.seals import sealed_file, write_sealed
 from tests.cli.conftest import TINY, Call
@@ -118,6 +119,9 @@ def test_try_runs_one_point_and_reuses_it(empty: Path, call: Call) -> None:
     assert read_spec(runs[0] / "run.yaml", "run")["learner"]["steps"] == 2
     before = digests(runs[0])
     assert call("try", "tiny", "--set", "network.mixer=none", "--set", "learner.steps=2", "--out", "here").out == answer.out
+    with acquire_lock(Path("here")):
+        busy = call("try", "tiny", "--out", "here")
+    assert (busy.code, busy.err.startswith("here: another pipeline is running here (pid ")) == (2, True)
     assert digests(runs[0]) == before
 
 
