@@ -62,8 +62,27 @@ def plan(config: Path, as_json: bool) -> None:
             words = ", ".join(f"{key}={value}" for key, value in fields.items())
             click.echo(f"{label} does not use these keys of base: {words}")
     click.echo()
-    datasets = [(d.id, d.spec["split"], d.spec["rows"], len(d.shards)) for d in made.datasets.values()]
-    click.echo(format_table([("dataset", "split", "rows", "shards"), *datasets]))
+    sizes = _sizes([dataset.spec["task"] for dataset in made.datasets.values()])
+    datasets = [(d.id, d.spec["split"], d.spec["rows"], len(d.shards), size) for d, size in zip(made.datasets.values(), sizes, strict=True)]
+    click.echo(format_table([("dataset", "split", "rows", "shards", "task"), *datasets]))
+
+
+def _sizes(tasks: list[dict[str, Any]]) -> list[str]:
+    """Return, for each task, the fields in which tasks of its name differ."""
+    values: dict[tuple[str, str], set[str]] = {}
+    for task in tasks:
+        for key, value in task.items():
+            values.setdefault((task["name"], key), set()).add(_text(value))
+    return [", ".join(f"{key} {_text(task[key])}" for key in task if len(values[task["name"], key]) > 1) or "-" for task in tasks]
+
+
+def _text(value: Any) -> str:
+    """Return a value on one line, a distribution as `log_uniform 1..20`."""
+    if isinstance(value, dict):
+        return ", ".join(
+            f"{key} {'..'.join(map(str, item)) if isinstance(item, list) else item}" for key, item in value.items() if item is not None
+        )
+    return str(value)
 
 
 def _tuning(plan: Plan, experiment: str, results: Path) -> list[str]:

@@ -76,11 +76,20 @@ def test_plan_names_every_run_and_dataset(folder: Path, call: Call) -> None:
     assert json.loads(whole)["runtime"]["device"] == "auto"
 
 
-def test_plan_shows_the_budget_of_every_learner(call: Call) -> None:
-    answer = call("plan", Path(__file__).parents[2] / "config.yaml")
+@pytest.mark.parametrize(
+    ("suite", "line"),
+    [
+        ("workflow/suites/memory.yaml", r"^copy-gru-s0-\w+ +gru +0 +64 +176,000 rows +-$"),
+        ("workflow/suites/control.yaml", r"^t-maze-gru-s0-\w+ +gru +0 +\d+ +[\d,]+ total_timesteps +-$"),
+        ("config.yaml", r"^copy-lstm-s0-\w+ +lstm +0 +0\.01 +64 +250G flops = about [\d,]+ rows +-$"),
+        ("config.yaml", r"^copy-validation-\w+ +validation +500 +1 +delay log_uniform 1\.\.20$"),
+        ("config.yaml", r"^associative-recall-test-\w+ +test +500 +1 +length 16, layout icr$"),
+    ],
+)
+def test_plan_shows_budgets_and_what_datasets_hold(suite: str, line: str, call: Call) -> None:
+    answer = call("plan", Path(__file__).parents[2] / suite)
     assert answer.code == 0
-    assert re.search(r"^copy-gru-s0-\w+ +gru +0 +64 +[\d,]+ rows +-$", answer.out, re.MULTILINE)
-    assert re.search(r"^t-maze-gru-s0-\w+ +gru +0 +\d+ +[\d,]+ total_timesteps +-$", answer.out, re.MULTILINE)
+    assert re.search(line, answer.out, re.MULTILINE)
 
 
 @pytest.mark.parametrize(("delay", "budget"), [("5", r"2M flops = [\d,]+ rows"), ("{uniform: [2, 9]}", r"2M flops = about [\d,]+ rows")])
