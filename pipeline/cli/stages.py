@@ -107,7 +107,7 @@ def _write_dataset_spec(task: str, overrides: tuple[str, ...], rows: int, split:
     from pipeline.config.spec_files import write_spec
     from pipeline.plan import dataset_of
 
-    document = document_of_point(task, Path("config.yaml"), tuple(f"task.{item}" for item in overrides), ignore_config=True)
+    document = document_of_point(task, Path("config.yaml"), overrides, ignore_config=True, section="task")
     dataset = dataset_of(expand(document).experiments[0].members[0].point.task, split, rows)
     write_spec(out / "dataset.yaml", dataset.spec)
     return len(dataset.shards)

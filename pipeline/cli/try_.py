@@ -17,10 +17,10 @@ DEFAULTS = {"tokens": ("sequence", "supervised", 20_000), "environment": ("actor
 """Network, learner and its budget in rows or environment steps for a task of each kind, if no experiment gives them."""
 
 
-def document_of_point(name: str, config: Path, overrides: tuple[str, ...], ignore_config: bool = False) -> YamlMapping:
+def document_of_point(name: str, config: Path, overrides: tuple[str, ...], ignore_config: bool = False, section: str = "") -> YamlMapping:
     """Build a config document with one point: the base of experiment `name`, else the task `name` with defaults, with overrides applied.
 
-    overrides: `dotted.key=value`, the value in YAML. Raises ConfigError for an invalid key or value.
+    overrides: `dotted.key=value`, the value in YAML. section: the part of the point that their keys are in; empty: the point. Raises ConfigError for an invalid key or value.
     """
     from pipeline.config.document import Location, YamlMapping, put_dotted, suggestion, with_name
     from pipeline.config.learners import LEARNERS
@@ -43,6 +43,7 @@ def document_of_point(name: str, config: Path, overrides: tuple[str, ...], ignor
         raise UserError(f"{name}: {where}" + suggestion(name, [*experiments, *TASKS]))
     for override in overrides:
         key, value, location = _parse(override)
+        key = f"{section}.{key}" if section else key
         for budget in _budgets(base, key):
             put_dotted(base, budget, None, location)
         put_dotted(base, key, value, location)

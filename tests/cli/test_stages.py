@@ -148,7 +148,7 @@ MISTAKES = [
     (["generate", "--task", "copy"], "pipeline generate: --task needs --out; see 'pipeline generate --help'"),
     (["generate", "x", "--set", "delay=3"], "pipeline generate: --set and --out need --task; "),
     (["generate", "--task", "cpoy", "--out", "y"], "cpoy: not a task; did you mean 'copy'?"),
-    (["generate", "--task", "copy", "--set", "dealy=1", "--out", "y"], "--set task.dealy=1: task.dealy: unknown key; did you mean 'delay'?"),
+    (["generate", "--task", "copy", "--set", "dealy=1", "--out", "y"], "--set dealy=1: dealy: unknown key; did you mean 'delay'?"),
     (["generate", "x"], "x/dataset.yaml: no such file; expected a specification written by 'pipeline describe'"),
     (["generate", "--task", "copy", "--rows", "0", "--out", "y"], "pipeline generate: invalid value for '--rows': 0 is not in the range 1<=x<="),
     (["seal", "x"], "x/dataset.yaml: no such file; expected a specification written by 'pipeline describe'"),
