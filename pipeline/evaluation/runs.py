@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.config.spec_files import read_spec
 from pipeline.evaluation.schemas import read_evaluation, read_history
 from pipeline.storage.errors import MissingFileError, UserError
+from pipeline.training.diverged import diverged_at, refuse_diverged
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,10 +52,12 @@ class Run:
 
         name: which network, if the learner trains several, for example a critic.
 
-        Raises ChangedCodeError if its code has changed since it was trained, unless that is allowed.
+        Raises ChangedCodeError if its code has changed since it was trained, unless that is allowed, and UserError if its training diverged.
         """
         from pipeline.evaluation.model import load_model
 
+        if (step := diverged_at(self.folder)) is not None:
+            refuse_diverged(self.folder, step)
         return load_model(self.folder, checkpoint, allow_changed_code, name=name)[0]
 
     def __repr__(self) -> str:
@@ -62,7 +65,9 @@ class Run:
         known = [f"{self.spec['task']['name']} by {network.get('mixer', network)['name']}, seed {self.spec['seed']}"]
         if (self.folder / "history.parquet").exists():
             last = self.history.iloc[-1]
-            known.append(f"{int(last['step']):,} steps, validation accuracy {last['validation_accuracy']:.3f}")
+            step = diverged_at(self.folder)
+            ended = f"diverged at step {step}" if step is not None else f"validation accuracy {last['validation_accuracy']:.3f}"
+            known.append(f"{int(last['step']):,} steps, {ended}")
         else:
             known.append("not trained yet")
         known.append(f"evaluations: {', '.join(self.evaluations) or 'none'}")

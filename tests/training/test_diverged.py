@@ -17,6 +17,7 @@ from pipeline.config.document import read_text
 from pipeline.config.expand import expand
 from pipeline.config.spec_files import write_spec
 from pipeline.evaluation.evaluate import evaluate
+from pipeline.evaluation.runs import load_run
 from pipeline.evaluation.tuning import choose
 from pipeline.figures.run_curve import draw_run
 from pipeline.frozen_plan import frozen_plan_path
@@ -212,6 +213,13 @@ def test_a_diverged_candidate_is_chosen_last_and_evaluated_for_tune_only(candida
     with pytest.raises(UserError, match=refusal):
         measure(results, make_plan(expand(read_text("experiments:\n" + RATES, "c.yaml"))))
     verify(results / "runs" / run)
+
+
+def test_a_diverged_candidate_has_no_trained_network(candidate: tuple[Path, str]) -> None:
+    run = load_run(candidate[1], candidate[0])
+    assert f"diverged at step {STEP}" in repr(run)
+    with pytest.raises(UserError, match=f"^{candidate[1]} diverged at step {STEP}, kept as a trial of tune"):
+        run.network()
 
 
 def test_a_diverged_candidate_is_no_parent(candidate: tuple[Path, str], tmp_path: Path) -> None:
