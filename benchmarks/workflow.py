@@ -7,6 +7,7 @@
 ours / peer of `workflow`: wall seconds / (sum of the jobs' seconds / cores).
 ours / peer of `startup`: CPU seconds of starting and importing / CPU seconds of all jobs.
 ours / peer of `help` and `dry_run`: CPU seconds / those of `snakemake --version`, the minimum of any Snakemake call.
+ours / peer of `plan_2000` and `dry_run_2000`, a tuned suite of 2,000 runs: the same.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ IMPORTS = {
     "train": "pipeline.cli, pipeline.training.train, pipeline.training.fit, pipeline.training.run_files, pipeline.networks.sequence, "
     "pipeline.learners.supervised, pipeline.figures.run_curve",
     "evaluate": "pipeline.cli, pipeline.evaluation.evaluate, pipeline.networks.sequence",
+    "choose": "pipeline.cli, pipeline.evaluation.tuning",
     "profile": "pipeline.cli, pipeline.evaluation.profile, pipeline.networks.sequence",
     "collect": "pipeline.cli, pipeline.evaluation.collect",
     "plot": "pipeline.cli, pipeline.figures.accuracy_by",
@@ -51,6 +53,18 @@ experiments:
       evaluate: {rows: 500, delays: [10, 20]}
     sweep: {network.mixer: [lstm, gru]}
     figures: [{name: accuracy_by, column: delay}, learning_curves]
+"""
+LARGE = f"""
+experiments:
+  large:
+    base:
+      task: {{name: copy, symbols: 3, delay: 5, alphabet: 4}}
+      network: {{name: sequence, width: 16}}
+      learner: {{name: supervised, steps: 10}}
+      evaluate: {{rows: 100}}
+    sweep: {{network.mixer: [rnn, lstm, gru, min_gru, min_lstm, lru, mamba, delta_net, rwkv7, attention], seed: [0, 1, 2, 3, 4]}}
+    tune: {{learner.learning_rate: {[round(1e-4 * 1.1**k, 8) for k in range(40)]}}}
+    figures: [{{name: accuracy_by, column: delay}}]
 """
 
 
@@ -104,6 +118,10 @@ def rows(folder: Path, wall: float, repeats: int) -> Iterator[Row]:
     floor = median_cpu([str(BINARIES / "snakemake"), "--version"], folder, repeats)
     yield compare("help", median_cpu([str(BINARIES / "pipeline"), "--help"], folder, repeats), floor, "CPU s", "lower")
     yield compare("dry_run", median_cpu(snakemake("--dry-run", "--forceall"), folder, repeats), floor, "CPU s", "lower")
+    with tempfile.TemporaryDirectory() as name:
+        (Path(name) / "config.yaml").write_text(LARGE)
+        yield compare("plan_2000", median_cpu([str(BINARIES / "pipeline"), "plan"], Path(name), repeats), floor, "CPU s", "lower")
+        yield compare("dry_run_2000", median_cpu(snakemake("--dry-run"), Path(name), repeats), floor, "CPU s", "lower")
 
 
 @click.command()

@@ -130,7 +130,9 @@ class Plan:
     def size(self) -> str:
         """The number of experiments, runs, datasets and networks, as text."""
         kinds = {"experiment": self.experiments, "run": self.runs, "dataset": self.datasets, "network": self.networks}
-        return ", ".join(f"{len(things):,} {kind}{'' if len(things) == 1 else 's'}" for kind, things in kinds.items())
+        sizes = ", ".join(f"{len(things):,} {kind}{'' if len(things) == 1 else 's'}" for kind, things in kinds.items())
+        open_runs = len(self.runs) - len(self.certain_runs())
+        return sizes + (f"; {open_runs:,} of the runs are trained only if tune chooses them" if open_runs else "")
 
     def spec(self, kind: str, name: str) -> Spec:
         """Return the spec of a dataset, network, run or experiment, as `describe` writes it."""

@@ -473,9 +473,9 @@ def test_unused_keys_of_base_are_shown() -> None:
 def test_the_wide_variant_in_the_readme_differs_only_in_width() -> None:
     page = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
     plan = planned(page.split("```yaml\n")[1].split("```")[0])
+    runs, tuned = plan.experiments["copy"].spec["runs"], {"learner.learning_rate": 0.003}
     lstm, wide = (
-        next(plan.runs[run["run"]].spec for run in plan.experiments["copy"].spec["runs"] if run["label"] == label)
-        for label in ("lstm", "wide")
+        next(plan.runs[run["run"]].spec for run in runs if (run["label"], run["tuned"]) == (label, tuned)) for label in ("lstm", "wide")
     )
     assert {**wide["network"], "width": 64} == lstm["network"]
     assert all(wide[key] == lstm[key] for key in ("task", "learner", "seed", "data"))

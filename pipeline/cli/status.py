@@ -129,8 +129,11 @@ def _budget(run: dict[str, Any]) -> str:
     amount = getattr(learner, learner.budget)
     if learner.budget != "flops":
         return f"{amount:,} {learner.budget}"
+    import torch
+
     from pipeline.learners.flop_budget import rows_in_budget
 
+    torch.set_num_threads(1)  # counts take steps of one row, in which threads only wait for each other
     rows, exact = rows_in_budget(learner, load_component("network", run["network"]), load_component("task", run["task"]))
     suffix, factor = max(((key, factor) for key, factor in SUFFIXES.items() if amount % factor == 0), key=itemgetter(1), default=("", 1))
     return f"{amount // factor:,}{suffix if suffix == 'k' else suffix.upper()} flops = {'' if exact else 'about '}{rows:,} {learner.budgets[0]}"

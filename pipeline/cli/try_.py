@@ -13,6 +13,8 @@ from pipeline.storage.errors import UserError
 if TYPE_CHECKING:
     from pipeline.config.document import YamlMapping
 
+DEFAULT_CONFIG = Path("config.yaml")
+"""Read if it exists."""
 DEFAULTS = {"tokens": ("sequence", "supervised", 20_000), "environment": ("actor_critic", "ppo", 102_400)}
 """Network, learner and its budget in rows or environment steps for a task of each kind, if no experiment gives them."""
 
@@ -28,7 +30,8 @@ def document_of_point(name: str, config: Path, overrides: tuple[str, ...], ignor
     from pipeline.config.tasks import TASKS
 
     here = Location("--set", 0, "")
-    experiments = {} if ignore_config or not config.exists() else _experiments(config)
+    absent = ignore_config or (config == DEFAULT_CONFIG and not config.exists())
+    experiments = {} if absent else _experiments(config)
     if name in experiments:
         base = experiments[name]["base"].copy()
     elif name in TASKS:
@@ -42,12 +45,15 @@ def document_of_point(name: str, config: Path, overrides: tuple[str, ...], ignor
     else:
         where = "not a task" if ignore_config else f"neither an experiment of {config} nor a task"
         raise UserError(f"{name}: {where}" + suggestion(name, [*experiments, *TASKS]))
+    written: set[str] = set()
     for override in overrides:
         key, value, location = _parse(override)
         key = f"{section}.{key}" if section else key
         for budget in _budgets(base, key):
-            put_dotted(base, budget, None, location)
+            if budget not in written:
+                put_dotted(base, budget, None, location)
         put_dotted(base, key, value, location)
+        written.add(key)
     document, inner, experiment = YamlMapping(here), YamlMapping(here), YamlMapping(here)
     experiment.put("base", base, here)
     inner.put("try", experiment, here)

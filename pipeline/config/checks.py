@@ -139,7 +139,7 @@ def check_members(members: list[ExpandedPoint]) -> None:
         twin = seen.setdefault(canonical_json(member.block), member)
         if twin is not member:
             names = " and ".join(_point_name(one) for one in (twin, member))
-            raise member.location.error(f"equal points: {names}; expected distinct runs")
+            raise member.location.error(f"equal points: {names}; expected different ones")
 
 
 def _point_name(member: ExpandedPoint) -> str:
@@ -157,9 +157,7 @@ def check_figures(experiment: ExpandedExperiment) -> None:
         _check_tuned(figure, experiment, location)
         if figure.measurements and kind.name not in figure.measurements:
             wanted, task = " or ".join(figure.measurements), experiment.members[0].point.task.name
-            raise location.error(
-                f"{figure.name} draws {wanted}; expected a task or evaluation of that measurement, {task} is measured by {kind.name}"
-            )
+            raise location.error(f"{task} is measured by {kind.name}; expected {wanted}, which {figure.name} draws")
         metric = None if figure.tuned else getattr(figure, "metric", None)
         if metric is not None and metric not in kind.scores:
             raise location.error(f"metric: {kind.name} has no score {metric!r}{suggestion(metric, kind.scores)}")
@@ -195,10 +193,10 @@ def _check_tuned(figure: Figure, experiment: ExpandedExperiment, location: Locat
     if not figure.tuned:
         return
     if not experiment.tune_seeds:
-        raise location.error(f"{figure.name} draws what was tried; expected a section 'tune' in the experiment")
+        raise location.error(f"expected a section 'tune', of which {figure.name} draws the trials")
     tuned, key = experiment.members[0].tuned, getattr(figure, "key", None)
     if key is not None and key not in tuned:
-        raise location.error(f"key: {figure.name} draws {key!r}, which is not tuned{suggestion(key, tuned)}")
+        raise location.error(f"key: {key!r} is not tuned{suggestion(key, tuned)}")
 
 
 def _categories(task: Task, column: str) -> tuple[str, ...]:
@@ -245,7 +243,7 @@ def find_parent(experiments: list[ExpandedExperiment], child: ExpandedPoint) -> 
     if name not in known:
         raise complain(f"no experiment {shown(name)}" + suggestion(name, known))
     if known[name].tune_seeds:
-        raise complain(f"{name} is tuned: which of its runs is chosen is not known before; expected an experiment without tune")
+        raise complain(f"{name} is tuned, so its run is not known in advance; expected an experiment without tune")
     members = known[name].members
     variants = sorted({member.variant for member in members if member.variant})
     if variant and variant not in variants:

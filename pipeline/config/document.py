@@ -32,7 +32,7 @@ LONGEST_LIST = 260
 """Characters of the known words that a message lists."""
 WHOLE = {"name", "uniform", "log_uniform"}
 """A mapping with one of these keys, a component or a distribution, replaces what it is laid over."""
-KINDS = {dict: "a mapping", list: "a list", bool: "true or false", int: "a number", float: "a number", str: "a text"}
+KINDS = {dict: "a mapping", list: "a list", bool: "true or false", int: "a number", float: "a number", str: "a string"}
 
 
 PRESETS = Path(__file__).resolve().parents[2] / "workflow" / "presets"
@@ -140,14 +140,14 @@ class _Converter:
                 return kind(node)
         if node is None:
             return None
-        raise location.error(f"got {node!s:.40} ({type(node).__name__}); expected a number, a text (in quotes), a list or a mapping")
+        raise location.error(f"got {node!s:.40} ({type(node).__name__}); expected a number, a string (in quotes), a list or a mapping")
 
     def _block(self, node: CommentedMap, location: Location) -> YamlMapping:
         block = YamlMapping(location)
         for key, value in node.items():
             line = _line(node, key, location.line)
             if not isinstance(key, str):
-                raise Location(self.file, line, location.path).error(f"got the key {shown(key)}; expected a text")
+                raise Location(self.file, line, location.path).error(f"got the key {shown(key)}; expected a string")
             here = Location(self.file, line, f"{location.path}.{key}" if location.path else key)
             block.put(key, self.convert(value, here), here)
         return block
@@ -347,7 +347,7 @@ def check_values(values: Any, location: Location, expected: str) -> None:
         raise location.error(f"got {shown(values)}; expected {expected}")
     for index, value in enumerate(values):
         if value in values[:index]:
-            raise values.locations[index].error(f"{shown(value)} stands twice in the list; expected different values")
+            raise values.locations[index].error(f"{shown(value)} is listed twice; expected different values")
 
 
 def combinations(lists: YamlMapping, location: Location) -> Iterator[YamlMapping]:

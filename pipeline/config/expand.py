@@ -33,7 +33,7 @@ from pipeline.config.mixers import MIXERS
 from pipeline.config.networks import NETWORKS
 from pipeline.config.points import ExpandedConfig, ExpandedExperiment, ExpandedPoint, Written
 from pipeline.config.tasks import TASKS, Evaluation
-from pipeline.config.tuning import candidates, count_candidates
+from pipeline.config.tuning import candidates, count_candidates, range_ends
 from pipeline.config.validation import validate
 from pipeline.storage.paths import is_name
 
@@ -108,7 +108,7 @@ def _experiment(name: str, block: Any, location: Location) -> ExpandedExperiment
     tried = candidates(_section(block, "tune"))
     members = [_member(candidate) for written in _points(block) for candidate in _tried(written, tried)]
     check_members(members)
-    _check_replaced(block)
+    _check_replaced(block, tried)
     columns = [key for key in _section(block, "sweep") if key != "seed"]
     written = block.get("figures", [])
     figures, locations = _figures(block), [written.locations[index] for index in range(len(written))]
@@ -121,14 +121,23 @@ def _tried(written: _WrittenPoint, tried: list[YamlMapping]) -> Iterator[_Writte
     """Lay every candidate's values over a point; the point itself if nothing is tuned."""
     for values in tried:
         for key in values:
-            if key == "seed" or key in written.swept or key in written.overrides:
-                where = "a seed is no setting" if key == "seed" else "is tuned, and swept or set by a variant; expected one of the two"
-                raise values.locations[key].error(where if key != "seed" else f"{where}; expected another key")
+            _check_tunable(key, written, values.locations[key])
         lost = (*written.dropped, *_lost(written.block, values))
-        here = max(values.locations.values(), key=lambda location: location.line)
+        here = written.location if written.variant else max(values.locations.values(), key=lambda location: location.line)
         yield replace(written, block=_laid(written.block, values), location=here, dropped=lost, tuned=values)
     if not tried:
         yield written
+
+
+def _check_tunable(key: str, written: _WrittenPoint, location: Location) -> None:
+    """Candidates differ in settings of a network or learner, and are judged on the same validation rows of the same task."""
+    if key == "seed":
+        raise location.error("a seed cannot be tuned; expected tune_seeds, the number of seeds to try values on")
+    if key.split(".")[0] in ("task", "evaluate") or key == "learner.validation_rows":
+        raise location.error("candidates are compared on the same validation rows; expected a setting of network or learner, or sweep")
+    if key in written.swept or key in written.overrides:
+        other = "sweep" if key in written.swept else f"variants.{written.variant}"
+        raise location.error(f"is in tune and in {other}; expected one of the two")
 
 
 def _tune_seeds(block: YamlMapping, members: list[ExpandedPoint]) -> tuple[int, ...]:
@@ -138,7 +147,7 @@ def _tune_seeds(block: YamlMapping, members: list[ExpandedPoint]) -> tuple[int, 
         return seeds if "tune" in block else ()
     location = block.locations["tune_seeds"]
     if "tune" not in block:
-        raise location.error("used with tune only; expected a section 'tune' too")
+        raise location.error("expected a section 'tune' beside it")
     count = validate(int | None, block["tune_seeds"], location)
     if count is not None and not 1 <= count <= len(seeds):
         raise location.error(f"got {count}; expected 1 to {len(seeds)}, the seeds of the experiment")
@@ -200,25 +209,37 @@ def _lost(base: YamlMapping, overrides: YamlMapping) -> tuple[tuple[str, Any], .
 
 def _product(start: _WrittenPoint, axes: YamlMapping) -> Iterator[_WrittenPoint]:
     for swept in combinations(axes, start.location):
-        here = [start.location, *swept.locations.values()][-1]
+        here = start.location if start.variant else [start.location, *swept.locations.values()][-1]
         lost = (*start.dropped, *_lost(start.block, swept))
         yield _WrittenPoint(_laid(start.block, swept), start.variant, swept, start.overrides, here, lost)
 
 
-def _check_replaced(block: YamlMapping) -> None:
-    """Validate values of base that the sweep overrides in every run."""
-    base, sweep = block["base"], _section(block, "sweep")
-    for key in sweep:
+def _check_replaced(block: YamlMapping, tried: list[YamlMapping]) -> None:
+    """Validate values that no run has: those of base that the sweep or tune replaces in every run, and the ends of tuned ranges."""
+    base = block["base"]
+    first = next(combinations(_section(block, "sweep"), base.location))
+    for key, value in tried[0].items() if tried else ():
+        first.put(key, value, tried[0].locations[key])
+    for key in first:
         here = location_of(base, key)
         rest = YamlMapping(here)
-        for other in sweep:
+        for other in first:
             if other != key:
-                rest.put(other, sweep[other][0], sweep[other].locations[0])
-        try:
-            _validated(_laid(with_presets(base), rest), here)
-        except ConfigError as error:
-            if error.location and not error.clash and f"{error.location.path}.".startswith(f"{base.location.path}.{key}."):
-                raise
+                rest.put(other, first[other], first.locations[other])
+        _check_value(_laid(with_presets(base), rest), here, f"{base.location.path}.{key}")
+    for key, value, location in range_ends(_section(block, "tune")):
+        ended = first.copy()
+        ended.put(key, value, location)
+        _check_value(_laid(with_presets(base), ended), location, location.path)
+
+
+def _check_value(point: YamlMapping, location: Location, path: str) -> None:
+    """Raise the ConfigError of a point if it is about the value at `path`, and not about how that clashes with others."""
+    try:
+        _validated(point, location)
+    except ConfigError as error:
+        if error.location and not error.clash and f"{error.location.path}.".startswith(f"{path}."):
+            raise
 
 
 def _coordinate(value: Any, written: Any) -> Any:
@@ -318,7 +339,7 @@ def _figures(block: YamlMapping) -> list[Figure]:
     figures = validate(list[AnyFigure], written, location)
     for index, figure in enumerate(figures):
         if figure.stem in [earlier.stem for earlier in figures[:index]]:
-            raise written.locations[index].error(f"{figure.stem} stands twice in the list; expected each figure once")
+            raise written.locations[index].error(f"{figure.stem} is listed twice; expected each figure once")
     return figures
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterator
 from typing import Any
 
 from pipeline.config.document import Location, YamlList, YamlMapping, check_values, combinations, shown
@@ -46,7 +47,18 @@ def candidates(tune: YamlMapping) -> list[YamlMapping]:
         for key in keys:
             candidate.put(key, _draw(tune[key], key, index, tune.locations[key]), tune.locations[key])
         found.setdefault(repr(sorted(candidate.items())), candidate)
+    if len(found) < count and all(isinstance(tune[key], YamlList) for key in keys):
+        raise tune.locations[RANDOM].error(
+            f"got {count} draws, of which {len(found)} differ; expected a grid, without random, or fewer draws"
+        )
     return list(found.values())
+
+
+def range_ends(tune: YamlMapping) -> Iterator[tuple[str, Any, Location]]:
+    """Both ends of every range, with its key and location: whatever is drawn lies between them."""
+    for key, values in tune.items():
+        for ends in values.values() if isinstance(values, YamlMapping) else ():
+            yield from ((key, end, tune.locations[key]) for end in ends)
 
 
 def _grid(tune: YamlMapping) -> list[YamlMapping]:

@@ -20,7 +20,7 @@ EXPECTED = {
     "model_type": "a mapping",
     "model_attributes_type": "a name or a mapping with 'name'",
     "union_tag_not_found": "a name or a mapping with 'name'",
-    "string_type": "a text",
+    "string_type": "a string",
     "bool_type": "true or false",
     "bool_parsing": "true or false",
     "int_type": "a whole number",
@@ -36,7 +36,7 @@ EXPECTED = {
     "less_than_equal": "at most {le}",
     "too_long": "a list of at most {max_length}",
     "too_short": "a list of at least {min_length}",
-    "string_too_short": "a text of at least {min_length} character",
+    "string_too_short": "a string of at least {min_length} character",
 }
 """What pydantic's types of error expect, in a user's words."""
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import math
+from typing import Any
 
 import numpy as np
 
+from pipeline.config.base import filled
 from pipeline.config.catalogue import implementation
 from pipeline.config.learners import Learner, OnPolicy
 from pipeline.config.networks import Network
+from pipeline.config.spec_files import load_component
 from pipeline.config.tasks import Task
 from pipeline.networks.build import build
 from pipeline.networks.flops import StepCosts
+from pipeline.storage.digest import canonical_json
 from pipeline.storage.loader import MemoryRows
 from pipeline.storage.rng import derive_key
 
@@ -26,14 +32,23 @@ def rows_in_budget(learner: Learner, network: Network, task: Task) -> tuple[int,
     their longest episode alike; steps that only estimate a value are left out.
     """
     assert learner.flops is not None
-    lengths = np.array([task.longest]) if isinstance(learner, OnPolicy) else _sample_lengths(task)
-    costs = StepCosts(build(network, task.sizes)).sequences(lengths)
-    if isinstance(learner, OnPolicy):
-        cost = (costs.forward + costs.training * getattr(learner, "update_epochs", 1)) / task.longest
-    else:
-        cost = costs.training / SAMPLE
-    exact = not isinstance(learner, OnPolicy) and bool((lengths == lengths[0]).all())
-    return math.ceil(learner.flops / (cost * learner.rows_per_step)) * learner.rows_per_step, exact
+    acting = isinstance(learner, OnPolicy)
+    forward, training, equal = _costs(canonical_json(filled(network)), canonical_json(filled(task)), acting)
+    cost = forward + training * getattr(learner, "update_epochs", 1) if acting else training
+    return math.ceil(learner.flops / (cost * learner.rows_per_step)) * learner.rows_per_step, equal and not acting
+
+
+@functools.cache
+def _costs(network: str, task: str, acting: bool) -> tuple[float, float, bool]:
+    """Return the mean FLOPs of a row, or of a step of an environment, forward and in training, and whether all rows have equal lengths.
+
+    network, task: their specs as JSON; runs that differ in other settings, such as the learning rate, share the count.
+    """
+    made: Any = load_component("task", json.loads(task))
+    lengths = np.array([made.longest]) if acting else _sample_lengths(made)
+    costs = StepCosts(build(load_component("network", json.loads(network)), made.sizes)).sequences(lengths)
+    parts = made.longest if acting else SAMPLE
+    return costs.forward / parts, costs.training / parts, bool((lengths == lengths[0]).all())
 
 
 def _sample_lengths(task: Task) -> np.ndarray:

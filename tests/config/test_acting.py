@@ -107,10 +107,7 @@ experiments:
       learner: {name: supervised, steps: 5}
     figures: [mean_return]
 """
-    assert (
-        complaint(text, tmp_path)[2]
-        == "mean_return draws episodes; expected a task or evaluation of that measurement, copy is measured by tokens"
-    )
+    assert complaint(text, tmp_path)[2] == "copy is measured by tokens; expected episodes, which mean_return draws"
 
 
 def test_an_experiment_is_of_one_kind(tmp_path: Path) -> None:

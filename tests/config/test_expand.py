@@ -150,7 +150,7 @@ SWEEPS = {
         -2,
         "base.task.symbols: got 3; expected a mapping, since 'task.symbols.low' is set in it",
     ),
-    "a value twice": ("    sweep:\n      seed: [0, 1, 0]\n", 1, "sweep.seed[2]: 0 stands twice in the list; expected different values"),
+    "a value twice": ("    sweep:\n      seed: [0, 1, 0]\n", 1, "sweep.seed[2]: 0 is listed twice; expected different values"),
     "one number in two spellings": (
         "    sweep:\n      learner.validation_rows: [1k, 2k, 1_000]\n",
         1,
@@ -159,17 +159,17 @@ SWEEPS = {
     "one component in two spellings": (
         "    sweep:\n      network.mixer: [gru, {name: gru}]\n",
         1,
-        "sweep.network.mixer[1]: equal points: network.mixer: 'gru' and network.mixer: 'gru'; expected distinct runs",
+        "sweep.network.mixer[1]: equal points: network.mixer: 'gru' and network.mixer: 'gru'; expected different ones",
     ),
     "a variant that is a swept point": (
         "    sweep:\n      network.mixer: [gru, lstm]\n    variants:\n      v:\n        network.mixer: gru\n",
         3,
-        "variants.v: equal points: network.mixer: 'gru' and variant v; expected distinct runs",
+        "variants.v: equal points: network.mixer: 'gru' and variant v; expected different ones",
     ),
     "two equal variants": (
         "    variants:\n      v: {seed: 1}\n      w: {seed: 1}\n",
         2,
-        "variants.w: equal points: variant v and variant w; expected distinct runs",
+        "variants.w: equal points: variant v and variant w; expected different ones",
     ),
     "an axis that is no list": ("    sweep:\n      seed: 3\n", 1, "sweep.seed: got 3; expected a list of at least one value"),
     "a variant's field": (
@@ -207,7 +207,7 @@ SWEEPS = {
     "a figure twice": (
         "    figures: [learning_curves,\n      {name: learning_curves}]\n",
         1,
-        "figures[1]: learning_curves stands twice in the list; expected each figure once",
+        "figures[1]: learning_curves is listed twice; expected each figure once",
     ),
     "a figure's option": (
         "    figures:\n      - name: cost_quality\n        titel: x\n",
@@ -219,7 +219,7 @@ SWEEPS = {
         0,
         "figures[0]: got 'accuracy_at_longst'; did you mean 'accuracy_at_longest'?",
     ),
-    "a question": ("    question: [why]\n", 0, "question: got a list; expected a text"),
+    "a question": ("    question: [why]\n", 0, "question: got a list; expected a string"),
     "a long evaluation": (
         "      evaluate:\n        delays: [500]\n",
         0,
@@ -324,7 +324,7 @@ def test_a_figure_needs_its_column(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_figure_of_free_runs_needs_a_task_that_is_measured_by_them() -> None:
     said = fails(HEAD + "    figures: [first_errors]\n")
-    wrong = "first_errors draws free_running; expected a task or evaluation of that measurement, copy is measured by tokens"
+    wrong = "copy is measured by tokens; expected free_running, which first_errors draws"
     assert said == f"c.yaml:{NEXT}: experiments.a.figures[0]: {wrong}"
 
 
@@ -454,10 +454,10 @@ def test_candidates_of_one_seed_share_their_parent() -> None:
         (
             "    tune: {learner.learning_rate: [1e-3, 1e-2]}\n",
             "parent: a",
-            "a is tuned: which of its runs is chosen is not known before; expected an experiment without tune",
+            "a is tuned, so its run is not known in advance; expected an experiment without tune",
         ),
         ("", "parent: b", "b leads back to the same run; expected a chain that ends"),
-        ("", "parent: 3", "got 3; expected a text"),
+        ("", "parent: 3", "got 3; expected a string"),
     ],
 )
 def test_parents_that_cannot_be(extra: str, parent: str, message: str) -> None:

@@ -66,7 +66,7 @@ def test_a_figure_may_be_asked_for_with_several_options_and_each_has_files_of_it
     made = planned(figures=", ".join(f"{{name: {options}}}" for options in asked[:2])).experiments["one"].figures
     assert list(made) == ["accuracy_by_delay", "accuracy_by_symbols_sequence_accuracy"]
     assert "against delay" in made["accuracy_by_delay"].caption
-    with pytest.raises(UserError, match="accuracy_by_delay stands twice in the list; expected each figure once"):
+    with pytest.raises(UserError, match="accuracy_by_delay is listed twice; expected each figure once"):
         planned(figures=", ".join(f"{{name: {options}}}" for options in asked))
 
 
@@ -85,7 +85,7 @@ def test_a_figure_may_be_asked_for_with_several_options_and_each_has_files_of_it
         ("{name: accuracy_by, column: delay, metric: sequence}", "metric: tokens has no score 'sequence'; did you mean 'sequence_chance'?"),
         (
             "mean_return",
-            "mean_return draws episodes; expected a task or evaluation of that measurement, copy is measured by tokens",
+            "copy is measured by tokens; expected episodes, which mean_return draws",
         ),
         ("{name: learning_curves, at: {delay: 10}}", None),
         ("{name: cost_quality, width: wide}", None),

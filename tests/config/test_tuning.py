@@ -24,8 +24,9 @@ experiments:
 """
 
 
-def expanded(text: str) -> list:
-    (experiment,) = expand(read_text(HEAD + text, "c.yaml")).experiments
+def expanded(text: str, learner: str = "") -> list:
+    head = HEAD.replace("steps: 5", f"steps: 5, {learner}") if learner else HEAD
+    (experiment,) = expand(read_text(head + text, "c.yaml")).experiments
     return experiment.members
 
 
@@ -33,9 +34,9 @@ def tried(text: str) -> list[dict]:
     return [dict(candidate) for candidate in candidates(read_text(text, "c.yaml"))]
 
 
-def fails(text: str) -> str:
+def fails(text: str, learner: str = "") -> str:
     with pytest.raises(ConfigError) as caught:
-        expanded(text)
+        expanded(text, learner)
     return str(caught.value)
 
 
@@ -98,7 +99,7 @@ def test_log_uniform_draws_are_even_on_a_log_scale() -> None:
         ),
         ("    tune: {learner.learning_rate: []}\n", "got an empty list; expected a list of values to try"),
         ("    tune: {learner.learning_rate: 1e-3}\n", "got 0.001; expected a list of values to try"),
-        ("    tune: {learner.learning_rate: [1e-3, 1e-3]}\n", "0.001 stands twice in the list; expected different values"),
+        ("    tune: {learner.learning_rate: [1e-3, 1e-3]}\n", "0.001 is listed twice; expected different values"),
         ("    tune: {learner.learning_rate: {uniform: [0, 1]}}\n", "expected random: N beside a range"),
         ("    tune: {random: 3}\n", "got 3 draws; expected a key to draw values for"),
         ("    tune: {random: 0, learner.learning_rate: [1]}\n", "got 0 draws; expected at least 1"),
@@ -106,9 +107,20 @@ def test_log_uniform_draws_are_even_on_a_log_scale() -> None:
         ("    tune: {random: 3, learner.learning_rate: {uniform: [1, 0]}}\n", "expected low < high"),
         ("    tune: {random: 3, learner.learning_rate: {log_uniform: [0, 1]}}\n", "expected low < high, above zero"),
         ("    tune: {random: 3, learner.learning_rate: {normal: [0, 1]}}\n", "expected a list, {uniform: [low, high]}"),
-        ("    tune: {network.mixer: [lru]}\n", "is tuned, and swept or set by a variant; expected one of the two"),
-        ("    tune: {seed: [1]}\n", "a seed is no setting; expected another key"),
-        ("    tune_seeds: 2\n", "used with tune only; expected a section 'tune' too"),
+        ("    tune: {network.mixer: [lru]}\n", "is in tune and in sweep; expected one of the two"),
+        (
+            "    tune: {network.width: [8]}\n    variants: {v: {network.width: 9}}\n",
+            "is in tune and in variants.v; expected one of the two",
+        ),
+        ("    tune: {seed: [1]}\n", "a seed cannot be tuned; expected tune_seeds"),
+        ("    tune: {task.symbols: [1, 2]}\n", "candidates are compared on the same validation rows"),
+        ("    tune: {evaluate.rows: [100, 200]}\n", "candidates are compared on the same validation rows"),
+        ("    tune: {learner.validation_rows: [100, 200]}\n", "candidates are compared on the same validation rows"),
+        ("    tune: {random: 20, learner.learning_rate: [1e-3, 3e-3]}\n", "got 20 draws, of which 2 differ; expected a grid"),
+        ("    tune: {random: 1, network.dropout: {uniform: [0.0, 1.5]}}\n", "tune.network.dropout: got 1.5; expected less than 1"),
+        ("    tune: {random: 1, learner.learning_rate: {log_uniform: [1, 110]}}\n", "learning_rate: got 110; expected at most 100"),
+        ("    tune: {random: 1, learner.learning_rate: {uniform: [-1e-3, 1e-2]}}\n", "learning_rate: got -0.001; expected more than 0"),
+        ("    tune_seeds: 2\n", "expected a section 'tune' beside it"),
         ("    tune: {learner.learning_rate: [1]}\n    tune_seeds: 4\n", "got 4; expected 1 to 3, the seeds of the experiment"),
         ("    tune: {learner.learning_rate: [1]}\n    tune_seeds: x\n", "got 'x'; expected a whole number"),
         ("    tune: [1]\n", "expected a mapping"),
@@ -118,3 +130,12 @@ def test_log_uniform_draws_are_even_on_a_log_scale() -> None:
 def test_a_mistake_is_one_line(text: str, said: str) -> None:
     message = fails(text)
     assert said in message and message.startswith("c.yaml:") and "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("written", "said"), [("learning_rate: fast", "got 'fast'; expected a number"), ("batch_size: 0", "got 0; expected at least 1")]
+)
+def test_a_value_of_base_that_tune_replaces_is_checked(written: str, said: str) -> None:
+    key, value = written.split(": ")
+    text = f"    tune: {{learner.{key}: [1]}}\n"
+    assert fails(text, f"{key}: {value}") == f"c.yaml:6: experiments.a.base.learner.{key}: {said}"

@@ -168,12 +168,12 @@ experiments:
 @pytest.mark.parametrize(
     ("tune", "figure", "message"),
     [
-        ("", "tuning_cost", "tuning_cost draws what was tried; expected a section 'tune' in the experiment"),
-        ("", "accuracy_by_learning_rate", "accuracy_by_learning_rate draws what was tried; expected a section 'tune' in the experiment"),
+        ("", "tuning_cost", "expected a section 'tune', of which tuning_cost draws the trials"),
+        ("", "accuracy_by_learning_rate", "expected a section 'tune', of which accuracy_by_learning_rate draws the trials"),
         (
             "\n    tune: {network.width: [8, 16]}",
             "accuracy_by_learning_rate",
-            "key: accuracy_by_learning_rate draws 'learner.learning_rate', which is not tuned; expected network.width",
+            "key: 'learner.learning_rate' is not tuned; expected network.width",
         ),
     ],
 )
