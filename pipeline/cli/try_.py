@@ -100,8 +100,8 @@ def _parse(override: str) -> tuple[str, Any, Any]:
 def try_(name: str, overrides: tuple[str, ...], config: Path, out: Path) -> int:
     """Train and evaluate one configuration in this process, without Snakemake.
 
-    It generates the data, trains, evaluates and prints the result. NAME is an experiment of the config (its base, without the sweep) or a
-    task with defaults.
+    It generates the data, trains, evaluates and prints the result. NAME is an experiment of the config (its base, without sweep, variants
+    and tune) or a task with defaults.
 
     \b
       pipeline try copy --set task.delay=160 --set learner.rows=32k
