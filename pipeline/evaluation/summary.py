@@ -24,8 +24,8 @@ RowsByLabel = dict[str, list[Row]]
 NOTHING = "–"
 ONE_SEED = "¹"
 OVER_SEEDS = "Mean over seeds [95 % interval over seeds]"
-UNBOUNDED = "The interval of {} assumes that the seeds do not split into some that solve the task and some that do not: it has no bounds."
-OVER_EXAMPLES = " ¹ One seed: the interval is over its {}s, and says nothing of other seeds."
+UNBOUNDED = "Intervals of {} assume that the seeds do not split into some that solve the task and some that do not."
+OVER_EXAMPLES = " ¹ One seed: the interval is over its {}s and does not reflect variation between seeds."
 STYLE = """
 body { font: 15px/1.5 ui-sans-serif, system-ui, sans-serif; color: #1f2937; background: #fff; }
 body { max-width: 72rem; margin: 2rem auto; padding: 0 1.5rem; }
@@ -196,7 +196,7 @@ def _unbounded(table: Table, measurement: Measurement, rows: list[Row]) -> str:
     unbounded = [score for name, score in scores.items() if any(row[name] is not None for row in rows) and not _is_bounded(score, rows)]
     if not unbounded:
         return ""
-    names = ", and that of ".join(f"the {score.label}" for score in unbounded)
+    names = " and ".join(f"the {score.label}" for score in unbounded)
     return " ".join(["", UNBOUNDED.format(names), *(score.bounds_hint for score in unbounded if score.bounds_hint)])
 
 
