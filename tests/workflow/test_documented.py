@@ -32,6 +32,7 @@ ELSEWHERE = {
 }
 SMALLER = ("--set", "evaluate.rows=20", "--set", "learner.validation_rows=20", "--set")
 """Options added to every `pipeline try`."""
+BUDGETS = ("learner.rows", "learner.steps", "learner.flops", "learner.seconds", "learner.updates", "learner.total_timesteps")
 # Commands with the mixer of docs/extending.md run in tests/test_contributing.py, which installs it.
 
 
@@ -48,9 +49,12 @@ def lines(*starts: str) -> list[str]:
 
 
 def smaller(words: list[str]) -> list[str]:
-    """The words of `pipeline try` with a budget of seconds: later settings count."""
+    """The words of `pipeline try` with a budget of seconds in the place of their own."""
     acts = words[2] in ("gymnasium", "t_maze", "mystery_path")
-    return [*words, *SMALLER, *(("learner.total_timesteps=2048",) if acts else ("learner.rows=2048", "--set", "learner.warmup_steps=0"))]
+    kept = words[:3]
+    for option, value in zip(words[3::2], words[4::2], strict=True):
+        kept += [] if value.partition("=")[0] in BUDGETS else [option, value]
+    return [*kept, *SMALLER, *(("learner.total_timesteps=2048",) if acts else ("learner.rows=2048", "--set", "learner.warmup_steps=0"))]
 
 
 def call(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
