@@ -9,8 +9,11 @@ import pytest
 from pipeline.config.choices import read_choices
 from pipeline.config.document import read_text
 from pipeline.config.expand import expand
+from pipeline.config.spec_files import write_spec
+from pipeline.evaluation.collect import collect
 from pipeline.in_process import run_plan
 from pipeline.plan import Plan, make_plan
+from pipeline.storage.errors import UserError
 from pipeline.storage.tables import read_table
 from pipeline.training.run_status import run_status
 
@@ -74,6 +77,9 @@ def test_if_all_candidates_diverged_the_smallest_is_shown(finished: tuple[Plan, 
     assert choice["values"] == {"learner.learning_rate": 90}
     for entry in plan.entries("hopeless", results):
         assert run_status(results, entry["run"]).detail.startswith("diverged at step ")
+    table = (results / "experiments" / "hopeless" / "table.md").read_text()
+    assert "Diverged, so measured with initial weights: " in table
+    assert "Diverged" not in (results / "experiments" / "rates" / "table.md").read_text()
     (choice,) = read_choices(plan.experiments["rates"].spec, results / "experiments" / "rates").values()
     assert choice["values"] != {"learner.learning_rate": 100}
 
@@ -82,3 +88,12 @@ def test_a_second_time_nothing_is_trained(finished: tuple[Plan, Path, str], capf
     plan, results, tables = finished
     assert run_plan(plan, results) == (0, tables)
     assert "step 0/8" not in capfd.readouterr().err
+
+
+def test_a_run_that_diverged_is_no_result_without_tune(finished: tuple[Plan, Path, str], tmp_path: Path) -> None:
+    """Even if it was evaluated as a candidate of another experiment."""
+    plan, results, _ = finished
+    spec = {key: value for key, value in plan.experiments["hopeless"].spec.items() if key != "tune"}
+    write_spec(tmp_path / "experiment.yaml", {**spec, "runs": plan.entries("hopeless", results)})
+    with pytest.raises(UserError, match=" diverged at step "):
+        collect(tmp_path / "experiment.yaml", results, tmp_path)

@@ -37,7 +37,7 @@ def read_choices(spec: Row, folder: Path) -> dict[str, Row]:
         tried = {label: choice["trials"] for label, choice in choices.items()}
     except (ValueError, AttributeError, KeyError, TypeError, AssertionError):
         raise CorruptFileError(f"{path}: no choices; {REMAKE}") from None
-    if tried != trials_of(spec):
+    if tried != trials_of(spec) or any(sorted(choice["values"]) != sorted(spec["tune"]["keys"]) for choice in choices.values()):
         raise MissingFileError(f"{path}: a choice among other trials; expected one among those of the experiment, by `pipeline choose`")
     return choices
 

@@ -39,6 +39,8 @@ from pipeline.storage.paths import is_name
 
 DEEPEST_PRESET = 5
 """Presets that may name each other in a chain."""
+COMPONENTS = ("network", "network.name", "network.mixer", "network.mixer.name", "learner", "learner.name")
+"""Keys whose values are what an experiment compares, so that tune does not choose among them."""
 REQUIRED = [key for key, field in Point.model_fields.items() if field.is_required()]
 
 
@@ -106,6 +108,8 @@ def _experiment(name: str, block: Any, location: Location) -> ExpandedExperiment
     if "</" in question:
         raise block.locations["question"].error("got '</'; expected text without it: a report is HTML")
     tried = candidates(_section(block, "tune"))
+    if "tune" in block and not tried:
+        raise block.locations["tune"].error("got an empty mapping; expected at least one key to tune")
     members = [_member(candidate) for written in _points(block) for candidate in _tried(written, tried)]
     check_members(members)
     _check_replaced(block, tried)
@@ -135,6 +139,8 @@ def _check_tunable(key: str, written: _WrittenPoint, location: Location) -> None
         raise location.error("a seed cannot be tuned; expected tune_seeds, the number of seeds to try values on")
     if key.split(".")[0] in ("task", "evaluate") or key == "learner.validation_rows":
         raise location.error("candidates are compared on the same validation rows; expected a setting of network or learner, or sweep")
+    if key in COMPONENTS:
+        raise location.error("a component cannot be tuned; expected a setting such as learner.learning_rate, or sweep")
     if key in written.swept or key in written.overrides:
         other = "sweep" if key in written.swept else f"variants.{written.variant}"
         raise location.error(f"is in tune and in {other}; expected one of the two")

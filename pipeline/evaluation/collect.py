@@ -41,6 +41,7 @@ from pipeline.storage.paths import safe_join
 from pipeline.storage.seals import write_sealed
 from pipeline.storage.stage_outputs import TABLES
 from pipeline.storage.tables import write_table
+from pipeline.training.diverged import DIVERGED, refuse_diverged
 
 Row = dict[str, Any]
 TYPES = {"number": pa.float64(), "whole": pa.int64(), "list": pa.list_(pa.int64())}
@@ -90,7 +91,8 @@ def collect(experiment_yaml: Path, results: Path, out: Path) -> None:
     if len(ways := dict.fromkeys(canonical_json(filled(member.measurement)) for member in members)) > 1:
         raise UserError(f"{experiment_yaml}: measured in {len(ways)} ways; expected one kind of measurement, with the same settings")
     tuning = read_tuning(out / "tuning.parquet") if "tune" in spec else None
-    table = _results(spec, members, Overlaps(results), tuned_sentence(tuning[1]) if tuning else "")
+    tuned = " ".join([tuned_sentence(tuning[1]), *_diverged_sentence(members)]) if tuning else _refuse_diverged(members)
+    table = _results(spec, members, Overlaps(results), tuned)
     name = spec["name"]
     parts = (table, _curves(name, members), _details(name, members), _timing(name, members), _costs(members))
     for file, part in zip(TABLES, parts, strict=True):
@@ -116,6 +118,25 @@ def _read(entry: Row, results: Path) -> Member:
         timing=read_timing(run / "timing.parquet", history),
         profile=read_profile(safe_join(results, "profiles", f"{entry['network']}.parquet")),
     )
+
+
+def _steps_of_divergence(members: list[Member]) -> dict[int, int]:
+    """Return the step at which runs diverged, by the index of the run."""
+    notes = [(member.history.schema.metadata or {}).get(DIVERGED.encode()) for member in members]
+    return {index: int(note) for index, note in enumerate(notes) if note}
+
+
+def _refuse_diverged(members: list[Member]) -> str:
+    """Raise UserError if a run diverged: without tune it is no result, even if it was evaluated as a candidate of another experiment."""
+    for index, step in _steps_of_divergence(members).items():
+        refuse_diverged(Path(members[index].entry["run"]), step)
+    return ""
+
+
+def _diverged_sentence(members: list[Member]) -> list[str]:
+    """Name the chosen runs that diverged: their scores are those of initial weights."""
+    runs = [f"{members[index].entry['label']} seed {members[index].entry['seed']}" for index in _steps_of_divergence(members)]
+    return [f"Diverged, so measured with initial weights: {', '.join(runs)}."] if runs else []
 
 
 def _results(spec: Row, members: list[Member], overlaps: Overlaps, tuned: str) -> pa.Table:

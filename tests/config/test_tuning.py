@@ -107,7 +107,12 @@ def test_log_uniform_draws_are_even_on_a_log_scale() -> None:
         ("    tune: {random: 3, learner.learning_rate: {uniform: [1, 0]}}\n", "expected low < high"),
         ("    tune: {random: 3, learner.learning_rate: {log_uniform: [0, 1]}}\n", "expected low < high, above zero"),
         ("    tune: {random: 3, learner.learning_rate: {normal: [0, 1]}}\n", "expected a list, {uniform: [low, high]}"),
-        ("    tune: {network.mixer: [lru]}\n", "is in tune and in sweep; expected one of the two"),
+        ("    tune: {network.mixer: [lru]}\n", "a component cannot be tuned; expected a setting such as learner.learning_rate"),
+        (
+            "    tune: {learner: [{name: supervised, steps: 5}]}\n",
+            "a component cannot be tuned; expected a setting such as learner.learning_rate",
+        ),
+        ("    tune: {}\n", "got an empty mapping; expected at least one key to tune"),
         (
             "    tune: {network.width: [8]}\n    variants: {v: {network.width: 9}}\n",
             "is in tune and in variants.v; expected one of the two",
