@@ -299,7 +299,8 @@ def test_the_recipe_in_the_docs_is_the_one_that_runs() -> None:
     written, preset = (
         YAML(typ="safe", pure=True).load(text) for text in re.findall(r"^```yaml\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
     )
-    base = YAML(typ="safe", pure=True).load((REPOSITORY / "config.yaml").read_text(encoding="utf-8"))["experiments"]["copy"]["base"]
+    suite = YAML(typ="safe", pure=True).load((REPOSITORY / "workflow" / "suites" / "memory.yaml").read_text(encoding="utf-8"))
+    base = suite["experiments"]["copy_40"]["base"]
     assert written == {key: base[key] for key in ("task", "network", "learner")}
     path = REPOSITORY / "workflow" / "presets" / f"{base['learner']['preset']}.yaml"
     assert preset == YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))

@@ -32,7 +32,7 @@ SIZES = (
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Path, str]:
     results = tmp_path_factory.mktemp("real") / "results"
-    plan = make_plan(expand(document_of_point("adding", Path("none.yaml"), SIZES)))
+    plan = make_plan(expand(document_of_point("adding", Path("config.yaml"), SIZES, ignore_config=True)))
     code, table = run_plan(plan, results)
     assert code == 0
     return plan, results, table
@@ -81,7 +81,7 @@ def test_cost_is_measured_with_numbers(chain: tuple[Plan, Path, str]) -> None:
 
 
 def test_tasks_of_words_are_frozen_as_before() -> None:
-    plan = make_plan(expand(document_of_point("copy", Path("none.yaml"), ())))
+    plan = make_plan(expand(document_of_point("copy", Path("config.yaml"), (), ignore_config=True)))
     (network,) = plan.networks.values()
     (entry,) = plan.experiments["try"].spec["runs"]
     assert set(network) == {"id", "network", "sizes"}

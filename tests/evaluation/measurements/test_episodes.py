@@ -49,7 +49,7 @@ SequentialMixer = tuple[Plan, Path, str]
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory: pytest.TempPathFactory) -> SequentialMixer:
     results = tmp_path_factory.mktemp("played") / "results"
-    plan = make_plan(expand(document_of_point("t_maze", Path("none.yaml"), SIZES)))
+    plan = make_plan(expand(document_of_point("t_maze", Path("config.yaml"), SIZES, ignore_config=True)))
     code, table = run_plan(plan, results)
     assert code == 0
     return plan, results, table
