@@ -95,7 +95,8 @@ def _tuning(plan: Plan, experiment: str, results: Path) -> list[str]:
         return []
     tune, trials = spec["tune"], plan.trials(experiment)
     seeds, (objective, better) = ", ".join(map(str, tune["seeds"])), tune["objective"]
-    lines = [f"tune: {len(trials):,} trials on seed {seeds} choose {', '.join(tune['keys'])} by {objective}, {better} is better"]
+    noun = "seed" if len(tune["seeds"]) == 1 else "seeds"
+    lines = [f"tune: {', '.join(tune['keys'])} chosen by {objective} ({better} is better) from {len(trials):,} trials on {noun} {seeds}"]
     try:
         choices = read_choices(spec, results / "experiments" / experiment)
     except MissingFileError:

@@ -363,8 +363,8 @@ class TuningFigure(Figure):
     metric: Literal["accuracy", "objective"] = Field(
         default="accuracy",
         description=(
-            "Validation result to show: accuracy, or the objective by which values were chosen, such as the validation loss; of tasks "
-            "without an accuracy always the objective. Choose the objective to see why a value was chosen."
+            "Validation result to show: accuracy, or the objective by which values were chosen, such as the validation loss; tasks "
+            "without an accuracy always show the objective. Choose the objective to see why a value was chosen."
         ),
     )
 

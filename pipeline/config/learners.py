@@ -39,7 +39,9 @@ class Curriculum(Section):
         default=0.7,
         ge=0,
         le=1,
-        description=("Accuracy is measured on rows with column >= upper x level. Raise it to judge by the hardest rows only."),
+        description=(
+            "Only rows whose column is at least upper x level count towards the threshold. Raise it to judge by the hardest rows only."
+        ),
     )
     window: int = Field(
         default=30,

@@ -100,9 +100,7 @@ class Mamba2(Headed):
     source: ClassVar[str] = "Dao & Gu 2024"
 
     name: Literal["mamba2"] = "mamba2"
-    d_state: int = Field(
-        default=64, ge=1, le=65_536, description="SSM state dimension N per channel; larger: more memory, and proportional cost"
-    )
+    d_state: int = Field(default=64, ge=1, le=65_536, description="SSM state dimension N per channel; larger: more memory, at linear cost")
     expand: int = Field(default=2, ge=1, le=1_024, description="inner width as a multiple of the width; larger: more state and parameters")
     d_conv: int = Field(default=4, ge=2, le=1_024, description="kernel size of the convolution before the recurrence, in positions")
 
@@ -121,7 +119,7 @@ class Relit(Headed):
         default=2,
         ge=1,
         le=1_024,
-        description="features per channel of a key (dpfp: twice as many; relu and elu: one); larger: more capacity, and proportional state",
+        description="features per channel of a key (dpfp: twice as many; relu and elu: one); larger: more capacity, and a state that grows linearly",
     )
     feature_map: Literal["projected_relu", "projected_elu", "relu", "elu", "dpfp"] = Field(
         default="projected_relu",
@@ -160,12 +158,14 @@ class Arelit(Headed):
 
     name: Literal["arelit"] = "arelit"
     head_dim: int | None = Field(default=None, ge=1, le=65_536, description="channels per head; null: width / heads")
-    eta: int = Field(default=4, ge=1, le=1_024, description="features per channel of a key; larger: more capacity, and proportional state")
+    eta: int = Field(
+        default=4, ge=1, le=1_024, description="features per channel of a key; larger: more capacity, and a state that grows linearly"
+    )
     r: int = Field(
         default=2,
         ge=1,
         le=1_024,
-        description="rank of the approximation: number of oscillators; larger: more exact, and proportional state",
+        description="rank of the approximation: number of oscillators; larger: more exact, and a state that grows linearly",
     )
     oscillators: Literal["rotation", "upstream"] = Field(
         default="rotation",

@@ -75,9 +75,7 @@ class Mamba(Mixer):
     source: ClassVar[str] = "Gu & Dao 2023"
 
     name: Literal["mamba"] = "mamba"
-    d_state: int = Field(
-        default=16, ge=1, le=65_536, description="SSM state dimension N per channel; larger: more memory, and proportional cost"
-    )
+    d_state: int = Field(default=16, ge=1, le=65_536, description="SSM state dimension N per channel; larger: more memory, at linear cost")
     expand: int = Field(default=2, ge=1, le=1_024, description="inner width as a multiple of the width; larger: more state and parameters")
     d_conv: int = Field(default=4, ge=2, le=1_024, description="kernel size of the convolution before the recurrence, in positions")
     dt_rank: int | None = Field(
