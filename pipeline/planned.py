@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.config.choices import chosen_entries
+from pipeline.config.choices import chosen_entries, trial_entries
 from pipeline.storage.errors import CorruptFileError, MissingFileError, UserError
 from pipeline.storage.stage_outputs import TABLES, patterns, written
 
@@ -204,8 +204,7 @@ class Plan:
 
     def trials(self, experiment: str) -> list[str]:
         """Return the runs among which an experiment chooses: every candidate on the seeds that it is tried on; none if nothing is tuned."""
-        spec = self.experiments[experiment].spec
-        return list(dict.fromkeys(run["run"] for run in spec["runs"] if run["seed"] in spec.get("tune", {}).get("seeds", ())))
+        return list(dict.fromkeys(entry["run"] for entry in trial_entries(self.experiments[experiment].spec)))
 
     def choice_of(self, experiment: str) -> list[str]:
         """Return the files in which a tuned experiment says what it tried and chose; none if nothing is tuned."""

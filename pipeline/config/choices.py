@@ -45,7 +45,12 @@ def read_choices(spec: Row, folder: Path) -> dict[str, Row]:
 def trials_of(spec: Row) -> dict[str, list[str]]:
     """Return the runs among which a tuned experiment chooses, in order, by label."""
     trials: dict[str, list[str]] = {}
-    for entry in spec["runs"]:
-        if entry["seed"] in spec["tune"]["seeds"]:
-            trials.setdefault(entry["label"], []).append(entry["run"])
+    for entry in trial_entries(spec):
+        trials.setdefault(entry["label"], []).append(entry["run"])
     return {label: sorted(runs) for label, runs in trials.items()}
+
+
+def trial_entries(spec: Row) -> list[Row]:
+    """Return the entries of the runs among which an experiment chooses: every candidate on the seeds it is tried on; none without tune."""
+    seeds = spec["tune"]["seeds"] if "tune" in spec else ()
+    return [entry for entry in spec["runs"] if entry["seed"] in seeds]

@@ -41,7 +41,7 @@ from pipeline.storage.paths import safe_join
 from pipeline.storage.seals import write_sealed
 from pipeline.storage.stage_outputs import TABLES
 from pipeline.storage.tables import write_table
-from pipeline.training.diverged import DIVERGED, refuse_diverged
+from pipeline.training.diverged import recorded_divergence, refuse_diverged
 
 Row = dict[str, Any]
 TYPES = {"number": pa.float64(), "whole": pa.int64(), "list": pa.list_(pa.int64())}
@@ -91,7 +91,9 @@ def collect(experiment_yaml: Path, results: Path, out: Path) -> None:
     if len(ways := dict.fromkeys(canonical_json(filled(member.measurement)) for member in members)) > 1:
         raise UserError(f"{experiment_yaml}: measured in {len(ways)} ways; expected one kind of measurement, with the same settings")
     tuning = read_tuning(out / "tuning.parquet") if "tune" in spec else None
-    tuned = " ".join([tuned_sentence(tuning[1]), *_diverged_sentence(members)]) if tuning else _refuse_diverged(members)
+    if not tuning:
+        _refuse_diverged(members)
+    tuned = " ".join([tuned_sentence(tuning[1]), *_diverged_sentence(members)]) if tuning else ""
     table = _results(spec, members, Overlaps(results), tuned)
     name = spec["name"]
     parts = (table, _curves(name, members), _details(name, members), _timing(name, members), _costs(members))
@@ -120,23 +122,18 @@ def _read(entry: Row, results: Path) -> Member:
     )
 
 
-def _steps_of_divergence(members: list[Member]) -> dict[int, int]:
-    """Return the step at which runs diverged, by the index of the run."""
-    notes = [(member.history.schema.metadata or {}).get(DIVERGED.encode()) for member in members]
-    return {index: int(note) for index, note in enumerate(notes) if note}
-
-
-def _refuse_diverged(members: list[Member]) -> str:
+def _refuse_diverged(members: list[Member]) -> None:
     """Raise UserError if a run diverged: without tune it is no result, even if it was evaluated as a candidate of another experiment."""
-    for index, step in _steps_of_divergence(members).items():
-        refuse_diverged(Path(members[index].entry["run"]), step)
-    return ""
+    for member in members:
+        if (step := recorded_divergence(member.history)) is not None:
+            refuse_diverged(Path(member.entry["run"]), step)
 
 
 def _diverged_sentence(members: list[Member]) -> list[str]:
     """Name the chosen runs that diverged: their scores are those of initial weights."""
-    runs = [f"{members[index].entry['label']} seed {members[index].entry['seed']}" for index in _steps_of_divergence(members)]
-    return [f"Diverged, so measured with initial weights: {', '.join(runs)}."] if runs else []
+    entries = [member.entry for member in members if recorded_divergence(member.history) is not None]
+    runs = ", ".join(f"{entry['label']} seed {entry['seed']}" for entry in entries)
+    return [f"Diverged, so measured with initial weights: {runs}."] if runs else []
 
 
 def _results(spec: Row, members: list[Member], overlaps: Overlaps, tuned: str) -> pa.Table:

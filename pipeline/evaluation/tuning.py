@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.config.choices import CHOICES
+from pipeline.config.choices import CHOICES, trial_entries
 from pipeline.config.learners import LEARNERS
 from pipeline.config.spec_files import read_spec
 from pipeline.evaluation.candidates import Candidate, group_trials, is_number, ranked
@@ -22,7 +22,7 @@ from pipeline.storage.errors import UserError
 from pipeline.storage.paths import safe_join
 from pipeline.storage.seals import write_sealed
 from pipeline.storage.tables import write_table
-from pipeline.training.diverged import DIVERGED
+from pipeline.training.diverged import recorded_divergence
 
 Row = dict[str, Any]
 
@@ -36,7 +36,7 @@ def choose(experiment_yaml: Path, results: Path, out: Path) -> None:
     spec = read_spec(experiment_yaml, "experiment")
     if "tune" not in spec:
         raise UserError(f"{experiment_yaml}: no tune; expected an experiment with a section 'tune'")
-    trials = [_trial(entry, results) for entry in spec["runs"] if entry["seed"] in spec["tune"]["seeds"]]
+    trials = [_trial(entry, results) for entry in trial_entries(spec)]
     groups = group_trials(trials, spec["tune"]["keys"], spec["tune"]["objective"][1])
     choices = {label: _choice([each for each in groups if each.label == label]) for label in dict.fromkeys(each.label for each in groups)}
     write_table(out / "tuning.parquet", _table(spec, trials, choices))
@@ -60,14 +60,13 @@ def _trial(entry: Row, results: Path) -> Row:
     found = [row for row in history.to_pylist() if row[column] is not None]
     sign = 1 if better == "higher" else -1
     best = max(found, key=lambda row: sign * row[column]) if learner["select"] == "best" else found[-1]
-    diverged = (history.schema.metadata or {}).get(DIVERGED.encode())
     return {
         **{key: entry[key] for key in ("run", "label", "seed")},
         **entry["tuned"],
         "objective": best[column],
         "accuracy": best.get("validation_accuracy"),
         "rows": history.column("rows")[-1].as_py(),
-        "diverged_at": int(diverged) if diverged else None,
+        "diverged_at": recorded_divergence(history),
         "chosen": False,
     }
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from pipeline.storage.errors import UserError
 
@@ -20,6 +20,12 @@ def diverged_at(run: Path) -> int | None:
         return json.loads((run / "model" / "config.json").read_bytes()).get(DIVERGED)
     except (OSError, ValueError, RecursionError, AttributeError):
         return None
+
+
+def recorded_divergence(history: Any) -> int | None:
+    """Return the step at which the training of this history.parquet diverged; None if it did not."""
+    step = (history.schema.metadata or {}).get(DIVERGED.encode())
+    return int(step) if step else None
 
 
 def refuse_diverged(run: Path, step: int) -> NoReturn:
