@@ -68,13 +68,15 @@ class Column(NamedTuple):
     """A metadata column: one value per row, by which a curriculum filters, an evaluation groups, and figures draw. Stored as int32.
 
     meaning: what a value is, for the dataset's card. label: what tables and axes call it. unit: what it counts; empty for categories.
-    categories: names of the values 0, 1, ...; empty where the values are numbers.
+    categories: names of the values 0, 1, ...; empty where the values are numbers. point: rows with equal values form a point of an
+    evaluation; false for a column that only describes each row, such as an identifier.
     """
 
     label: str
     meaning: str
     unit: str = ""
     categories: tuple[str, ...] = ()
+    point: bool = True
 
     @property
     def axis(self) -> str:
@@ -94,6 +96,9 @@ class Task(Component):
     """Those metadata columns that the network reads too: an identifier of each row, which reaches it as the argument `{column}_B`."""
     measurement: ClassVar[str] = "tokens"
     """How networks are measured on it unless a config says otherwise: a kind that `pipeline list measurements` shows."""
+    grid: ClassVar[bool] = False
+    """Rows are square grids of cells in row-major order, all of them given at once, and every answer stands at its own cell: networks may
+    read them in both directions."""
     apart_by: ClassVar[tuple[str, str]] = ("length", "tokens")
     """The field whose size decides whether rows are kept apart between the splits, and its unit."""
 
@@ -132,6 +137,11 @@ class Task(Component):
         return 0
 
     @property
+    def identifiers(self) -> int:
+        """Number of different values of the metadata column `identifier`, where networks read it; 0: they do not."""
+        return 0
+
+    @property
     def tolerance(self) -> float | None:
         """Answers are real numbers, and right when at most so far from the target; None: they are classes."""
         return None
@@ -139,7 +149,8 @@ class Task(Component):
     @property
     def sizes(self) -> dict[str, Any]:
         """What a network is made for: vocabulary and classes, and the others where they are not zero."""
-        further = {"features": self.features, "first_class": self.first_class}
+        further = {"features": self.features, "first_class": self.first_class, "identifiers": self.identifiers}
+        further |= {"cells": self.longest} if self.grid else {}
         return {"vocabulary": self.vocabulary, "classes": self.classes, **{key: value for key, value in further.items() if value}}
 
     @property
