@@ -26,7 +26,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.config import mixers
 from pipeline.config import networks as config
 from pipeline.networks.stack import make_mixer
 from pipeline.ops.init import lecun_normal_
@@ -105,9 +104,8 @@ class RecursiveNetwork(nn.Module):
         self.embedding = nn.Embedding(vocabulary, width)
         self.identifier = nn.Embedding(identifiers, width, sparse=True) if identifiers else None
         positions = cells + config.registers
-        self.answer = nn.ModuleList(Block(config, width, positions) for _ in range(config.depth))
-        own = config.separate and config.latents > 1
-        self.reason = nn.ModuleList(Block(config, width, positions) for _ in range(config.depth)) if own else self.answer
+        networks = 2 if config.separate and config.latents > 1 else 1
+        self.blocks = nn.ModuleList(nn.Sequential(*(Block(config, width, positions) for _ in range(config.depth))) for _ in range(networks))
         self.head = nn.Linear(width, classes, bias=False)
         self.q_head = nn.Linear(width, 2)
         self.register_buffer("start_KLD", _starts(config, width) if config.start == "fixed" else None)
@@ -175,10 +173,6 @@ class RecursiveNetwork(nn.Module):
         numbers = self.settings.latents * (self.settings.registers + context) * self.width + 2
         return numbers * self.head.weight.element_size()
 
-    def averaged(self) -> list[nn.Parameter]:
-        """Return the parameters that a moving average covers: all but the table of identifiers, of which an update changes few rows."""
-        return [parameter for name, parameter in self.named_parameters() if not name.startswith("identifier.")]
-
     def _read(self, tokens_BT: Tensor, identifier_B: Tensor | None) -> Tensor:
         x_BTD = self.embedding(tokens_BT)
         registers = self.settings.registers
@@ -196,19 +190,17 @@ class RecursiveNetwork(nn.Module):
         inner = self.settings.inner
         if not z:
             for _ in range(inner + 1):
-                y = self._apply(self.answer, y, x_BPD)
+                y = self._apply(0, y, x_BPD)
             return (y,)
         for turn in range(inner):
             place = turn % len(z)
             others = sum((one for at, one in enumerate(z) if at != place), y + x_BPD)
-            z[place] = self._apply(self.reason, z[place], others)
-        return self._apply(self.answer, y, sum(z[1:], z[0])), *z
+            z[place] = self._apply(-1, z[place], others)
+        return self._apply(0, y, sum(z[1:], z[0])), *z
 
-    def _apply(self, blocks: nn.ModuleList, latent: Tensor, injected: Tensor) -> Tensor:
-        h = latent + injected
-        for block in blocks:
-            h = block(h)
-        kept = self.settings.damping
+    def _apply(self, network: int, latent: Tensor, injected: Tensor) -> Tensor:
+        """Apply a network, 0 the answer's and -1 that of the reasoning latents, to one latent."""
+        h, kept = self.blocks[network](latent + injected), self.settings.damping
         return torch.lerp(h, latent, kept) if kept else h
 
 

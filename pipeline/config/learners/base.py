@@ -142,10 +142,20 @@ class Descent(Learner):
         ),
     )
     learning_rate: float = Field(default=1e-3, gt=0, le=100, description="Peak learning rate. Tune it first, for each network.")
+    outer_learning_rate: float = Field(
+        default=1e-3,
+        gt=0,
+        le=100,
+        description=(
+            "With optimizer: muon, the peak learning rate of what it leaves to AdamW: embeddings, heads, biases and gains. "
+            "Tune it after learning_rate."
+        ),
+    )
     betas: tuple[float, float] = Field(
         default=(0.9, 0.999),
         description=(
-            "Adam's decay rates of the first and second moment; rmsprop uses the second as alpha. Lower the second if the loss spikes."
+            "Adam's decay rates of the first and second moment; rmsprop uses the second as alpha, muon the first as momentum. "
+            "Lower the second if the loss spikes."
         ),
     )
     eps: float = Field(

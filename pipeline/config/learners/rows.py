@@ -105,11 +105,26 @@ class FromRows(Descent):
         le=1,
         description=("Validation accuracy, 0..1, at which training stops; null: never. Set it to save time once a task is solved."),
     )
+    identifier_learning_rate: float = Field(
+        default=1e-2,
+        gt=0,
+        le=100,
+        description="Learning rate of the identifiers' table, by the sign of its gradient. Lower it if networks memorise identifiers.",
+    )
+    identifier_weight_decay: float = Field(
+        default=0.1, ge=0, le=100, description="Weight decay of the rows of the identifiers' table that a batch uses."
+    )
 
     @model_validator(mode="after")
     def _stored_or_fresh(self) -> FromRows:
         if self.data == "stream" and self.distinct_rows is not None:
             raise FieldConflict("'distinct_rows' is used with data: shards only, got data: stream", "distinct_rows", "data")
+        if self.identifier_learning_rate * self.identifier_weight_decay > 1:
+            raise FieldConflict(
+                "identifier_learning_rate times identifier_weight_decay is above 1; expected at most 1",
+                "identifier_weight_decay",
+                "identifier_learning_rate",
+            )
         return self
 
     def division_error(self, processes: int) -> str | None:
@@ -168,6 +183,10 @@ class Supervised(FromRows):
         return self
 
 
+CellLoss = Literal["softmax", "stablemax"]
+"""How logits become the probabilities of a cross-entropy."""
+
+
 class DeepSupervision(FromRows):
     """Deep supervision: a recursive network answers after every supervision step and is corrected there.
 
@@ -215,7 +234,7 @@ class DeepSupervision(FromRows):
         default=1,
         description="Last cycles of a supervision step that gradients pass through; all: every one. Raise it at the cost of memory and time.",
     )
-    loss: Literal["softmax", "stablemax"] = Field(
+    loss: CellLoss = Field(
         default="softmax",
         description="Probabilities of the cross-entropy; stablemax (Prieto et al. 2025) grows linearly, not exponentially.",
     )
@@ -240,21 +259,6 @@ class DeepSupervision(FromRows):
         lt=1,
         description="Share of the budget over which the number of outer cycles grows from 1 to the network's. Raise it to save time early.",
     )
-    head_learning_rate: float = Field(
-        default=1e-4,
-        gt=0,
-        le=100,
-        description="Learning rate of embeddings, heads and biases with optimizer: muon, which updates only matrices; these follow AdamW.",
-    )
-    identifier_learning_rate: float = Field(
-        default=1e-2,
-        gt=0,
-        le=100,
-        description="Learning rate of the identifiers' table, by the sign of its gradient. Lower it if networks memorise identifiers.",
-    )
-    identifier_weight_decay: float = Field(
-        default=0.1, ge=0, le=100, description="Weight decay of the rows of the identifiers' table that a batch uses."
-    )
 
     @model_validator(mode="after")
     def _consistent(self) -> DeepSupervision:
@@ -265,10 +269,4 @@ class DeepSupervision(FromRows):
         if self.rows is not None and self.warm_up == "off":
             message = "a budget in rows with rows that stay in the batch; expected one in steps, flops or seconds, or warm_up: random"
             raise FieldConflict(message, "rows", "warm_up")
-        if self.identifier_learning_rate * self.identifier_weight_decay > 1:
-            raise FieldConflict(
-                "identifier_learning_rate times identifier_weight_decay is above 1; expected at most 1",
-                "identifier_weight_decay",
-                "identifier_learning_rate",
-            )
         return self
