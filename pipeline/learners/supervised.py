@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from pipeline.config import learners
 from pipeline.config.catalogue import implementation
 from pipeline.learners import parallel
-from pipeline.learners.answers import Answers, answers
+from pipeline.learners.answers import Answers, answers, lengths
 from pipeline.learners.base import MODEL, Learner, Problem, Weights
 from pipeline.learners.curriculum import make_level
 from pipeline.learners.optimization import Optimizers, WeightAverage, make_rule
@@ -104,8 +104,7 @@ class Supervised(Learner):
                 self.sampler.level = self.level.limit
 
     def _answer(self, network: nn.Module, batch: Batch) -> Answers:
-        # No lengths: mixers are causal, so padding does not affect the scored positions, and the final state is not used.
-        return answers(network, batch, self.tolerance, self.device)
+        return answers(network, batch, self.tolerance, self.device, **lengths(network, batch, self.device))
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:

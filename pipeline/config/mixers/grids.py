@@ -37,7 +37,10 @@ class TokenMixing(Mixer):
 
     name: Literal["token_mixing"] = "token_mixing"
     expansion: float = Field(
-        default=4.0, gt=0, le=1_024, description="inner width is 2/3 of this multiple of the row's length; 4: as many weights as an MLP of 4"
+        default=4.0,
+        gt=0,
+        le=1_024,
+        description="inner width is 2/3 of this multiple of the row's length; 4: the weights of an MLP four times as wide",
     )
     multiple_of: int = Field(
         default=1, ge=1, le=65_536, description="the inner width is rounded up to a multiple of this; 256 is the published rule"
