@@ -29,6 +29,16 @@ class Network(Component):
         """The short name used in identifiers."""
         raise NotImplementedError
 
+    @property
+    def causal(self) -> bool:
+        """Outputs depend on the past only; false: on the whole row, so that the network has no steps."""
+        return True
+
+    @property
+    def fixed_length(self) -> bool:
+        """Its weights are for rows of one length."""
+        return False
+
 
 class AttentionBlocks(Section):
     """Hybrid networks: blocks with attention instead of the network's mixer, and a feed-forward layer of their own."""
@@ -124,6 +134,12 @@ class Stack(Network):
                 "a layer norm of one channel is zero whatever it reads; expected a width of at least 2", "width", "norm", "final_norm"
             )
         check_width(self, attention=self.attention and self.attention.heads)
+        if not self.mixer.causal and self.attention:
+            raise FieldConflict(
+                f"{self.mixer.name} is not causal, the attention of a hybrid is; expected attention: null", "attention", "mixer"
+            )
+        if not self.mixer.causal and self.convolution:
+            raise FieldConflict(f"{self.mixer.name} is not causal, the convolution is; expected convolution: 0", "convolution", "mixer")
         deepest = max((at for at in self.attention.at if at != "last"), default=0) if self.attention else 0
         if deepest > self.depth:
             raise FieldConflict(f"got attention at block {deepest}; expected at most the depth of {self.depth}", "attention", "depth")
@@ -133,7 +149,17 @@ class Stack(Network):
     def label(self) -> str:
         """The short name used in identifiers."""
         assert isinstance(self.mixer, Mixer)
-        return f"{self.mixer.name}_attention" if self.attention else self.mixer.name
+        return f"{self.mixer.label}_attention" if self.attention else self.mixer.label
+
+    @property
+    def causal(self) -> bool:
+        """All mixers are causal."""
+        return all(mixer.causal for mixer, _ in self.blocks)
+
+    @property
+    def fixed_length(self) -> bool:
+        """Some mixer's weights are for rows of one length."""
+        return any(mixer.fixed_length for mixer, _ in self.blocks)
 
     @property
     def blocks(self) -> list[tuple[Mixer, float]]:
@@ -261,7 +287,17 @@ class RecursiveNetwork(Network):
     @property
     def label(self) -> str:
         """The short name used in identifiers."""
-        return f"recursive_{self.mixer.name}"
+        return f"recursive_{self.mixer.label}"
+
+    @property
+    def causal(self) -> bool:
+        """Every supervision step but the first has seen the whole row."""
+        return False
+
+    @property
+    def fixed_length(self) -> bool:
+        """The mixer's weights are for rows of one length."""
+        return self.mixer.fixed_length
 
     @property
     def blocks(self) -> list[tuple[Mixer, float]]:

@@ -79,7 +79,7 @@ class DeepSupervision(FromRows):
     def count_flops(self, costs: StepCosts, rows: Rows) -> int:
         """Count the supervision steps of all rows and attempts, of those without gradient the forward pass."""
         outer, count = self._outer(self.steps - 1), len(rows.tokens_BT) * self.config.attempts
-        cost = costs.rows(rows.tokens_BT.shape[1], gradient=self._gradient(outer), outer=outer)
+        cost = costs.row(rows.tokens_BT.shape[1], gradient=self._gradient(outer), outer=outer)
         further = self._steps_without_gradient(self.steps - 1) + (self.config.halting == "continue")
         return count * (cost.training + further * cost.forward)
 

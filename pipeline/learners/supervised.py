@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pipeline.config import learners
 from pipeline.learners import parallel
-from pipeline.learners.answers import Answers, answers
+from pipeline.learners.answers import Answers, answers, lengths
 from pipeline.learners.base import MODEL, Problem
 from pipeline.learners.curriculum import make_level
 from pipeline.learners.from_rows import VALIDATION_BATCH, FromRows
@@ -94,8 +94,7 @@ class Supervised(FromRows):
                 self.sampler.level = self.level.limit
 
     def _answer(self, network: nn.Module, batch: Batch) -> Answers:
-        # No lengths: mixers are causal, so padding does not affect the scored positions, and the final state is not used.
-        return answers(network, batch, self.tolerance, self.device)
+        return answers(network, batch, self.tolerance, self.device, **lengths(network, batch, self.device))
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:

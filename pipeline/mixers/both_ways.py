@@ -23,6 +23,7 @@ class BothWays(WholeRowMixer):
 
     def __init__(self, config: config.BothWays, width: int) -> None:
         super().__init__(width)
+        self.config = config.mixer
         kind = implementation(config.mixer)
         self.forwards, self.backwards = kind(config.mixer, width), kind(config.mixer, width)
 
