@@ -11,7 +11,7 @@ from pipeline.config.figures import Figure
 from pipeline.config.learners import LEARNERS
 from pipeline.config.networks import NETWORKS, SMALLEST_IMAGE, ActorCritic
 from pipeline.config.points import ExpandedExperiment, ExpandedPoint
-from pipeline.config.tasks import TASKS, EnvironmentTask, Task
+from pipeline.config.tasks import TASKS, Column, EnvironmentTask, Task
 from pipeline.storage.digest import canonical_json
 
 WEIGHTLESS = ("dropout", "context")
@@ -172,9 +172,10 @@ def check_figures(experiment: ExpandedExperiment) -> None:
             raise location.error(f"metric: {kind.name} has no score {metric!r}{suggestion(metric, kind.scores)}")
         for member in experiment.members:
             task = member.point.task
-            missing = [column for column in figure.columns if column not in task.columns]
+            columns = columns_of(member)
+            missing = [column for column in figure.columns if column not in columns]
             if missing:
-                where = suggestion(missing[0], task.columns)
+                where = suggestion(missing[0], columns)
                 raise location.error(f"{figure.name} draws the column {missing[0]!r}, which {task.name} does not have{where}")
             if figure.sized and not set(task.columns) & set(type(task).model_fields):
                 message = f"{figure.name} compares sizes of training tasks; {task.name} has no field that is a metadata column"
@@ -184,17 +185,29 @@ def check_figures(experiment: ExpandedExperiment) -> None:
 def _check_points(figure: Figure, experiment: ExpandedExperiment, location: Location) -> None:
     """The points that `at` names are measured."""
     for column, value in getattr(figure, "at", {}).items():
-        columns = [name for name in experiment.members[0].point.task.columns if name not in figure.columns]
+        columns = [name for name in columns_of(experiment.members[0]) if name not in figure.columns]
         if column not in columns:
             expected = f"expected one of {', '.join(columns)}" if columns else "there is none to choose"
             raise location.error(f"at: {figure.name} cannot choose {column!r}{suggestion(column, columns) or f'; {expected}'}")
-        measured = {getattr(task, column, None) for member in experiment.members for task in member.measured}
+        measured = {value for member in experiment.members for value in _measured_values(member, column)}
         names = {name for member in experiment.members for name in _categories(member.point.task, column)}
         if any(isinstance(found, Distribution) or found is None for found in measured) and (value in names or isinstance(value, int)):
             continue
         if value not in measured:
             known = sorted(map(str, measured), key=lambda text: (len(text), text))
             raise location.error(f"at.{column}: got {shown(value)}; expected a measured value: {', '.join(known)}")
+
+
+def columns_of(member: ExpandedPoint) -> dict[str, Column]:
+    """The columns that make the points of an evaluation: the task's metadata, and the coordinates of the measurement."""
+    return {**{name: column for name, column in member.point.task.columns.items() if column.point}, **member.measurement.coordinates}
+
+
+def _measured_values(member: ExpandedPoint, column: str) -> list[Any]:
+    """The values of a column at the points of a member's evaluation."""
+    if column in member.measurement.coordinates:
+        return list(getattr(member.measurement, column))
+    return [getattr(task, column, None) for task in member.measured]
 
 
 def _check_tuned(figure: Figure, experiment: ExpandedExperiment, location: Location) -> None:

@@ -112,7 +112,7 @@ class AccuracyBy(PointFigure):
 
     def caption(self, task: Task) -> str:
         """How to read it; of a column of names, at which point it is shown."""
-        if task.columns[self.column].categories:
+        if self.column in task.columns and task.columns[self.column].categories:
             return _BY_NAME.format(column=self.column, at=AT)
         return _BY_NUMBER.format(column=self.column)
 

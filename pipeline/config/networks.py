@@ -279,7 +279,7 @@ class RecursiveNetwork(Network):
             raise FieldConflict(f"got starts: {self.starts} with start: {self.start}; expected start: fixed", "starts", "start")
         if self.gate_convolution > 0 and not self.feedforward:
             raise FieldConflict("a convolution in the gate needs a feed-forward layer; expected feedforward above 0", "gate_convolution")
-        if self.registers and getattr(self.mixer, "needs_grid", False):
+        if self.registers and self.mixer.needs_grid and not self.mixer.fixed_length:
             message = f"got registers: {self.registers} with mixer {self.mixer.name}; expected 0: they are no cells of a grid"
             raise FieldConflict(message, "registers", "mixer")
         return self

@@ -71,7 +71,7 @@ def with_kind(table: pa.Table, measurement: Measurement, notes: dict[str, str] |
 
 def evaluation_schema(measurement: Measurement) -> Schema:
     """Return the columns of an evaluation by this measurement; the task's metadata are integers."""
-    return Schema({**EXAMPLE, **measurement.columns}, ("dataset", "row"), Column("whole"))
+    return Schema({**EXAMPLE, **measurement.columns}, ("dataset", "row", *measurement.coordinates), Column("whole"))
 
 
 def read_evaluation(path: Path, rows: dict[str, int] | None = None) -> tuple[pa.Table, Measurement]:
@@ -84,8 +84,9 @@ def read_evaluation(path: Path, rows: dict[str, int] | None = None) -> tuple[pa.
     check_table(path, table, evaluation_schema(measurement))
     measurement.check(path, table)
     counted = {item["values"]: item["counts"] for item in table.column("dataset").value_counts().to_pylist()}
-    if rows is not None and counted != rows:
-        raise CorruptFileError(f"{path}: rows of {_counts(counted)}; expected {_counts(rows)}; {REMAKE}")
+    expected = None if rows is None else {name: count * measurement.per_example for name, count in rows.items()}
+    if expected is not None and counted != expected:
+        raise CorruptFileError(f"{path}: rows of {_counts(counted)}; expected {_counts(expected)}; {REMAKE}")
     return table, measurement
 
 

@@ -155,7 +155,7 @@ class DeepSupervision(FromRows):
             assert self.rows is not None
             self._share_table(self.network.identifier.weight, self.rows.inputs["identifier_B"].unique())
 
-    def _share_table(self, weight: nn.Parameter, used_N: Tensor) -> None:
+    def _share_table(self, weight: Tensor, used_N: Tensor) -> None:
         """Sum the gradient of a table over all ranks. used_N: the rows of the table that any rank's batch uses, ascending."""
         total_ND = weight.new_zeros(len(used_N), weight.shape[1])
         if weight.grad is not None:

@@ -54,7 +54,7 @@ def make_rules(config: Descent, network: nn.Module) -> dict[str, Rule]:
     return rules
 
 
-def table_of(network: nn.Module) -> list[nn.Parameter]:
+def table_of(network: nn.Module) -> list[Tensor]:
     """Return the weights with sparse gradients: tables of which an update changes few rows, outside moving averages and gradient clipping."""
     return [module.weight for module in network.modules() if isinstance(module, nn.Embedding) and module.sparse]
 
@@ -272,23 +272,18 @@ class AdamATan2(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Update every parameter that has a gradient."""
         for group in self.param_groups:
-            some = [parameter for parameter in group["params"] if parameter.grad is not None]
-            if not some:
-                continue
-            for parameter in some:
-                if not self.state[parameter]:
-                    self.state[parameter] |= {"step": 0, "m": torch.zeros_like(parameter), "v": torch.zeros_like(parameter)}
-            gradients, (first, second) = [parameter.grad for parameter in some], group["betas"]
-            m, v = ([self.state[parameter][name] for parameter in some] for name in ("m", "v"))
-            torch._foreach_lerp_(m, gradients, 1 - first)
-            torch._foreach_mul_(v, second)
-            torch._foreach_addcmul_(v, gradients, gradients, 1 - second)
-            torch._foreach_mul_(some, 1 - group["lr"] * group["weight_decay"])
-            for parameter, mean, square in zip(some, m, v, strict=True):
-                self.state[parameter]["step"] += 1
-                t = self.state[parameter]["step"]
-                deviation = square.div(1 - second**t).sqrt_()
-                parameter.add_(torch.atan2(mean, deviation), alpha=-group["lr"] / (1 - first**t))
+            (first, second), rate, kept = group["betas"], group["lr"], 1 - group["lr"] * group["weight_decay"]
+            for parameter in group["params"]:
+                gradient, state = parameter.grad, self.state[parameter]
+                if gradient is None:
+                    continue
+                if not state:
+                    state |= {"step": 0, "m": torch.zeros_like(parameter), "v": torch.zeros_like(parameter)}
+                state["step"] += 1
+                state["m"].lerp_(gradient, 1 - first)
+                state["v"].mul_(second).addcmul_(gradient, gradient, value=1 - second)
+                deviation = state["v"].div(1 - second ** state["step"]).sqrt_()
+                parameter.mul_(kept).add_(torch.atan2(state["m"], deviation), alpha=-rate / (1 - first ** state["step"]))
 
 
 def clip_gradients(parameters: list[Tensor], limit: float | None) -> Tensor:

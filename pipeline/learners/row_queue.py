@@ -39,6 +39,10 @@ class Rows(NamedTuple):
         """Return a slice of the rows."""
         return self._map(by=lambda values: values[rows])
 
+    def at(self, index_N: Tensor) -> Rows:
+        """Return the rows at these indices."""
+        return self._map(by=lambda values: values.index_select(0, index_N))
+
     def repeated(self, times: int) -> Rows:
         """Repeat every row so many times, next to each other."""
         return self._map(by=lambda values: values.repeat_interleave(times, 0)) if times > 1 else self

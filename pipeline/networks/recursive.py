@@ -133,7 +133,7 @@ class RecursiveNetwork(nn.Module):
         """
         if tokens_BT.shape[1] > self.context:
             raise UserError(f"network: got a row of {tokens_BT.shape[1]} tokens; expected at most its context of {self.context}")
-        latents = (self.fresh(*tokens_BT.shape) if state is None else state).latents
+        latents = (self.fresh(len(tokens_BT), tokens_BT.shape[1]) if state is None else state).latents
         cycles = self.settings.outer if outer is None else outer
         x_BPD = self._read(tokens_BT, identifier_B)
         with torch.set_grad_enabled(False):
@@ -154,7 +154,8 @@ class RecursiveNetwork(nn.Module):
             if self.settings.start == "zeros":
                 latents.append(like.new_zeros(shape))
             elif self.settings.start == "random":
-                latents.append(torch.randn(shape, generator=generator, device=like.device, dtype=like.dtype))
+                place = like.device if generator is None else generator.device
+                latents.append(torch.randn(shape, generator=generator, device=place, dtype=like.dtype).to(like.device))
             else:
                 start_KLD = self.start_KLD
                 assert isinstance(start_KLD, Tensor)

@@ -158,6 +158,8 @@ class TokenTask:
     """The token between a trace and its answer."""
     search: int = SEARCH
     """The token that starts a search query."""
+    keeps_answers: bool = False
+    """An evaluation keeps the answers of all its rows, not only of the first ones."""
 
     def __init__(self, config: Any) -> None:
         self.config = config
@@ -182,6 +184,10 @@ class TokenTask:
     def overlap(self) -> str:
         """Describe which rows, if any, are too few for disjoint splits; one sentence for the dataset card."""
         return self.config.overlap or "No row is in two splits."
+
+    def valid(self, tokens_BT: np.ndarray, answer_BT: np.ndarray, labels_BT: np.ndarray) -> np.ndarray:
+        """Return for every grid whether an answer keeps what is given and satisfies the rules of the puzzle. labels_BT: negative: no label."""
+        raise NotImplementedError
 
     def score(self, scored_BT: np.ndarray, hit_BT: np.ndarray, loss_BT: np.ndarray) -> dict[str, pa.Array]:
         """Compute the per-row columns of an evaluation from per-position results.

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 from pydantic import AfterValidator, Field, model_validator
 
 from pipeline.config.base import Component, Distribution, FieldConflict, Rows, Section, largest, smallest
-from pipeline.config.measurements import AnyMeasurement
+from pipeline.config.measurements import AnyMeasurement, read_measurement
 
 
 def _positive_and_different(values: list[int]) -> list[int]:
@@ -54,6 +54,10 @@ class Evaluation(Section):
     def points(self, task: Any) -> list[Any]:
         """The variants of the task that are measured, one dataset each."""
         return [task]
+
+    def measured_by(self, task: Any) -> Any:
+        """How the network is measured: by the kind that is named here, else by the task's own."""
+        return self.measurement or read_measurement(task.measurement)
 
     def returns(self, task: Any) -> ReturnRange | None:
         """Range of an episode's return; None where it is unknown, or the task has no episodes."""

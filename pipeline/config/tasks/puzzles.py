@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from pipeline.config.base import FieldConflict
+from pipeline.config.measurements import read_measurement
 from pipeline.config.tasks.base import Column, Evaluation, Grid, Task
 
 DESCRIBING: Mapping[str, Column] = {
@@ -48,6 +50,25 @@ class PuzzleEvaluation(Evaluation):
             "Which attempt is the answer: of the highest q, the most frequent answer, or the first to halt. Use vote if q is not trained."
         ),
     )
+    halt: bool = Field(
+        default=False,
+        description="An attempt ends at its first q above 0, and keeps that answer. Turn it on to measure what halting saves and costs.",
+    )
+
+    def measured_by(self, task: Any) -> Any:
+        """By `puzzles` with these settings, unless another kind is named."""
+        settings = {name: getattr(self, name) for name in SETTINGS if getattr(self, name) != type(self).model_fields[name].default}
+        if self.measurement is None:
+            return read_measurement({"name": task.measurement, **settings})
+        if settings:
+            raise FieldConflict(
+                f"got {' and '.join(settings)} beside a measurement; expected its settings within it", "measurement", *settings
+            )
+        return self.measurement
+
+
+SETTINGS = ("supervision", "chains", "noise", "choose", "halt")
+"""Fields of an evaluation that are settings of the measurement `puzzles`."""
 
 
 class Puzzle(Task):
