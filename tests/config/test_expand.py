@@ -303,7 +303,7 @@ def test_a_mixer_that_reads_whole_grids_is_refused_where_rows_are_none(mixer: st
 @pytest.mark.parametrize(
     ("mixer", "message"),
     [
-        ("{name: both_ways, mixer: {name: lstm, heads: 3}}", "network.mixer.mixer.heads: unknown key for lstm"),
+        ("{name: both_ways, mixer: {name: lstm, heads: 3}}", "network.mixer.mixer.heads: unknown key; expected one of forget_bias"),
         ("{name: both_ways, mixer: stencil}", "network.mixer.mixer: got 'stencil'"),
         ("{name: both_ways, mixer: {name: both_ways}}", "network.mixer.mixer.name: got 'both_ways'"),
         ("full_attention, attention: {heads: 2}", "full_attention is not causal, the attention of a hybrid is; expected attention: null"),
