@@ -63,12 +63,18 @@ def test_only_mixers_that_see_later_positions_can_answer() -> None:
     accuracy = {}
     for mixer in ("full_attention", "attention"):
         learner: Any = small_learner(
-            mixer, Opposite(side=2), network={"width": 32, "depth": 2, "feedforward": 2.0}, steps=300, batch_size=32, data="stream"
+            mixer,
+            Opposite(side=2),
+            network={"width": 32, "depth": 2, "feedforward": 2.0},
+            steps=400,
+            batch_size=32,
+            data="stream",
+            learning_rate=0.003,
         )
-        for _ in range(150):
+        for _ in range(300):
             learner.update()
         accuracy[mixer] = learner.validate()["accuracy"]
-    assert accuracy["full_attention"] > 0.95 and accuracy["attention"] < 0.85
+    assert accuracy["full_attention"] > 0.9 and accuracy["attention"] < 0.8
 
 
 @pytest.mark.parametrize("mixer", WHOLE_ROWS)

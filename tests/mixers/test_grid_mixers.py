@@ -6,6 +6,7 @@ Notation: B = batch size, T = sequence length, D = width, H = heads, E = channel
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -81,7 +82,7 @@ def test_token_mixing_by_loops() -> None:
     ("cells", "fields", "inner"),
     [(9, {}, 24), (81, {}, 216), (81, {"multiple_of": 256}, 256), (900, {"multiple_of": 256}, 2560), (1, {"expansion": 0.1}, 1)],
 )
-def test_inner_width_of_token_mixing(cells: int, fields: dict[str, float], inner: int) -> None:
+def test_inner_width_of_token_mixing(cells: int, fields: dict[str, Any], inner: int) -> None:
     mixer = make("token_mixing", cells=cells, **fields)
     assert mixer.into.weight.shape == (2 * inner, cells) and mixer.out.weight.shape == (cells, inner)
 

@@ -71,7 +71,7 @@ def test_lengths_of_whole_rows_change_nothing(name: str, fields: dict[str, Any])
 def test_gradients_are_right(name: str, fields: dict[str, Any]) -> None:
     kind = MIXERS[fields.get("mixer", name)]
     heads: dict[str, Any] = {"heads": 2} if "heads" in kind.model_fields else {}
-    own = {"mixer": {"name": fields["mixer"], **heads}} if fields else heads
+    own: dict[str, Any] = {"mixer": {"name": fields["mixer"], **heads}} if fields else heads
     mixer, x_BTD = make(name, width=8, cells=4, **own), sequence(2, 4, width=8).requires_grad_()
     length_B = None if MIXERS[name].fixed_length else torch.tensor([4, 1])
 
