@@ -315,6 +315,18 @@ def test_networks_of_whole_grids_that_cannot_be_built(mixer: str, message: str) 
     assert message in fails(HEAD.replace("{name: lstm, horizon: 9}, width: 8", mixer if "width" in mixer else f"{mixer}, width: 8"))
 
 
+def test_mixers_run_both_ways_are_named_after_the_mixer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resolving, "check_point", lambda *_: None)
+    mixers = "[both_ways, {name: both_ways, mixer: gru}, {name: both_ways, mixer: {name: gru, init: chrono}}]"
+    found = members(HEAD + f"    sweep:\n      network.mixer: {mixers}\n")
+    assert [member.coordinates["network.mixer"] for member in found] == [
+        "lstm_both_ways",
+        "gru_both_ways",
+        "gru_both_ways (init=chrono)",
+    ]
+    assert [member.point.network.label for member in found] == ["lstm_both_ways", "gru_both_ways", "gru_both_ways"]
+
+
 def test_a_figure_needs_its_column(monkeypatch: pytest.MonkeyPatch) -> None:
     from pipeline.config.tasks import Copy
 
