@@ -255,11 +255,13 @@ def _coordinate(value: Any, written: Any) -> Any:
         return Written(name) if name else list(value) if isinstance(value, tuple) else value
     keys = sorted(written.keys() - {"name", "preset"})
     details = [f"preset={written['preset']}"] if "preset" in written else []
-    settings = {key: _coordinate(getattr(value, key), written[key]) for key in keys}
-    if isinstance(value, BothWays) and "mixer" in settings:  # whose name is in the label
-        settings["mixer"] = settings["mixer"].details
-    rest = ", ".join([*details, *(f"{key}={setting}" for key, setting in settings.items() if setting != "")])
-    return Written(name if "name" in written else "", rest)
+    for key in keys:
+        setting = _coordinate(getattr(value, key), written[key])
+        if isinstance(value, BothWays) and key == "mixer":  # whose name is in the label
+            details += [setting.details] if setting.details else []
+        else:
+            details.append(f"{key}={setting}")
+    return Written(name if "name" in written else "", ", ".join(details))
 
 
 def _coordinates(keys: YamlMapping, block: YamlMapping, point: Point, evaluation: Evaluation) -> dict[str, Any]:

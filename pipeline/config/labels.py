@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from pipeline.config.document import suggestion
-from pipeline.config.mixers import MIXERS, BothWays
+from pipeline.config.mixers import MIXERS
 from pipeline.config.points import ExpandedExperiment, ExpandedPoint, Written
 
 NAMED = ("mixer", "task", "network", "learner")
@@ -69,7 +69,7 @@ def component_name(name: str) -> str | None:
     hybrids = {f"{mixer}_attention": mixer for mixer in MIXERS}
     if name in hybrids:
         return f"{component_name(hybrids[name])} + attention"
-    both = {BothWays(mixer=kind()).label: mixer for mixer, kind in MIXERS.items() if kind.causal}
+    both = {f"{mixer}_both_ways": mixer for mixer, kind in MIXERS.items() if kind.causal}
     return f"{component_name(both[name])}, both ways" if name in both else None
 
 

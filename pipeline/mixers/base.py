@@ -82,7 +82,7 @@ class WholeRowMixer(Mixer):
         self, x_BTD: Tensor, state: State | None = None, reset_BT: Tensor | None = None, length_B: Tensor | None = None
     ) -> tuple[Tensor, State]:
         """Mix whole rows; no state is carried into them, and none of their positions starts an episode."""
-        assert not state and reset_BT is None, "a whole row has neither a past nor episodes within"
+        assert (state is None or len(state) == 0) and reset_BT is None, "a whole row has neither a past nor episodes within"
         return self.mix(x_BTD, length_B), ()
 
     def step(self, x_BD: Tensor, state: State, active_B: Tensor | None = None) -> tuple[Tensor, State]:

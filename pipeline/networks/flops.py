@@ -178,12 +178,12 @@ def _both_ways_apart(network: nn.Module) -> Iterator[list[_BothWaysCall]]:
         return sum((0 * weight.sum() for weight in weights), 0 * x_BTD if weights else torch.zeros_like(x_BTD)), ()
 
     for mixer in mixers:
-        setattr(mixer, "forward", functools.partial(stand_in, mixer))  # noqa: B010
+        vars(mixer)["forward"] = functools.partial(stand_in, mixer)
     try:
         yield calls
     finally:
         for mixer in mixers:
-            del mixer.forward
+            del vars(mixer)["forward"]
 
 
 class _MixerSteps(nn.Module):

@@ -283,3 +283,12 @@ def test_a_frozen_file_that_cannot_be_read_is_named(
         read_spec(path)
     assert str(caught.value).startswith(f"{path}: {message}")
     assert "\n" not in str(caught.value)
+
+
+def test_the_version_of_a_mixer_within_a_mixer_is_checked() -> None:
+    network = SequenceNetwork.model_validate({"mixer": {"name": "both_ways", "mixer": "gru"}})
+    block = filled(network)
+    assert load_component("network", block) == network
+    block["mixer"]["mixer"]["version"] = 99
+    with pytest.raises(ForeignSpecError, match="mixer gru: written for version 99"):
+        load_component("network", block)

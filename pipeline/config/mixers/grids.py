@@ -40,7 +40,7 @@ class TokenMixing(Mixer):
         default=4.0,
         gt=0,
         le=1_024,
-        description="inner width is 2/3 of this multiple of the row's length; 4: the weights of an MLP four times as wide",
+        description="inner width in rows, times 2/3; 4: as many weights as an MLP of four times the row's length",
     )
     multiple_of: int = Field(
         default=1, ge=1, le=65_536, description="the inner width is rounded up to a multiple of this; 256 is the published rule"
