@@ -166,7 +166,8 @@ def stored_file(path: str, sha256: str | None, side: int, asks_path: bool) -> Pu
     file.refuse((file.question_PC == MARKED).any(axis=1), "'o' in the question", "it in the answer only")
     for letter, count in (("S", 1), ("G", int(asks_path))):
         counted_P = (file.question_PC == LETTERS[letter]).sum(axis=1)
-        file.refuse(counted_P != count, f"more or fewer than {count} cells {letter} in the question", f"exactly {count}")
+        wrong_P = counted_P != count
+        file.refuse(wrong_P, f"{counted_P[wrong_P.argmax()]} cells {letter} in the question", f"exactly {count}")
     answer_PC, moves_P = solve(side, file.question_PC, asks_path)
     file.refuse(moves_P < 0, "no path from S to G", "one")
     if asks_path:

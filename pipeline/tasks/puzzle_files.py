@@ -16,7 +16,6 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv as pcsv
 
 from pipeline.storage.arrow import to_numpy
@@ -50,9 +49,11 @@ def read_puzzle_file(path: Path, sha256: str | None, cells: int, letters: Mappin
     if sha256 and (found := file_sha256(path)) != sha256:
         raise UserError(f"{path}: SHA-256 is {found}; expected {sha256}, as planned")
     table = _table(path)
-    boards = [_boards(table.column(name), path, name, cells, letters) for name in ("question", "answer")]
-    rating = to_numpy(table.column("rating").combine_chunks().fill_null(0)) if "rating" in table.column_names else np.zeros(len(boards[0]))
-    return PuzzleFile(path, *boards, rating.astype(np.int32))
+    question_PC, answer_PC = (_boards(table.column(name), path, name, cells, letters) for name in ("question", "answer"))
+    rating = (
+        to_numpy(table.column("rating").combine_chunks().fill_null(0)) if "rating" in table.column_names else np.zeros(len(question_PC))
+    )
+    return PuzzleFile(path, question_PC, answer_PC, rating.astype(np.int32))
 
 
 def _opened(path: Path) -> IO[bytes]:
@@ -81,7 +82,7 @@ def _table(path: Path) -> pa.Table:
 
 def _boards(column: pa.ChunkedArray, path: Path, name: str, cells: int, letters: Mapping[str, int]) -> np.ndarray:
     """Convert a column of strings to tokens."""
-    lengths_P = to_numpy(pc.binary_length(column).combine_chunks())
+    lengths_P = np.concatenate([np.diff(_offsets(chunk)) for chunk in column.chunks] or [np.empty(0, np.int32)])
     wrong_P = lengths_P != cells
     if wrong_P.any():
         line = int(wrong_P.argmax())
@@ -101,6 +102,10 @@ def _boards(column: pa.ChunkedArray, path: Path, name: str, cells: int, letters:
 
 def _bytes(chunk: pa.StringArray) -> bytes:
     """Return the characters of all strings of an array, concatenated."""
-    offsets = np.frombuffer(chunk.buffers()[1], np.int32)[chunk.offset : chunk.offset + len(chunk) + 1]
-    data = chunk.buffers()[2]
+    offsets, data = _offsets(chunk), chunk.buffers()[2]
     return bytes(memoryview(data)[offsets[0] : offsets[-1]]) if data is not None and len(chunk) else b""
+
+
+def _offsets(chunk: pa.StringArray) -> np.ndarray:
+    """Return where each string starts among the array's characters, and where the last ends."""
+    return np.frombuffer(chunk.buffers()[1], np.int32)[chunk.offset : chunk.offset + len(chunk) + 1]

@@ -3,7 +3,7 @@
 Where a row comes from, by the config's fields:
 
     origin generated                     generated, and kept if its puzzle's hash belongs to the split
-    origin generated, puzzles: N, train  N generated puzzles, always the same, and their random symmetries
+    origin generated, puzzles: N, train  N different generated puzzles, always the same, and their random symmetries
     a list or file, train                its puzzles of the split, or the first N in a fixed random order, and their random symmetries
     a list or file, test, validation     its puzzles of the split as they are, each once; where rows are more, then their first symmetries, ...
 
@@ -32,6 +32,8 @@ from pipeline.tasks.base import BUCKETS, TARGET, Ragged, Split, TokenTask, in_sp
 RESOURCES = Path(__file__).parents[2] / "resources"
 ROUND = 20_000
 """Puzzles generated at a time."""
+FURTHER = 1_000
+"""Puzzles generated at least to find further different ones."""
 HOPELESS = 20_000
 """Generated puzzles after which a split without any of them is given up."""
 
@@ -72,7 +74,7 @@ class PuzzleTask(TokenTask):
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
-        self.pools: dict[Split, Puzzles] = {}
+        self.pools: dict[Split, np.ndarray] = {}
 
     def fresh(self, seed_B: np.ndarray) -> Puzzles:
         """Generate one puzzle per 64-bit seed, each a function of its seed."""
@@ -90,8 +92,8 @@ class PuzzleTask(TokenTask):
         """Hash puzzles to 64 bits; all symmetries of a puzzle have the same hash."""
         raise NotImplementedError
 
-    def check_used(self, puzzles: Puzzles) -> None:
-        """Raise UserError for stored puzzles that cannot be used, where checking all of them at once takes too long."""
+    def check_used(self, chosen_P: np.ndarray) -> None:
+        """Raise UserError for stored puzzles, by index, that cannot be used, where checking all of them at once takes too long."""
 
     def valid(self, tokens_BT: np.ndarray, answer_BT: np.ndarray) -> np.ndarray:
         """Return which answers solve their puzzles by the rules, whether or not they are the labels."""
@@ -108,7 +110,9 @@ class PuzzleTask(TokenTask):
     def generate(self, rows: int, key: Key, level: int | None = None, column: str | None = None, split: Split = "train") -> pa.RecordBatch:
         """Generate rows; a pure function of its arguments. Every row has the task's own size: `level` bounds nothing else."""
         if level is not None and (column not in (None, "side") or level < self.config.side):
-            raise UserError(f"{self.config.name}: no row has {column or 'side'} <= {level}, all have side {self.config.side}; expected no curriculum")
+            raise UserError(
+                f"{self.config.name}: no row has {column or 'side'} <= {level}, all have side {self.config.side}; expected no curriculum"
+            )
         rng = generator(key)
         limited = self.config.puzzles is not None and split == "train"
         if self.config.origin == "generated" and not limited:
@@ -130,35 +134,39 @@ class PuzzleTask(TokenTask):
                 raise UserError(f"{self.config.name}: none of {made:,} puzzles belongs to the {split} split; expected a larger side")
         return Puzzles.joined(found)
 
-    def pool(self, split: Split) -> Puzzles:
-        """Return the stored puzzles of a split in a fixed random order; of train, as many as `puzzles` says."""
+    @functools.cached_property
+    def puzzles(self) -> Puzzles:
+        """All stored puzzles."""
+        return self.stored()
+
+    def pool(self, split: Split) -> np.ndarray:
+        """Return the indices of a split's stored puzzles in a fixed random order; of train, as many as `puzzles` says."""
         if split not in self.pools:
             most = self.config.puzzles if split == "train" else None
-            puzzles = self.stored()
-            order_P = np.flatnonzero(in_split(self.split_hash(puzzles.question_BC), split))
+            order_P = np.flatnonzero(in_split(self.split_hash(self.puzzles.question_BC), split))
             order_P = generator(derive_key("puzzles", "order", split)).permutation(order_P)
-            order_P = interleaved(order_P, puzzles.origin_B[order_P], self.shares) if self.shares else order_P
+            order_P = interleaved(order_P, self.puzzles.origin_B[order_P], self.shares) if self.shares else order_P
             if not len(order_P) or (most or 0) > len(order_P):
-                asked = f"got puzzles {most:,}" if most else f"no puzzle of {len(puzzles):,} is of the {split} split"
+                asked = f"got puzzles {most:,}" if most else f"no puzzle of {len(self.puzzles):,} is of the {split} split"
                 raise UserError(f"{self.config.name}: {asked}; expected {f'at most {len(order_P):,}' if most else 'more of them'}")
-            self.pools[split] = puzzles.take(order_P[:most])
+            self.pools[split] = order_P[:most]
         return self.pools[split]
 
     def _from_pool(self, rows: int, rng: np.random.Generator, split: Split) -> tuple[Puzzles, np.ndarray]:
         """Draw stored puzzles and the number of each one's symmetry."""
         pool, most = self.pool(split), self.most_symmetries if self.config.symmetries else 0
         if split == "train":
-            chosen_B, number_B = rng.integers(len(pool), size=rows), rng.integers(most + 1, size=rows)
+            chosen_B, number_B = pool[rng.integers(len(pool), size=rows)], rng.integers(most + 1, size=rows)
         else:
             number_B, place_B = np.divmod(np.arange(rows), len(pool))
-            chosen_B = rng.permutation(len(pool))[place_B]
+            chosen_B = rng.permutation(pool)[place_B]
             if rows > len(pool) * (most + 1):
                 raise UserError(
                     f"{self.config.name}: got {rows:,} {split} rows; expected at most {len(pool) * (most + 1):,}, one for each of the "
                     f"{len(pool):,} puzzles of the split" + (f" and its {most} symmetries" if most else "; symmetries: true allows more")
                 )
-        self.check_used(pool.take(np.unique(chosen_B)))
-        return pool.take(chosen_B), number_B
+        self.check_used(np.unique(chosen_B))
+        return self.puzzles.take(chosen_B), number_B
 
     def _batch(self, puzzles: Puzzles, number_B: np.ndarray) -> pa.RecordBatch:
         changed_B = number_B > 0
@@ -184,10 +192,20 @@ class PuzzleTask(TokenTask):
         return (self.split_hash(question_BC) >> np.uint64(33)).astype(np.int32)
 
     def limited(self) -> Puzzles:
-        """Generate the puzzles that training is limited to: always the same, of the train split, numbered."""
-        key = derive_key("puzzles", self.config.name, "limited")
-        puzzles = self.draw(self.config.puzzles, generator(key), "train")
-        return Puzzles(**{**vars(puzzles), "group_B": np.arange(len(puzzles), dtype=np.int32)})
+        """Generate the puzzles that training is limited to: always the same, of the train split, numbered, no two of them symmetric.
+
+        Raises UserError if there are fewer.
+        """
+        most = self.config.puzzles
+        rng, puzzles = generator(derive_key("puzzles", self.config.name, "limited")), self.fresh(np.empty(0, np.uint64))
+        while (known := len(puzzles)) < most:
+            drawn = Puzzles.joined([puzzles, self.draw(min(max(most - known, FURTHER), ROUND), rng, "train")])
+            first_B = np.sort(np.unique(self.split_hash(drawn.question_BC), return_index=True)[1])
+            puzzles = drawn.take(first_B)
+            if len(puzzles) == known:
+                raise UserError(f"{self.config.name}: got puzzles {most:,}; expected at most {known:,}, those that differ up to symmetry")
+        numbered = {**vars(puzzles.take(np.arange(most))), "group_B": np.arange(most, dtype=np.int32)}
+        return Puzzles(**numbered)
 
 
 def interleaved(order_P: np.ndarray, origin_P: np.ndarray, shares: Mapping[int, float]) -> np.ndarray:

@@ -46,7 +46,6 @@ class Sudoku(PuzzleTask):
         super().__init__(config)
         self.digits_only = config.side == 4
         self.shares = {HARD: 0.64, CLUES17: 0.36} if config.origin == "mix" else {}
-        self.known_unique: set[int] = set()
 
     def fresh(self, seed_B: np.ndarray) -> Puzzles:
         """Generate a minimal puzzle per seed."""
@@ -66,17 +65,20 @@ class Sudoku(PuzzleTask):
         file = stored_file(self.config.origin, self.config.sha256, self.config.side)
         return Puzzles(file.question_PC, file.answer_PC, file.rating_P, np.arange(len(file.rating_P)), np.full(len(file.rating_P), FILE))
 
-    def check_used(self, puzzles: Puzzles) -> None:
-        """Raise UserError for a file's puzzle with more than one solution, at its first use: solving all of a large file takes an hour."""
+    def check_used(self, chosen_P: np.ndarray) -> None:
+        """Raise UserError for a file's puzzle with more than one solution, at its first use: solving all of a large file takes minutes."""
         if not self.config.is_file:
             return
-        fresh_B = ~np.isin(puzzles.group_B, np.fromiter(self.known_unique, np.int64, len(self.known_unique)))
-        new = puzzles.take(fresh_B)
-        _, solutions_B, _ = solve(self.config.side, boards_like(new.question_BC, BLANK))
+        new_P = chosen_P[~self.is_unique_P[chosen_P]]
+        _, solutions_B, _ = solve(self.config.side, boards_like(self.puzzles.question_BC[new_P], BLANK))
         if (solutions_B != 1).any():
-            line = new.group_B[solutions_B != 1].min() + 2
-            raise UserError(f"{self.config.origin}:{line}: more than one solution; expected exactly one")
-        self.known_unique.update(new.group_B.tolist())
+            raise UserError(f"{self.config.origin}:{new_P[solutions_B != 1].min() + 2}: more than one solution; expected exactly one")
+        self.is_unique_P[new_P] = True
+
+    @functools.cached_property
+    def is_unique_P(self) -> np.ndarray:
+        """Which stored puzzles are known to have one solution."""
+        return np.zeros(len(self.puzzles), bool)
 
     def symmetric(self, question_BC: np.ndarray, number_B: np.ndarray, board_BC: np.ndarray, inverse: bool = False) -> np.ndarray:
         """Apply symmetry `number` of each puzzle to boards, as tokens, or undo it."""

@@ -123,8 +123,9 @@ class StoredPuzzle(Puzzle):
 
     def variant(self, **fields: Any) -> Task:
         """The same task with these fields fixed; another origin with its own SHA-256."""
-        digest = {"sha256": self.file_digest(fields["origin"])} if fields.get("origin", self.origin) != self.origin else {}
-        return super().variant(**fields, **digest)
+        if fields.get("origin", self.origin) != self.origin:
+            fields["sha256"] = self.file_digest(fields["origin"])
+        return super().variant(**fields)
 
     @property
     def chance(self) -> float:
@@ -217,7 +218,7 @@ class Sudoku(StoredPuzzle):
         """Puzzles of side 4 are too few to be kept apart up to symmetry."""
         if self.side > 4:
             return ""
-        return "No puzzle is in two splits, nor with its digits renamed; turned or rearranged it may be, since only 36 of side 4 differ up to symmetry."
+        return "No puzzle is in two splits, nor with its digits renamed; turned or rearranged it may be, as only 36 of side 4 differ up to symmetry."
 
 
 class MazeEvaluation(PuzzleEvaluation):
@@ -293,7 +294,9 @@ class Maze(StoredPuzzle):
         if not SMALLEST_MAZE <= self.side <= LARGEST_MAZE:
             raise FieldConflict(f"got side {self.side}; expected {SMALLEST_MAZE} to {LARGEST_MAZE}", "side")
         if self.asks == "reach" and self.walls == "perfect" and not self.is_file:
-            raise FieldConflict("every cell of a perfect maze can be reached; expected walls: percolation with asks: reach", "asks", "walls")
+            raise FieldConflict(
+                "every cell of a perfect maze can be reached; expected walls: percolation with asks: reach", "asks", "walls"
+            )
         most = self.side**2 // 2
         if self.min_path > most and not self.is_file:
             raise FieldConflict(f"got min_path {self.min_path} with side {self.side}; expected at most {most} moves", "min_path", "side")
