@@ -15,10 +15,12 @@ from pipeline.config.tasks.base import Column, Evaluation, Grid, Task
 from pipeline.storage.digest import file_sha256
 
 DESCRIBING: Mapping[str, Column] = {
-    "group": Column("puzzle", "the stored puzzle that the row is made from, counted from 0; its symmetries share it", point=False),
-    "identifier": Column("identifier", "number of the puzzle and symmetry; 0 where networks read none", point=False),
-    "augmentation": Column("symmetry", "0 the puzzle as it is, k its k-th random symmetry", point=False),
-    "rating": Column("rating", "how hard the puzzle is, in the unit of its origin", point=False),
+    "group": Column("puzzle", "the stored puzzle that the row is made from, counted from 0; its symmetries share it", "index", point=False),
+    "identifier": Column("identifier", "number of the puzzle and symmetry; 0 where networks read none", "index", point=False),
+    "augmentation": Column("symmetry", "0 the puzzle as it is, k its k-th random symmetry", "index", point=False),
+    "rating": Column(
+        "rating", "how hard the puzzle is: digits that a solver tries, moves of a path, or as its file says", "steps", point=False
+    ),
 }
 """Columns of every puzzle that describe a row and are not coordinates of a point."""
 
@@ -74,22 +76,22 @@ class StoredPuzzle(Puzzle):
         default=None,
         validate_default=True,
         description=(
-            "SHA-256 of the file named by origin; default: computed from it, so that results never mix two versions of it. "
-            "Set it to refuse any file but the one that you mean."
+            "SHA-256 of the file that origin names; default: computed from it, so that results never mix two versions. Set it to "
+            "refuse any file but one."
         ),
     )
     puzzles: Count | None = Field(
         default=None,
         description=(
-            "Number of different puzzles in training, before symmetries; default: all there are, without end if they are generated. "
-            "Set it to 1000 as published, or vary it to see how many are enough."
+            "Number of different puzzles in training, before symmetries; default: all there are, without end if generated. Set "
+            "it to 1000 as published, or sweep it to see how many are enough."
         ),
     )
     symmetries: bool = Field(
         default=True,
         description=(
-            "Train on random symmetries of stored puzzles too, as published. Turn it off to see how much they add; generated puzzles without "
-            "end need none."
+            "Train on random symmetries of stored puzzles too, as published; puzzles generated without end need none. Turn it "
+            "off to see how much they add."
         ),
     )
 
@@ -177,14 +179,15 @@ class Sudoku(StoredPuzzle):
     }
 
     name: Literal["sudoku"] = "sudoku"
-    side: Literal[4, 6, 9] = Field(default=9, description="Cells per side; boxes are 2x2, 2x3 and 3x3. Take 4 or 6 for quick experiments.")
+    side: Literal[4, 6, 9] = Field(
+        default=9, description="Cells per side; boxes are 2x2, 2x3 and 3x3. Choose 4 or 6 for quick experiments."
+    )
     origin: str = Field(
         default="generated",
         description=(
-            "Where puzzles come from. generated: minimal puzzles made as needed, most of them easy; hard: 50,475 that need search, from the "
-            "Enjoy Sudoku forum and magictour; clues17: the 49,158 with 17 clues; mix: 64 % hard and 36 % clues17, as difficult on average as "
-            "Sudoku-Extreme; or the path of a csv file with the columns question and answer, such as Sudoku-Extreme's. "
-            "Take hard to test reasoning, generated for unlimited data."
+            "generated: minimal puzzles, most of them easy; hard: 50,475 that need search; clues17: 49,158 with 17 clues; mix: "
+            "64 % hard, 36 % clues17, like Sudoku-Extreme; or a csv file with columns question and answer. Choose hard to test "
+            "reasoning."
         ),
     )
 
@@ -256,20 +259,20 @@ class Maze(StoredPuzzle):
         default=9,
         ge=SMALLEST_MAZE,
         le=LARGEST_MAZE,
-        description="Cells per side, walls included. 30 as published; raise it for longer paths.",
+        description="Cells per side, walls included; 30 as published. Raise it for longer paths.",
     )
     walls: Literal["perfect", "percolation"] = Field(
         default="perfect",
         description=(
-            "perfect: passages form a tree, so that there is one path (recursive backtracker); percolation: every cell is a wall with a "
-            "probability of 30 to 50 %, as in Maze-Hard, and paths are seldom unique. Take percolation to compare with published results."
+            "perfect: passages form a tree, so there is one path; percolation: random walls on 30 to 50 % of the cells, as in "
+            "Maze-Hard, and paths are seldom unique. Choose percolation to compare with published results."
         ),
     )
     asks: Literal["path", "reach"] = Field(
         default="path",
         description=(
-            "path: mark the shortest path from start to goal; reach: mark every cell that can be reached from the start, among 38 % walls. "
-            "Take reach for a problem that needs depth but no choice."
+            "path: mark the shortest path from start to goal; reach: mark every cell that can be reached from the start. Choose "
+            "reach for a problem that needs depth but no choice."
         ),
     )
     min_path: int = Field(
@@ -284,8 +287,8 @@ class Maze(StoredPuzzle):
     origin: str = Field(
         default="generated",
         description=(
-            "Where mazes come from: generated as needed, or the path of a csv file with the columns question and answer, such as Maze-Hard's. "
-            "Name a file to train on published mazes."
+            "Where mazes come from: generated, or the path of a csv file with columns question and answer, such as Maze-Hard's. "
+            "Set it to train on published mazes."
         ),
     )
 
