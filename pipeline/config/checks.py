@@ -9,7 +9,7 @@ from pipeline.config.base import Distribution, FieldConflict, canonical
 from pipeline.config.document import PRESETS, Location, YamlMapping, shown, suggestion
 from pipeline.config.figures import Figure
 from pipeline.config.learners import LEARNERS
-from pipeline.config.networks import NETWORKS, SMALLEST_IMAGE, ActorCritic, Stack
+from pipeline.config.networks import NETWORKS, SMALLEST_IMAGE, ActorCritic
 from pipeline.config.points import ExpandedExperiment, ExpandedPoint
 from pipeline.config.tasks import TASKS, EnvironmentTask, Task
 from pipeline.storage.digest import canonical_json
@@ -86,26 +86,35 @@ def check_point(member: ExpandedPoint, written: YamlMapping) -> None:
     if curriculum and curriculum.column not in point.task.columns:
         here = location_of(written, "learner.curriculum.column")
         raise here.error(f"{point.task.name} has no column {curriculum.column!r}" + suggestion(curriculum.column, point.task.columns))
-    mixer = getattr(point.network, "mixer", None)
-    if isinstance(point.network, Stack) and mixer and not mixer.causal:
-        here = location_of(written, "network.mixer")
-        raise here.error(f"{mixer.name} is not causal; {point.learner.name} expects a mixer that never sees the future")
+    _check_mixers(member, written)
+
+
+def _check_mixers(member: ExpandedPoint, written: YamlMapping) -> None:
+    """Networks that see later positions, or need square grids, are for tasks that show whole grids."""
+    point = member.point
+    whole = [mixer.name for mixer, _ in getattr(point.network, "blocks", []) if mixer.needs_grid or not mixer.causal]
+    whole += [] if point.network.causal else [point.network.name]
+    if whole and not point.task.grid:
+        message = f"{whole[0]} reads whole grids in all directions, rows of {point.task.name} are read forwards; expected a causal mixer"
+        raise location_of(written, "task", "network.mixer").error(message)
 
 
 def _check_sizes(member: ExpandedPoint, written: YamlMapping) -> None:
     """Rows fit the network's context, and the evaluation's rows have the sizes of the task's."""
-    task, context, measured = member.point.task, member.point.network.context, _measured(member, written)
+    task, network, measured = member.point.task, member.point.network, _measured(member, written)
     longest = max([task, *measured], key=lambda task: task.longest)
-    if longest.longest > context:
+    if longest.longest > network.context:
         here = location_of(written, "task" if longest is task else "evaluate", "network.context")
         rows = f"rows of {longest.longest} {ROWS[task.kind]}"
-        raise here.error(f"{rows} exceed network.context = {context}; expected at most that")
+        raise here.error(f"{rows} exceed network.context = {network.context}; expected at most that")
     for other in measured:
         for key, size in task.sizes.items():
-            if other.sizes.get(key) != size:
-                raise location_of(written, "evaluate").error(
-                    f"a point of the evaluation has {key} {other.sizes.get(key)}, the task {size}; expected the same"
-                )
+            if other.sizes.get(key) == size or (key == "cells" and not network.fixed_length):
+                continue
+            why = ": the network is made for rows of one length" if key == "cells" else ""
+            raise location_of(written, "evaluate").error(
+                f"a point of the evaluation has {key} {other.sizes.get(key)}, the task {size}; expected the same{why}"
+            )
 
 
 def _check_encoder(task: EnvironmentTask, network: ActorCritic, written: YamlMapping) -> None:
@@ -231,7 +240,8 @@ def _check_weights(child: ExpandedPoint, parent: ExpandedPoint) -> None:
 def _shape(member: ExpandedPoint) -> dict[str, Any]:
     task, network = member.point.task, canonical(member.point.network)
     shape = {key: value for key, value in network.items() if key not in WEIGHTLESS}
-    return {**shape, **task.sizes}
+    sizes = {key: size for key, size in task.sizes.items() if key != "cells" or member.point.network.fixed_length}
+    return {**shape, **sizes}
 
 
 def find_parent(experiments: list[ExpandedExperiment], child: ExpandedPoint) -> ExpandedPoint:
