@@ -26,6 +26,7 @@ SIZES = {
     "nodes": {"uniform": [6, 8]},
     "corridor": {"uniform": [2, 5]},
     "max_episode_steps": 20,
+    "side": 6,
 }
 """Values for fields that many tasks have; a task takes those it knows."""
 

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
-from pipeline.config.base import FieldConflict
+from pipeline.config.base import Count, FieldConflict
 from pipeline.config.measurements import read_measurement
 from pipeline.config.tasks.base import Column, Evaluation, Grid, Task
+from pipeline.storage.digest import file_sha256
 
 DESCRIBING: Mapping[str, Column] = {
-    "group": Column("puzzle", "the stored puzzle that the row is made from, counted from 0; its symmetries share it", point=False),
-    "identifier": Column("identifier", "number of the puzzle and symmetry; 0 where networks read none", point=False),
-    "augmentation": Column("symmetry", "0 the puzzle as it is, k its k-th random symmetry", point=False),
-    "rating": Column("rating", "how hard the puzzle is, in the unit of its source", point=False),
+    "group": Column("puzzle", "the stored puzzle that the row is made from, counted from 0; its symmetries share it", "index", point=False),
+    "identifier": Column("identifier", "number of the puzzle and symmetry; 0 where networks read none", "index", point=False),
+    "augmentation": Column("symmetry", "0 the puzzle as it is, k its k-th random symmetry", "index", point=False),
+    "rating": Column(
+        "rating", "how hard the puzzle is: digits that a solver tries, moves of a path, or as its file says", "steps", point=False
+    ),
 }
 """Columns of every puzzle that describe a row and are not coordinates of a point."""
 
@@ -77,3 +83,265 @@ class Puzzle(Task):
     grid: ClassVar[bool] = True
     measurement: ClassVar[str] = "puzzles"
     evaluation: ClassVar[type[Evaluation]] = PuzzleEvaluation
+
+
+class StoredPuzzle(Puzzle):
+    """A puzzle whose rows are generated, or made from stored puzzles: lists that are part of this repository, or a user's file."""
+
+    named: ClassVar[tuple[str, ...]] = ("generated",)
+    """The values of `origin` that are not files."""
+
+    origin: str = Field(default="generated", description="Where puzzles come from: generated, or the path of a csv file.")
+    sha256: str | None = Field(
+        default=None,
+        validate_default=True,
+        description=(
+            "SHA-256 of the file that origin names; default: computed from it, so that results never mix two versions. Set it to "
+            "refuse any file but one."
+        ),
+    )
+    puzzles: Count | None = Field(
+        default=None,
+        description=(
+            "Number of different puzzles in training, before symmetries; default: all there are, without end if generated. Set "
+            "it to 1000 as published, or sweep it to see how many are enough."
+        ),
+    )
+    symmetries: bool = Field(
+        default=True,
+        description=(
+            "Train on random symmetries of stored puzzles too, as published; puzzles generated without end need none. Turn it "
+            "off to see how much they add."
+        ),
+    )
+
+    @field_validator("sha256")
+    @classmethod
+    def _of_the_file(cls, given: str | None, info: ValidationInfo) -> str | None:
+        origin = info.data.get("origin")
+        if origin is None or given is None:
+            return None if origin is None else cls.file_digest(origin)
+        if origin in cls.named:
+            raise FieldConflict(f"got a SHA-256 with origin {origin}; expected it with a file only", "sha256")
+        if not re.fullmatch("[0-9a-f]{64}", given):
+            raise ValueError(f"got {given!r}; expected 64 hexadecimal digits")
+        return given
+
+    @classmethod
+    def file_digest(cls, origin: str) -> str | None:
+        """The SHA-256 of a file; None for a named origin. Raises FieldConflict where there is no such file."""
+        if origin in cls.named:
+            return None
+        try:
+            return file_sha256(Path(origin))
+        except OSError:
+            expected = f"expected {', '.join(cls.named)} or the path of a csv file, relative to the working folder"
+            raise FieldConflict(f"got {origin!r}, which is no file; {expected}", "origin") from None
+
+    @property
+    def is_file(self) -> bool:
+        """Whether puzzles come from a user's file."""
+        return self.origin not in self.named
+
+    def variant(self, **fields: Any) -> Task:
+        """The same task with these fields fixed; another origin with its own SHA-256."""
+        if fields.get("origin", self.origin) != self.origin:
+            fields["sha256"] = self.file_digest(fields["origin"])
+        return super().variant(**fields)
+
+    @property
+    def chance(self) -> float:
+        """Nobody guesses every cell of a puzzle."""
+        return 0.0
+
+
+class SudokuEvaluation(PuzzleEvaluation):
+    """Sudoku is measured on puzzles of each of these origins, trained on or not."""
+
+    origins: list[str] = Field(
+        default=[],
+        description=(
+            "Sources of puzzles to measure, as in the task; default: the task's. Add hard to see whether what was learned on generated puzzles "
+            "is enough for those that need search."
+        ),
+    )
+
+    def points(self, task: Any) -> list[Any]:
+        """One task per origin."""
+        files = [origin for origin in self.origins if origin not in task.named]
+        lists = {"mix", "hard", "clues17"} & set(self.origins)
+        if len(set(self.origins)) < len(self.origins) or len(files) > 1 or (len(lists) > 1 and "mix" in lists):
+            raise FieldConflict(f"got {self.origins}; expected different origins, at most one file, and mix without its parts", "origins")
+        return [task.variant(origin=origin) for origin in self.origins] or [task]
+
+
+ORIGINS = ("generated", "hard", "clues17", "mix")
+BLANKS = {"hard": 0.709, "clues17": 64 / 81, "mix": 0.738}
+"""Mean share of blank cells of the stored lists."""
+GENERATED_BLANKS = {4: 0.730, 6: 0.719, 9: 0.699}
+"""Mean share of blank cells of generated puzzles by side, measured on 20,000."""
+
+
+class Sudoku(StoredPuzzle):
+    """Fill a Sudoku so that every row, column and box has every digit once. The published task is `origin: hard` or `mix` with `puzzles: 1000`.
+
+    A row's tokens are the puzzle, its labels the solution, cell by cell: 0 padding, 1 blank, 2 and up the digits. Accuracy is the share of
+    puzzles that are solved.
+    """
+
+    implementation: ClassVar[str] = "pipeline.tasks.sudoku:Sudoku"
+    source: ClassVar[str] = "Wang et al. 2025, Hierarchical reasoning model: arXiv:2506.21734; Jolicoeur-Martineau 2025: arXiv:2510.04871"
+    evaluation: ClassVar[type[Evaluation]] = SudokuEvaluation
+    named: ClassVar[tuple[str, ...]] = ORIGINS
+    columns: ClassVar[Mapping[str, Column]] = {
+        "origin": Column("origin", "where the puzzle comes from", categories=("generated", "hard", "clues17", "file")),
+        **DESCRIBING,
+    }
+
+    name: Literal["sudoku"] = "sudoku"
+    side: Literal[4, 6, 9] = Field(
+        default=9, description="Cells per side; boxes are 2x2, 2x3 and 3x3. Choose 4 or 6 for quick experiments."
+    )
+    origin: str = Field(
+        default="generated",
+        description=(
+            "generated: minimal puzzles, most of them easy; hard: 50,475 that need search; clues17: 49,158 with 17 clues; mix: "
+            "64 % hard, 36 % clues17, like Sudoku-Extreme; or a csv file with columns question and answer. Choose hard to test "
+            "reasoning."
+        ),
+    )
+
+    def check(self) -> None:
+        """The lists have puzzles of side 9."""
+        if self.side != 9 and self.origin in self.named[1:]:
+            raise FieldConflict(f"got origin {self.origin} and side {self.side}; expected side 9, or origin generated", "origin", "side")
+
+    @property
+    def vocabulary(self) -> int:
+        """Padding, blank, digits."""
+        return self.side + 2
+
+    @property
+    def classes(self) -> int:
+        """Labels are tokens."""
+        return self.side + 2
+
+    @property
+    def longest(self) -> int:
+        """Every cell."""
+        return self.side**2
+
+    @property
+    def baseline(self) -> float:
+        """A given is its own answer, and any digit may stand in a blank: their mean share times the entropy of a digit."""
+        return BLANKS.get(self.origin, GENERATED_BLANKS[self.side]) * math.log(self.side)
+
+    @property
+    def overlap(self) -> str:
+        """Puzzles of side 4 are too few to be kept apart up to symmetry."""
+        if self.side > 4:
+            return ""
+        return "No puzzle is in two splits, nor with its digits renamed; turned or rearranged it may be, as only 36 of side 4 differ up to symmetry."
+
+
+class MazeEvaluation(PuzzleEvaluation):
+    """Mazes are measured at each of these sides, trained on or not."""
+
+    sides: Grid = Field(
+        default=[],
+        description="Sides to measure; default: the task's. Add larger ones to see whether a network generalizes to longer paths.",
+    )
+
+    def points(self, task: Any) -> list[Any]:
+        """One task per side."""
+        if self.sides and task.is_file:
+            raise FieldConflict(f"got sides {self.sides} with mazes of a file; expected no sides, its mazes have one", "sides")
+        return [task.variant(side=side) for side in self.sides] or [task]
+
+
+SMALLEST_MAZE, LARGEST_MAZE = 5, 128
+
+
+class Maze(StoredPuzzle):
+    """Mark the shortest path through a maze, or every cell that can be reached. Mazes as hard as the published ones have `side: 30, min_path: 111`.
+
+    A row's tokens are the cells: 0 padding, 1 wall, 2 open, 3 start, 4 goal; its labels are the same with 5 on every marked cell.
+    Accuracy is the share of mazes that are solved; of several shortest paths each is a solution.
+    """
+
+    implementation: ClassVar[str] = "pipeline.tasks.maze:Maze"
+    source: ClassVar[str] = "Wang et al. 2025, Hierarchical reasoning model: arXiv:2506.21734"
+    evaluation: ClassVar[type[Evaluation]] = MazeEvaluation
+    columns: ClassVar[Mapping[str, Column]] = {"side": Column("side", "cells per side", "cells"), **DESCRIBING}
+
+    name: Literal["maze"] = "maze"
+    side: int = Field(
+        default=9,
+        ge=SMALLEST_MAZE,
+        le=LARGEST_MAZE,
+        description="Cells per side, walls included; 30 as published. Raise it for longer paths.",
+    )
+    walls: Literal["perfect", "percolation"] = Field(
+        default="perfect",
+        description=(
+            "perfect: passages form a tree, so there is one path; percolation: random walls on 30 to 50 % of the cells, as in "
+            "Maze-Hard, and paths are seldom unique. Choose percolation to compare with published results."
+        ),
+    )
+    asks: Literal["path", "reach"] = Field(
+        default="path",
+        description=(
+            "path: mark the shortest path from start to goal; reach: mark every cell that can be reached from the start. Choose "
+            "reach for a problem that needs depth but no choice."
+        ),
+    )
+    min_path: int = Field(
+        default=1,
+        ge=1,
+        le=10_000,
+        description=(
+            "Moves that the shortest path has at least; with asks: reach, the path to the farthest cell. Raise it for harder mazes: 111 with "
+            "side 30 is as hard as Maze-Hard."
+        ),
+    )
+    origin: str = Field(
+        default="generated",
+        description=(
+            "Where mazes come from: generated, or the path of a csv file with columns question and answer, such as Maze-Hard's. "
+            "Set it to train on published mazes."
+        ),
+    )
+
+    def check(self) -> None:
+        """Some maze has such a path; cells are cut off by percolation only; a file's mazes are as they are."""
+        if not SMALLEST_MAZE <= self.side <= LARGEST_MAZE:
+            raise FieldConflict(f"got side {self.side}; expected {SMALLEST_MAZE} to {LARGEST_MAZE}", "side")
+        if self.asks == "reach" and self.walls == "perfect" and not self.is_file:
+            raise FieldConflict(
+                "every cell of a perfect maze can be reached; expected walls: percolation with asks: reach", "asks", "walls"
+            )
+        most = self.side**2 // 2
+        if self.min_path > most and not self.is_file:
+            raise FieldConflict(f"got min_path {self.min_path} with side {self.side}; expected at most {most} moves", "min_path", "side")
+
+    @property
+    def vocabulary(self) -> int:
+        """Padding, wall, open, start, goal, marked."""
+        return 6
+
+    @property
+    def classes(self) -> int:
+        """Labels are tokens."""
+        return 6
+
+    @property
+    def longest(self) -> int:
+        """Every cell."""
+        return self.side**2
+
+    @property
+    def baseline(self) -> float:
+        """An upper bound: an open cell is marked or not, one bit at most; every other cell is its own answer."""
+        rooms = (self.side + 1) // 2
+        tree = (2 * rooms**2 - 1) / self.side**2
+        return math.log(2) * (tree if self.walls == "perfect" and not self.is_file else 0.65)
