@@ -55,6 +55,10 @@ class Evaluation(Section):
         """The variants of the task that are measured, one dataset each."""
         return [task]
 
+    def rows_of(self, task: Any) -> int:
+        """Test rows of one of these variants."""
+        return self.rows
+
     def returns(self, task: Any) -> ReturnRange | None:
         """Range of an episode's return; None where it is unknown, or the task has no episodes."""
         return task.returns if isinstance(task, EnvironmentTask) else None
