@@ -142,6 +142,18 @@ def crop(tokens_T: np.ndarray) -> np.ndarray:
     return tokens_T.reshape(side, side)[:height, :width].astype(np.int64) - FIRST_COLOUR
 
 
+def decode(tokens_BT: np.ndarray, puzzles: list[str], k_B: np.ndarray) -> list[np.ndarray]:
+    """Return the grid in the top left corner of each row, with the k-th symmetry of its puzzle undone: `inverse` of `crop`, of many rows."""
+    side = math.isqrt(tokens_BT.shape[1])
+    turn_B, colours_BC = symmetries(np.array([seed_of(puzzle) for puzzle in puzzles], np.uint64), k_B)
+    colours_BC, cells_BSS = np.argsort(colours_BC, axis=1), tokens_BT.reshape(-1, side, side)
+    sizes = zip(*(size.tolist() for size in extents(tokens_BT)), strict=True)
+    return [
+        colours[turn(cells[:height, :width].astype(np.int64) - FIRST_COLOUR, INVERSE[number])]
+        for cells, colours, number, (height, width) in zip(cells_BSS, colours_BC, turn_B.tolist(), sizes, strict=True)
+    ]
+
+
 def read_grid(value: Any, where: str, side: int) -> np.ndarray:
     """Check a grid that a user wrote as a list of rows. Raises UserError, one line that starts with `where`."""
     if not isinstance(value, list) or not value or not all(isinstance(row, list) and row for row in value):

@@ -47,11 +47,17 @@ def canonical(pair: Pair) -> str:
     return min(forms)
 
 
+@functools.cache
+def forms(name: str, puzzle: str) -> dict[str, list[str]]:
+    """The canonical texts of a puzzle's demonstrations and of its test pairs."""
+    return {part: [canonical(pair) for pair in puzzles(name)[puzzle][part]] for part in PARTS}
+
+
 def row_of(name: str, puzzle: str) -> tuple[str | int, ...]:
     """A puzzle's row in the list."""
     pairs = puzzles(name)[puzzle]
     side = max(max(len(grid), len(grid[0])) for part in PARTS for pair in pairs[part] for grid in (pair["input"], pair["output"]))
-    train, test = ([canonical(pair) for pair in pairs[part]] for part in PARTS)
+    train, test = forms(name, puzzle).values()
     digest = hashlib.sha256("\n".join(sorted(train + test)).encode()).hexdigest()[:16]
     return name, puzzle, side, len(train), len(test), sum(form in train for form in test), digest
 
