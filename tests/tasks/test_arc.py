@@ -12,20 +12,22 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 import pipeline.config.arc_puzzles as lists
-from pipeline.config.base import FieldConflict, canonical
+from pipeline.config.base import FieldConflict, canonical, filled
+from pipeline.config.spec_files import write_spec
 from pipeline.config.tasks import Arc as Config
 from pipeline.storage.errors import CorruptFileError, MissingFileError, UserError
 from pipeline.storage.rng import derive_key
 from pipeline.tasks import arc_grids as grids
 from pipeline.tasks.arc import Arc
 from pipeline.tasks.base import BUCKETS, Split
-from pipeline.tasks.generate import generate_shard
+from pipeline.tasks.generate import generate_shard, seal_dataset
 from tests.tasks import arc_oracle as oracle
 from tests.tasks.arc_index import FOLDER, SETS, Grid, forms, index, puzzles
 from tests.tasks.arc_index import canonical as form
@@ -234,7 +236,8 @@ def test_puzzles_symmetries_and_pairs_are_equally_likely() -> None:
 def test_no_test_pair_and_no_validation_pair_is_in_training(fields: dict[str, Any]) -> None:
     """By puzzle and pair, and by content up to symmetry, but for the test pairs that their own puzzle demonstrates."""
     maker = task(**fields)
-    kept = {split: {(row["group"], row["pair"]) for row in rows(maker, maker.available(split) or 40_000, split)} for split in BUCKETS}
+    splits: tuple[Split, ...] = ("train", "validation", "test")
+    kept = {split: {(row["group"], row["pair"]) for row in rows(maker, maker.available(split) or 40_000, split)} for split in splits}
     chosen = maker.config.selection
     tested = {(group, pair) for group, puzzle in enumerate(chosen.measured) for pair in range(puzzle.tests)}
     assert kept["test"] == tested and not kept["test"] & kept["validation"]
@@ -279,13 +282,8 @@ def test_validation_lists_all_pairs_under_one_symmetry_after_the_other() -> None
     assert [(row["group"], row["pair"]) for row in found[10:20]] == task().listed("validation")
 
 
-def test_shards_continue_the_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shards_continue_the_list(tmp_path: Path) -> None:
     """Each shard has rows of its own: together they are the list, whatever their number."""
-    import pyarrow.parquet as pq
-
-    from pipeline.config.base import filled
-    from pipeline.config.spec_files import write_spec
-
     whole = rows(task(), 33, "test")
     for shards in (1, 3):
         folder = tmp_path / str(shards)
@@ -294,6 +292,16 @@ def test_shards_continue_the_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         )
         written = [pq.read_table(generate_shard(folder, index)) for index in range(shards)]
         assert pa.concat_tables(written).to_pylist() == whole
+
+
+def test_the_card_names_the_puzzles_licences(tmp_path: Path) -> None:
+    write_spec(tmp_path / "dataset.yaml", {"id": "arc-12345678", "task": filled(task().config), "split": "test", "rows": 3, "shards": 1})
+    generate_shard(tmp_path, 0)
+    seal_dataset(tmp_path)
+    card = (tmp_path / "card.md").read_text(encoding="utf-8")
+    assert "ARC-AGI-1 (github.com/fchollet/ARC-AGI, Apache-2.0), ConceptARC (github.com/victorvikram/ConceptARC, MIT)." in card
+    assert "license: other" in card and "CC0" not in card
+    assert "Demonstrations of the test puzzles are trained on, as published" in card
 
 
 # The config

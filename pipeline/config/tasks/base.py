@@ -189,6 +189,11 @@ class Task(Component):
         )
 
     @property
+    def origin(self) -> str:
+        """What published data rows are made from, and its licence, in a sentence or two for the dataset's card; empty where none are."""
+        return ""
+
+    @property
     def memory_bits(self) -> float | None:
         """Bits that a network must carry across its longest row to answer every question about it, where that is known."""
         return None

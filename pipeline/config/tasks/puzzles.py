@@ -216,6 +216,17 @@ class Arc(Puzzle):
         return math.log(self.classes)
 
     @property
+    def origin(self) -> str:
+        """The published sets and their licences."""
+        of = {
+            "concept": "ConceptARC (github.com/victorvikram/ConceptARC, MIT)",
+            "arc1": "ARC-AGI-1 (github.com/fchollet/ARC-AGI, Apache-2.0)",
+        }
+        of["arc2"] = "ARC-AGI-2 (github.com/arcprize/ARC-AGI-2, Apache-2.0)"
+        origins = sorted({of[name.partition("_")[0]] for name in (*self.training_sets, self.test_set)})
+        return f"The rows are symmetries of published puzzles, under the licences of these: {', '.join(origins)}."
+
+    @property
     def overlap(self) -> str:
         """How often a test pair is as good as known from training."""
         chosen = self.selection
