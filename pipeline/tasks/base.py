@@ -181,6 +181,14 @@ class TokenTask:
         """
         raise NotImplementedError
 
+    def available(self, split: Split) -> int | None:
+        """Return how many different rows a split has, where they are listed rather than drawn at random; None: no limit."""
+        return None
+
+    def rows_from(self, start: int, rows: int, key: Key, split: Split) -> pa.RecordBatch:
+        """Generate rows `start`.. of a stored dataset, those of one shard. Where rows are listed, `start` is the place in the list."""
+        return self.generate(rows, key, split=split)
+
     def overlap(self) -> str:
         """Describe which rows, if any, are too few for disjoint splits; one sentence for the dataset card."""
         return self.config.overlap or "No row is in two splits."

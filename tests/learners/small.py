@@ -26,7 +26,9 @@ SIZES = {
     "nodes": {"uniform": [6, 8]},
     "corridor": {"uniform": [2, 5]},
     "max_episode_steps": 20,
-    "side": 6,
+    "side": 9,
+    "training_sets": ["arc1_training"],
+    "test_set": "concept_minimal",
 }
 """Values for fields that many tasks have; a task takes those it knows."""
 

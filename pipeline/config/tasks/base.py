@@ -59,6 +59,10 @@ class Evaluation(Section):
         """How the network is measured: by the kind that is named here, else by the task's own."""
         return self.measurement or read_measurement(task.measurement)
 
+    def rows_of(self, task: Any) -> int:
+        """Test rows of one of these variants."""
+        return self.rows
+
     def returns(self, task: Any) -> ReturnRange | None:
         """Range of an episode's return; None where it is unknown, or the task has no episodes."""
         return task.returns if isinstance(task, EnvironmentTask) else None
@@ -187,6 +191,11 @@ class Task(Component):
             f"No row is in two splits, except rows of fewer than {self.separable} {unit}: of those there may be fewer than {ENOUGH} "
             "different ones, so every split draws from all of them."
         )
+
+    @property
+    def origin(self) -> str:
+        """What published data rows are made from, and its licence, in a sentence or two for the dataset's card; empty where none are."""
+        return ""
 
     @property
     def memory_bits(self) -> float | None:
