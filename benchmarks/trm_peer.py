@@ -32,7 +32,7 @@ class Peer:
             from models.sparse_embedding import CastedSparseEmbeddingSignSGD_Distributed  # pyright: ignore[reportMissingImports]
         finally:
             sys.path.remove(str(folder))
-        assert network.identifier is not None
+        assert network.identifiers is not None
         config, self.batch = network.settings, batch
         mixing = config.mixer.name == "token_mixing"
         self.model = TinyRecursiveReasoningModel_ACTV1(
@@ -40,7 +40,7 @@ class Peer:
                 "batch_size": batch,
                 "seq_len": cells,
                 "puzzle_emb_ndim": network.width,
-                "num_puzzle_identifiers": network.identifier.num_embeddings,
+                "num_puzzle_identifiers": network.identifiers.num_embeddings,
                 "vocab_size": network.embedding.num_embeddings,
                 "H_cycles": config.outer,
                 "L_cycles": config.inner,
@@ -94,21 +94,27 @@ class Peer:
 
 def paired(inner: Any, network: RecursiveNetwork) -> list[tuple[Tensor, Tensor]]:
     """Return pairs of tensors with the same role in the published model and in ours."""
-    assert network.identifier is not None and isinstance(network.start_KLD, Tensor)
+    assert network.identifiers is not None and isinstance(network.start_KLD, Tensor)
     pairs = [
         (inner.embed_tokens.embedding_weight, network.embedding.weight),
         (inner.lm_head.weight, network.head.weight),
         (inner.q_head.weight, network.q_head.weight),
         (inner.q_head.bias, network.q_head.bias),
-        (inner.puzzle_emb.weights, network.identifier.weight),
+        (inner.puzzle_emb.weights, network.identifiers.weight),
         (inner.H_init, network.start_KLD[0, 0]),
         (inner.L_init, network.start_KLD[0, 1]),
     ]
     blocks: Any = network.blocks[0]
     for theirs, ours in zip(inner.L_level.layers, blocks, strict=True):
-        pairs += [(theirs.mlp.gate_up_proj.weight, ours.feedforward.into.weight), (theirs.mlp.down_proj.weight, ours.feedforward.out.weight)]
+        pairs += [
+            (theirs.mlp.gate_up_proj.weight, ours.feedforward.into.weight),
+            (theirs.mlp.down_proj.weight, ours.feedforward.out.weight),
+        ]
         if hasattr(theirs, "mlp_t"):
             pairs += [(theirs.mlp_t.gate_up_proj.weight, ours.mixer.into.weight), (theirs.mlp_t.down_proj.weight, ours.mixer.out.weight)]
         else:
-            pairs += [(theirs.self_attn.qkv_proj.weight, ours.mixer.project.weight), (theirs.self_attn.o_proj.weight, ours.mixer.out.weight)]
+            pairs += [
+                (theirs.self_attn.qkv_proj.weight, ours.mixer.project.weight),
+                (theirs.self_attn.o_proj.weight, ours.mixer.out.weight),
+            ]
     return pairs

@@ -104,9 +104,11 @@ def _chosen(traces: list[Trace], choose: str) -> Solved:
         if choose == "first_to_halt":
             when = np.where(np.isnan(halting_ABK), np.inf, halting_ABK)
             attempt_BK = np.lexsort((-q_ABK, when), axis=0)[0]
-    pick = [np.take_along_axis(part, attempt_BK[None], 0)[0] for part in (loss, q_ABK, halting_ABK, residual)]
+    loss_BK, q_BK, halting_BK, residual_BK = (
+        np.take_along_axis(part, attempt_BK[None], 0)[0] for part in (loss, q_ABK, halting_ABK, residual)
+    )
     answer_BKT = np.take_along_axis(answer_ABKT, attempt_BK[None, ..., None], 0)[0]
-    return Solved(answer_BKT.astype(np.uint8), *pick, attempt_BK)
+    return Solved(answer_BKT.astype(np.uint8), loss_BK, q_BK, halting_BK, residual_BK, attempt_BK)
 
 
 def _votes(answer_ABKT: np.ndarray, q_ABK: np.ndarray) -> np.ndarray:

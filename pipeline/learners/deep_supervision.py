@@ -151,9 +151,9 @@ class DeepSupervision(FromRows):
             return
         tensors = [gradient for gradient in parallel.gradients(self.network) if not gradient.is_sparse]
         parallel.all_reduce_sum([*tensors, *metrics.values()])
-        if self.network.identifier is not None:
+        if self.network.identifiers is not None:
             assert self.rows is not None
-            self._share_table(self.network.identifier.weight, self.rows.inputs["identifier_B"].unique())
+            self._share_table(self.network.identifiers.weight, self.rows.inputs["identifier_B"].unique())
 
     def _share_table(self, weight: Tensor, used_N: Tensor) -> None:
         """Sum the gradient of a table over all ranks. used_N: the rows of the table that any rank's batch uses, ascending."""

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from pipeline.config import mixers as config
 from pipeline.mixers.base import WholeRowMixer
+from pipeline.ops.init import lecun_normal_
 from pipeline.ops.padding import is_ragged
 from pipeline.ops.rotary import angles, rotate
 
@@ -29,7 +30,9 @@ class FullAttention(WholeRowMixer):
         self.heads, self.channels, self.base = config.heads, width // config.heads, config.rope_theta
         assert width % (2 * config.heads) == 0, "the heads divide the width into even parts"
         self.project = nn.Linear(width, 3 * width, bias=False)
+        lecun_normal_(self.project.weight)
         self.out = nn.Linear(width, width, bias=False)
+        lecun_normal_(self.out.weight)
 
     def recurrence(self, x_TD: Tensor) -> Tensor:
         """Compute y_TD of one row by the equation above, one position at a time."""

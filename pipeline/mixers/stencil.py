@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from pipeline.config import mixers as config
 from pipeline.mixers.base import WholeRowMixer
+from pipeline.ops.init import lecun_normal_
 from pipeline.ops.padding import is_ragged
 from pipeline.storage.errors import UserError
 
@@ -29,6 +30,7 @@ class Stencil(WholeRowMixer):
     def __init__(self, config: config.Stencil, width: int) -> None:
         super().__init__(width)
         self.map = nn.Linear(5 * width, width, bias=False)
+        lecun_normal_(self.map.weight)
 
     def recurrence(self, x_TD: Tensor) -> Tensor:
         """Compute y_TD of one row by the equation above, one cell at a time."""

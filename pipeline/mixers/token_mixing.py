@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from pipeline.config import mixers as config
 from pipeline.mixers.base import WholeRowMixer
+from pipeline.ops.init import lecun_normal_
 from pipeline.ops.padding import is_ragged
 
 
@@ -28,7 +29,9 @@ class TokenMixing(WholeRowMixer):
         inner = math.ceil(max(1, round(2 / 3 * config.expansion * cells)) / config.multiple_of) * config.multiple_of
         self.cells = cells
         self.into = nn.Linear(cells, 2 * inner, bias=False)
+        lecun_normal_(self.into.weight)
         self.out = nn.Linear(inner, cells, bias=False)
+        lecun_normal_(self.out.weight)
 
     def recurrence(self, x_TD: Tensor) -> Tensor:
         """Compute y_TD of one row by the equation above, one channel at a time."""

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.config import networks as config
+from pipeline.networks.sequence import make_identifiers
 from pipeline.networks.stack import make_mixer
 from pipeline.ops.init import lecun_normal_
 from pipeline.storage.errors import UserError
@@ -102,7 +103,7 @@ class RecursiveNetwork(nn.Module):
             raise UserError("network: recursive reads tokens and answers with the classes 0, 1, ...; expected a task without real numbers")
         self.width, self.settings, self.context = width, config, config.context
         self.embedding = nn.Embedding(vocabulary, width)
-        self.identifier = nn.Embedding(identifiers, width, sparse=True) if identifiers else None
+        self.identifiers = make_identifiers(identifiers, width)
         positions = cells + config.registers
         networks = 2 if config.separate and config.latents > 1 else 1
         self.blocks = nn.ModuleList(nn.Sequential(*(Block(config, width, positions) for _ in range(config.depth))) for _ in range(networks))
@@ -113,8 +114,6 @@ class RecursiveNetwork(nn.Module):
         lecun_normal_(self.head.weight)
         nn.init.zeros_(self.q_head.weight)
         nn.init.constant_(self.q_head.bias, INITIAL_Q)
-        if self.identifier is not None:
-            nn.init.zeros_(self.identifier.weight)
 
     def forward(
         self,
@@ -165,8 +164,8 @@ class RecursiveNetwork(nn.Module):
     def random_inputs(self, batch: int, length: int) -> dict[str, Tensor]:
         """Return random arguments of `forward`, of shapes (B, T) and (B,), to measure its cost."""
         inputs = {"tokens_BT": torch.randint(self.embedding.num_embeddings, (batch, length))}
-        if self.identifier is not None:
-            inputs["identifier_B"] = torch.randint(self.identifier.num_embeddings, (batch,))
+        if self.identifiers is not None:
+            inputs["identifier_B"] = torch.randint(self.identifiers.num_embeddings, (batch,))
         return inputs
 
     def state_bytes(self, context: int) -> int:
@@ -179,9 +178,9 @@ class RecursiveNetwork(nn.Module):
         registers = self.settings.registers
         if registers:
             x_BTD = functional.pad(x_BTD, (0, 0, registers, 0))
-        if self.identifier is not None:
+        if self.identifiers is not None:
             assert identifier_B is not None, "the task's rows have identifiers"
-            id_B1D = self.identifier(identifier_B).unsqueeze(1)
+            id_B1D = self.identifiers(identifier_B).unsqueeze(1)
             x_BTD = x_BTD + (functional.pad(id_B1D, (0, 0, 0, x_BTD.shape[1] - 1)) if registers else id_B1D)
         return math.sqrt(self.width) * x_BTD
 
@@ -191,15 +190,15 @@ class RecursiveNetwork(nn.Module):
         inner = self.settings.inner
         if not z:
             for _ in range(inner + 1):
-                y = self._apply(0, y, x_BPD)
+                y = self._refined(0, y, x_BPD)
             return (y,)
         for turn in range(inner):
             place = turn % len(z)
             others = sum((one for at, one in enumerate(z) if at != place), y + x_BPD)
-            z[place] = self._apply(-1, z[place], others)
-        return self._apply(0, y, sum(z[1:], z[0])), *z
+            z[place] = self._refined(-1, z[place], others)
+        return self._refined(0, y, sum(z[1:], z[0])), *z
 
-    def _apply(self, network: int, latent: Tensor, injected: Tensor) -> Tensor:
+    def _refined(self, network: int, latent: Tensor, injected: Tensor) -> Tensor:
         """Apply a network, 0 the answer's and -1 that of the reasoning latents, to one latent."""
         h, kept = self.blocks[network](latent + injected), self.settings.damping
         return torch.lerp(h, latent, kept) if kept else h

@@ -135,7 +135,7 @@ def make_identifiers(identifiers: int, width: int) -> nn.Embedding | None:
     """Create the embedding of the rows' identifiers, zero at first, so that an identifier without training rows changes nothing; None for 0."""
     if not identifiers:
         return None
-    embedding = nn.Embedding(identifiers, width)
+    embedding = nn.Embedding(identifiers, width, sparse=True)
     nn.init.zeros_(embedding.weight)
     return embedding
 

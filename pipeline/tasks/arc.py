@@ -218,8 +218,9 @@ class Arc(TokenTask):
             padding=PADDING,
         )
 
-    def valid(self, tokens_BT: np.ndarray, answer_BT: np.ndarray, label_BT: np.ndarray) -> np.ndarray:
+    def valid(self, tokens_BT: np.ndarray, answer_BT: np.ndarray, label_BT: np.ndarray | None = None) -> np.ndarray:
         """Return whether the grid in the top left corner of each answer is that of the labels; there is no rule to check it by."""
+        assert label_BT is not None, "there are no rules to check by"
         size_B, wanted_B = np.stack(extents(answer_BT)), np.stack(extents(label_BT))
         row_T, column_T = np.divmod(np.arange(self.side**2), self.side)
         outside_BT = (row_T >= wanted_B[0, :, None]) | (column_T >= wanted_B[1, :, None])

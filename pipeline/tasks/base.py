@@ -193,8 +193,11 @@ class TokenTask:
         """Describe which rows, if any, are too few for disjoint splits; one sentence for the dataset card."""
         return self.config.overlap or "No row is in two splits."
 
-    def valid(self, tokens_BT: np.ndarray, answer_BT: np.ndarray, labels_BT: np.ndarray) -> np.ndarray:
-        """Return for every grid whether an answer keeps what is given and satisfies the rules of the puzzle. labels_BT: negative: no label."""
+    def valid(self, tokens_BT: np.ndarray, answer_BT: np.ndarray, label_BT: np.ndarray | None = None) -> np.ndarray:
+        """Return for every grid whether an answer solves it by the rules of the puzzle, even if it is not the label.
+
+        label_BT: labels, negative where a cell has none; needed where there are no rules to check an answer by.
+        """
         raise NotImplementedError
 
     def score(self, scored_BT: np.ndarray, hit_BT: np.ndarray, loss_BT: np.ndarray) -> dict[str, pa.Array]:

@@ -156,5 +156,5 @@ def _card_facts(folder: Path, spec: dict[str, Any], task: TokenTask | Environmen
         tokens=tokens,
         files={name: ((folder / name).stat().st_size, file_sha256(folder / name)) for name in names},
         columns=_columns(task),
-        origin=task.config.origin,
+        origin=task.config.published,
     )

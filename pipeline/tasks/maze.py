@@ -86,7 +86,7 @@ class Maze(PuzzleTask):
         call("hash", self.config.side, len(board_BC), address(board_BC), address(hash_B))
         return hash_B
 
-    def valid(self, tokens_BT: np.ndarray, answer_BT: np.ndarray) -> np.ndarray:
+    def valid(self, tokens_BT: np.ndarray, answer_BT: np.ndarray, label_BT: np.ndarray | None = None) -> np.ndarray:
         """Return which answers keep the maze and mark a shortest path, whichever; with `asks: reach`, exactly what can be reached."""
         board_BC, given_BC = boards_like(tokens_BT), boards_like(answer_BT)
         answer_BC, moves_B = solve(self.config.side, board_BC, self.asks_path)

@@ -95,10 +95,6 @@ class PuzzleTask(TokenTask):
     def check_used(self, chosen_P: np.ndarray) -> None:
         """Raise UserError for stored puzzles, by index, that cannot be used, where checking all of them at once takes too long."""
 
-    def valid(self, tokens_BT: np.ndarray, answer_BT: np.ndarray) -> np.ndarray:
-        """Return which answers solve their puzzles by the rules, whether or not they are the labels."""
-        raise NotImplementedError
-
     def text(self, tokens_T: np.ndarray) -> str:
         """Return a puzzle or an answer as people write it."""
         raise NotImplementedError

@@ -95,7 +95,7 @@ class Sudoku(PuzzleTask):
         self._call("hash", ctypes.c_int32(self.digits_only), address(board_BC), address(hash_B), rows=len(board_BC))
         return hash_B
 
-    def valid(self, tokens_BT: np.ndarray, answer_BT: np.ndarray) -> np.ndarray:
+    def valid(self, tokens_BT: np.ndarray, answer_BT: np.ndarray, label_BT: np.ndarray | None = None) -> np.ndarray:
         """Return which answers are full boards that keep the givens and have every digit once in every row, column and box."""
         tokens_BT, answer_BT = np.asarray(tokens_BT), np.asarray(answer_BT)
         kept_B = ((tokens_BT == BLANK) | (tokens_BT == answer_BT)).all(axis=1)

@@ -193,7 +193,7 @@ class Task(Component):
         )
 
     @property
-    def origin(self) -> str:
+    def published(self) -> str:
         """What published data rows are made from, and its licence, in a sentence or two for the dataset's card; empty where none are."""
         return ""
 

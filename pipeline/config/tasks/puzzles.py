@@ -503,7 +503,7 @@ class Arc(Puzzle):
         return math.log(self.classes)
 
     @property
-    def origin(self) -> str:
+    def published(self) -> str:
         """The published sets and their licences."""
         of = {
             "concept": "ConceptARC (github.com/victorvikram/ConceptARC, MIT)",
