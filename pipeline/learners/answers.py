@@ -56,6 +56,7 @@ def lengths(network: Any, batch: Batch, device: torch.device) -> dict[str, Tenso
 
     A causal network needs none: padding does not affect the scored positions before it.
     """
-    if network.config.causal or not is_ragged(batch.length_B, batch.tokens_BT.shape[1]):
+    config = getattr(network, "config", None)
+    if config is None or config.causal or not is_ragged(batch.length_B, batch.tokens_BT.shape[1]):
         return {}
     return {"length_B": batch.length_B.to(device, non_blocking=True)}
