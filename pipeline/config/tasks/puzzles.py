@@ -138,7 +138,10 @@ class Arc(Puzzle):
     )
     puzzle_identifiers: bool = Field(
         default=True,
-        description="Whether networks read a learned identifier of the puzzle and its symmetry; nothing else says which rule to apply. Turn it off to see.",
+        description=(
+            "Whether networks read a learned identifier of the puzzle and its symmetry; nothing else says which rule to apply. "
+            "Turn it off to see what it is worth."
+        ),
     )
     votes: int = Field(
         default=1, ge=1, le=100_001, description="Symmetries of each test pair among the test rows. Set evaluate.votes rather than this."
