@@ -183,7 +183,7 @@ LEARNERS = {
 def test_the_documented_tasks_keep_the_contract_train_and_are_drawn(name: str, tmp_path: Path) -> None:
     """A copy of the package with two new modules, and nothing edited."""
     folder = tmp_path / "tree"
-    for part in ("pipeline", "tests"):
+    for part in ("pipeline", "resources", "tests"):
         shutil.copytree(REPOSITORY / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(REPOSITORY / "pyproject.toml", folder)
     for module in (f"pipeline/config/tasks/{name}.py", f"pipeline/tasks/{name}.py"):
