@@ -81,10 +81,11 @@ class Sudoku(PuzzleTask):
         return np.zeros(len(self.puzzles), bool)
 
     def symmetric(self, question_BC: np.ndarray, number_B: np.ndarray, board_BC: np.ndarray, inverse: bool = False) -> np.ndarray:
-        """Apply symmetry `number` of each puzzle to boards, as tokens, or undo it."""
+        """Apply symmetry `number` of each puzzle to boards, as tokens, or undo it. What is no digit, as in wrong answers, becomes a blank."""
         sums = (boards_like(question_BC).astype(np.uint64) * hash_weights(self.config.longest)).sum(axis=1)
         seed_B = mix(sums + number_B.astype(np.uint64) * GOLDEN)
-        board_BC, out_BC = boards_like(board_BC, BLANK), np.empty((len(board_BC), self.config.longest), np.uint8)
+        board_BC = boards_like(np.clip(board_BC, BLANK, self.config.side + BLANK), BLANK)
+        out_BC = np.empty_like(board_BC)
         flags = ctypes.c_int32(self.digits_only), ctypes.c_int32(inverse)
         self._call("transform", address(seed_B), *flags, address(board_BC), address(out_BC), rows=len(board_BC))
         return np.where(number_B[:, None] > 0, out_BC, board_BC) + np.uint8(BLANK)

@@ -143,6 +143,7 @@ def test_libraries_that_came_along_need_no_compiler_and_compute_the_same_bits(ho
     for name, expected in tuned.items():
         assert torch.equal(make(name, torch.float32)(x_BTD)[0], expected), name
     assert {backend for names in backends.used().values() for backend in names} >= {"c"}
+    assert all(compiling.load(source) for source in tasks)
     assert not [
         operation
         for operation, names in backends.used().items()

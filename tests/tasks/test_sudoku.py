@@ -130,6 +130,7 @@ def test_a_symmetry_is_a_function_of_puzzle_and_number() -> None:
     assert np.array_equal(together, np.array(alone))
     ways = task.symmetric(np.repeat(board[:1], 1000, 0), np.arange(1, 1001), np.repeat(board[:1], 1000, 0))
     assert len(np.unique(ways, axis=0)) == 1000
+    assert (task.symmetric(board, number, np.zeros_like(board)) == 1).all(), "a wrong answer may have padding"
 
 
 def test_the_hash_tells_puzzles_apart() -> None:
