@@ -54,11 +54,17 @@ def check_kinds(written: YamlMapping) -> None:
     task = TASKS.get(_name_of(written.get("task")))
     for key, components in (("network", NETWORKS), ("learner", LEARNERS)):
         part: Any = components.get(_name_of(written.get(key)))
-        if task and part and part.kind != task.kind:
+        if task and part and not _fits(part, task):
             named = [f"{place}.name" if isinstance(written[place], YamlMapping) else place for place in ("task", key)]
-            fit = sorted(name for name, other in components.items() if other.kind == task.kind)  # pyright: ignore[reportAttributeAccessIssue]
-            message = f"{_name_of(written[key])} is for {TASK_KINDS[part.kind]}, {_name_of(written['task'])} is {A_TASK[task.kind]}"
+            fit = sorted(name for name, other in components.items() if _fits(other, task))
+            made_for = "puzzles on grids" if part.grid else TASK_KINDS[part.kind]
+            message = f"{_name_of(written[key])} is for {made_for}, {_name_of(written['task'])} is {A_TASK[task.kind]}"
             raise location_of(written, *named).error(f"{message}; expected {key}: {' or '.join(fit)}")
+
+
+def _fits(part: Any, task: Any) -> bool:
+    """Whether a network or learner is for the kind of task."""
+    return part.kind == task.kind and (task.grid or not part.grid)
 
 
 def _name_of(written: Any) -> str:
@@ -87,6 +93,10 @@ def check_point(member: ExpandedPoint, written: YamlMapping) -> None:
         here = location_of(written, "learner.curriculum.column")
         raise here.error(f"{point.task.name} has no column {curriculum.column!r}" + suggestion(curriculum.column, point.task.columns))
     _check_mixers(member, written)
+    if point.learner.grid and not point.network.recursive:
+        fit = sorted(name for name, kind in NETWORKS.items() if kind.recursive)  # pyright: ignore[reportAttributeAccessIssue]
+        message = f"{point.learner.name} trains a network that answers in steps, {point.network.name} answers once"
+        raise location_of(written, "network", "learner").error(f"{message}; expected network: {' or '.join(fit)}")
 
 
 def _check_mixers(member: ExpandedPoint, written: YamlMapping) -> None:

@@ -21,6 +21,10 @@ class Network(Component):
 
     kind: ClassVar[Kind] = "tokens"
     """The kind of task it is for."""
+    grid: ClassVar[bool] = False
+    """It is for tasks whose rows are grids only."""
+    recursive: ClassVar[bool] = False
+    """A call is one step of many, which deep supervision needs."""
 
     context: int
 
@@ -203,6 +207,8 @@ class RecursiveNetwork(Network):
 
     implementation: ClassVar[str] = "pipeline.networks.recursive:RecursiveNetwork"
     source: ClassVar[str] = "Jolicoeur-Martineau 2025 (TRM); two networks: Wang et al. 2025 (HRM)"
+    grid: ClassVar[bool] = True
+    recursive: ClassVar[bool] = True
 
     name: Literal["recursive"] = "recursive"
     mixer: AnyMixer = Field(
