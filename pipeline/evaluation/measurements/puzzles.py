@@ -110,11 +110,11 @@ class Puzzles(Measurement):
     )
 
     name: Literal["puzzles"] = "puzzles"
-    supervision: Grid = Field(default=[DEFAULT_STEPS], description="Numbers of supervision steps after which answers are measured.")
-    chains: int = Field(default=1, ge=1, le=4_096, description="Attempts at every puzzle.")
-    noise: float = Field(default=0.0, ge=0, le=100, description="Standard deviation of the noise before each step.")
-    choose: Literal["q", "vote", "first_to_halt"] = Field(default="q", description="Which attempt is the answer.")
-    halt: bool = Field(default=False, description="An attempt ends at its first q above 0.")
+    supervision: Grid = Field(default=[DEFAULT_STEPS], description="Numbers of supervision steps after which answers are measured. Add more than in training to test longer thinking.")
+    chains: int = Field(default=1, ge=1, le=4_096, description="Attempts at every puzzle. Raise it to trade compute for accuracy.")
+    noise: float = Field(default=0.0, ge=0, le=100, description="Standard deviation of the noise in the latents before each step. Raise it until attempts differ.")
+    choose: Literal["q", "vote", "first_to_halt"] = Field(default="q", description="Which attempt is the answer: of the highest q, the most frequent, or the first to halt. Use vote if q is not trained.")
+    halt: bool = Field(default=False, description="An attempt ends at its first q above 0. Turn it on to measure what halting saves and costs.")
 
     @property
     def per_example(self) -> int:
