@@ -328,7 +328,7 @@ def test_mixers_run_both_ways_are_named_after_the_mixer(monkeypatch: pytest.Monk
 
 
 def test_a_figure_needs_its_column(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipeline.config.tasks import Copy
+    from pipeline.config.tasks import Column, Copy
 
     monkeypatch.setattr(Copy, "columns", {"symbols": Column("symbols", "symbols")})
     said = fails(HEAD + "    figures:\n      - learning_curves\n      - {name: accuracy_by, column: delay}\n")
@@ -344,7 +344,7 @@ def test_a_figure_of_free_runs_needs_a_task_that_is_measured_by_them() -> None:
 
 
 def test_a_figure_of_sizes_needs_a_task_that_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipeline.config.tasks import Copy
+    from pipeline.config.tasks import Column, Copy
 
     figure = HEAD + "    figures: [learning_curves, steps_to_solve]\n"
     assert len(members(figure)) == 1

@@ -107,7 +107,9 @@ def test_every_preset_is_right(path: Path, validator: jsonschema.Draft202012Vali
     validator.evolve(schema={"$ref": f"#/$defs/{component.__name__}", "$defs": json_schema()["$defs"]}).validate(written)
     kind = next(kind.removesuffix("s") for kind, components in KINDS.items() if written["name"] in components)
     budget = "" if kind != "learner" or {*component.budgets} & written.keys() else f", {component.budgets[1]}: 1000"
-    grid = getattr(component, "grid", False) or not MIXERS[written.get("mixer", "lstm")].causal
+    mixer: Any = written.get("mixer", "lstm")
+    mixer = MIXERS[mixer if isinstance(mixer, str) else mixer["name"]]
+    grid = getattr(component, "grid", False) or not mixer.causal
     point = POINTS["grid" if grid else getattr(component, "kind", "tokens")] | {kind: f"{{name: {written['name']}, preset: {path.stem}{budget}}}"}
     if kind == "mixer":
         point["network"] = f"{{name: sequence, mixer: {point.pop(kind)}}}"
