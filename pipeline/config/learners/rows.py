@@ -230,9 +230,12 @@ class DeepSupervision(FromRows):
         le=1_000,
         description="Weight of the halting loss, binary cross-entropy of whether the answer is right. Set it to 0 to train answers only.",
     )
-    gradient: Annotated[int, Field(ge=1, le=1_024)] | Literal["all"] = Field(
+    gradient: Annotated[int, Field(ge=0, le=1_024)] | Literal["all"] = Field(
         default=1,
-        description="Last cycles of a supervision step that gradients pass through; all: every one. Raise it at the cost of memory and time.",
+        description=(
+            "Last cycles of a supervision step that gradients pass through; all: every one; 0: the last update of the reasoning latents and "
+            "that of the answer only (HRM). Raise it at the cost of memory and time."
+        ),
     )
     loss: CellLoss = Field(
         default="softmax",
