@@ -65,7 +65,10 @@ def published(network: RecursiveNetwork) -> tuple[oracle.Model, dict[str, Tensor
         found = dict(zip(("gate", "up"), leaf[f"{prefix}.feedforward.into.weight"].chunk(2), strict=True))
         found["down"] = leaf[f"{prefix}.feedforward.out.weight"]
         if config.gate_convolution:
-            found |= {"kernel": leaf[f"{prefix}.feedforward.convolution.weight"][:, 0], "shift": leaf[f"{prefix}.feedforward.convolution.bias"]}
+            found |= {
+                "kernel": leaf[f"{prefix}.feedforward.convolution.weight"][:, 0],
+                "shift": leaf[f"{prefix}.feedforward.convolution.bias"],
+            }
         if config.mixer.name == "token_mixing":
             gate, up = leaf[f"{prefix}.mixer.into.weight"].chunk(2)
             return {**found, "row_gate": gate, "row_up": up, "row_down": leaf[f"{prefix}.mixer.out.weight"]}

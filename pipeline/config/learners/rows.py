@@ -272,4 +272,5 @@ class DeepSupervision(FromRows):
         if self.rows is not None and self.warm_up == "off":
             message = "a budget in rows with rows that stay in the batch; expected one in steps, flops or seconds, or warm_up: random"
             raise FieldConflict(message, "rows", "warm_up")
+        self._check_known_budget("grow_until", self.grow_until > 0)
         return self
