@@ -44,10 +44,11 @@ def deep(mixer: str = "full_attention", task: Task | None = None, network: dict[
 
 def halting(learner: DeepSupervision, bias: float, scale: float = 0.0) -> DeepSupervision:
     """Set the halting logit to a bias, plus a different number for every row and step."""
+    head = learner.network.q_head
     with torch.no_grad():
-        learner.network.q_head.bias[HALT] = bias
-        learner.network.q_head.weight[HALT] = scale
-        learner.network.q_head.weight[HALT, ::2] *= -1
+        head.bias[HALT] = bias
+        head.weight[HALT] = scale
+        head.weight[HALT, ::2] *= -1
     return learner
 
 
@@ -134,12 +135,12 @@ def test_rows_without_labels_teach_nothing(loss: Any) -> None:
 
 def test_the_new_latents_carry_no_gradient() -> None:
     learner = deep(network={"start": "fixed"})
-    start = learner.network.start_KLD.clone()
+    start = learner.network.get_buffer("start_KLD").clone()
     for _ in range(3):
         learner.update()
         assert learner.carry is not None
         assert not any(part.requires_grad for part in (*learner.carry.latents, learner.carry.q_B2))
-    assert learner.network.start_KLD.equal(start)
+    assert learner.network.get_buffer("start_KLD").equal(start)
 
 
 @pytest.mark.parametrize("data", ["shards", "stream"])
@@ -235,7 +236,7 @@ def test_the_identifiers_follow_the_sign_of_their_gradients(attempts: int) -> No
     """Rows of the table that the batch does not use keep every bit; those of several rows add up before the sign; each decays once."""
     fields: Any = {"identifier_learning_rate": 0.125, "identifier_weight_decay": 0.5, "attempts": attempts, "optimizer": "adam_atan2"}
     learner = deep(task=ManyIdentifiers(side=3), network={"registers": 1, "start": "random"}, **fields)
-    table = learner.network.identifiers.weight
+    table = learner.network.get_parameter("identifiers.weight")
     with torch.no_grad():
         table.normal_()
     before = table.detach().clone()
@@ -300,7 +301,7 @@ def test_the_average_shares_the_identifiers() -> None:
     averaged = learner.models()["model"]
     for name, one in averaged.named_parameters():
         if name == "identifiers.weight":
-            assert one is learner.network.identifiers.weight and one.requires_grad
+            assert one is learner.network.get_parameter("identifiers.weight") and one.requires_grad
         else:
             torch.testing.assert_close(one.detach(), expected[name], rtol=1e-5, atol=1e-6)
     saved = learner.state_dict()

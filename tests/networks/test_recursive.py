@@ -62,8 +62,8 @@ def published(network: RecursiveNetwork) -> tuple[oracle.Model, dict[str, Tensor
     config: Any = network.settings
 
     def block(prefix: str) -> oracle.Weights:
-        found = dict(zip(("gate", "up"), leaf[f"{prefix}.feedforward.into.weight"].chunk(2), strict=True))
-        found["down"] = leaf[f"{prefix}.feedforward.out.weight"]
+        gate, up = leaf[f"{prefix}.feedforward.into.weight"].chunk(2)
+        found = {"gate": gate, "up": up, "down": leaf[f"{prefix}.feedforward.out.weight"]}
         if config.gate_convolution:
             found |= {
                 "kernel": leaf[f"{prefix}.feedforward.convolution.weight"][:, 0],
