@@ -87,7 +87,7 @@ class DeepSupervision(FromRows):
     def count_flops(self, costs: StepCosts, rows: Rows) -> int:
         """Count the supervision steps of all rows and attempts, of those without gradient the forward pass."""
         outer, count = self._outer(self.steps - 1), len(rows.tokens_BT) * self.config.attempts
-        cost = costs.row(rows.tokens_BT.shape[1], gradient=self._gradient(outer), outer=outer)
+        cost = costs.row(rows.tokens_BT.shape[1], gradient=self.config.cycles_with_gradient(outer), outer=outer)
         further = self._steps_without_gradient(self.steps - 1) + (self.config.halting == "continue")
         return count * (cost.training + further * cost.forward)
 
@@ -119,12 +119,9 @@ class DeepSupervision(FromRows):
         )
         return min(most, 1 + int(most * part / growing))
 
-    def _gradient(self, outer: int) -> int:
-        return outer if self.config.gradient == "all" else min(self.config.gradient, outer)
-
     def _step(self, rows: Rows, carry: Carry, outer: int) -> tuple[Tensor, Carry]:
         carry = perturb(carry, self.config.noise)
-        return self.network(rows.tokens_BT, carry, gradient=self._gradient(outer), outer=outer, **rows.inputs)
+        return self.network(rows.tokens_BT, carry, gradient=self.config.cycles_with_gradient(outer), outer=outer, **rows.inputs)
 
     def _loss(self, rows: Rows, logits_RTC: Tensor, carry: Carry, outer: int) -> tuple[Tensor, dict[str, Any], Tensor]:
         """Return this rank's part of the loss, its metrics, and which of its rows and attempts are right in every cell."""

@@ -274,3 +274,18 @@ class DeepSupervision(FromRows):
             raise FieldConflict(message, "rows", "warm_up")
         self._check_known_budget("grow_until", self.grow_until > 0)
         return self
+
+    @property
+    def rows_drawn(self) -> float:
+        """All rows with warm_up: random; else those that have taken all steps, as if none halted before."""
+        return self.batch_size if self.warm_up == "random" else self.batch_size / self.supervision
+
+    @property
+    def passes(self) -> tuple[float, float]:
+        """The mean of 0..supervision - 1 steps, and the step after the update's that q_continue learns from; every attempt counts."""
+        before = (self.supervision - 1) / 2 if self.warm_up == "random" else 0.0
+        return self.attempts * (before + (self.halting == "continue")), float(self.attempts)
+
+    def cycles_with_gradient(self, outer: int) -> int:
+        """Return how many of the cycles of a supervision step gradients pass through; 0: its last updates only."""
+        return outer if self.gradient == "all" else min(self.gradient, outer)
