@@ -97,6 +97,18 @@ def check_point(member: ExpandedPoint, written: YamlMapping) -> None:
         fit = sorted(name for name, kind in NETWORKS.items() if kind.recursive)  # pyright: ignore[reportAttributeAccessIssue]
         message = f"{point.learner.name} trains a network that answers in steps, {point.network.name} answers once"
         raise location_of(written, "network", "learner").error(f"{message}; expected network: {' or '.join(fit)}")
+    if point.learner.grid:
+        _check_attempts(point.learner, point.network, written)
+
+
+def _check_attempts(learner: Any, network: Any, written: YamlMapping) -> None:
+    """Several attempts at a row differ from the start, or by noise."""
+    alike = network.start != "random" and not learner.noise and learner.attempts > network.starts
+    if alike:
+        message = (
+            f"{learner.attempts} attempts start alike with network.starts = {network.starts}; expected as many starts, or start: random"
+        )
+        raise location_of(written, "learner.attempts", "network.starts").error(message)
 
 
 def _check_mixers(member: ExpandedPoint, written: YamlMapping) -> None:

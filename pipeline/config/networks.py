@@ -283,6 +283,10 @@ class RecursiveNetwork(Network):
         check_width(self)
         if self.starts > 1 and self.start != "fixed":
             raise FieldConflict(f"got starts: {self.starts} with start: {self.start}; expected start: fixed", "starts", "start")
+        if self.separate and self.latents == 1:
+            raise FieldConflict(
+                "got latents: 1 with separate: true; expected at least 2, the answer's and a reasoning latent", "separate", "latents"
+            )
         if self.gate_convolution > 0 and not self.feedforward:
             raise FieldConflict("a convolution in the gate needs a feed-forward layer; expected feedforward above 0", "gate_convolution")
         if self.registers and self.mixer.needs_grid and not self.mixer.fixed_length:

@@ -28,5 +28,5 @@ def cell_loss(logits_BTC: Tensor, labels_BT: Tensor, loss: CellLoss, smoothing: 
 
 def log_stablemax(a: Tensor) -> Tensor:
     """Return the logarithms of stablemax probabilities over the last dimension."""
-    log_s = torch.log1p(a.abs()) * torch.where(a >= 0, 1.0, -1.0)
+    log_s = torch.where(a >= 0, torch.log1p(a.clamp(min=0)), -torch.log1p(-a.clamp(max=0)))  # not by |a|, whose slope at 0 is 0
     return log_s - log_s.logsumexp(-1, keepdim=True)

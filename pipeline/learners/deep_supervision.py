@@ -8,7 +8,8 @@ Rows stay in the batch with their latents, which carry no gradient, until they h
 
 With halting: continue, a row halts if q_halt > q_continue, and q_continue learns sigmoid(max(q_halt', q_continue')) of one step more, or
 sigmoid(q_halt') at the last step. With warm_up: random, every update has new rows, which take n ~ U{0..supervision-1} steps without gradient first.
-With several `attempts`, a row is tried from each start, and only the attempt with the lowest loss is corrected; q learns from all.
+With several `attempts`, a row is tried from each start, and only the attempt with the lowest loss is corrected; q learns from all, and the row
+halts as soon as one of them would.
 
 Notation: B = batch size over all ranks, R = rows of this rank, A = attempts, RA = both, row after row, T = cells.
 """
@@ -56,8 +57,15 @@ class DeepSupervision(FromRows):
             self.rows = self.queue.replace(None, torch.ones_like(self.halted_B))
         else:
             self.rows = self.queue.replace(self.rows, self.halted_B)
-        self.examples_seen = self.queue.taken
         return self.rows
+
+    @property
+    def examples_seen(self) -> int:
+        """Rows drawn so far, which the queue counts; the host waits for a GPU to know it."""
+        return self.queue.taken
+
+    @examples_seen.setter
+    def examples_seen(self, _: int) -> None: ...
 
     def learn_from(self, rows: Rows) -> dict[str, Tensor | float]:
         """Take one supervision step with all rows, and one optimizer step."""
@@ -70,7 +78,7 @@ class DeepSupervision(FromRows):
         logits_RTC, carry = self._step(mine, carry, outer)
         loss, metrics, right_R = self._loss(mine, logits_RTC, carry, outer)
         loss.backward()
-        self._share_gradients(metrics)
+        self.share_gradients(rows.inputs.get("identifier_B"), *metrics.values())
         norms = self.optimizers.step(self.steps, flops=self.flops_seen)
         self.carry = transform(Tensor.detach, carry)
         self._count_step(carry.q_B2.detach(), right_R)
@@ -79,7 +87,7 @@ class DeepSupervision(FromRows):
     def count_flops(self, costs: StepCosts, rows: Rows) -> int:
         """Count the supervision steps of all rows and attempts, of those without gradient the forward pass."""
         outer, count = self._outer(self.steps - 1), len(rows.tokens_BT) * self.config.attempts
-        cost = costs.row(rows.tokens_BT.shape[1], gradient=self._gradient(outer), outer=outer)
+        cost = costs.row(rows.tokens_BT.shape[1], gradient=self.config.cycles_with_gradient(outer), outer=outer)
         further = self._steps_without_gradient(self.steps - 1) + (self.config.halting == "continue")
         return count * (cost.training + further * cost.forward)
 
@@ -102,7 +110,7 @@ class DeepSupervision(FromRows):
     def _outer(self, step: int | None = None) -> int:
         """Return the number of cycles in a supervision step, which grows in the first `grow_until` of the budget."""
         most, growing = self.network.settings.outer, self.config.grow_until
-        if not growing or self.config.seconds is not None:
+        if not growing:
             return most
         part = (
             self.flops_seen / self.config.flops
@@ -111,12 +119,9 @@ class DeepSupervision(FromRows):
         )
         return min(most, 1 + int(most * part / growing))
 
-    def _gradient(self, outer: int) -> int:
-        return outer if self.config.gradient == "all" else min(self.config.gradient, outer)
-
     def _step(self, rows: Rows, carry: Carry, outer: int) -> tuple[Tensor, Carry]:
         carry = perturb(carry, self.config.noise)
-        return self.network(rows.tokens_BT, carry, gradient=self._gradient(outer), outer=outer, **rows.inputs)
+        return self.network(rows.tokens_BT, carry, gradient=self.config.cycles_with_gradient(outer), outer=outer, **rows.inputs)
 
     def _loss(self, rows: Rows, logits_RTC: Tensor, carry: Carry, outer: int) -> tuple[Tensor, dict[str, Any], Tensor]:
         """Return this rank's part of the loss, its metrics, and which of its rows and attempts are right in every cell."""
@@ -134,7 +139,9 @@ class DeepSupervision(FromRows):
         batch = self.config.batch_size
         answers, q = best_R.sum() / batch, (q_R * any_R).sum() / (batch * attempts)
         solved = right_R.view(-1, attempts).any(1).double().sum() / batch
-        cells = right_RT.double().sum() / labelled_RT.sum().clamp(min=1) / parallel.world_size()
+        assert self.rows is not None
+        labelled = (self.rows.labels_BT >= 0).sum().clamp(min=1) * attempts  # of all ranks
+        cells = right_RT.double().sum() / labelled
         metrics = {"train_loss": answers.detach().double(), "train_q_loss": q.detach().double(), "train_accuracy": solved}
         return answers + self.config.q_coef * q, {**metrics, "train_cell_accuracy": cells}, right_R
 
@@ -144,25 +151,6 @@ class DeepSupervision(FromRows):
         further = self._step(rows, transform(Tensor.detach, carry), outer)[1].q_B2
         last_R = (self.steps_B[self.mine].repeat_interleave(self.config.attempts) + 1) >= self.config.supervision
         return torch.where(last_R, further[:, HALT], further.amax(1)).sigmoid()
-
-    def _share_gradients(self, metrics: dict[str, Any]) -> None:
-        """Sum gradients and metrics over all ranks; those of a table are summed by row of the table first."""
-        if parallel.world_size() == 1:
-            return
-        tensors = [gradient for gradient in parallel.gradients(self.network) if not gradient.is_sparse]
-        parallel.all_reduce_sum([*tensors, *metrics.values()])
-        if self.network.identifiers is not None:
-            assert self.rows is not None
-            self._share_table(self.network.identifiers.weight, self.rows.inputs["identifier_B"].unique())
-
-    def _share_table(self, weight: Tensor, used_N: Tensor) -> None:
-        """Sum the gradient of a table over all ranks. used_N: the rows of the table that any rank's batch uses, ascending."""
-        total_ND = weight.new_zeros(len(used_N), weight.shape[1])
-        if weight.grad is not None:
-            own = weight.grad.coalesce()
-            total_ND.index_copy_(0, torch.searchsorted(used_N, own.indices()[0]), own.values())
-        parallel.all_reduce_sum([total_ND])
-        weight.grad = torch.sparse_coo_tensor(used_N.unsqueeze(0).long(), total_ND, weight.shape, check_invariants=False)
 
     def _count_step(self, q_R2: Tensor, right_R: Tensor) -> None:
         """Count the update, and note who has halted: all ranks know it of all rows."""
@@ -176,10 +164,9 @@ class DeepSupervision(FromRows):
         if self.config.halting == "off":
             self.halted_B = last_B
             return
-        first_R2 = q_R2.view(-1, self.config.attempts, 2).amax(1)
-        against_R = first_R2[:, CONTINUE] if self.config.halting == "continue" else torch.zeros_like(first_R2[:, HALT])
+        wants_R = q_R2[:, HALT] > (q_R2[:, CONTINUE] if self.config.halting == "continue" else 0)
         willing_B = torch.zeros(len(self.steps_B), device=self.device)
-        willing_B[self.mine] = (first_R2[:, HALT] > against_R).to(willing_B)
+        willing_B[self.mine] = wants_R.view(-1, self.config.attempts).any(1).to(willing_B)
         parallel.all_reduce_sum([willing_B])
         self.halted_B = last_B | ((willing_B > 0) & (self.steps_B >= self._least_steps()))
 
@@ -218,14 +205,13 @@ class DeepSupervision(FromRows):
 
     def state_dict(self) -> dict[str, Any]:
         """Add the rows at work, their steps and latents."""
-        persistent = self.rows is not None and self.config.warm_up == "off"
         return {
             **super().state_dict(),
             "sampler": self.queue.state_dict(),
-            "rows": self.rows.state_dict() if self.rows is not None and persistent else None,
+            "rows": self.rows.state_dict() if self.rows is not None and self.config.warm_up == "off" else None,
             "steps_B": self.steps_B,
             "halted_B": self.halted_B,
-            "carry": _as_dict(self.carry) if persistent else None,
+            **self.rank_state(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -234,24 +220,18 @@ class DeepSupervision(FromRows):
         self.queue.load_state_dict(state["sampler"])
         self.rows = Rows.from_state(state["rows"], self.device) if state["rows"] else None
         self.steps_B, self.halted_B = state["steps_B"].to(self.device), state["halted_B"].to(self.device)
-        self.carry = _as_carry(state["carry"], self.device)
+        self.load_rank_state(state)
 
     def rank_state(self) -> dict[str, Any]:
-        """Return the latents of this rank's rows."""
-        return {} if self.config.warm_up == "random" or self.carry is None else {"carry": _as_dict(self.carry)}
+        """Return the latents of this rank's rows, if rows stay in the batch; there are none before the first update."""
+        if self.config.warm_up == "random":
+            return {}
+        return {"carry": None if self.carry is None else {"latents": list(self.carry.latents), "q": self.carry.q_B2}}
 
     def load_rank_state(self, state: dict[str, Any]) -> None:
         """Restore the latents of this rank's rows."""
-        if state:
-            self.carry = _as_carry(state["carry"], self.device)
-
-
-def _as_dict(carry: Carry | None) -> dict[str, Any] | None:
-    return None if carry is None else {"latents": list(carry.latents), "q": carry.q_B2}
-
-
-def _as_carry(state: dict[str, Any] | None, device: torch.device) -> Carry | None:
-    return None if state is None else Carry(tuple(one.to(device) for one in state["latents"]), state["q"].to(device))
+        if saved := state.get("carry"):
+            self.carry = Carry(tuple(one.to(self.device) for one in saved["latents"]), saved["q"].to(self.device))
 
 
 def _fixed(device: torch.device) -> torch.Generator:

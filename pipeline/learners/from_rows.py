@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pipeline.config import learners
 from pipeline.config.catalogue import implementation
+from pipeline.learners import parallel
 from pipeline.learners.base import MODEL, Learner, Problem, Weights
-from pipeline.learners.optimization import Optimizers, Rule, WeightAverage
+from pipeline.learners.optimization import Optimizers, Rule, WeightAverage, table_of
 from pipeline.learners.sampler import ShardSampler, StreamSampler
 from pipeline.storage.loader import DatasetRows
 
@@ -61,6 +62,15 @@ class FromRows(Learner):
         if self.average:
             self.average.restart()
 
+    def share_gradients(self, identifier_B: Tensor | None, *figures: Tensor) -> None:
+        """Sum gradients and figures over all ranks, those of a table of identifiers by row of the table. identifier_B: of the whole batch."""
+        if parallel.world_size() == 1:
+            return
+        parallel.all_reduce_sum([*(gradient for gradient in parallel.gradients(self.network) if not gradient.is_sparse), *figures])
+        if identifier_B is not None:
+            for weight in table_of(self.network):
+                weight.grad = _summed(weight, identifier_B.to(self.device, torch.int64).unique())
+
     def state_dict(self) -> dict[str, Any]:
         """Add the moving average and the position in the data."""
         return {
@@ -75,6 +85,16 @@ class FromRows(Learner):
         if self.average:
             self.average.load_state_dict(state["average"])
         self.sampler.load_state_dict(state["sampler"])
+
+
+def _summed(weight: Tensor, used_N: Tensor) -> Tensor:
+    """Return the gradient of a table summed over all ranks. used_N: the rows of the table that the whole batch uses, ascending."""
+    total_ND = weight.new_zeros(len(used_N), weight.shape[1])
+    if weight.grad is not None:
+        own = weight.grad.coalesce()
+        total_ND.index_copy_(0, torch.searchsorted(used_N, own.indices()[0]), own.values())
+    parallel.all_reduce_sum([total_ND])
+    return torch.sparse_coo_tensor(used_N.unsqueeze(0), total_ND, weight.shape, check_invariants=False)
 
 
 def _sampler(config: learners.FromRows, problem: Problem, seed: int, column: str | None) -> ShardSampler | StreamSampler:

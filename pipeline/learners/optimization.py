@@ -95,7 +95,7 @@ def _groups(every: list[nn.Parameter], decayed: set[int], weight_decay: float) -
         return [{"params": every, "weight_decay": 0.0}]
     split = [[parameter for parameter in every if (id(parameter) in decayed) == wanted] for wanted in (True, False)]
     groups = [{"params": parameters, "weight_decay": decay} for parameters, decay in zip(split, (weight_decay, 0.0), strict=True)]
-    return [group for group in groups if group["params"]]
+    return [group for group in groups if group["params"]] or groups[:1]
 
 
 def decayed_parameters(module: nn.Module) -> list[nn.Parameter]:

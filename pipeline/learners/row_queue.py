@@ -1,17 +1,19 @@
 """A queue of training rows on the device: rows that have halted are replaced by the next ones without the host knowing how many.
 
-The host reads the cursor once in `PATIENCE` replacements, since at most a batch is taken by each. Which rows are taken does not depend on that:
-they are those of the sampler, one after the other.
+The host reads the cursor once in `PATIENCE` replacements: by each at most a batch is taken, so that PATIENCE batches wait. Which rows are taken
+does not depend on that: they are those of the sampler, one after the other.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from pipeline.learners.sampler import Batch, Sampler
+from pipeline.ops.state import transform
 
 PATIENCE = 64
 """Replacements between two readings of the cursor."""
@@ -30,22 +32,21 @@ class Rows(NamedTuple):
         inputs = batch.inputs(device)
         return cls(inputs.pop("tokens_BT"), batch.labels_BT.to(device, non_blocking=True), inputs)
 
-    def _map(self, *others: Rows, by: Any) -> Rows:
-        parts = (self, *others)
-        inputs = {name: by(*(part.inputs[name] for part in parts)) for name in self.inputs}
-        return Rows(by(*(part.tokens_BT for part in parts)), by(*(part.labels_BT for part in parts)), inputs)
+    def map(self, by: Callable[..., Tensor], *others: Rows) -> Rows:
+        """Apply a function to each tensor and the corresponding ones of other rows."""
+        return transform(by, self, *others)
 
     def of_rank(self, rows: slice) -> Rows:
         """Return a slice of the rows."""
-        return self._map(by=lambda values: values[rows])
+        return self.map(lambda values: values[rows])
 
     def at(self, index_N: Tensor) -> Rows:
         """Return the rows at these indices."""
-        return self._map(by=lambda values: values.index_select(0, index_N))
+        return self.map(lambda values: values.index_select(0, index_N))
 
     def repeated(self, times: int) -> Rows:
         """Repeat every row so many times, next to each other."""
-        return self._map(by=lambda values: values.repeat_interleave(times, 0)) if times > 1 else self
+        return self.map(lambda values: values.repeat_interleave(times, 0)) if times > 1 else self
 
     def state_dict(self) -> dict[str, Any]:
         """Return the tensors by name."""
@@ -64,50 +65,44 @@ class RowQueue:
     def __init__(self, sampler: Sampler, batch: int, device: torch.device) -> None:
         self.sampler, self.batch, self.device = sampler, batch, device
         self._waiting: Rows | None = None
+        self._before = self._replacements = 0  # rows taken before those that wait, and replacements since
         self._cursor = torch.zeros((), dtype=torch.int64, device=device)
-        self._before = 0
-        self._replacements = 0
 
     @property
     def taken(self) -> int:
-        """Rows taken so far; with a GPU the host waits for it only when it reads the cursor, so that this is a bound from below."""
-        if self.device.type == "cpu":
-            return self._before + int(self._cursor)
-        return self._before
+        """Rows taken so far; the host waits for a GPU to know it."""
+        return self._before + int(self._cursor)
 
     def replace(self, rows: Rows | None, halted_B: Tensor) -> Rows:
         """Return the rows with new ones, in order, where halted_B is true; all are new if there are none yet."""
-        if self._waiting is None or self._replacements == PATIENCE:
-            self._refill()
-        assert self._waiting is not None
+        waiting = self._waiting or Rows.of(self.sampler.take(PATIENCE * self.batch), self.device)
+        if self._replacements == PATIENCE:
+            waiting = self._refilled(waiting)
+        self._waiting = waiting
         self._replacements += 1
         place_B = self._cursor + halted_B.cumsum(0) - 1
-        chosen = self._waiting._map(by=lambda values: values.index_select(0, place_B.clamp(min=0)))
+        chosen = waiting.at(place_B.clamp(min=0))
         self._cursor = self._cursor + halted_B.sum()
         if rows is None:
             return chosen
-        return rows._map(chosen, by=lambda old, new: torch.where(halted_B.view(-1, *[1] * (old.dim() - 1)), new, old))
+        return rows.map(lambda old, new: torch.where(halted_B.view(-1, *[1] * (old.dim() - 1)), new, old), chosen)
 
-    def _refill(self) -> None:
-        """Drop what was taken, and take as many rows as the coming replacements may need."""
+    def _refilled(self, waiting: Rows) -> Rows:
+        """Return the rows that wait without those that were taken, and as many new ones."""
         taken = int(self._cursor)
         self._before, self._replacements, self._cursor = self._before + taken, 0, torch.zeros_like(self._cursor)
-        needed = PATIENCE * self.batch
-        left = 0 if self._waiting is None else len(self._waiting.tokens_BT) - taken
-        further = Rows.of(self.sampler.take(needed - left), self.device) if needed > left else None
-        if self._waiting is None or not left:
-            self._waiting = further
-            return
-        rest = self._waiting.of_rank(slice(taken, None))
-        self._waiting = rest if further is None else rest._map(further, by=lambda *parts: torch.cat(parts))
+        if not taken:
+            return waiting
+        further = Rows.of(self.sampler.take(taken), self.device)
+        return waiting.of_rank(slice(taken, None)).map(lambda *parts: torch.cat(parts), further)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the sampler's state after the rows taken: those that wait are sampled again. The host waits for a GPU."""
-        taken = self._before + int(self._cursor)
-        return {"level": None, "batches": taken // self.batch, "taken": taken % self.batch}
+        """Return the sampler's state before the rows that wait, which are sampled again, and which of them were taken."""
+        before = {"level": None, "batches": self._before // self.batch, "taken": self._before % self.batch}
+        return {**before, "cursor": self._cursor, "replacements": self._replacements}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Resume after the last row taken."""
         self.sampler.load_state_dict(state)
-        self._waiting, self._replacements, self._cursor = None, 0, torch.zeros_like(self._cursor)
+        self._waiting, self._replacements, self._cursor = None, state["replacements"], state["cursor"].to(self.device)
         self._before = state["batches"] * self.batch + state["taken"]

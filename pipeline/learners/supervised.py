@@ -80,7 +80,7 @@ class Supervised(FromRows):
         first = int(scored_BT[: parallel.shard(len(scored_BT)).start].sum())
         whole_N = loss.new_zeros(len(row_N))
         whole_N[first : first + len(correct_N)] = correct_N.to(whole_N)
-        parallel.all_reduce_sum([*parallel.gradients(self.network), loss, whole_N])
+        self.share_gradients(batch.row_inputs.get("identifier"), loss, whole_N)
         return loss, row_N, whole_N > 0
 
     def _after_step(self, batch: Batch, row_N: Tensor, correct_N: Tensor) -> None:

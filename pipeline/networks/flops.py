@@ -239,10 +239,10 @@ class StepCosts:
         self._extend(int(contexts.max(initial=0)))
         return Flops(*self._of_step[contexts.ravel()].sum(0).tolist())
 
-    def sequences(self, lengths: np.ndarray) -> Flops:
-        """Return the FLOPs of sequences of these lengths, together."""
+    def sequences(self, lengths: np.ndarray, **arguments: Any) -> Flops:
+        """Return the FLOPs of sequences of these lengths, together. arguments: see `row`."""
         if not self.network.config.causal:
-            return self._rows(lengths)
+            return self._rows(lengths, arguments)
         self._extend(int(lengths.max(initial=0)))
         return Flops(*self._up_to[lengths].sum(0).tolist())
 
@@ -253,11 +253,11 @@ class StepCosts:
             self._of_row[key] = self._checked(row_flops(self.network, length, **arguments))
         return self._of_row[key]
 
-    def _rows(self, lengths: np.ndarray) -> Flops:
+    def _rows(self, lengths: np.ndarray, arguments: dict[str, Any]) -> Flops:
         """Return the FLOPs of whole rows of these lengths, together."""
         total = np.zeros(2, np.int64)
         for length, rows in zip(*(found.tolist() for found in np.unique(lengths, return_counts=True)), strict=True):
-            total += rows * np.array(self.row(length), np.int64)
+            total += rows * np.array(self.row(length, **arguments), np.int64)
         return Flops(*total.tolist())
 
     def _extend(self, context: int) -> None:

@@ -10,7 +10,8 @@ Notation: B = batch size, T = cells, E = registers, P = E + T positions, D = wid
     logits = W y,  q = V y_0 + b                      y_0: the first register, or the mean over cells; b = -5, V = 0 at first
 
 f is one network for all latents, or one for y and one for z with `separate`. With one latent, all inner + 1 updates are y <- f(y, x).
-Gradients pass through the last cycles only, as many as the caller says. With `damping` a, every update is z <- a z + (1 - a) f.
+Gradients pass through the last cycles only, as many as the caller says; 0: through the last update of z and that of y, as in HRM.
+With `damping` a, every update is z <- a z + (1 - a) f.
 R has no gain and normalises over channels; after `token_mixing` it normalises over positions, as published.
 
 Sources: Jolicoeur-Martineau 2025, "Less is more: recursive reasoning with tiny networks" (TRM); two networks: Wang et al. 2025,
@@ -105,7 +106,7 @@ class RecursiveNetwork(nn.Module):
         self.embedding = nn.Embedding(vocabulary, width)
         self.identifiers = make_identifiers(identifiers, width)
         positions = cells + config.registers
-        networks = 2 if config.separate and config.latents > 1 else 1
+        networks = 2 if config.separate else 1
         self.blocks = nn.ModuleList(nn.Sequential(*(Block(config, width, positions) for _ in range(config.depth))) for _ in range(networks))
         self.head = nn.Linear(width, classes, bias=False)
         self.q_head = nn.Linear(width, 2)
@@ -127,7 +128,8 @@ class RecursiveNetwork(nn.Module):
     ) -> tuple[Tensor, Carry]:
         """Take one supervision step; return logits (B, T, C), or (N, C) at the flat indices at_N, and the new state.
 
-        gradient: last cycles through which gradients pass. outer: cycles, by default the config's. length_B: all rows fill the batch.
+        gradient: last cycles through which gradients pass; 0: the last two updates. outer: cycles, by default the config's.
+        length_B: all rows fill the batch.
         Raises UserError for more cells than the network's context.
         """
         if tokens_BT.shape[1] > self.context:
@@ -135,11 +137,10 @@ class RecursiveNetwork(nn.Module):
         latents = (self.fresh(len(tokens_BT), tokens_BT.shape[1]) if state is None else state).latents
         cycles = self.settings.outer if outer is None else outer
         x_BPD = self._read(tokens_BT, identifier_B)
-        with torch.set_grad_enabled(False):
-            for _ in range(cycles - gradient):
-                latents = self._cycle(latents, x_BPD)
-        for _ in range(min(gradient, cycles)):
-            latents = self._cycle(latents, x_BPD)
+        constant = (cycles - gradient) * (self.settings.inner + 1) if gradient else cycles * (self.settings.inner + 1) - 2
+        for update in range(cycles * (self.settings.inner + 1)):
+            with torch.set_grad_enabled(torch.is_grad_enabled() and update >= constant):
+                latents = self._updated(latents, x_BPD, update)
         y_BTD = latents[0][:, self.settings.registers :]
         y_BD = latents[0][:, 0] if self.settings.registers else y_BTD.mean(1)
         at = y_BTD if at_N is None else y_BTD.flatten(0, 1).index_select(0, at_N)
@@ -184,19 +185,18 @@ class RecursiveNetwork(nn.Module):
             x_BTD = x_BTD + (functional.pad(id_B1D, (0, 0, 0, x_BTD.shape[1] - 1)) if registers else id_B1D)
         return math.sqrt(self.width) * x_BTD
 
-    def _cycle(self, latents: tuple[Tensor, ...], x_BPD: Tensor) -> tuple[Tensor, ...]:
-        """Update the reasoning latents in turn, then the answer."""
+    def _updated(self, latents: tuple[Tensor, ...], x_BPD: Tensor, update: int) -> tuple[Tensor, ...]:
+        """Take an update of a supervision step, numbered from 0: of the reasoning latents in turn, then of the answer."""
         y, *z = latents
-        inner = self.settings.inner
+        turn = update % (self.settings.inner + 1)
         if not z:
-            for _ in range(inner + 1):
-                y = self._refined(0, y, x_BPD)
-            return (y,)
-        for turn in range(inner):
-            place = turn % len(z)
-            others = sum((one for at, one in enumerate(z) if at != place), y + x_BPD)
-            z[place] = self._refined(-1, z[place], others)
-        return self._refined(0, y, sum(z[1:], z[0])), *z
+            return (self._refined(0, y, x_BPD),)
+        if turn == self.settings.inner:
+            return self._refined(0, y, sum(z[1:], z[0])), *z
+        place = turn % len(z)
+        others = sum((one for at, one in enumerate(z) if at != place), y + x_BPD)
+        z[place] = self._refined(-1, z[place], others)
+        return y, *z
 
     def _refined(self, network: int, latent: Tensor, injected: Tensor) -> Tensor:
         """Apply a network, 0 the answer's and -1 that of the reasoning latents, to one latent."""
@@ -209,14 +209,9 @@ def normalise(v: Tensor, eps: float, axis: int = -1) -> Tensor:
     return v * torch.rsqrt(v.square().mean(axis, keepdim=True) + eps)
 
 
-def perturb(state: Carry, std: float, generator: torch.Generator | None = None) -> Carry:
-    """Add Gaussian noise to every latent; generator: by default the global one."""
-
-    def noisy(latent: Tensor) -> Tensor:
-        noise = torch.randn(latent.shape, generator=generator, device=latent.device, dtype=latent.dtype)
-        return latent + std * noise
-
-    return state._replace(latents=tuple(map(noisy, state.latents))) if std else state
+def perturb(state: Carry, std: float) -> Carry:
+    """Add Gaussian noise from the global generator to every latent."""
+    return state._replace(latents=tuple(latent + std * torch.randn_like(latent) for latent in state.latents)) if std else state
 
 
 def _starts(config: config.RecursiveNetwork, width: int) -> Tensor:

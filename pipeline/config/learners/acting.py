@@ -163,6 +163,11 @@ class OnPolicy(Descent):
         return self.num_envs * self.rollout_steps
 
     @property
+    def passes(self) -> tuple[float, float]:
+        """Acting, and every epoch of learning."""
+        return 1.0, float(getattr(self, "update_epochs", 1))
+
+    @property
     def sequences(self) -> int:
         """Training sequences that a rollout gives."""
         return self.num_envs * (self.rollout_steps // (self.bptt_steps or self.rollout_steps))

@@ -110,6 +110,16 @@ class Learner(Component):
         raise NotImplementedError
 
     @property
+    def rows_drawn(self) -> float:
+        """Mean new training rows of an update; fewer than it sees if rows stay for several."""
+        return self.rows_per_step
+
+    @property
+    def passes(self) -> tuple[float, float]:
+        """Mean forward passes of a row, or of a step, in the update that sees it: those without a backward pass, and those with one."""
+        return 0.0, 1.0
+
+    @property
     def budget(self) -> str:
         """The field that holds the budget."""
         return next(key for key in self.budgets if getattr(self, key) is not None)

@@ -230,9 +230,12 @@ class DeepSupervision(FromRows):
         le=1_000,
         description="Weight of the halting loss, binary cross-entropy of whether the answer is right. Set it to 0 to train answers only.",
     )
-    gradient: Annotated[int, Field(ge=1, le=1_024)] | Literal["all"] = Field(
+    gradient: Annotated[int, Field(ge=0, le=1_024)] | Literal["all"] = Field(
         default=1,
-        description="Last cycles of a supervision step that gradients pass through; all: every one. Raise it at the cost of memory and time.",
+        description=(
+            "Last cycles of a supervision step that gradients pass through; all: every one; 0: the last update of the reasoning latents and "
+            "that of the answer only (HRM). Raise it at the cost of memory and time."
+        ),
     )
     loss: CellLoss = Field(
         default="softmax",
@@ -269,4 +272,20 @@ class DeepSupervision(FromRows):
         if self.rows is not None and self.warm_up == "off":
             message = "a budget in rows with rows that stay in the batch; expected one in steps, flops or seconds, or warm_up: random"
             raise FieldConflict(message, "rows", "warm_up")
+        self._check_known_budget("grow_until", self.grow_until > 0)
         return self
+
+    @property
+    def rows_drawn(self) -> float:
+        """All rows with warm_up: random; else those that have taken all steps, as if none halted before."""
+        return self.batch_size if self.warm_up == "random" else self.batch_size / self.supervision
+
+    @property
+    def passes(self) -> tuple[float, float]:
+        """The mean of 0..supervision - 1 steps, and the step after the update's that q_continue learns from; every attempt counts."""
+        before = (self.supervision - 1) / 2 if self.warm_up == "random" else 0.0
+        return self.attempts * (before + (self.halting == "continue")), float(self.attempts)
+
+    def cycles_with_gradient(self, outer: int) -> int:
+        """Return how many of the cycles of a supervision step gradients pass through; 0: its last updates only."""
+        return outer if self.gradient == "all" else min(self.gradient, outer)
