@@ -135,7 +135,11 @@ class Arc(TokenTask):
 
     def solutions(self, split: Split = "test") -> dict[tuple[int, int], np.ndarray]:
         """Return the output grid of every test pair, by puzzle and pair."""
-        return {(group, pair): self.pairs.outputs.grid(self.pairs.first_P[group] + pair) for group, pair in self.listed(split)}
+        return {(group, pair): self.solution(group, pair) for group, pair in self.listed(split)}
+
+    def solution(self, group: int, pair: int) -> np.ndarray:
+        """Return the output grid of a pair, by the columns of its rows."""
+        return self.pairs.outputs.grid(self.pairs.first_P[group] + pair)
 
     def available(self, split: Split) -> int | None:
         """Test pairs x votes; of validation, test pairs x all symmetries."""
