@@ -112,7 +112,9 @@ class Puzzles(Measurement):
     )
 
     name: Literal["puzzles"] = "puzzles"
-    supervision: Grid = Field(default=[DEFAULT_STEPS], min_length=1, description="Numbers of supervision steps after which answers are measured.")
+    supervision: Grid = Field(
+        default=[DEFAULT_STEPS], min_length=1, description="Numbers of supervision steps after which answers are measured."
+    )
     chains: int = Field(default=1, ge=1, le=4_096, description="Attempts at every puzzle.")
     noise: float = Field(default=0.0, ge=0, le=100, description="Standard deviation of the noise before each step.")
     choose: Literal["q", "vote", "first_to_halt"] = Field(default="q", description="Which attempt is the answer.")
