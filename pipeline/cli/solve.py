@@ -57,7 +57,7 @@ def solve(run: str, puzzle: str, steps: int, all_steps: bool, votes: int | None,
         raise UserError(f"--votes: symmetries vote on puzzles of arc only; the task of {found.id} is {solver.config.name}")
     questions = read_questions(solver.config, puzzle)
     for question in questions:
-        solver.check(question)
+        solver.check(question, votes or 1)
     counts = range(1, (steps if solver.recursive else 1) + 1)
     chosen = Puzzles(supervision=list(counts), **{name: options[name] for name in ("chains", "noise", "choose")})
     solved = [_voted(solver, one, votes, chosen) if votes else _solved(solver, one, chosen, all_steps) for one in questions]
@@ -109,6 +109,7 @@ def _introduce(question: Question) -> None:
 def _show(question: Question, number: int, step: Step, before_T: Any) -> None:
     """Print one step: a line for Sudoku, a grid for others; cells that changed stand out on a terminal."""
     changed_T = step.answer_T != before_T
+    changed = int(changed_T.sum())
     lines = [
         "".join(click.style(letter, bold=True, fg="green") if new else letter for letter, new in line)
         for line in _cells(question, step, changed_T)
@@ -119,7 +120,7 @@ def _show(question: Question, number: int, step: Step, before_T: Any) -> None:
     if len(lines) == 1:
         click.echo(f"step {number:>3}  {lines[0]}  {'  '.join(facts)}")
     else:
-        click.echo("  ".join([f"step {number:>3}", f"{int(changed_T.sum())} cells changed", *facts]))
+        click.echo("  ".join([f"step {number:>3}", f"{changed} cell{'s' * (changed != 1)} changed", *facts]))
         click.echo("\n".join(lines))
 
 

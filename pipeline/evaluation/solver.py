@@ -60,8 +60,11 @@ class Solver:
         """Whether more steps change the answer."""
         return isinstance(self.network, RecursiveNetwork)
 
-    def check(self, question: Question) -> None:
-        """Raise UserError if the network cannot read a puzzle."""
+    def check(self, question: Question, votes: int = 1) -> None:
+        """Raise UserError if the network cannot read a puzzle, or has not been trained on so many symmetries of it."""
+        known = 1 + (question.task.config.augmentations if question.known_as else votes)
+        if votes > known:
+            raise UserError(f"{question.where}: got {votes} votes; expected at most {known}, the symmetries that were trained on")
         check_fits(self._described, question.task.config, question.where, len(question.tokens_T))
 
     def steps(self, question: Question, settings: Puzzles) -> Iterator[Step]:
@@ -73,14 +76,9 @@ class Solver:
             yield Step(answer_T, None if math.isnan(q) else _probability(q), int(answers.attempt_B[0]), question.valid(answer_T))
 
     def votes(self, question: Question, count: int, settings: Puzzles) -> list[Candidate]:
-        """Return the candidates among the answers to symmetries 0..count-1 of a question of ARC, after the last of the steps.
-
-        Raises UserError for more symmetries than a known puzzle was trained under.
-        """
-        self.check(question)
-        task, known = question.task, bool(question.known_as)
-        if known and count > task.config.augmentations + 1:
-            raise UserError(f"--votes: got {count}; expected at most {task.config.augmentations + 1}, the symmetries that were trained on")
+        """Return the candidates among the answers to symmetries 0..count-1 of a question of ARC, after the last of the steps."""
+        self.check(question, count)
+        task = question.task
         name = question.known_as or question.where
         grid, votes = crop(question.tokens_T), Votes([name])
         last = settings.model_copy(update={"supervision": settings.supervision[-1:]})

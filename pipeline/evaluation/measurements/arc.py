@@ -47,6 +47,7 @@ class Ballot(NamedTuple):
 class ArcVotes(Puzzles):
     """What `puzzles` measures of every row, and the share of ARC's puzzles solved by the first candidates of a vote among symmetries."""
 
+    example: ClassVar[str] = "row"
     columns: ClassVar[Mapping[str, Column]] = {
         **Puzzles.columns,
         "rank": PLACE,  # of the right grid among the candidates of the row's test pair; null if none is right, and beside symmetry 0
