@@ -30,7 +30,9 @@ def arc_submission(run: Path, evaluation: str | None = None, steps: int | None =
     (dataset,) = set(table.column("dataset").to_pylist()) or {""}
     task = load_component("task", read_spec(run.parents[1] / "datasets" / dataset / "dataset.yaml", "dataset")["task"])
     tests = {name: puzzle.tests for name, puzzle in listed()[task.test_set].items()}
-    found = {name: [dict.fromkeys(KEYS, NO_ANSWER)] * tests[name] for name in tests if listed()[task.test_set][name].side > task.side}
+    found: dict[str, list[dict[str, Any]]] = {
+        name: [{key: NO_ANSWER for key in KEYS}] * tests[name] for name in tests if listed()[task.test_set][name].side > task.side
+    }
     for row in sorted(table.to_pylist(), key=lambda row: (row["group"], row["pair"])):
         first = row["attempt_1"] or NO_ANSWER
         found.setdefault(task.selection.puzzles[row["group"]].name, []).append(

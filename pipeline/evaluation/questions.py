@@ -116,8 +116,8 @@ def _separate(config: Any, text: str, where: str) -> Iterator[tuple[str, str]]:
 def _csv_lines(path: Path) -> list[tuple[str, str]]:
     """Return the questions of a csv file, and where each is."""
     try:
-        with opened(path) as file:
-            rows = list(csv.DictReader(io.TextIOWrapper(file, "utf-8-sig"), strict=True))
+        with opened(path) as file, io.TextIOWrapper(file, "utf-8-sig") as text:
+            rows = list(csv.DictReader(text, strict=True))
     except (OSError, EOFError, ValueError, lzma.LZMAError, csv.Error) as error:
         raise UserError(f"{path}: {(str(error).splitlines() or [type(error).__name__])[0]}; expected a csv file of puzzles") from None
     if not rows or not all(row.get("question") for row in rows):

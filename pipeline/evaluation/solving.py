@@ -130,8 +130,8 @@ def _chosen(trace: Trace, puzzles: int, choose: str) -> Answers:
         attempt_B = np.lexsort((-q_BA, np.where(np.isnan(halting_BA), np.inf, halting_BA)), axis=1)[:, 0]
     else:
         attempt_B = q_BA.argmax(axis=1)
-    answer_BT, *numbers = (part[np.arange(puzzles), attempt_B] for part in parts)
-    return Answers(answer_BT.astype(np.uint8), *numbers, attempt_B)
+    answer_BT, loss_B, q_B, halting_B, residual_B = (part[np.arange(puzzles), attempt_B] for part in parts)
+    return Answers(answer_BT.astype(np.uint8), loss_B, q_B, halting_B, residual_B, attempt_B)
 
 
 def _votes(answer_BAT: np.ndarray) -> np.ndarray:

@@ -247,7 +247,7 @@ class Arc(TokenTask):
         """
         try:
             puzzle: Any = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{where}: not JSON ({error}); expected one puzzle") from None
         train, test = (puzzle.get(part) if isinstance(puzzle, dict) else None for part in ("train", "test"))
         if (

@@ -160,12 +160,12 @@ def test_the_choice_among_attempts_is_that_of_a_plain_count(acts: list[list[Act]
             at = halted if halt and halted is not None else row["supervision"] - 1
             taken.append((*attempt[at], math.inf if halted is None else halted + 1))
         count = collections.Counter(answer for answer, _, _ in taken)
-        keys = {
-            "q": lambda place: -taken[place][1],
-            "vote": lambda place: (-count[taken[place][0]], -taken[place][1]),
-            "first_to_halt": lambda place: (taken[place][2], -taken[place][1]),
+        first = {
+            "q": [0] * len(acts),
+            "vote": [-count[answer] for answer, _, _ in taken],
+            "first_to_halt": [halted for _, _, halted in taken],
         }
-        best = min(range(len(acts)), key=keys[choose])
+        best = min((key, -taken[place][1], place) for place, key in enumerate(first[choose]))[2]
         answer, q, halted = taken[best]
         assert (row["attempt"], row["q"], 16 - row["correct"]) == (best, q, answer)
         assert row["halting_step"] == (None if halted == math.inf else halted)

@@ -103,9 +103,9 @@ class ArcVotes(Puzzles):
 
         def count(batch: Any, found: Any) -> None:
             q_BK = np.nan_to_num(1 / (1 + np.exp(-found.q_BK.astype(np.float64))))  # without recursion all count alike
-            keys = [np.asarray(batch.columns[name]) for name in ("group", "pair", "augmentation")]
+            group_B, pair_B, augmentation_B = (np.asarray(batch.columns[name]) for name in ("group", "pair", "augmentation"))
             for place, counted in enumerate(votes):
-                counted.add(*keys, found.answer_BKT[:, place], q_BK[:, place])
+                counted.add(group_B, pair_B, augmentation_B, found.answer_BKT[:, place], q_BK[:, place])
 
         columns = self.solve(network, task, data, device, count)
         return columns | _columns(data, [_ballots(counted, task) for counted in votes])

@@ -59,11 +59,11 @@ def found(share: float, rows: int = CONFIG.test_rows) -> tuple[dict[str, Any], l
     data = MemoryRows.of("test", task.generate(rows, (0,), split="test"))
     network = Guesser(task, data, share)
     table = measured(network, task, data, "data", ArcVotes(), torch.device("cpu"))
-    columns = [np.asarray(data.column(name)) for name in ("group", "pair", "augmentation")]
+    group, pair, k = (np.asarray(data.column(name)) for name in ("group", "pair", "augmentation"))
     batch = collate(data.gather(np.arange(rows)), "rows", ("identifier",))
     keys = zip(batch.tokens_BT.tolist(), batch.row_inputs["identifier"].tolist(), strict=True)
     answers = np.stack([network.answers[(*tokens, identifier)] for tokens, identifier in keys])
-    votes = count_votes(task.names, *columns, answers, np.zeros(rows))
+    votes = count_votes(task.names, group, pair, k, answers, np.zeros(rows))
     examples = {name: table.column(name).to_numpy() for name in ArcVotes.columns if "list" not in str(table.schema.field(name).type)}
     return ArcVotes().score(examples, RUN), table.to_pylist(), votes
 
