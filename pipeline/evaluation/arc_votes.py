@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from pipeline.evaluation.measurements.arc import ATTEMPTS
 from pipeline.storage.errors import UserError
 from pipeline.storage.lazy import np
 from pipeline.tasks.arc_grids import COLOURS, MOST, decode
@@ -17,7 +18,6 @@ Grid = tuple[tuple[int, ...], ...]
 """Rows of colours; empty where a prediction has no grid."""
 Pair = tuple[int, int]
 """A test pair: the columns `group` and `pair` of its rows."""
-ATTEMPTS = (1, 2, 5, 10, 100, 1000)
 KEYS = ("attempt_1", "attempt_2")
 """Of the two answers that the official rules allow for each test pair."""
 
@@ -42,18 +42,45 @@ def as_grid(cells: np.ndarray) -> Grid:
     return tuple(map(tuple, cells.tolist())) if cells.size else ()
 
 
+class Votes:
+    """Predictions of test pairs, counted as they come: each distinct grid is kept once, in a byte per cell."""
+
+    def __init__(self, names: list[str]) -> None:
+        """names: of the puzzles, by group."""
+        self.names = names
+        self._q: dict[Pair, dict[bytes, list[float]]] = {}
+
+    def add(self, group_B: np.ndarray, pair_B: np.ndarray, augmentation_B: np.ndarray, tokens_BT: np.ndarray, q_B: np.ndarray) -> None:
+        """Count predictions: the columns of their rows, their tokens and q (0..1)."""
+        grids = decode(tokens_BT, [self.names[group] for group in group_B.tolist()], augmentation_B)
+        for group, pair, grid, q in zip(group_B.tolist(), pair_B.tolist(), grids, q_B.tolist(), strict=True):
+            self._q.setdefault((group, pair), {}).setdefault(_packed(grid), []).append(q)
+
+    def pairs(self) -> list[Pair]:
+        """Return the test pairs that have predictions, in order."""
+        return sorted(self._q)
+
+    def candidates(self, pair: Pair) -> list[Candidate]:
+        """Return the candidates of a test pair, those of most predictions first; of equally many, those of the highest mean q."""
+        return ranked({_unpacked(packed): qs for packed, qs in self._q[pair].items()})
+
+
+def _packed(grid: np.ndarray) -> bytes:
+    """Return height, width and cells."""
+    return bytes(grid.shape) + grid.astype(np.uint8).tobytes()
+
+
+def _unpacked(packed: bytes) -> Grid:
+    return as_grid(np.frombuffer(packed, np.uint8, offset=2).reshape(packed[0], packed[1]))
+
+
 def count_votes(
     names: list[str], group_B: np.ndarray, pair_B: np.ndarray, augmentation_B: np.ndarray, tokens_BT: np.ndarray, q_B: np.ndarray
 ) -> dict[Pair, list[Candidate]]:
-    """Return the candidates of every test pair, those of most predictions first; of equally many, those of the highest mean q.
-
-    names: of the puzzles, by group. The other arguments are of the predictions: columns of their rows, tokens and q (0..1).
-    """
-    grids = decode(tokens_BT, [names[group] for group in group_B.tolist()], augmentation_B)
-    found: dict[Pair, dict[Grid, list[float]]] = {}
-    for group, pair, grid, q in zip(group_B.tolist(), pair_B.tolist(), grids, q_B.tolist(), strict=True):
-        found.setdefault((group, pair), {}).setdefault(as_grid(grid), []).append(q)
-    return {key: ranked(grids) for key, grids in sorted(found.items())}
+    """Return the candidates of every test pair that some predictions answer; arguments as of `Votes`."""
+    votes = Votes(names)
+    votes.add(group_B, pair_B, augmentation_B, tokens_BT, q_B)
+    return {pair: votes.candidates(pair) for pair in votes.pairs()}
 
 
 def ranked(qs: Mapping[Grid, Sequence[float]]) -> list[Candidate]:

@@ -77,14 +77,14 @@ def _measure(
 ) -> pa.Table:
     if task.kind == "environment":
         data = open_episodes(folder)._replace(name=name)
-        _check(config, task, data.name, task.longest)
+        check_fits(config, task, data.name, task.longest)
     else:
         data = open_rows(folder)
-        _check(config, task, data.name, int(data.lengths.max(initial=0)))
+        check_fits(config, task, data.name, int(data.lengths.max(initial=0)))
     return measured(network, implementation(task)(task), data, name, kind, device)
 
 
-def _check(config: dict[str, Any], task: Any, name: str, longest: int) -> None:
+def check_fits(config: dict[str, Any], task: Any, name: str, longest: int) -> None:
     """Raise UserError if the network cannot read a dataset."""
     made_for = config["sizes"]
     any_length = not load_component("network", config["network"]).fixed_length

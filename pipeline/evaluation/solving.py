@@ -1,10 +1,15 @@
-"""Solve puzzles: supervision steps of one or several attempts, and the choice among them.
+"""Solve puzzles: supervision steps of one or several attempts at each, and the choice among the attempts.
 
-Notation: B = puzzles of a batch, T = cells, C = classes, K = numbers of steps measured, A = attempts.
+All attempts at a puzzle are rows of one batch. Their random numbers are functions of the puzzle and of the attempt's number, so that an
+answer depends neither on the other puzzles of a batch nor on how many attempts there are.
+
+Notation: B = puzzles of a batch, A = attempts, R = B * A rows, those of a puzzle side by side, N = rows still at work, T = cells, C = classes,
+K = numbers of steps measured.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,10 +24,21 @@ from pipeline.ops.state import concatenate, select
 from pipeline.storage.rng import derive_key
 
 
-class Solved(NamedTuple):
-    """Answers after each number of steps, of the chosen attempt; q, halting step and residual are NaN where there is none."""
+class Answers(NamedTuple):
+    """The chosen attempt at every puzzle after one step; q, halting step and residual are NaN where there is none."""
 
-    answer_BKT: np.ndarray  # uint8
+    answer_BT: np.ndarray  # uint8
+    loss_B: np.ndarray
+    q_B: np.ndarray
+    halting_B: np.ndarray
+    residual_B: np.ndarray
+    attempt_B: np.ndarray
+
+
+class Solved(NamedTuple):
+    """The same after each of several numbers of steps."""
+
+    answer_BKT: np.ndarray
     loss_BK: np.ndarray
     q_BK: np.ndarray
     halting_BK: np.ndarray
@@ -31,40 +47,52 @@ class Solved(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """One attempt at every puzzle of a batch, after each number of steps."""
+    """All attempts after one step."""
 
-    answer_BKT: Tensor
-    loss_BK: Tensor
-    q_BK: Tensor
-    halting_BK: Tensor
-    residual_BK: Tensor
+    answer_RT: Tensor
+    loss_R: Tensor
+    q_R: Tensor
+    halting_R: Tensor
+    residual_R: Tensor
 
 
 @torch.inference_mode()
 def solve_batch(network: Any, batch: Batch, settings: Any, device: torch.device) -> Solved:
-    """Try every puzzle of a batch `settings.chains` times; settings: a measurement `puzzles`."""
-    rows = Rows.of(batch, device)
-    if not isinstance(network, RecursiveNetwork):
-        return _chosen([_one_pass(network, rows, len(settings.supervision))], "q")
-    return _chosen([_attempt(network, rows, settings, number) for number in range(settings.chains)], settings.choose)
+    """Try every puzzle `settings.chains` times, with each number of steps in `settings.supervision`; settings: a measurement `puzzles`."""
+    traces = enumerate(_traces(network, Rows.of(batch, device), settings), 1)
+    answers = [_chosen(trace, len(batch.tokens_BT), settings.choose) for step, trace in traces if step in settings.supervision]
+    return Solved(*(np.stack(parts, 1) for parts in zip(*answers, strict=True)))
 
 
-def _one_pass(network: Any, rows: Rows, count: int) -> Trace:
-    """Answer once; the answer counts for every number of steps."""
+@torch.inference_mode()
+def solve_steps(network: Any, batch: Batch, settings: Any, device: torch.device) -> Iterator[Answers]:
+    """Yield the answers after every step, up to the largest number in `settings.supervision`: those that `solve_batch` gives there."""
+    for trace in _traces(network, Rows.of(batch, device), settings):
+        yield _chosen(trace, len(batch.tokens_BT), settings.choose)
+
+
+def _traces(network: Any, rows: Rows, settings: Any) -> Iterator[Trace]:
+    if isinstance(network, RecursiveNetwork):
+        yield from _supervised(network, rows, settings)
+    else:
+        trace = _one_pass(network, rows)
+        yield from (trace for _ in range(settings.supervision[-1]))
+
+
+def _one_pass(network: Any, rows: Rows) -> Trace:
+    """Answer once, as a network without recursion does: more steps and attempts change nothing."""
     logits_BTC, _ = network(rows.tokens_BT, **rows.inputs)
-    answer_BKT = logits_BTC.argmax(-1).unsqueeze(1).expand(-1, count, -1)
-    loss_BK = _losses(logits_BTC, rows.labels_BT).unsqueeze(1).expand(-1, count)
-    unknown_BK = torch.full_like(loss_BK, torch.nan)
-    return Trace(answer_BKT, loss_BK, unknown_BK, unknown_BK, unknown_BK)
+    loss_B = _losses(logits_BTC, rows.labels_BT)
+    unknown_B = torch.full_like(loss_B, torch.nan)
+    return Trace(logits_BTC.argmax(-1), loss_B, unknown_B, unknown_B, unknown_B)
 
 
-def _attempt(network: RecursiveNetwork, rows: Rows, settings: Any, number: int) -> Trace:
-    """Take supervision steps up to the largest number measured. With `halt`, puzzles leave the batch at their first q above 0."""
-    noise = RowNoise(rows.tokens_BT, number)
-    carry, active_N = noise.start(network, number), torch.arange(len(rows.tokens_BT), device=rows.tokens_BT.device)
-    halting_B = torch.full((len(active_N),), torch.nan, device=active_N.device)
+def _supervised(network: RecursiveNetwork, puzzles: Rows, settings: Any) -> Iterator[Trace]:
+    """Take supervision steps. With `halt`, attempts leave the batch at their first q above 0, and keep the answer that they have then."""
+    rows, noise = puzzles.repeated(settings.chains), RowNoise(puzzles.tokens_BT, settings.chains)
+    carry, active_N = noise.start(network), torch.arange(len(rows.tokens_BT), device=rows.tokens_BT.device)
+    halting_R = torch.full((len(active_N),), torch.nan, device=active_N.device)
     last: Trace | None = None
-    found: list[Trace] = []
     for step in range(1, settings.supervision[-1] + 1):
         if len(active_N):
             before = noise.perturb(carry, settings.noise, active_N)
@@ -73,15 +101,13 @@ def _attempt(network: RecursiveNetwork, rows: Rows, settings: Any, number: int) 
             q_N = carry.q_B2[:, HALT]
             fresh = Trace(logits_NTC.argmax(-1), _losses(logits_NTC, now.labels_BT), q_N, q_N, _change(before, carry))
             last = fresh if last is None else Trace(*(old.index_copy(0, active_N, new) for old, new in zip(last, fresh, strict=True)))
-            first_N = (q_N > 0) & halting_B[active_N].isnan()
-            halting_B[active_N[first_N]] = float(step)
+            first_N = (q_N > 0) & halting_R[active_N].isnan()
+            halting_R[active_N[first_N]] = float(step)
             if settings.halt and bool(first_N.any()):
                 keep_M = (~first_N).nonzero().squeeze(1)
                 active_N, carry = active_N[keep_M], select(carry, keep_M)
         assert last is not None
-        if step in settings.supervision:
-            found.append(last._replace(halting_BK=halting_B.clone()))
-    return Trace(*(torch.stack(parts, 1) for parts in zip(*found, strict=True)))
+        yield last._replace(halting_R=halting_R.clone())
 
 
 def _losses(logits_BTC: Tensor, labels_BT: Tensor) -> Tensor:
@@ -94,54 +120,59 @@ def _change(before: Carry, after: Carry) -> Tensor:
     return torch.stack(squares).mean(0).sqrt()
 
 
-def _chosen(traces: list[Trace], choose: str) -> Solved:
-    """Select one attempt for every puzzle and number of steps."""
-    parts = [np.stack([part.cpu().numpy() for part in attempts]) for attempts in zip(*traces, strict=True)]
-    answer_ABKT, loss, q_ABK, halting_ABK, residual = parts
-    attempt_BK = np.zeros(loss.shape[1:], np.int64)
-    if len(traces) > 1:
-        attempt_BK = _votes(answer_ABKT, q_ABK) if choose == "vote" else q_ABK.argmax(0)
-        if choose == "first_to_halt":
-            when = np.where(np.isnan(halting_ABK), np.inf, halting_ABK)
-            attempt_BK = np.lexsort((-q_ABK, when), axis=0)[0]
-    loss_BK, q_BK, halting_BK, residual_BK = (
-        np.take_along_axis(part, attempt_BK[None], 0)[0] for part in (loss, q_ABK, halting_ABK, residual)
-    )
-    answer_BKT = np.take_along_axis(answer_ABKT, attempt_BK[None, ..., None], 0)[0]
-    return Solved(answer_BKT.astype(np.uint8), loss_BK, q_BK, halting_BK, residual_BK, attempt_BK)
+def _chosen(trace: Trace, puzzles: int, choose: str) -> Answers:
+    """Select one attempt at every puzzle."""
+    parts = [part.cpu().numpy().reshape(puzzles, -1, *part.shape[1:]) for part in trace]
+    answer_BAT, _, q_BA, halting_BA, _ = parts
+    if choose == "vote":
+        attempt_B = np.lexsort((-q_BA, -_votes(answer_BAT)), axis=1)[:, 0]
+    elif choose == "first_to_halt":
+        attempt_B = np.lexsort((-q_BA, np.where(np.isnan(halting_BA), np.inf, halting_BA)), axis=1)[:, 0]
+    else:
+        attempt_B = q_BA.argmax(axis=1)
+    answer_BT, loss_B, q_B, halting_B, residual_B = (part[np.arange(puzzles), attempt_B] for part in parts)
+    return Answers(answer_BT.astype(np.uint8), loss_B, q_B, halting_B, residual_B, attempt_B)
 
 
-def _votes(answer_ABKT: np.ndarray, q_ABK: np.ndarray) -> np.ndarray:
-    """Return, for every puzzle and number of steps, the attempt of highest q among those with the most frequent answer."""
-    same_AABK = (answer_ABKT[:, None] == answer_ABKT[None]).all(-1)
-    count_ABK = same_AABK.sum(1)
-    return np.lexsort((-q_ABK, -count_ABK), axis=0)[0]
+def _votes(answer_BAT: np.ndarray) -> np.ndarray:
+    """Return how many attempts at its puzzle give each attempt's answer."""
+    counts = []
+    for answer_AT in answer_BAT:
+        _, kind_A, count = np.unique(answer_AT, axis=0, return_inverse=True, return_counts=True)
+        counts.append(count[kind_A.reshape(-1)])
+    return np.stack(counts)
 
 
 class RowNoise:
-    """Random numbers of every puzzle, from its tokens and the attempt: they do not depend on the other puzzles of a batch."""
+    """Random numbers of every attempt, from the puzzle's tokens and the attempt's number."""
 
-    def __init__(self, tokens_BT: Tensor, attempt: int) -> None:
-        self.tokens_BT, self.attempt = tokens_BT, attempt
+    def __init__(self, tokens_BT: Tensor, attempts: int) -> None:
+        self.tokens_BT, self.attempts = tokens_BT, attempts
         self._generators: list[torch.Generator] | None = None
 
     @property
     def generators(self) -> list[torch.Generator]:
-        """One per puzzle, on the CPU."""
+        """One per attempt, on the CPU."""
         if self._generators is None:
-            keys = [derive_key("attempt", row.astype(np.uint16).tobytes().hex(), self.attempt) for row in self.tokens_BT.cpu().numpy()]
+            names = [row.astype(np.uint16).tobytes().hex() for row in self.tokens_BT.cpu().numpy()]
+            keys = [derive_key("attempt", name, number) for name in names for number in range(self.attempts)]
             self._generators = [torch.Generator().manual_seed(key[0] >> 1 | key[1] << 31) for key in keys]
         return self._generators
 
-    def start(self, network: RecursiveNetwork, attempt: int) -> Carry:
+    def start(self, network: RecursiveNetwork) -> Carry:
         """Return the latents before the first step."""
-        rows, cells = self.tokens_BT.shape
-        if network.settings.start != "random":
-            return network.fresh(rows, cells, attempt)
-        return concatenate([network.fresh(1, cells, attempt, generator) for generator in self.generators])
+        puzzles, cells = self.tokens_BT.shape
+        numbers = list(range(self.attempts)) * puzzles
+        if network.settings.start == "random":
+            parts = [network.fresh(1, cells, generator=generator) for generator in self.generators]
+        elif network.settings.starts > 1:
+            parts = [network.fresh(1, cells, number) for number in numbers]
+        else:
+            return network.fresh(len(numbers), cells)
+        return concatenate(parts)
 
     def perturb(self, carry: Carry, std: float, active_N: Tensor) -> Carry:
-        """Add noise to the latents of the puzzles still at work."""
+        """Add noise to the latents of the attempts still at work."""
         if not std:
             return carry
         some = [self.generators[place] for place in active_N.tolist()]

@@ -135,7 +135,11 @@ class Arc(TokenTask):
 
     def solutions(self, split: Split = "test") -> dict[tuple[int, int], np.ndarray]:
         """Return the output grid of every test pair, by puzzle and pair."""
-        return {(group, pair): self.pairs.outputs.grid(self.pairs.first_P[group] + pair) for group, pair in self.listed(split)}
+        return {(group, pair): self.solution(group, pair) for group, pair in self.listed(split)}
+
+    def solution(self, group: int, pair: int) -> np.ndarray:
+        """Return the output grid of a pair, by the columns of its rows."""
+        return self.pairs.outputs.grid(self.pairs.first_P[group] + pair)
 
     def available(self, split: Split) -> int | None:
         """Test pairs x votes; of validation, test pairs x all symmetries."""
@@ -235,7 +239,7 @@ class Arc(TokenTask):
         part = colours[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
         return "\n".join("".join(str(cell) if cell >= 0 else "." for cell in line) for line in part.tolist())
 
-    def parse(self, text: str) -> np.ndarray:
+    def parse(self, text: str, where: str = "arc") -> np.ndarray:
         """Return the tokens of the test inputs of one puzzle in ARC's JSON, `{"train": [...], "test": [{"input": grid}, ...]}`: (N, T) uint16.
 
         A puzzle that was not trained on has no identifier: networks then read 0, and its demonstrations do not reach them.
@@ -243,8 +247,8 @@ class Arc(TokenTask):
         """
         try:
             puzzle: Any = json.loads(text)
-        except ValueError as error:
-            raise UserError(f"arc: not JSON ({error}); expected one puzzle") from None
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{where}: not JSON ({error}); expected one puzzle") from None
         train, test = (puzzle.get(part) if isinstance(puzzle, dict) else None for part in ("train", "test"))
         if (
             not isinstance(train, list)
@@ -252,9 +256,11 @@ class Arc(TokenTask):
             or not test
             or not all(isinstance(pair, dict) for pair in train + test)
         ):
-            raise UserError('arc: expected a puzzle, {"train": [{"input": grid, "output": grid}, ...], "test": [{"input": grid}, ...]}')
+            raise UserError(
+                f'{where}: expected a puzzle, {{"train": [{{"input": grid, "output": grid}}, ...], "test": [{{"input": grid}}, ...]}}'
+            )
         for index, pair in enumerate(train):
             for end in ("input", "output"):
-                read_grid(pair.get(end), f"arc: train {index} {end}", self.side)
-        inputs = [read_grid(pair.get("input"), f"arc: test {index} input", self.side) for index, pair in enumerate(test)]
+                read_grid(pair.get(end), f"{where}: train {index} {end}", self.side)
+        inputs = [read_grid(pair.get("input"), f"{where}: test {index} input", self.side) for index, pair in enumerate(test)]
         return np.stack([encode(grid, self.side) for grid in inputs])

@@ -158,8 +158,6 @@ class TokenTask:
     """The token between a trace and its answer."""
     search: int = SEARCH
     """The token that starts a search query."""
-    keeps_answers: bool = False
-    """An evaluation keeps the answers of all its rows, not only of the first ones."""
 
     def __init__(self, config: Any) -> None:
         self.config = config

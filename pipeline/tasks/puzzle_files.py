@@ -56,14 +56,15 @@ def read_puzzle_file(path: Path, sha256: str | None, cells: int, letters: Mappin
     return PuzzleFile(path, question_PC, answer_PC, rating.astype(np.int32))
 
 
-def _opened(path: Path) -> IO[bytes]:
+def opened(path: Path) -> IO[bytes]:
+    """Open a file to read its bytes, uncompressed."""
     openers: dict[str, Any] = {".xz": lzma.open, ".gz": gzip.open}
     return openers.get(path.suffix, open)(path, "rb")
 
 
 def _table(path: Path) -> pa.Table:
     try:
-        with _opened(path) as file:
+        with opened(path) as file:
             header = file.readline().decode("utf-8-sig", "replace").strip().replace('"', "").split(",")
             if missing := [name for name in ("question", "answer") if name not in header]:
                 raise UserError(f"{path}:1: no column {missing[0]}; expected columns question and answer")

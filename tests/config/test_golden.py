@@ -110,7 +110,9 @@ def test_every_preset_is_right(path: Path, validator: jsonschema.Draft202012Vali
     mixer: Any = written.get("mixer", "lstm")
     mixer = MIXERS[mixer if isinstance(mixer, str) else mixer["name"]]
     grid = getattr(component, "grid", False) or not mixer.causal
-    point = POINTS["grid" if grid else getattr(component, "kind", "tokens")] | {kind: f"{{name: {written['name']}, preset: {path.stem}{budget}}}"}
+    point = POINTS["grid" if grid else getattr(component, "kind", "tokens")] | {
+        kind: f"{{name: {written['name']}, preset: {path.stem}{budget}}}"
+    }
     if kind == "mixer":
         point["network"] = f"{{name: sequence, mixer: {point.pop(kind)}}}"
     lines = "".join(f"      {key}: {value}\n" for key, value in point.items())

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.config.tasks import Arc as Config
-from pipeline.evaluation.arc_votes import ATTEMPTS, Candidate, as_grid, check_submission, count_votes, pass_at, ranked, submission
+from pipeline.evaluation.arc_votes import Candidate, as_grid, check_submission, count_votes, pass_at, ranked, submission
+from pipeline.evaluation.measurements.arc import ATTEMPTS
 from pipeline.storage.errors import UserError
 from pipeline.tasks.arc import Arc
 from pipeline.tasks.arc_grids import augment, encode

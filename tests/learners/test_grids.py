@@ -15,7 +15,7 @@ from pipeline.config.checks import _check_mixers, _check_sizes
 from pipeline.config.document import ConfigError, read_text
 from pipeline.config.mixers import MIXERS
 from pipeline.config.networks import SequenceNetwork
-from pipeline.evaluation.evaluate import _check
+from pipeline.evaluation.evaluate import check_fits
 from pipeline.learners.answers import lengths
 from pipeline.networks.flops import row_flops
 from pipeline.storage.errors import UserError
@@ -133,12 +133,12 @@ def test_a_trained_network_reads_grids_of_other_sizes_unless_the_length_is_fixed
     for mixer in ("stencil", "token_mixing"):
         network = {"name": "sequence", "version": 1, "context": 100, "mixer": {"name": mixer, "version": 1}}
         config = {"run": "r", "network": network, "sizes": Opposite(side=3).sizes}
-        _check(config, Opposite(side=3), "data", 9)
+        check_fits(config, Opposite(side=3), "data", 9)
         if mixer == "stencil":
-            _check(config, Opposite(side=4), "data", 16)
+            check_fits(config, Opposite(side=4), "data", 16)
         else:
             with pytest.raises(UserError, match="data: cells of 16, but the network of r was made for 9"):
-                _check(config, Opposite(side=4), "data", 16)
+                check_fits(config, Opposite(side=4), "data", 16)
 
 
 def test_costs_of_several_lengths_add_up() -> None:

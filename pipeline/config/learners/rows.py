@@ -112,7 +112,10 @@ class FromRows(Descent):
         description="Learning rate of the identifiers' table, by the sign of its gradient. Lower it if networks memorise identifiers.",
     )
     identifier_weight_decay: float = Field(
-        default=0.1, ge=0, le=100, description="Weight decay of the rows of the identifiers' table that a batch uses. Raise it if networks memorise identifiers."
+        default=0.1,
+        ge=0,
+        le=100,
+        description="Weight decay of the rows of the identifiers' table that a batch uses. Raise it if networks memorise identifiers.",
     )
 
     @model_validator(mode="after")

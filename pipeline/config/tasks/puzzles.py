@@ -63,7 +63,7 @@ class PuzzleEvaluation(Evaluation):
     )
 
     def measured_by(self, task: Any) -> Any:
-        """By `puzzles` with these settings, unless another kind is named."""
+        """By the task's kind with these settings, unless another is named."""
         settings = {name: getattr(self, name) for name in SETTINGS if getattr(self, name) != type(self).model_fields[name].default}
         if self.measurement is None:
             return read_measurement({"name": task.measurement, **settings})
@@ -75,7 +75,7 @@ class PuzzleEvaluation(Evaluation):
 
 
 SETTINGS = ("supervision", "chains", "noise", "choose", "halt")
-"""Fields of an evaluation that are settings of the measurement `puzzles`."""
+"""Fields of an evaluation that are settings of the measurements of puzzles."""
 
 
 class Puzzle(Task):
@@ -395,6 +395,7 @@ class Arc(Puzzle):
     source: ClassVar[str] = (
         "Chollet 2019 (arXiv 1911.01547); Moskvichev et al. 2023 (ConceptARC); ARC-AGI-2 2025; rows as in Wang et al. 2025"
     )
+    measurement: ClassVar[str] = "arc"
     evaluation: ClassVar[type[Evaluation]] = ArcEvaluation
     columns: ClassVar[Mapping[str, Column]] = {
         **DESCRIBING,

@@ -7,7 +7,7 @@ Notation: B = puzzles of a batch, T = cells, K = numbers of steps measured, A = 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
     from pipeline.storage.loader import DatasetRows
 
+Watch = Callable[[Any, Any], None]
+"""Is shown each batch, a `Batch`, and its answers, a `Solved`."""
 STRIPS = 3
 """Puzzles of a dataset whose answers are kept for pictures: the first ones."""
 BATCH_CELLS = 32_768
@@ -69,7 +71,7 @@ class Puzzles(Measurement):
         "halting_step": Column("whole", null=True, least=1),  # first step with q > 0 so far; null if there was none
         "residual": NUMBER,  # root mean square of the last step's change of the latents; null without recursion
         "attempt": COUNT,  # the attempt that was chosen
-        **dict.fromkeys(LISTS, Column("list", null=True, optional=True)),  # tokens of the first puzzles, or of all if votes need them
+        **dict.fromkeys(LISTS, Column("list", null=True, optional=True)),  # tokens of the first puzzles
     }
     scores: ClassVar[Mapping[str, Score]] = {
         "rows": Score("puzzles", bounds=(0, None), type="whole"),
@@ -110,11 +112,25 @@ class Puzzles(Measurement):
     )
 
     name: Literal["puzzles"] = "puzzles"
-    supervision: Grid = Field(default=[DEFAULT_STEPS], description="Numbers of supervision steps after which answers are measured. Add more than in training to test longer thinking.")
+    supervision: Grid = Field(
+        default=[DEFAULT_STEPS],
+        min_length=1,
+        description="Numbers of supervision steps after which answers are measured. Add more than in training to test longer thinking.",
+    )
     chains: int = Field(default=1, ge=1, le=4_096, description="Attempts at every puzzle. Raise it to trade compute for accuracy.")
-    noise: float = Field(default=0.0, ge=0, le=100, description="Standard deviation of the noise in the latents before each step. Raise it until attempts differ.")
-    choose: Literal["q", "vote", "first_to_halt"] = Field(default="q", description="Which attempt is the answer: of the highest q, the most frequent, or the first to halt. Use vote if q is not trained.")
-    halt: bool = Field(default=False, description="An attempt ends at its first q above 0. Turn it on to measure what halting saves and costs.")
+    noise: float = Field(
+        default=0.0,
+        ge=0,
+        le=100,
+        description="Standard deviation of the noise in the latents before each step. Raise it until attempts differ.",
+    )
+    choose: Literal["q", "vote", "first_to_halt"] = Field(
+        default="q",
+        description="Which attempt is the answer: of the highest q, the most frequent, or the first to halt. Use vote if q is not trained.",
+    )
+    halt: bool = Field(
+        default=False, description="An attempt ends at its first q above 0. Turn it on to measure what halting saves and costs."
+    )
 
     @property
     def per_example(self) -> int:
@@ -127,13 +143,19 @@ class Puzzles(Measurement):
 
     def measure(self, network: Any, task: Any, data: DatasetRows, device: torch.device) -> dict[str, pa.Array]:
         """Solve every puzzle; a row for each of its numbers of steps, one after the other."""
+        return self.solve(network, task, data, device, lambda batch, found: None)
+
+    def solve(self, network: Any, task: Any, data: DatasetRows, device: torch.device, watch: Watch) -> dict[str, pa.Array]:
+        """Solve every puzzle, and show each batch with its answers to `watch`."""
         from pipeline.evaluation.solving import solve_batch
         from pipeline.learners.sampler import sequential_batches
 
         batch = max(1, BATCH_CELLS // max(1, int(data.lengths.max(initial=1)) * self.chains))
         parts, rows, done, progress = [], [], 0, ProgressLine(data.name, len(data), "puzzles tried")
         for item in sequential_batches(data, batch, task.config.inputs):
-            parts.append(self._judged(item, solve_batch(network, item, self, device), task))
+            found = solve_batch(network, item, self, device)
+            watch(item, found)
+            parts.append(self._judged(item, found, task))
             rows.append(np.asarray(item.columns["row"]))
             progress(done := done + len(item.tokens_BT))
         order = np.argsort(np.concatenate(rows), kind="stable")
@@ -149,7 +171,7 @@ class Puzzles(Measurement):
         right_BKT = (found.answer_BKT == label_BKT) & labelled_BKT
         scored_BK, correct_BK = labelled_BKT.sum(-1), right_BKT.sum(-1)
         valid = [task.valid(tokens_BT, found.answer_BKT[:, place], labels_BT) for place in range(self.per_example)]
-        kept_B = np.asarray(batch.columns["row"]) < STRIPS if not task.keeps_answers else np.ones(len(tokens_BT), bool)
+        kept_B = np.asarray(batch.columns["row"]) < STRIPS
         steps_BK = np.broadcast_to(np.array(self.supervision, np.int32), scored_BK.shape)
         return pa.table(
             {
