@@ -242,7 +242,7 @@ class DeepSupervision(FromRows):
     )
     loss: CellLoss = Field(
         default="softmax",
-        description="Probabilities of the cross-entropy; stablemax (Prieto et al. 2025) grows linearly, not exponentially. Set it to compare with TRM.",
+        description="Probabilities of the cross-entropy; stablemax (Prieto et al. 2025) grows linearly. Set it to compare with TRM.",
     )
     label_smoothing: float = Field(
         default=0.0, ge=0, lt=1, description="Share of each label spread over all classes. Raise it if the network is overconfident."
@@ -257,7 +257,7 @@ class DeepSupervision(FromRows):
         default=1,
         ge=1,
         le=64,
-        description="Attempts at every row, from different starts, of which only the best one's answer is trained. Raise it together with network.starts.",
+        description="Attempts at every row from different starts; only the best one's answer is trained. Raise it with network.starts.",
     )
     grow_until: float = Field(
         default=0.0,
