@@ -23,7 +23,6 @@ from pipeline.networks.recursive import HALT, Carry, RecursiveNetwork
 from pipeline.ops.state import concatenate, cut, select
 from pipeline.storage.rng import derive_key
 
-
 PART_CELLS = 65_536
 """Most cells that a network reads at once: many attempts at a large puzzle are answered in parts."""
 

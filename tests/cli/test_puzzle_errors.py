@@ -51,8 +51,14 @@ WRONG = [
         {"network": "{name: recursive, mixer: stencil, registers: 1}"},
         ":6: experiments.one.base.network.registers: got registers: 1 with mixer stencil; expected 0: they are no cells of a grid",
     ),
-    ({"learner": "{name: deep_supervision, rows: 300, halting: halt}"}, ":7: experiments.one.base.learner.rows: a budget in rows with rows that stay in the batch"),
-    ({"learner": "{name: deep_supervision, steps: 3, warm_up: random, halting: halt}"}, ":7: experiments.one.base.learner.halting: got halting: halt with warm_up: random"),
+    (
+        {"learner": "{name: deep_supervision, rows: 300, halting: halt}"},
+        ":7: experiments.one.base.learner.rows: a budget in rows with rows that stay in the batch",
+    ),
+    (
+        {"learner": "{name: deep_supervision, steps: 3, warm_up: random, halting: halt}"},
+        ":7: experiments.one.base.learner.halting: got halting: halt with warm_up: random",
+    ),
     ({"task": "{name: sudoku, side: 5}"}, ":5: experiments.one.base.task.side: got 5; expected one of 4, 6, 9"),
     ({"task": "{name: sudoku, origin: no.csv}"}, ":5: experiments.one.base.task.origin: got 'no.csv', which is no file; expected generated, "),
     ({"task": "{name: arc, side: 31}"}, ":5: experiments.one.base.task.side: got 31; expected at most 30"),

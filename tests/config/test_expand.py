@@ -330,7 +330,7 @@ def test_mixers_run_both_ways_are_named_after_the_mixer(monkeypatch: pytest.Monk
 def test_a_figure_needs_its_column(monkeypatch: pytest.MonkeyPatch) -> None:
     from pipeline.config.tasks import Copy
 
-    monkeypatch.setattr(Copy, "columns", ("symbols",))
+    monkeypatch.setattr(Copy, "columns", {"symbols": Copy.columns["symbols"]})
     said = fails(HEAD + "    figures:\n      - learning_curves\n      - {name: accuracy_by, column: delay}\n")
     assert said == (
         f"c.yaml:{NEXT + 2}: experiments.a.figures[1]: accuracy_by draws the column 'delay', which copy does not have; expected symbols"
@@ -348,7 +348,7 @@ def test_a_figure_of_sizes_needs_a_task_that_has_one(monkeypatch: pytest.MonkeyP
 
     figure = HEAD + "    figures: [learning_curves, steps_to_solve]\n"
     assert len(members(figure)) == 1
-    monkeypatch.setattr(Copy, "columns", ("surprise",))
+    monkeypatch.setattr(Copy, "columns", {"surprise": Copy.columns["symbols"]})
     message = "steps_to_solve compares sizes of training tasks; copy has no field that is a metadata column"
     assert fails(figure) == f"c.yaml:{NEXT}: experiments.a.figures[1]: {message}"
 
