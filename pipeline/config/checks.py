@@ -82,6 +82,7 @@ def check_point(member: ExpandedPoint, written: YamlMapping) -> None:
     if refusal := member.measurement.refusal(point.task):
         raise location_of(written, "task", "evaluate.measurement").error(refusal)
     _check_sizes(member, written)
+    _check_attempts(member, written)
     if getattr(point.network, "tie_embeddings", False) and point.task.tolerance is not None:
         raise location_of(written, "network.tie_embeddings").error(
             f"{point.task.name} is answered by real numbers; expected false: they have no embedding"
@@ -109,6 +110,21 @@ def _check_attempts(learner: Any, network: Any, written: YamlMapping) -> None:
             f"{learner.attempts} attempts start alike with network.starts = {network.starts}; expected as many starts, or start: random"
         )
         raise location_of(written, "learner.attempts", "network.starts").error(message)
+
+
+def _check_attempts(member: ExpandedPoint, written: YamlMapping) -> None:
+    """Several attempts at a puzzle differ by noise or by their starts."""
+    settings, network = member.measurement, member.point.network
+    if (
+        getattr(settings, "chains", 1) > 1
+        and network.recursive
+        and not settings.noise
+        and network.start != "random"
+        and network.starts == 1
+    ):
+        raise location_of(written, "evaluate.chains", "evaluate").error(
+            f"got {settings.chains} attempts that are all the same; expected noise above 0, or network.start: random"
+        )
 
 
 def _check_mixers(member: ExpandedPoint, written: YamlMapping) -> None:

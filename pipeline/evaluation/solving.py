@@ -20,8 +20,11 @@ from pipeline.learners.cell_loss import cell_loss
 from pipeline.learners.row_queue import Rows
 from pipeline.learners.sampler import Batch
 from pipeline.networks.recursive import HALT, Carry, RecursiveNetwork
-from pipeline.ops.state import concatenate, select
+from pipeline.ops.state import concatenate, cut, select
 from pipeline.storage.rng import derive_key
+
+PART_CELLS = 65_536
+"""Most cells that a network reads at once: many attempts at a large puzzle are answered in parts."""
 
 
 class Answers(NamedTuple):
@@ -97,7 +100,7 @@ def _supervised(network: RecursiveNetwork, puzzles: Rows, settings: Any) -> Iter
         if len(active_N):
             before = noise.perturb(carry, settings.noise, active_N)
             now = rows if len(active_N) == len(rows.tokens_BT) else rows.at(active_N)
-            logits_NTC, carry = network(now.tokens_BT, before, **now.inputs)
+            logits_NTC, carry = _step(network, now, before)
             q_N = carry.q_B2[:, HALT]
             fresh = Trace(logits_NTC.argmax(-1), _losses(logits_NTC, now.labels_BT), q_N, q_N, _change(before, carry))
             last = fresh if last is None else Trace(*(old.index_copy(0, active_N, new) for old, new in zip(last, fresh, strict=True)))
@@ -108,6 +111,17 @@ def _supervised(network: RecursiveNetwork, puzzles: Rows, settings: Any) -> Iter
                 active_N, carry = active_N[keep_M], select(carry, keep_M)
         assert last is not None
         yield last._replace(halting_R=halting_R.clone())
+
+
+def _step(network: RecursiveNetwork, rows: Rows, carry: Carry) -> tuple[Tensor, Carry]:
+    """Take one supervision step of all rows."""
+    count, cells = rows.tokens_BT.shape
+    size = max(1, PART_CELLS // cells)
+    if size >= count:
+        return network(rows.tokens_BT, carry, **rows.inputs)
+    parts = [(rows.of_rank(slice(first, first + size)), cut(carry, first, first + size)) for first in range(0, count, size)]
+    logits, carries = zip(*(network(part.tokens_BT, state, **part.inputs) for part, state in parts), strict=True)
+    return torch.cat(logits), concatenate(carries)
 
 
 def _losses(logits_BTC: Tensor, labels_BT: Tensor) -> Tensor:

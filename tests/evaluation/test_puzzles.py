@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from pipeline.config.catalogue import implementation
 from pipeline.config.networks import RecursiveNetwork as Config
 from pipeline.config.tasks import Arc, Maze, Sudoku
+from pipeline.evaluation import solving as solving_module
 from pipeline.evaluation.evaluate import measured
 from pipeline.evaluation.measurements import puzzles as puzzles_module
 from pipeline.evaluation.measurements.puzzles import Puzzles
@@ -212,6 +213,7 @@ def test_answers_depend_neither_on_batches_nor_on_the_order_of_rows(
     network = trained(task, start="random")
     whole = measure(network, task, data, supervision=[2, 4], **settings)
     monkeypatch.setattr(puzzles_module, "BATCH_CELLS", 100)
+    monkeypatch.setattr(solving_module, "PART_CELLS", 35)
     parts = measure(network, task, data, supervision=[2, 4], **settings)
     order = np.random.default_rng(3).permutation(len(data))
     batch = batch_of(task, data)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from pipeline.config.arc_puzzles import ArcSelection, ArcSet, listed, select, shared
 from pipeline.config.base import Count, FieldConflict, Rows
@@ -64,14 +64,21 @@ class PuzzleEvaluation(Evaluation):
 
     def measured_by(self, task: Any) -> Any:
         """By the task's kind with these settings, unless another is named."""
-        settings = {name: getattr(self, name) for name in SETTINGS if getattr(self, name) != type(self).model_fields[name].default}
-        if self.measurement is None:
-            return read_measurement({"name": task.measurement, **settings})
-        if settings:
+        return read_measurement({"name": task.measurement, **self._settings}) if self.measurement is None else self.measurement
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        """Those that are not the defaults."""
+        return {name: getattr(self, name) for name in SETTINGS if getattr(self, name) != type(self).model_fields[name].default}
+
+    @model_validator(mode="after")
+    def _settings_once(self) -> PuzzleEvaluation:
+        settings = self._settings
+        if self.measurement is not None and settings:
             raise FieldConflict(
                 f"got {' and '.join(settings)} beside a measurement; expected its settings within it", "measurement", *settings
             )
-        return self.measurement
+        return self
 
 
 SETTINGS = ("supervision", "chains", "noise", "choose", "halt")

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from pipeline.config.tasks.base import Column as Metadata
 from pipeline.config.tasks.base import Grid
+from pipeline.config.tasks.puzzles import PuzzleEvaluation
 from pipeline.evaluation.measurements.base import (
     COUNT,
     NUMBER,
@@ -50,6 +51,11 @@ DEFAULT_STEPS = 16
 SOLVED = Score("puzzles solved", bounds=(0, 1), better="higher")
 FLAG = Column("whole", least=0, most=1)
 LISTS = ("prompt", "target", "answer")
+
+
+def _meaning(setting: str) -> str:
+    """Return what a setting means, as the config says."""
+    return str(PuzzleEvaluation.model_fields[setting].description)
 
 
 class Puzzles(Measurement):
@@ -112,25 +118,11 @@ class Puzzles(Measurement):
     )
 
     name: Literal["puzzles"] = "puzzles"
-    supervision: Grid = Field(
-        default=[DEFAULT_STEPS],
-        min_length=1,
-        description="Numbers of supervision steps after which answers are measured. Add more than in training to test longer thinking.",
-    )
-    chains: int = Field(default=1, ge=1, le=4_096, description="Attempts at every puzzle. Raise it to trade compute for accuracy.")
-    noise: float = Field(
-        default=0.0,
-        ge=0,
-        le=100,
-        description="Standard deviation of the noise in the latents before each step. Raise it until attempts differ.",
-    )
-    choose: Literal["q", "vote", "first_to_halt"] = Field(
-        default="q",
-        description="Which attempt is the answer: of the highest q, the most frequent, or the first to halt. Use vote if q is not trained.",
-    )
-    halt: bool = Field(
-        default=False, description="An attempt ends at its first q above 0. Turn it on to measure what halting saves and costs."
-    )
+    supervision: Grid = Field(default=[DEFAULT_STEPS], min_length=1, description=_meaning("supervision"))
+    chains: int = Field(default=1, ge=1, le=4_096, description=_meaning("chains"))
+    noise: float = Field(default=0.0, ge=0, le=100, description=_meaning("noise"))
+    choose: Literal["q", "vote", "first_to_halt"] = Field(default="q", description=_meaning("choose"))
+    halt: bool = Field(default=False, description=_meaning("halt"))
 
     @property
     def per_example(self) -> int:
