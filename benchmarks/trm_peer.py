@@ -79,13 +79,21 @@ class Peer:
         batch = {"inputs": tokens_BT, "labels": labels_BT, "puzzle_identifiers": torch.zeros(len(tokens_BT), dtype=torch.int64)}
         if self.carry is None:
             self.carry = self.head.initial_carry(batch)
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
         self.carry, loss, *_ = self.head(return_keys=[], carry=self.carry, batch=batch)
         (loss / len(tokens_BT)).backward()
         for optimizer in self.optimizers:
             optimizer.step()
-            optimizer.zero_grad()
         self.ema.update(self.head)
         return float(loss.detach()) / len(tokens_BT)
+
+    def gradient(self, weight: Tensor) -> Tensor:
+        """Return the last step's gradient of a weight; that of the puzzle embedding is summed over rows, which all have identifier 0."""
+        table = self.model.inner.puzzle_emb
+        gradient = table.local_weights.grad.sum(0, keepdim=True) if weight is table.weights else weight.grad
+        assert gradient is not None
+        return gradient
 
     def averaged(self) -> list[Tensor]:
         """Return the averaged weights, in the order of the model's parameters."""
