@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pipeline.cli.param_types import OutFile
+from pipeline.cli.param_types import FILE, OutFile
 
 
 @click.command()
@@ -33,11 +33,11 @@ def export(experiment: str, form: str, out: Path | None) -> None:
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", type=FILE)
 @click.option("--out", type=OutFile(".json"), help="File to write. Default: standard output.")
 @click.option("--steps", type=click.IntRange(1), help="Supervision steps whose votes are submitted. Default: the most that were measured.")
 @click.option("--evaluation", metavar="ID", help="Evaluation of the run, if it has several with votes.")
-def submission(run: str, out: Path | None, steps: int | None, evaluation: str | None) -> None:
+def submission(run: Path, out: Path | None, steps: int | None, evaluation: str | None) -> None:
     """Write ARC's official file: two answers to every test pair.
 
     RUN is a run of arc below results/runs, or its folder. The answers are those that most symmetries of a pair gave in the run's evaluation;

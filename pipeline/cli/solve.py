@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipeline.cli.param_types import FILE
 from pipeline.cli.stages import RESULTS, changed_code, execution, settings
 from pipeline.storage.errors import UserError
 
@@ -21,7 +22,7 @@ MAX_STEPS, MAX_CHAINS, MAX_NOISE, MAX_VOTES = 100_000, 4_096, 100, 100_001
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", type=FILE)
 @click.argument("puzzle")
 @click.option("--steps", type=click.IntRange(1, MAX_STEPS), default=16, help="Supervision steps at most.")
 @click.option("--chains", type=click.IntRange(1, MAX_CHAINS), default=1, help="Attempts; more need noise to differ.")
@@ -32,7 +33,7 @@ MAX_STEPS, MAX_CHAINS, MAX_NOISE, MAX_VOTES = 100_000, 4_096, 100, 100_001
 @click.option("--checkpoint", default="model", help="Weights to use: model, or a label of learner.keep, for example best.")
 @execution
 @changed_code
-def solve(run: str, puzzle: str, steps: int, all_steps: bool, votes: int | None, **options: Any) -> int:
+def solve(run: Path, puzzle: str, steps: int, all_steps: bool, votes: int | None, **options: Any) -> int:
     """Solve a puzzle with a trained network, and show its answer after every supervision step.
 
     RUN is a run below results/runs, or its folder. PUZZLE is a puzzle of the run's task, a file of puzzles, or - for standard input: a line
@@ -66,11 +67,11 @@ def solve(run: str, puzzle: str, steps: int, all_steps: bool, votes: int | None,
     return int(False in solved)
 
 
-def run_of(name: str) -> Run:
+def run_of(name: Path) -> Run:
     """Return the run of this name below results, or of this folder."""
     from pipeline.evaluation.runs import load_run
 
-    return load_run(Path(name) if "/" in name or (Path(name) / "run.yaml").is_file() else name, RESULTS)
+    return load_run(name if len(name.parts) > 1 or (name / "run.yaml").is_file() else str(name), RESULTS)
 
 
 def _solved(solver: Solver, question: Question, chosen: Any, all_steps: bool) -> bool | None:

@@ -25,6 +25,8 @@ from pipeline.storage.errors import MissingFileError, UserError
 from pipeline.tasks.arc_grids import encode, read_grid, read_set
 from pipeline.tasks.puzzle_files import opened
 
+MOST = 1 << 24
+"""Characters of a text at most."""
 SUFFIXES = (".txt", ".csv", ".json", ".xz", ".gz")
 """Of a text that names a file, whether there is one or not."""
 
@@ -91,16 +93,19 @@ def read_questions(config: Any, given: str) -> list[Question]:
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except OSError:  # a puzzle can be longer than any file's name
+    except (OSError, ValueError):  # a puzzle can be longer than any file's name
         return False
 
 
 def _text(file: Any, where: str) -> str:
     try:
-        return file.read()
+        text = file.read(MOST + 1)
     except (OSError, ValueError) as error:
         reason = "not text in UTF-8" if isinstance(error, UnicodeError) else error.strerror if isinstance(error, OSError) else error
         raise UserError(f"{where}: {reason}; expected puzzles") from None
+    if len(text) > MOST:
+        raise UserError(f"{where}: more than {MOST:,} characters; expected puzzles")
+    return text
 
 
 def _separate(config: Any, text: str, where: str) -> Iterator[tuple[str, str]]:
