@@ -243,10 +243,8 @@ def learner(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the package with the documented learner's entry and file in it, and nothing else edited."""
     folder = tmp_path_factory.mktemp("learner")
     shutil.copytree(REPOSITORY / "pipeline", folder / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
-    page = folder / "pipeline" / "config" / "learners.py"
-    text, marker = page.read_text(encoding="utf-8"), "\nLEARNERS = collect("
-    assert text.count(marker) == 1
-    page.write_text(text.replace(marker, f"\n{block('pipeline/config/learners.py')}\n{marker}"), encoding="utf-8")
+    entry = "pipeline/config/learners/mutual.py"
+    (folder / entry).write_text(block(entry), encoding="utf-8")
     (folder / "pipeline" / "learners" / "mutual.py").write_text(block("pipeline/learners/mutual.py"), encoding="utf-8")
     return folder
 
