@@ -19,7 +19,7 @@ from pipeline.config import mixers as config
 from pipeline.mixers.base import WholeRowMixer
 from pipeline.ops.init import lecun_normal_
 from pipeline.ops.padding import is_ragged
-from pipeline.ops.rotary import angles, rotate
+from pipeline.ops.rotary import rotate_heads
 
 
 class FullAttention(WholeRowMixer):
@@ -55,6 +55,4 @@ class FullAttention(WholeRowMixer):
 
     def _projected(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return rotated queries and keys, and values, each of shape (..., T, H, E)."""
-        q, k, v = self.project(x).unflatten(-1, (3, self.heads, self.channels)).unbind(-3)
-        angle = angles(torch.arange(x.shape[-2], device=x.device), self.channels, self.base, x.dtype).unsqueeze(1)
-        return rotate(q, angle), rotate(k, angle), v
+        return rotate_heads(self.project(x).unflatten(-1, (3, self.heads, self.channels)), self.base)

@@ -19,6 +19,7 @@ from pipeline.config import mixers as config
 from pipeline.mixers.base import WholeRowMixer
 from pipeline.ops.init import lecun_normal_
 from pipeline.ops.padding import is_ragged
+from pipeline.ops.swiglu import swiglu
 
 
 class TokenMixing(WholeRowMixer):
@@ -42,8 +43,7 @@ class TokenMixing(WholeRowMixer):
     def mix(self, x_BTD: Tensor, length_B: Tensor | None) -> Tensor:
         """Mix all channels at once; see `WholeRowMixer.mix`. Rows are not padded."""
         assert x_BTD.shape[1] == self.cells and not is_ragged(length_B, self.cells), f"rows of {self.cells} positions"
-        gate_BDI, up_BDI = self.into(x_BTD.mT).chunk(2, -1)
-        return self.out(functional.silu(gate_BDI) * up_BDI).mT
+        return self.out(swiglu(self.into(x_BTD.mT))).mT
 
     def extra_repr(self) -> str:
         """Shown by print(network)."""

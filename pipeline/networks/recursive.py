@@ -31,6 +31,8 @@ from pipeline.config import networks as config
 from pipeline.networks.sequence import make_identifiers
 from pipeline.networks.stack import make_mixer
 from pipeline.ops.init import lecun_normal_
+from pipeline.ops.rms_norm import rms_norm_
+from pipeline.ops.swiglu import swiglu
 from pipeline.storage.errors import UserError
 
 HALT, CONTINUE = 0, 1
@@ -60,10 +62,9 @@ class FeedForward(nn.Module):
 
     def forward(self, h_BPD: Tensor) -> Tensor:
         """Map h to the same shape."""
-        gate, up = self.into(h_BPD).chunk(2, -1)
-        gated = functional.silu(gate) * up
+        gated = swiglu(self.into(h_BPD))
         if self.normalised:
-            gated = normalise(gated, self.eps)
+            gated = rms_norm_(gated, self.eps)
         if self.convolution is not None:
             gated = functional.silu(self.convolution(gated.mT)[..., : gated.shape[1]].mT)
         return self.out(gated)
@@ -80,8 +81,8 @@ class Block(nn.Module):
 
     def forward(self, h_BPD: Tensor) -> Tensor:
         """Map h to the same shape."""
-        h_BPD = normalise(h_BPD + self.mixer(h_BPD)[0], self.eps, self.axis)
-        return h_BPD if self.feedforward is None else normalise(h_BPD + self.feedforward(h_BPD), self.eps)
+        h_BPD = rms_norm_(h_BPD + self.mixer(h_BPD)[0], self.eps, self.axis)
+        return h_BPD if self.feedforward is None else rms_norm_(h_BPD + self.feedforward(h_BPD), self.eps)
 
 
 class RecursiveNetwork(nn.Module):
@@ -202,11 +203,6 @@ class RecursiveNetwork(nn.Module):
         """Apply a network, 0 the answer's and -1 that of the reasoning latents, to one latent."""
         h, kept = self.blocks[network](latent + injected), self.settings.damping
         return torch.lerp(h, latent, kept) if kept else h
-
-
-def normalise(v: Tensor, eps: float, axis: int = -1) -> Tensor:
-    """Divide by the root mean square over an axis."""
-    return v * torch.rsqrt(v.square().mean(axis, keepdim=True) + eps)
 
 
 def perturb(state: Carry, std: float) -> Carry:

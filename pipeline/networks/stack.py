@@ -17,7 +17,6 @@ import math
 from typing import cast
 
 from torch import Tensor, nn
-from torch.nn import functional
 
 from pipeline.config import mixers
 from pipeline.config import networks as config
@@ -27,6 +26,7 @@ from pipeline.mixers.short_convolution import ShortConvolution
 from pipeline.networks.residual import make_residual
 from pipeline.networks.sequential import SequentialMixer
 from pipeline.ops.state import State
+from pipeline.ops.swiglu import swiglu
 from pipeline.storage.errors import UserError
 
 
@@ -40,8 +40,7 @@ class GatedFeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x (..., D) to the same shape."""
-        gate, up = self.into(x).chunk(2, -1)
-        return self.out(functional.silu(gate) * up)
+        return self.out(swiglu(self.into(x)))
 
 
 class PlainFeedForward(nn.Sequential):

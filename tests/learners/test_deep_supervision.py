@@ -261,15 +261,15 @@ def test_adam_by_an_arctangent(gradients: list[float], start: float, decay: floa
     optimizers = [AdamATan2([weight], lr=rate, betas=(first, second), weight_decay=decay) for weight in weights]
     p, m, v = np.float64(start), 0.0, 0.0
     for t, gradient in enumerate(gradients, 1):
-        before = float(weights[0].detach())
+        before = weights[0].item()
         for weight, optimizer, factor in zip(weights, optimizers, (1.0, scale), strict=True):
             weight.grad = torch.tensor([factor * gradient], dtype=torch.float64)
             optimizer.step()
         m, v = first * m + (1 - first) * gradient, second * v + (1 - second) * gradient**2
         p = (1 - rate * decay) * p - rate / (1 - first**t) * np.arctan2(m, np.sqrt(v / (1 - second**t)))
-        assert float(weights[0].detach()) == pytest.approx(float(p), rel=1e-9, abs=1e-9)
-        assert float(weights[1].detach()) == pytest.approx(float(p), rel=1e-9, abs=1e-9), "another scale"
-        assert abs(float(weights[0].detach()) - (1 - rate * decay) * before) <= rate * math.pi / 2 / (1 - first**t) + 1e-9
+        assert weights[0].item() == pytest.approx(float(p), rel=1e-9, abs=1e-9)
+        assert weights[1].item() == pytest.approx(float(p), rel=1e-9, abs=1e-9), "another scale"
+        assert abs(weights[0].item() - (1 - rate * decay) * before) <= rate * math.pi / 2 / (1 - first**t) + 1e-9
 
 
 def test_muon_is_for_the_matrices_of_the_blocks() -> None:

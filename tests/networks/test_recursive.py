@@ -6,13 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor
 
 from pipeline.config.networks import RecursiveNetwork as Config
 from pipeline.networks.build import build, count_parameters
-from pipeline.networks.recursive import INITIAL_Q, Carry, RecursiveNetwork, normalise, perturb
+from pipeline.networks.recursive import INITIAL_Q, Carry, RecursiveNetwork, perturb
 from pipeline.storage.errors import UserError
 from tests.networks import trm_oracle as oracle
 
@@ -170,14 +168,6 @@ def test_the_halting_head_starts_at_no() -> None:
     network = build(Config.model_validate(SMALL), {"vocabulary": 6, "classes": 5, "cells": 9})
     _, carry = network(torch.randint(6, (4, 9)))
     assert INITIAL_Q == -5 and carry.q_B2.tolist() == [[-5.0, -5.0]] * 4
-
-
-@given(scale=st.floats(0.1, 1e3), seed=st.integers(0, 99), axis=st.sampled_from([1, -1]))
-def test_the_norm_has_no_scale(scale: float, seed: int, axis: int) -> None:
-    v = torch.randn(2, 5, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)) + 0.1
-    once = normalise(v, 1e-12, axis)
-    torch.testing.assert_close(normalise(scale * v, 1e-12, axis), once, rtol=1e-6, atol=1e-6)
-    torch.testing.assert_close(once.square().mean(axis), torch.ones_like(once.square().mean(axis)), rtol=1e-6, atol=1e-6)
 
 
 def test_starts() -> None:
