@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pipeline.config.base import Distribution, FieldConflict, canonical
 from pipeline.config.document import PRESETS, Location, YamlMapping, shown, suggestion
@@ -82,7 +82,7 @@ def check_point(member: ExpandedPoint, written: YamlMapping) -> None:
     if refusal := member.measurement.refusal(point.task):
         raise location_of(written, "task", "evaluate.measurement").error(refusal)
     _check_sizes(member, written)
-    _check_attempts(member, written)
+    _check_chains(member, written)
     if getattr(point.network, "tie_embeddings", False) and point.task.tolerance is not None:
         raise location_of(written, "network.tie_embeddings").error(
             f"{point.task.name} is answered by real numbers; expected false: they have no embedding"
@@ -112,9 +112,9 @@ def _check_attempts(learner: Any, network: Any, written: YamlMapping) -> None:
         raise location_of(written, "learner.attempts", "network.starts").error(message)
 
 
-def _check_attempts(member: ExpandedPoint, written: YamlMapping) -> None:
+def _check_chains(member: ExpandedPoint, written: YamlMapping) -> None:
     """Several attempts at a puzzle differ by noise or by their starts."""
-    settings, network = member.measurement, member.point.network
+    settings, network = member.measurement, cast("Any", member.point.network)
     if (
         getattr(settings, "chains", 1) > 1
         and network.recursive
