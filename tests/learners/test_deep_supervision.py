@@ -116,7 +116,7 @@ def test_the_update_is_gradient_descent_on_the_loss() -> None:
     expected = [float(part.detach()) for part in (each.sum() / 4, q)]
     assert [float(figures[name]) for name in ("train_loss", "train_q_loss")] == pytest.approx(expected, rel=1e-6)
     right = ((logits_BTC.argmax(-1) == rows.labels_BT) & (rows.labels_BT >= 0)).sum() / 31
-    assert float(figures["train_cell_accuracy"]) == pytest.approx(float(right))
+    assert float(figures["train_cell_accuracy"]) == pytest.approx(right.item())
     for (name, mine), theirs in zip(learner.network.named_parameters(), twin.parameters(), strict=True):
         assert mine.grad is not None and theirs.grad is not None, name
         torch.testing.assert_close(mine.grad.to_dense(), theirs.grad.to_dense(), rtol=1e-4, atol=1e-6, msg=name)
@@ -346,7 +346,7 @@ def test_only_the_best_attempt_is_corrected() -> None:
     each = nn.functional.cross_entropy(logits_RTC.mT, mine.labels_BT, reduction="none").mean(1).view(4, 3)
     loss, figures, _ = learner._loss(mine, logits_RTC, Carry(carry.latents, q_B2), 2)
     loss.backward()
-    assert float(figures["train_loss"]) == pytest.approx(float(each.min(1).values.mean()))
+    assert float(figures["train_loss"]) == pytest.approx(each.min(1).values.mean().item())
     assert logits_RTC.grad is not None and q_B2.grad is not None
     assert logits_RTC.grad.flatten(1).any(1).view(4, 3).equal(each == each.min(1, keepdim=True).values)
     assert bool(q_B2.grad[:, HALT].all()), "q learns from all"

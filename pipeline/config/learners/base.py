@@ -147,8 +147,8 @@ class Descent(Learner):
     optimizer: Literal["adam", "adamw", "rmsprop", "sign_sgd", "adam_atan2", "muon"] = Field(
         default="adam",
         description=(
-            "Optimizer, as in torch.optim; sign_sgd: the sign of the gradient; adam_atan2: AdamW with a bounded step, without eps; muon: orthogonal "
-            "steps of matrices, AdamW for the rest. Use adamw together with weight_decay."
+            "Optimizer, as in torch.optim; sign_sgd: the gradient's sign; adam_atan2: AdamW with a bounded step (Everett et al. 2024); muon "
+            "(Jordan et al. 2024): orthogonal steps of matrices, AdamW elsewhere. Use adamw with weight_decay."
         ),
     )
     learning_rate: float = Field(default=1e-3, gt=0, le=100, description="Peak learning rate. Tune it first, for each network.")

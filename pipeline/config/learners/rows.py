@@ -210,8 +210,8 @@ class DeepSupervision(FromRows):
     warm_up: Literal["off", "random"] = Field(
         default="off",
         description=(
-            "off: rows stay in the batch until they halt; random: every update has fresh rows, which first take fewer than `supervision` steps "
-            "without gradients, a random number. Use random where rows are plentiful."
+            "off: rows stay until they halt, one update per supervision step; random: every update has new rows, which take fewer than "
+            "`supervision` steps, a random number, without gradients first. Use random if rows are plentiful."
         ),
     )
     halting: Literal["off", "halt", "continue"] = Field(
@@ -242,7 +242,10 @@ class DeepSupervision(FromRows):
     )
     loss: CellLoss = Field(
         default="softmax",
-        description="Probabilities of the cross-entropy; stablemax (Prieto et al. 2025) grows linearly. Set it to compare with TRM.",
+        description=(
+            "Probabilities of the cross-entropy; stablemax (Prieto et al. 2025) grows linearly, not exponentially. "
+            "Use it to repeat published results."
+        ),
     )
     label_smoothing: float = Field(
         default=0.0, ge=0, lt=1, description="Share of each label spread over all classes. Raise it if the network is overconfident."
@@ -257,7 +260,10 @@ class DeepSupervision(FromRows):
         default=1,
         ge=1,
         le=64,
-        description="Attempts at every row from different starts; only the best one's answer is trained. Raise it with network.starts.",
+        description=(
+            "Attempts at every row; only the best one's answer is trained. Raise it, with as many network.starts or start: random, "
+            "if some puzzles are never solved."
+        ),
     )
     grow_until: float = Field(
         default=0.0,
