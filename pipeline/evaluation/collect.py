@@ -163,6 +163,8 @@ def _note(spec: Row, members: list[Member], points: list[str], known: set[str], 
     columns = {name: column._asdict() for member in members for name, column in _columns(member).items() if name in points}
     further: Row = {"overlap": overlaps.sentences} if "in_training" in known else {}
     further |= {"tuned": tuned} if tuned else {}
+    task: Any = TASKS.get(members[0].spec["task"].get("name"))
+    further |= {"glyphs": task.glyphs} if task and task.glyphs else {}
     labels = {member.entry["label"]: member.entry["parts"] for member in members}
     fixed = {"coordinates": spec["columns"], "points": points, "labels": labels, "measurement": filled(members[0].measurement)}
     return json.dumps({**fixed, "columns": columns, **further}, ensure_ascii=False, allow_nan=False)

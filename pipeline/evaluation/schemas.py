@@ -15,6 +15,7 @@ import pyarrow as pa
 from pipeline.config.base import filled
 from pipeline.config.labels import Parts, as_parts
 from pipeline.config.tasks.base import Column as Metadata
+from pipeline.config.tasks.base import Glyph
 from pipeline.evaluation.measurements import measurement_of
 from pipeline.evaluation.measurements.base import COUNT, NUMBER, SHARE, Measurement
 from pipeline.storage.errors import CorruptFileError
@@ -135,6 +136,8 @@ class Note(NamedTuple):
     """Sentences on test rows that occur in training; None if nothing is known."""
     tuned: str = ""
     """A sentence on how the experiment was tuned; empty if it was not."""
+    glyphs: tuple[Glyph, ...] = ()
+    """How the task's cells are drawn, by token."""
 
     @classmethod
     def of(cls, metadata: dict[bytes, bytes] | None) -> Note:
@@ -143,7 +146,9 @@ class Note(NamedTuple):
         labels = {label: as_parts(parts) for label, parts in block["labels"].items()}
         coordinates, points = list(block["coordinates"]), list(block["points"])
         columns = {name: Metadata(**{**column, "categories": tuple(column["categories"])}) for name, column in block["columns"].items()}
-        return cls(measurement_of(block["measurement"]), coordinates, points, labels, columns, block.get("overlap"), block.get("tuned", ""))
+        glyphs = tuple(Glyph(*glyph) for glyph in block.get("glyphs", []))
+        rest = block.get("overlap"), block.get("tuned", ""), glyphs
+        return cls(measurement_of(block["measurement"]), coordinates, points, labels, columns, *rest)
 
 
 def read_results(path: Path) -> tuple[pa.Table, Note]:

@@ -92,6 +92,13 @@ class Column(NamedTuple):
         return self.label if self.unit in ("", self.label) else f"{self.label} ({self.unit})"
 
 
+class Glyph(NamedTuple):
+    """How a figure draws a cell: its colour, and the text in it."""
+
+    colour: str
+    text: str = ""
+
+
 class Task(Component):
     """A problem with rows of tokens: it says how long they are and what they are made of."""
 
@@ -104,6 +111,8 @@ class Task(Component):
     """Those metadata columns that the network reads too: an identifier of each row, which reaches it as the argument `{column}_B`."""
     measurement: ClassVar[str] = "tokens"
     """How networks are measured on it unless a config says otherwise: a kind that `pipeline list measurements` shows."""
+    glyphs: ClassVar[tuple[Glyph, ...]] = ()
+    """How figures draw a cell of a grid, by token; a token without one is drawn as its number."""
     grid: ClassVar[bool] = False
     """Rows are square grids of cells in row-major order, all of them given at once, and every answer stands at its own cell: networks may
     read them in both directions."""

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator, mod
 from pipeline.config.arc_puzzles import ArcSelection, ArcSet, listed, select, shared
 from pipeline.config.base import Count, FieldConflict, Rows
 from pipeline.config.measurements import read_measurement
-from pipeline.config.tasks.base import Column, Evaluation, Grid, Task
+from pipeline.config.tasks.base import Column, Evaluation, Glyph, Grid, Task
 from pipeline.storage.digest import file_sha256
 
 DESCRIBING: Mapping[str, Column] = {
@@ -190,6 +190,9 @@ GENERATED_BLANKS = {4: 0.730, 6: 0.719, 9: 0.699}
 """Mean share of blank cells of generated puzzles by side, measured on 20,000."""
 
 
+PAPER = "#ffffff"
+
+
 class Sudoku(StoredPuzzle):
     """Fill a Sudoku so that every row, column and box has every digit once. The published task is `origin: hard` or `mix` with `puzzles: 1000`.
 
@@ -201,6 +204,7 @@ class Sudoku(StoredPuzzle):
     source: ClassVar[str] = "Wang et al. 2025, Hierarchical reasoning model: arXiv:2506.21734; Jolicoeur-Martineau 2025: arXiv:2510.04871"
     evaluation: ClassVar[type[Evaluation]] = SudokuEvaluation
     named: ClassVar[tuple[str, ...]] = ORIGINS
+    glyphs: ClassVar[tuple[Glyph, ...]] = (Glyph(PAPER), Glyph(PAPER), *(Glyph(PAPER, str(digit)) for digit in range(1, 10)))
     columns: ClassVar[Mapping[str, Column]] = {
         "origin": Column("origin", "where the puzzle comes from", categories=("generated", "hard", "clues17", "file")),
         **DESCRIBING,
@@ -280,6 +284,7 @@ class Maze(StoredPuzzle):
     implementation: ClassVar[str] = "pipeline.tasks.maze:Maze"
     source: ClassVar[str] = "Wang et al. 2025, Hierarchical reasoning model: arXiv:2506.21734"
     evaluation: ClassVar[type[Evaluation]] = MazeEvaluation
+    glyphs: ClassVar[tuple[Glyph, ...]] = tuple(map(Glyph, (PAPER, "#3b3b3b", "#efefef", "#009e73", "#d55e00", "#56b4e9")))
     columns: ClassVar[Mapping[str, Column]] = {"side": Column("side", "cells per side", "cells"), **DESCRIBING}
 
     name: Literal["maze"] = "maze"
@@ -391,6 +396,10 @@ def _in_order(sets: list[ArcSet]) -> list[ArcSet]:
     return sorted(sets, key=get_args(ArcSet).index)
 
 
+COLOURS = ("#000000", "#0074d9", "#ff4136", "#2ecc40", "#ffdc00", "#aaaaaa", "#f012be", "#ff851b", "#7fdbff", "#870c25")
+"""The ten colours as the puzzles are usually shown."""
+
+
 class Arc(Puzzle):
     """Puzzles of coloured grids: from a few demonstrations of a rule to the output of a further input.
 
@@ -404,6 +413,7 @@ class Arc(Puzzle):
     )
     measurement: ClassVar[str] = "arc"
     evaluation: ClassVar[type[Evaluation]] = ArcEvaluation
+    glyphs: ClassVar[tuple[Glyph, ...]] = tuple(map(Glyph, (PAPER, "#d9d9d9", *COLOURS)))
     columns: ClassVar[Mapping[str, Column]] = {
         **DESCRIBING,
         "rating": Column("demonstrations", "demonstration pairs of the puzzle", "pairs", point=False),
