@@ -79,7 +79,7 @@ def _strip(axes: Any, strip: Frame, name: str, glyphs: tuple[Glyph, ...]) -> Non
         _grid(axis, np.asarray(row["answer"]), prompt, target, glyphs)
         steps = f"{row[STEPS]} step{'' if row[STEPS] == 1 else 's'}"
         outcome = "solved" if row["exact"] else f"{row['scored'] - row['correct']} wrong"
-        axis.set_title(f"{steps}, {outcome}", loc="left", pad=2, fontsize=style.SMALL)
+        axis.set_title(f"{steps}\n{outcome}", loc="left", pad=2, fontsize=style.SMALL)
     _grid(axes[-1], target, prompt, None, glyphs)
     axes[-1].set_title("solution", loc="left", pad=2, fontsize=style.SMALL)
 

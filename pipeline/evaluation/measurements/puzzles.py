@@ -64,7 +64,7 @@ class Puzzles(Measurement):
     example: ClassVar[str] = "puzzle"
     step: ClassVar[str] = "cell"
     coordinates: ClassVar[Mapping[str, Metadata]] = {
-        "supervision": Metadata("supervision steps", "supervision steps after which the answer is measured", "steps")
+        "supervision": Metadata("supervision steps", "supervision steps after which the answer is measured", "supervision steps")
     }
     columns: ClassVar[Mapping[str, Column]] = {
         "tokens": COUNT,  # cells of the puzzle
