@@ -93,7 +93,7 @@ class _Planner:
         """Return the entry of one run in its experiment's spec."""
         point = member.point
         run = self._run(member)
-        datasets = sorted(self._dataset(task, "test", member.evaluation.rows) for task in member.measured)
+        datasets = sorted(self._dataset(task, "test", member.evaluation.rows_of(task)) for task in member.measured)
         measurement = member.measurement
         block = {"datasets": datasets, "measurement": canonical(measurement)}
         evaluation = PlannedEvaluation(

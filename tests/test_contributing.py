@@ -183,7 +183,7 @@ LEARNERS = {
 def test_the_documented_tasks_keep_the_contract_train_and_are_drawn(name: str, tmp_path: Path) -> None:
     """A copy of the package with two new modules, and nothing edited."""
     folder = tmp_path / "tree"
-    for part in ("pipeline", "tests"):
+    for part in ("pipeline", "resources", "tests"):
         shutil.copytree(REPOSITORY / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(REPOSITORY / "pyproject.toml", folder)
     for module in (f"pipeline/config/tasks/{name}.py", f"pipeline/tasks/{name}.py"):
@@ -243,10 +243,8 @@ def learner(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the package with the documented learner's entry and file in it, and nothing else edited."""
     folder = tmp_path_factory.mktemp("learner")
     shutil.copytree(REPOSITORY / "pipeline", folder / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
-    page = folder / "pipeline" / "config" / "learners.py"
-    text, marker = page.read_text(encoding="utf-8"), "\nLEARNERS = collect("
-    assert text.count(marker) == 1
-    page.write_text(text.replace(marker, f"\n{block('pipeline/config/learners.py')}\n{marker}"), encoding="utf-8")
+    entry = "pipeline/config/learners/mutual.py"
+    (folder / entry).write_text(block(entry), encoding="utf-8")
     (folder / "pipeline" / "learners" / "mutual.py").write_text(block("pipeline/learners/mutual.py"), encoding="utf-8")
     return folder
 

@@ -8,7 +8,7 @@ import sys
 
 import click
 
-from pipeline.cli import catalogue, cleanup, export, stages, status, try_
+from pipeline.cli import catalogue, cleanup, export, solve, stages, status, try_
 from pipeline.storage.errors import UserError
 
 MAX_LINE = 1000
@@ -51,7 +51,7 @@ def cli() -> None:
 
 SECTIONS: dict[str, list[click.Command]] = {
     "Inspect": [status.check, status.plan, status.status, catalogue.list_, catalogue.show, catalogue.schema, status.doctor],
-    "Run and manage": [try_.try_, export.export, cleanup.retrain, cleanup.prune],
+    "Run and manage": [try_.try_, solve.solve, export.export, export.submission, cleanup.retrain, cleanup.prune],
     "Workflow stages": [
         stages.describe, stages.generate, stages.seal, stages.train, stages.choose, stages.evaluate, stages.profile,
         stages.collect, stages.plot,

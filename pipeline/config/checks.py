@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pipeline.config.base import Distribution, FieldConflict, canonical
 from pipeline.config.document import PRESETS, Location, YamlMapping, shown, suggestion
 from pipeline.config.figures import Figure
 from pipeline.config.learners import LEARNERS
-from pipeline.config.networks import NETWORKS, SMALLEST_IMAGE, ActorCritic, Stack
+from pipeline.config.networks import NETWORKS, SMALLEST_IMAGE, ActorCritic
 from pipeline.config.points import ExpandedExperiment, ExpandedPoint
-from pipeline.config.tasks import TASKS, EnvironmentTask, Task
+from pipeline.config.tasks import TASKS, Column, EnvironmentTask, Task
 from pipeline.storage.digest import canonical_json
 
 WEIGHTLESS = ("dropout", "context")
@@ -54,11 +54,17 @@ def check_kinds(written: YamlMapping) -> None:
     task = TASKS.get(_name_of(written.get("task")))
     for key, components in (("network", NETWORKS), ("learner", LEARNERS)):
         part: Any = components.get(_name_of(written.get(key)))
-        if task and part and part.kind != task.kind:
+        if task and part and not _fits(part, task):
             named = [f"{place}.name" if isinstance(written[place], YamlMapping) else place for place in ("task", key)]
-            fit = sorted(name for name, other in components.items() if other.kind == task.kind)  # pyright: ignore[reportAttributeAccessIssue]
-            message = f"{_name_of(written[key])} is for {TASK_KINDS[part.kind]}, {_name_of(written['task'])} is {A_TASK[task.kind]}"
+            fit = sorted(name for name, other in components.items() if _fits(other, task))
+            made_for = "puzzles on grids" if part.grid else TASK_KINDS[part.kind]
+            message = f"{_name_of(written[key])} is for {made_for}, {_name_of(written['task'])} is {A_TASK[task.kind]}"
             raise location_of(written, *named).error(f"{message}; expected {key}: {' or '.join(fit)}")
+
+
+def _fits(part: Any, task: Any) -> bool:
+    """Whether a network or learner is for the kind of task."""
+    return part.kind == task.kind and (task.grid or not part.grid)
 
 
 def _name_of(written: Any) -> str:
@@ -76,6 +82,7 @@ def check_point(member: ExpandedPoint, written: YamlMapping) -> None:
     if refusal := member.measurement.refusal(point.task):
         raise location_of(written, "task", "evaluate.measurement").error(refusal)
     _check_sizes(member, written)
+    _check_chains(member, written)
     if getattr(point.network, "tie_embeddings", False) and point.task.tolerance is not None:
         raise location_of(written, "network.tie_embeddings").error(
             f"{point.task.name} is answered by real numbers; expected false: they have no embedding"
@@ -86,26 +93,66 @@ def check_point(member: ExpandedPoint, written: YamlMapping) -> None:
     if curriculum and curriculum.column not in point.task.columns:
         here = location_of(written, "learner.curriculum.column")
         raise here.error(f"{point.task.name} has no column {curriculum.column!r}" + suggestion(curriculum.column, point.task.columns))
-    mixer = getattr(point.network, "mixer", None)
-    if isinstance(point.network, Stack) and mixer and not mixer.causal:
-        here = location_of(written, "network.mixer")
-        raise here.error(f"{mixer.name} is not causal; {point.learner.name} expects a mixer that never sees the future")
+    _check_mixers(member, written)
+    if point.learner.grid and not point.network.recursive:
+        fit = sorted(name for name, kind in NETWORKS.items() if kind.recursive)  # pyright: ignore[reportAttributeAccessIssue]
+        message = f"{point.learner.name} trains a network that answers in steps, {point.network.name} answers once"
+        raise location_of(written, "network", "learner").error(f"{message}; expected network: {' or '.join(fit)}")
+    if point.learner.grid:
+        _check_attempts(point.learner, point.network, written)
+
+
+def _check_attempts(learner: Any, network: Any, written: YamlMapping) -> None:
+    """Several attempts at a row differ from the start, or by noise."""
+    alike = network.start != "random" and not learner.noise and learner.attempts > network.starts
+    if alike:
+        message = (
+            f"{learner.attempts} attempts start alike with network.starts = {network.starts}; expected as many starts, or start: random"
+        )
+        raise location_of(written, "learner.attempts", "network.starts").error(message)
+
+
+def _check_chains(member: ExpandedPoint, written: YamlMapping) -> None:
+    """Several attempts at a puzzle differ by noise or by their starts."""
+    settings, network = member.measurement, cast("Any", member.point.network)
+    if (
+        getattr(settings, "chains", 1) > 1
+        and network.recursive
+        and not settings.noise
+        and network.start != "random"
+        and network.starts == 1
+    ):
+        raise location_of(written, "evaluate.chains", "evaluate").error(
+            f"got {settings.chains} attempts that are all the same; expected noise above 0, or network.start: random"
+        )
+
+
+def _check_mixers(member: ExpandedPoint, written: YamlMapping) -> None:
+    """Networks that see later positions, or need square grids, are for tasks that show whole grids."""
+    point = member.point
+    whole = [mixer.name for mixer, _ in getattr(point.network, "blocks", []) if mixer.needs_grid or not mixer.causal]
+    whole += [] if point.network.causal else [point.network.name]
+    if whole and not point.task.grid:
+        message = f"{whole[0]} reads whole grids in all directions, rows of {point.task.name} are read forwards; expected a causal mixer"
+        raise location_of(written, "task", "network.mixer").error(message)
 
 
 def _check_sizes(member: ExpandedPoint, written: YamlMapping) -> None:
     """Rows fit the network's context, and the evaluation's rows have the sizes of the task's."""
-    task, context, measured = member.point.task, member.point.network.context, _measured(member, written)
+    task, network, measured = member.point.task, member.point.network, _measured(member, written)
     longest = max([task, *measured], key=lambda task: task.longest)
-    if longest.longest > context:
+    if longest.longest > network.context:
         here = location_of(written, "task" if longest is task else "evaluate", "network.context")
         rows = f"rows of {longest.longest} {ROWS[task.kind]}"
-        raise here.error(f"{rows} exceed network.context = {context}; expected at most that")
+        raise here.error(f"{rows} exceed network.context = {network.context}; expected at most that")
     for other in measured:
         for key, size in task.sizes.items():
-            if other.sizes.get(key) != size:
-                raise location_of(written, "evaluate").error(
-                    f"a point of the evaluation has {key} {other.sizes.get(key)}, the task {size}; expected the same"
-                )
+            if other.sizes.get(key) == size or (key == "cells" and not network.fixed_length):
+                continue
+            why = ": the network is made for rows of one length" if key == "cells" else ""
+            raise location_of(written, "evaluate").error(
+                f"a point of the evaluation has {key} {other.sizes.get(key)}, the task {size}; expected the same{why}"
+            )
 
 
 def _check_encoder(task: EnvironmentTask, network: ActorCritic, written: YamlMapping) -> None:
@@ -163,9 +210,10 @@ def check_figures(experiment: ExpandedExperiment) -> None:
             raise location.error(f"metric: {kind.name} has no score {metric!r}{suggestion(metric, kind.scores)}")
         for member in experiment.members:
             task = member.point.task
-            missing = [column for column in figure.columns if column not in task.columns]
+            columns = columns_of(member)
+            missing = [column for column in figure.columns if column not in columns]
             if missing:
-                where = suggestion(missing[0], task.columns)
+                where = suggestion(missing[0], columns)
                 raise location.error(f"{figure.name} draws the column {missing[0]!r}, which {task.name} does not have{where}")
             if figure.sized and not set(task.columns) & set(type(task).model_fields):
                 message = f"{figure.name} compares sizes of training tasks; {task.name} has no field that is a metadata column"
@@ -175,17 +223,29 @@ def check_figures(experiment: ExpandedExperiment) -> None:
 def _check_points(figure: Figure, experiment: ExpandedExperiment, location: Location) -> None:
     """The points that `at` names are measured."""
     for column, value in getattr(figure, "at", {}).items():
-        columns = [name for name in experiment.members[0].point.task.columns if name not in figure.columns]
+        columns = [name for name in columns_of(experiment.members[0]) if name not in figure.columns]
         if column not in columns:
             expected = f"expected one of {', '.join(columns)}" if columns else "there is none to choose"
             raise location.error(f"at: {figure.name} cannot choose {column!r}{suggestion(column, columns) or f'; {expected}'}")
-        measured = {getattr(task, column, None) for member in experiment.members for task in member.measured}
+        measured = {value for member in experiment.members for value in _measured_values(member, column)}
         names = {name for member in experiment.members for name in _categories(member.point.task, column)}
         if any(isinstance(found, Distribution) or found is None for found in measured) and (value in names or isinstance(value, int)):
             continue
         if value not in measured:
             known = sorted(map(str, measured), key=lambda text: (len(text), text))
             raise location.error(f"at.{column}: got {shown(value)}; expected a measured value: {', '.join(known)}")
+
+
+def columns_of(member: ExpandedPoint) -> dict[str, Column]:
+    """The columns that make the points of an evaluation: the task's metadata, and the coordinates of the measurement."""
+    return {**{name: column for name, column in member.point.task.columns.items() if column.point}, **member.measurement.coordinates}
+
+
+def _measured_values(member: ExpandedPoint, column: str) -> list[Any]:
+    """The values of a column at the points of a member's evaluation."""
+    if column in member.measurement.coordinates:
+        return list(getattr(member.measurement, column))
+    return [getattr(task, column, None) for task in member.measured]
 
 
 def _check_tuned(figure: Figure, experiment: ExpandedExperiment, location: Location) -> None:
@@ -231,7 +291,8 @@ def _check_weights(child: ExpandedPoint, parent: ExpandedPoint) -> None:
 def _shape(member: ExpandedPoint) -> dict[str, Any]:
     task, network = member.point.task, canonical(member.point.network)
     shape = {key: value for key, value in network.items() if key not in WEIGHTLESS}
-    return {**shape, **task.sizes}
+    sizes = {key: size for key, size in task.sizes.items() if key != "cells" or member.point.network.fixed_length}
+    return {**shape, **sizes}
 
 
 def find_parent(experiments: list[ExpandedExperiment], child: ExpandedPoint) -> ExpandedPoint:

@@ -29,7 +29,7 @@ from pipeline.config.document import (
 )
 from pipeline.config.figures import AnyFigure, Figure
 from pipeline.config.learners import LEARNERS
-from pipeline.config.mixers import MIXERS
+from pipeline.config.mixers import MIXERS, BothWays, Mixer
 from pipeline.config.networks import NETWORKS
 from pipeline.config.points import ExpandedConfig, ExpandedExperiment, ExpandedPoint, Written
 from pipeline.config.tasks import TASKS, Evaluation
@@ -250,12 +250,18 @@ def _check_value(point: YamlMapping, location: Location, path: str) -> None:
 
 def _coordinate(value: Any, written: Any) -> Any:
     """A swept value as tables show it: validated; a component by its name and what was written with it."""
+    name = value.label if isinstance(value, Mixer) else value.name if isinstance(value, Component) else ""
     if not isinstance(written, YamlMapping) or not isinstance(value, Section):
-        return Written(value.name) if isinstance(value, Component) else list(value) if isinstance(value, tuple) else value
+        return Written(name) if name else list(value) if isinstance(value, tuple) else value
     keys = sorted(written.keys() - {"name", "preset"})
     details = [f"preset={written['preset']}"] if "preset" in written else []
-    rest = ", ".join([*details, *(f"{key}={_coordinate(getattr(value, key), written[key])}" for key in keys)])
-    return Written(written.get("name", ""), rest)
+    for key in keys:
+        setting = _coordinate(getattr(value, key), written[key])
+        if isinstance(value, BothWays) and key == "mixer":  # whose name is in the label
+            details += [setting.details] if setting.details else []
+        else:
+            details.append(f"{key}={setting}")
+    return Written(name if "name" in written else "", ", ".join(details))
 
 
 def _coordinates(keys: YamlMapping, block: YamlMapping, point: Point, evaluation: Evaluation) -> dict[str, Any]:

@@ -112,7 +112,7 @@ class AccuracyBy(PointFigure):
 
     def caption(self, task: Task) -> str:
         """How to read it; of a column of names, at which point it is shown."""
-        if task.columns[self.column].categories:
+        if self.column in task.columns and task.columns[self.column].categories:
             return _BY_NAME.format(column=self.column, at=AT)
         return _BY_NUMBER.format(column=self.column)
 
@@ -231,6 +231,36 @@ class EpisodeStrips(PointFigure):
 
     name: Literal["episode_strips"] = "episode_strips"
     episodes: int = Field(default=1, ge=1, le=2, description="Episodes shown per network. Raise it to see a second one.")
+
+
+class SolvedBySupervision(PointFigure):
+    """Puzzles solved against supervision steps: a panel per network, a line per size of puzzle."""
+
+    implementation: ClassVar[str] = "pipeline.figures.solved_by_supervision:draw"
+    explanation: ClassVar[str] = (
+        "The share of test puzzles that are solved, or the score that the y axis names, after each number of supervision steps, a panel per "
+        f"network and a line per size of puzzle. Markers are means over seeds, bars {INTERVAL}, small dots single seeds. {BESIDE}The dotted line "
+        "is the largest number of steps in training. A line that rises beyond it gains from thinking longer than it was trained to; one that "
+        "falls is not steady. A network without recursion answers once, so its lines are flat."
+    )
+    measurements: ClassVar[tuple[str, ...]] = ("puzzles", "arc")
+
+    name: Literal["solved_by_supervision"] = "solved_by_supervision"
+    metric: str | None = Field(default=None, description=METRIC)
+
+
+class SolutionStrips(PointFigure):
+    """Puzzles with the answer after each number of supervision steps and the solution, a strip for the first seed of every network."""
+
+    implementation: ClassVar[str] = "pipeline.figures.solution_strips:draw"
+    explanation: ClassVar[str] = (
+        "Test puzzles: first as given, then the answer of each network's first seed after each number of supervision steps, at last the "
+        "solution. A cell that is not answered as in the solution has a red frame. The same puzzles are shown for every network."
+    )
+    measurements: ClassVar[tuple[str, ...]] = ("puzzles", "arc")
+
+    name: Literal["solution_strips"] = "solution_strips"
+    puzzles: int = Field(default=1, ge=1, le=3, description="Puzzles shown per network. Raise it to see others.")
 
 
 class RecallPositions(PointFigure):

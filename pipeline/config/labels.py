@@ -61,13 +61,16 @@ def without(parts: Parts, *keys: str) -> Parts:
 
 
 def component_name(name: str) -> str | None:
-    """What papers call a mixer, or a network of it and attention; None where there is none of that name."""
+    """What papers call a mixer, a network of it and attention, or a mixer run both ways; None where there is none of that name."""
     if name in MIXERS:
         return getattr(MIXERS[name], "display_name", "") or name.replace("_", " ")
     if name in MODELS.values():
         return name.capitalize()
     hybrids = {f"{mixer}_attention": mixer for mixer in MIXERS}
-    return f"{component_name(hybrids[name])} + attention" if name in hybrids else None
+    if name in hybrids:
+        return f"{component_name(hybrids[name])} + attention"
+    both = {f"{mixer}_both_ways": mixer for mixer, kind in MIXERS.items() if kind.causal}
+    return f"{component_name(both[name])}, both ways" if name in both else None
 
 
 def display_name(parts: Parts, own: Mapping[str, str] | None = None) -> str:

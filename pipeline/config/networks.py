@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from pipeline.config.base import Component, Count, FieldConflict, Section
 from pipeline.config.catalogue import collect, union_of
-from pipeline.config.mixers import AnyMixer, Attention, Lstm, Mixer
+from pipeline.config.mixers import AnyMixer, Attention, FullAttention, Lstm, Mixer
 from pipeline.config.tasks.base import Kind
 
 SMALLEST_IMAGE = 36
@@ -21,6 +21,10 @@ class Network(Component):
 
     kind: ClassVar[Kind] = "tokens"
     """The kind of task it is for."""
+    grid: ClassVar[bool] = False
+    """It is for tasks whose rows are grids only."""
+    recursive: ClassVar[bool] = False
+    """A call is one step of many, which deep supervision needs."""
 
     context: int
 
@@ -28,6 +32,16 @@ class Network(Component):
     def label(self) -> str:
         """The short name used in identifiers."""
         raise NotImplementedError
+
+    @property
+    def causal(self) -> bool:
+        """Outputs depend on the past only; false: on the whole row, so that the network has no steps."""
+        return True
+
+    @property
+    def fixed_length(self) -> bool:
+        """Its weights are for rows of one length."""
+        return False
 
 
 class AttentionBlocks(Section):
@@ -61,6 +75,20 @@ RESIDUAL = (
     "residual connection around each mixer: false: none; true: added; gru: the gate of GTrXL (Parisotto et al. 2020), around the "
     "feed-forward layer too, which steadies reinforcement learning. Use true or gru for more than one block"
 )
+
+
+def check_width(network: Any, **heads: int | None) -> None:
+    """Raise FieldConflict unless the width is given or solved for, and heads divide it into even parts.
+
+    heads: numbers of heads besides the mixer's, by field.
+    """
+    if network.width == "auto" and network.parameters is None:
+        raise FieldConflict("width: auto needs 'parameters', the number of weights to aim at", "width")
+    if network.width != "auto" and network.parameters is not None:
+        raise FieldConflict(f"'parameters' is used with width: auto only, got width: {network.width}", "parameters", "width")
+    for field, count in {"mixer": getattr(network.mixer, "heads", None), **heads}.items():
+        if count and network.width != "auto" and network.width % (2 * count):
+            raise FieldConflict(f"got width {network.width}; {count} heads expect one divisible by {2 * count}", "width", field)
 
 
 class Stack(Network):
@@ -109,13 +137,13 @@ class Stack(Network):
             raise FieldConflict(
                 "a layer norm of one channel is zero whatever it reads; expected a width of at least 2", "width", "norm", "final_norm"
             )
-        if self.width == "auto" and self.parameters is None:
-            raise FieldConflict("width: auto needs 'parameters', the number of weights to aim at", "width")
-        if self.width != "auto" and self.parameters is not None:
-            raise FieldConflict(f"'parameters' is used with width: auto only, got width: {self.width}", "parameters", "width")
-        for field, heads in (("mixer", getattr(self.mixer, "heads", None)), ("attention", self.attention and self.attention.heads)):
-            if heads and self.width != "auto" and self.width % (2 * heads):
-                raise FieldConflict(f"got width {self.width}; {heads} heads expect one divisible by {2 * heads}", "width", field)
+        check_width(self, attention=self.attention and self.attention.heads)
+        if not self.mixer.causal and self.attention:
+            raise FieldConflict(
+                f"{self.mixer.name} is not causal, the attention of a hybrid is; expected attention: null", "attention", "mixer"
+            )
+        if not self.mixer.causal and self.convolution:
+            raise FieldConflict(f"{self.mixer.name} is not causal, the convolution is; expected convolution: 0", "convolution", "mixer")
         deepest = max((at for at in self.attention.at if at != "last"), default=0) if self.attention else 0
         if deepest > self.depth:
             raise FieldConflict(f"got attention at block {deepest}; expected at most the depth of {self.depth}", "attention", "depth")
@@ -125,7 +153,17 @@ class Stack(Network):
     def label(self) -> str:
         """The short name used in identifiers."""
         assert isinstance(self.mixer, Mixer)
-        return f"{self.mixer.name}_attention" if self.attention else self.mixer.name
+        return f"{self.mixer.label}_attention" if self.attention else self.mixer.label
+
+    @property
+    def causal(self) -> bool:
+        """All mixers are causal."""
+        return all(mixer.causal for mixer, _ in self.blocks)
+
+    @property
+    def fixed_length(self) -> bool:
+        """Some mixer's weights are for rows of one length."""
+        return any(mixer.fixed_length for mixer, _ in self.blocks)
 
     @property
     def blocks(self) -> list[tuple[Mixer, float]]:
@@ -159,6 +197,127 @@ class SequenceNetwork(Stack):
     dropout: float = Field(
         default=0.0, ge=0, lt=1, description="dropout probability after each mixer and feed-forward layer, in training; against overfitting"
     )
+
+
+class RecursiveNetwork(Network):
+    """One small network applied again and again: every supervision step refines latent states of all cells and answers anew.
+
+    A supervision step is `outer` cycles. A cycle applies the blocks `inner` times to the reasoning latent, then once to the answer latent.
+    """
+
+    implementation: ClassVar[str] = "pipeline.networks.recursive:RecursiveNetwork"
+    source: ClassVar[str] = "Jolicoeur-Martineau 2025 (TRM); two networks: Wang et al. 2025 (HRM)"
+    grid: ClassVar[bool] = True
+    recursive: ClassVar[bool] = True
+
+    name: Literal["recursive"] = "recursive"
+    mixer: AnyMixer = Field(
+        default=FullAttention(), description="mixer of every block: one that sees both ways, or a causal one that reads the cells in order"
+    )
+    width: Annotated[int, Field(ge=1, le=65_536)] | Literal["auto"] = Field(
+        default=128, description="channels of every latent; auto: solved so that the network has `parameters` weights"
+    )
+    parameters: Count | None = Field(
+        default=None, description="trainable weights, met within 3 %, with width: auto; to compare networks at equal size"
+    )
+    depth: int = Field(default=2, ge=1, le=1_024, description="blocks that one application of the network passes through")
+    feedforward: float = Field(
+        default=8 / 3,
+        ge=0,
+        le=1_024,
+        description="inner width of each block's SwiGLU layer, in multiples of width; 0: none; TRM has 3 at width 512",
+    )
+    outer: int = Field(
+        default=3, ge=1, le=1_024, description="cycles in a supervision step (TRM's H_cycles); the learner says how many carry gradients"
+    )
+    inner: int = Field(
+        default=6, ge=1, le=1_024, description="updates of the reasoning latents in a cycle, before the answer's (TRM's L_cycles)"
+    )
+    latents: int = Field(
+        default=2,
+        ge=1,
+        le=64,
+        description="latent states: 2 an answer and a reasoning latent; 1 one for both; more: several reasoning latents updated in turn",
+    )
+    separate: bool = Field(
+        default=False, description="networks of their own for answer and reasoning latents, as in HRM: twice the weights for the same FLOPs"
+    )
+    registers: int = Field(
+        default=0,
+        ge=0,
+        le=1_024,
+        description="positions before the cells that hold the row's identifier and free memory; the halting head reads the first of them, "
+        "or the mean over cells if there are none",
+    )
+    start: Literal["zeros", "fixed", "random"] = Field(
+        default="zeros",
+        description="latents at the start of a row: zeros; fixed: a random vector drawn once, the same for all cells (TRM); "
+        "random: noise drawn anew for every row, so that attempts differ (EqR)",
+    )
+    starts: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="number of different fixed vectors with start: fixed; the k-th attempt at a row starts from the k-th",
+    )
+    damping: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="share of a latent that each update keeps; raise it if accuracy falls when there are more steps than in training",
+    )
+    gate_norm: bool = Field(
+        default=False, description="normalise the gated channels of the SwiGLU layers; use it with optimizer: muon at high learning rates"
+    )
+    gate_convolution: int = Field(
+        default=0,
+        ge=0,
+        le=1_024,
+        description="kernel size of a depthwise convolution over the gated channels along the positions (URM); 0: none",
+    )
+    norm_eps: float = Field(default=1e-5, ge=1e-30, le=1e9, description="added to the mean square in every normalisation")
+    context: int = Field(default=16_384, ge=1, le=2**24, description="longest row the network accepts, in tokens")
+
+    @model_validator(mode="after")
+    def _sizes_agree(self) -> RecursiveNetwork:
+        check_width(self)
+        if self.starts > 1 and self.start != "fixed":
+            raise FieldConflict(f"got starts: {self.starts} with start: {self.start}; expected start: fixed", "starts", "start")
+        if self.separate and self.latents == 1:
+            raise FieldConflict(
+                "got latents: 1 with separate: true; expected at least 2, the answer's and a reasoning latent", "separate", "latents"
+            )
+        if self.gate_convolution > 0 and not self.feedforward:
+            raise FieldConflict("a convolution in the gate needs a feed-forward layer; expected feedforward above 0", "gate_convolution")
+        if self.registers and self.mixer.needs_grid and not self.mixer.fixed_length:
+            message = f"got registers: {self.registers} with mixer {self.mixer.name}; expected 0: they are no cells of a grid"
+            raise FieldConflict(message, "registers", "mixer")
+        return self
+
+    @property
+    def label(self) -> str:
+        """The short name used in identifiers."""
+        return f"recursive_{self.mixer.label}"
+
+    @property
+    def causal(self) -> bool:
+        """Every supervision step but the first has seen the whole row."""
+        return False
+
+    @property
+    def fixed_length(self) -> bool:
+        """The mixer's weights are for rows of one length."""
+        return self.mixer.fixed_length
+
+    @property
+    def blocks(self) -> list[tuple[Mixer, float]]:
+        """The mixer of each block, and the width of its feed-forward layer in multiples of the network's."""
+        return [(self.mixer, self.feedforward)] * self.depth
+
+    @property
+    def stride(self) -> int:
+        """What the width is a multiple of: even parts for the heads."""
+        return 2 * getattr(self.mixer, "heads", 0) or 1
 
 
 class ActorCritic(Stack):

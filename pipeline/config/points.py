@@ -9,7 +9,6 @@ from pipeline.config.base import canonical
 from pipeline.config.config_file import Point, Runtime, Tracking
 from pipeline.config.document import Location
 from pipeline.config.figures import Figure
-from pipeline.config.measurements import read_measurement
 from pipeline.config.tasks import Evaluation, Task
 
 
@@ -51,7 +50,7 @@ class ExpandedPoint:
     @property
     def measurement(self) -> Any:
         """How the network is measured: the kind that the evaluation names, by default the task's."""
-        return self.evaluation.measurement or read_measurement(self.point.task.measurement)
+        return self.evaluation.measured_by(self.point.task)
 
     @property
     def measured(self) -> list[Task]:

@@ -49,7 +49,7 @@ def json_schema() -> dict[str, Any]:
         "anyOf": [{"$ref": f"#/$defs/{name}"} for name in sorted(evaluations)],
         "description": Point.model_fields["evaluate"].description,
     }
-    for holder in (point, *(definitions[network.__name__] for network in NETWORKS.values())):
+    for holder in (point, *(definitions[component.__name__] for component in (*NETWORKS.values(), *MIXERS.values()))):
         for key in ("task", "network", "learner", "mixer"):
             if key in holder["properties"]:
                 _allow_bare_name(holder["properties"][key])

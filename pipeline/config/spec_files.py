@@ -79,8 +79,6 @@ def load_component(kind: Kind, block: dict[str, Any]) -> Any:
     """
     from pydantic import ValidationError
 
-    from pipeline.config.base import Component
-
     known = _catalogue(kind)
     name = str(block.get("name"))
     if name not in known:
@@ -92,10 +90,18 @@ def load_component(kind: Kind, block: dict[str, Any]) -> Any:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise ForeignSpecError(f"{kind} {name}: {where}: {first['msg']}; expected a specification written by this version") from None
-    for key, inner in found:
+    _check_versions(found, block)
+    return found
+
+
+def _check_versions(component: Any, block: Any) -> None:
+    """Raise ForeignSpecError where a component within this one, at any depth, was written for another version."""
+    from pipeline.config.base import Component
+
+    for key, inner in component:
         if isinstance(inner, Component) and isinstance(block.get(key), dict):
             _check_version(key, inner.name, block[key].get("version"), type(inner).version)
-    return found
+            _check_versions(inner, block[key])
 
 
 def _check_version(kind: str, name: str, written: Any, present: int) -> None:

@@ -130,8 +130,8 @@ def _message(kind: Any, root: Any, path: tuple[Any, ...], value: Any, findings: 
 
 
 def _words(listed: str) -> list[str]:
-    """The words in pydantic's list of them: `'a', 'b' or 'c'`."""
-    return re.findall(r"'([^']+)'", listed)
+    """The words in pydantic's list of them: `'a', 'b' or 'c'`; numbers have no quotes."""
+    return re.findall(r"'([^']+)'", listed) or re.findall(r"\d+", listed)
 
 
 def _expected(finding: Any) -> str:

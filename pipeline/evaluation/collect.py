@@ -146,7 +146,7 @@ def _results(spec: Row, members: list[Member], overlaps: Overlaps, tuned: str) -
     for index, member in enumerate(members):
         run = {**member.entry, "unit": member.entry.get("unit", NATS)}
         shared = member.identity(spec["name"]) | {key: values[index] for key, values in coordinates.items()} | {"unit": run["unit"]}
-        shared |= milestones(member.history) | _trained(member.spec["task"], points, _columns(member))
+        shared |= milestones(member.history) | _trained({**_trained_coordinates(member), **member.spec["task"]}, points, _columns(member))
         shared["parameters"] = member.profile.column("parameters")[0].as_py()
         scored = score_points(member.evaluation, measurement, run)
         rows += [shared | point | overlap for point, overlap in zip(scored, _overlap(member, scored, overlaps), strict=True)]
@@ -163,6 +163,8 @@ def _note(spec: Row, members: list[Member], points: list[str], known: set[str], 
     columns = {name: column._asdict() for member in members for name, column in _columns(member).items() if name in points}
     further: Row = {"overlap": overlaps.sentences} if "in_training" in known else {}
     further |= {"tuned": tuned} if tuned else {}
+    task: Any = TASKS.get(members[0].spec["task"].get("name"))
+    further |= {"glyphs": task.glyphs} if task and task.glyphs else {}
     labels = {member.entry["label"]: member.entry["parts"] for member in members}
     fixed = {"coordinates": spec["columns"], "points": points, "labels": labels, "measurement": filled(members[0].measurement)}
     return json.dumps({**fixed, "columns": columns, **further}, ensure_ascii=False, allow_nan=False)
@@ -193,9 +195,14 @@ def uniform(values: list[Any]) -> pa.Array:
 
 
 def _columns(member: Member) -> Mapping[str, Column]:
-    """Return the descriptions of the metadata columns of a run's task."""
-    task = TASKS.get(member.spec["task"].get("name"))
-    return task.columns if task else {}  # pyright: ignore[reportAttributeAccessIssue]
+    """Return the descriptions of the metadata columns of a run's task, and of the coordinates of its measurement."""
+    task: Any = TASKS.get(member.spec["task"].get("name"))
+    return {**(task.columns if task else {}), **member.measurement.coordinates}
+
+
+def _trained_coordinates(member: Member) -> Row:
+    """Return the learner's values of the coordinates of its measurement, such as the supervision steps of a row in training."""
+    return {name: member.spec["learner"][name] for name in member.measurement.coordinates if name in member.spec["learner"]}
 
 
 def _trained(task: Row, points: list[str], columns: Mapping[str, Column]) -> Row:

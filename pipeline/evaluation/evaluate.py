@@ -60,8 +60,9 @@ def evaluate(
         _measure(network, config, folder, spec["id"], task, kind, place) for folder, spec, task in zip(datasets, specs, tasks, strict=True)
     ]
     table = pa.concat_tables(tables, promote_options="default")
+    describing = sorted({name for task in tasks for name, column in task.columns.items() if not column.point})
     code = {name: digest(files, LENGTH) for name, files in code_of(load_component("network", config["network"]), *tasks, kind).items()}
-    write_table(out, with_kind(table.combine_chunks(), kind, {"code": canonical_json(code)}))
+    write_table(out, with_kind(table.combine_chunks(), kind, {"code": canonical_json(code), "describing": canonical_json(describing)}))
 
 
 def _check_diverged(run: Path, out: Path) -> None:
@@ -76,17 +77,20 @@ def _measure(
 ) -> pa.Table:
     if task.kind == "environment":
         data = open_episodes(folder)._replace(name=name)
-        _check(config, task, data.name, task.longest)
+        check_fits(config, task, data.name, task.longest)
     else:
         data = open_rows(folder)
-        _check(config, task, data.name, int(data.lengths.max(initial=0)))
+        check_fits(config, task, data.name, int(data.lengths.max(initial=0)))
     return measured(network, implementation(task)(task), data, name, kind, device)
 
 
-def _check(config: dict[str, Any], task: Any, name: str, longest: int) -> None:
+def check_fits(config: dict[str, Any], task: Any, name: str, longest: int) -> None:
     """Raise UserError if the network cannot read a dataset."""
     made_for = config["sizes"]
+    any_length = not load_component("network", config["network"]).fixed_length
     for kind in {**task.sizes, **made_for}:
+        if kind == "cells" and any_length:
+            continue
         found, expected = task.sizes.get(kind, 0), made_for.get(kind, 0)
         if found != expected:
             raise UserError(f"{name}: {kind} of {found}, but the network of {config['run']} was made for {expected}")
@@ -98,10 +102,12 @@ def _check(config: dict[str, Any], task: Any, name: str, longest: int) -> None:
 
 def measured(network: Any, task: Any, data: DatasetRows | Episodes, name: str, kind: Measurement, device: torch.device) -> pa.Table:
     """Measure every example of a dataset, in its order; `name` fills the column dataset."""
-    metadata, count = _metadata(task, data)
-    if not count:
+    metadata, examples = _metadata(task, data)
+    if not examples:
         raise UserError(f"{name}: no {kind.example}s; expected at least one to measure")
     found = kind.measure(network, task, data, device)
+    row = np.repeat(np.arange(examples, dtype=np.int32), kind.per_example)
+    metadata, count = {column: values.take(pa.array(row)) for column, values in metadata.items()}, len(row)
     assert not (set(found) | {"state_bytes"}) & set(metadata), "a metadata column has the name of a score"
     lengths = found[kind.length].to_numpy()
     sizes = {length: network.state_bytes(length) for length in np.unique(lengths).tolist()}
@@ -109,7 +115,7 @@ def measured(network: Any, task: Any, data: DatasetRows | Episodes, name: str, k
     return pa.table(
         {
             "dataset": pa.array([name] * count),
-            "row": pa.array(np.arange(count, dtype=np.int32)),
+            "row": pa.array(row),
             **metadata,
             **found,
             "state_bytes": pa.array([sizes[length] for length in lengths.tolist()], pa.int64()),

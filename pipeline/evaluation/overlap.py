@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,17 +71,20 @@ class Overlaps:
         """Return a 64-bit hash of what a network reads, for every row of a dataset."""
         if dataset not in self._hashes:
             folder = self.datasets / dataset
-            self._hashes[dataset] = np.concatenate([_hash_file(folder / name) for name in verify(folder)["files"]])
+            inputs = load_component("task", read_spec(folder / "dataset.yaml", "dataset")["task"]).inputs
+            self._hashes[dataset] = np.concatenate([_hash_file(folder / name, inputs) for name in verify(folder)["files"]])
         return self._hashes[dataset]
 
 
-def _hash_file(path: Path) -> np.ndarray:
+def _hash_file(path: Path, inputs: Sequence[str]) -> np.ndarray:
+    """inputs: metadata columns that networks read too, such as the puzzle that an ARC grid belongs to."""
     parts = [np.empty(0, np.uint64)]
     with open_parquet(path, page_checksum_verification=True) as file:
         columns = [name for name in CONTENT if name in file.schema_arrow.names]
-        for batch in file.iter_batches(BATCH, columns=columns, use_threads=False):
-            hashes = [_hash_lists(batch.column(name)) for name in columns]
-            parts.append(hashes[0] if len(hashes) == 1 else hashes[0] + mix(hashes[1]))
+        for batch in file.iter_batches(BATCH, columns=[*columns, *inputs], use_threads=False):
+            first, *others = [_hash_lists(batch.column(name)) for name in columns]
+            others += [to_numpy(batch.column(name)).astype(np.uint64) for name in inputs]
+            parts.append(sum(map(mix, others), first))
     return np.concatenate(parts)
 
 

@@ -1,7 +1,9 @@
 """Group an evaluation's rows into points and score them. An evaluation has a row per example:
 
     dataset, row        which example it is
-    delay, symbols, ... metadata columns of the task; examples with equal values form a point
+    delay, symbols, ... metadata columns of the task; examples with equal values form a point, but for columns that the schema's note
+                        `describing` names
+    supervision, ...    coordinates of its measurement: an example has a row for each of their values
     ...                 the columns of its measurement, see `pipeline.evaluation.measurements`
     state_bytes         bytes of state the network carries at the example's end
     memory_bits         bits that the longest row of its dataset asks a network to carry, if known
@@ -11,6 +13,7 @@ The file's schema metadata names the measurement.
 
 from __future__ import annotations
 
+import json
 import math
 from typing import TYPE_CHECKING
 
@@ -24,8 +27,9 @@ COMMON = ("dataset", "row", "state_bytes", "memory_bits")
 
 
 def metadata_columns(table: pa.Table, measurement: Measurement) -> list[str]:
-    """Return the metadata columns of an evaluation: those of the task."""
-    return [name for name in table.column_names if name not in COMMON and name not in measurement.columns]
+    """Return the columns of an evaluation that make its points: the task's metadata, but for what only describes a row, and coordinates."""
+    describing = json.loads((table.schema.metadata or {}).get(b"describing", b"[]"))
+    return [name for name in table.column_names if name not in COMMON and name not in measurement.columns and name not in describing]
 
 
 def score_points(table: pa.Table, measurement: Measurement, run: Point) -> list[Point]:

@@ -3,15 +3,17 @@
 One row per context; a token is what a network reads at a step, for an actor an observation. Seconds are CPU seconds of this process on the
 CPU, and wall seconds including synchronization on a GPU. Medians after a warm-up; weights are random, which does not affect costs.
 
+A network that is not causal has no steps: it has one row, at the longest grid of its task, and its "step" is a pass over a whole grid.
+
 column                        unit
 network                       identifier
-context                       tokens in the state after the last step measured
+context                       tokens in the state after the last step measured; cells of the grid, if the network is not causal
 parameters                    trainable weights
 state_bytes                   bytes carried per row at this context
 training_tokens_per_second    tokens of a batch / seconds of its forward and backward pass, at the two columns that follow
 training_batch                rows
-training_length               tokens per row: the context, but no more than TRAINING_LENGTH
-step_seconds                  one token more, batch of one
+training_length               tokens per row: the context, but no more than TRAINING_LENGTH if the network is causal
+step_seconds                  one token more, or one whole grid, batch of one
 step_macs                     multiplications of matrix products in that step, without element-wise operations
 peak_bytes                    peak resident memory of the process so far
 threads, device               as measured
@@ -35,7 +37,7 @@ from torch.nn.functional import cross_entropy
 from pipeline.config.code import code_of
 from pipeline.config.spec_files import load_component, read_spec
 from pipeline.networks.build import build, count_parameters
-from pipeline.networks.flops import PART, count_flops, input_at, random_inputs
+from pipeline.networks.flops import PART, count_flops, input_at, random_inputs, row_flops
 from pipeline.networks.mode import training
 from pipeline.storage.console import ProgressLine
 from pipeline.storage.digest import canonical_json
@@ -79,15 +81,15 @@ def profile(spec_path: Path, out: Path, threads: int, device: str) -> None:
     network: Any = build(config, spec["sizes"]).to(torch_device)
     shared = {"network": spec["id"], "parameters": count_parameters(network), "threads": threads, "device": torch_device.type}
     speeds: dict[int, float] = {}
-    rows, measured = [], contexts(config.context)
+    rows, measured = [], contexts(config.context) if config.causal else [spec["sizes"]["cells"]]
     progress = ProgressLine(spec["id"], len(measured), "contexts measured")
     for context in measured:
         progress(len(rows))
-        length = min(context, TRAINING_LENGTH)
+        length = min(context, TRAINING_LENGTH) if config.causal else context
         if length not in speeds:
             speeds[length] = training_speed(network, _rows(length), length, torch_device)
         training = {"training_tokens_per_second": speeds[length], "training_batch": _rows(length), "training_length": length}
-        seconds, macs = step_cost(network, context, torch_device)
+        seconds, macs = (step_cost if config.causal else pass_cost)(network, context, torch_device)
         state = {"state_bytes": network.state_bytes(context), "peak_bytes": peak_bytes()}
         rows.append(shared | {"context": context, "step_seconds": seconds, "step_macs": macs} | training | state)
     write_table(out, pa.Table.from_pylist(rows, SCHEMA).replace_schema_metadata({"code": canonical_json(code_of(config))}))
@@ -133,6 +135,17 @@ def step_cost(network: Any, context: int, device: torch.device) -> tuple[float, 
     places = iter(range(warm_up + steps))
     seconds = statistics.median(_seconds(lambda: step(next(places)), warm_up, steps, device))
     return seconds, count_flops(lambda: network.step(**input_at(read, -1), state=last)) // 2
+
+
+def pass_cost(network: Any, cells: int, device: torch.device) -> tuple[float, int]:
+    """Measure seconds and multiplications of one pass over a grid, batch of one, of a network that is not causal."""
+    inputs = random_inputs(network, 1, cells)
+
+    @torch.inference_mode()
+    def read() -> None:
+        network(**inputs)
+
+    return statistics.median(_seconds(read, WARM_UP, STEPS, device)), row_flops(network, cells).forward // 2
 
 
 def peak_bytes() -> int:

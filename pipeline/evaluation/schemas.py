@@ -15,6 +15,7 @@ import pyarrow as pa
 from pipeline.config.base import filled
 from pipeline.config.labels import Parts, as_parts
 from pipeline.config.tasks.base import Column as Metadata
+from pipeline.config.tasks.base import Glyph
 from pipeline.evaluation.measurements import measurement_of
 from pipeline.evaluation.measurements.base import COUNT, NUMBER, SHARE, Measurement
 from pipeline.storage.errors import CorruptFileError
@@ -71,7 +72,7 @@ def with_kind(table: pa.Table, measurement: Measurement, notes: dict[str, str] |
 
 def evaluation_schema(measurement: Measurement) -> Schema:
     """Return the columns of an evaluation by this measurement; the task's metadata are integers."""
-    return Schema({**EXAMPLE, **measurement.columns}, ("dataset", "row"), Column("whole"))
+    return Schema({**EXAMPLE, **measurement.columns}, ("dataset", "row", *measurement.coordinates), Column("whole"))
 
 
 def read_evaluation(path: Path, rows: dict[str, int] | None = None) -> tuple[pa.Table, Measurement]:
@@ -84,8 +85,9 @@ def read_evaluation(path: Path, rows: dict[str, int] | None = None) -> tuple[pa.
     check_table(path, table, evaluation_schema(measurement))
     measurement.check(path, table)
     counted = {item["values"]: item["counts"] for item in table.column("dataset").value_counts().to_pylist()}
-    if rows is not None and counted != rows:
-        raise CorruptFileError(f"{path}: rows of {_counts(counted)}; expected {_counts(rows)}; {REMAKE}")
+    expected = None if rows is None else {name: count * measurement.per_example for name, count in rows.items()}
+    if expected is not None and counted != expected:
+        raise CorruptFileError(f"{path}: rows of {_counts(counted)}; expected {_counts(expected)}; {REMAKE}")
     return table, measurement
 
 
@@ -134,6 +136,8 @@ class Note(NamedTuple):
     """Sentences on test rows that occur in training; None if nothing is known."""
     tuned: str = ""
     """A sentence on how the experiment was tuned; empty if it was not."""
+    glyphs: tuple[Glyph, ...] = ()
+    """How the task's cells are drawn, by token."""
 
     @classmethod
     def of(cls, metadata: dict[bytes, bytes] | None) -> Note:
@@ -142,7 +146,9 @@ class Note(NamedTuple):
         labels = {label: as_parts(parts) for label, parts in block["labels"].items()}
         coordinates, points = list(block["coordinates"]), list(block["points"])
         columns = {name: Metadata(**{**column, "categories": tuple(column["categories"])}) for name, column in block["columns"].items()}
-        return cls(measurement_of(block["measurement"]), coordinates, points, labels, columns, block.get("overlap"), block.get("tuned", ""))
+        glyphs = tuple(Glyph(*glyph) for glyph in block.get("glyphs", []))
+        rest = block.get("overlap"), block.get("tuned", ""), glyphs
+        return cls(measurement_of(block["measurement"]), coordinates, points, labels, columns, *rest)
 
 
 def read_results(path: Path) -> tuple[pa.Table, Note]:

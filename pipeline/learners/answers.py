@@ -9,13 +9,14 @@ row-major order.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
 
 from pipeline.learners.sampler import Batch
+from pipeline.ops.padding import is_ragged
 
 
 class Answers(NamedTuple):
@@ -42,10 +43,20 @@ class Answers(NamedTuple):
 
 def answers(network: nn.Module, batch: Batch, tolerance: float | None, device: torch.device, **inputs: Tensor) -> Answers:
     """Compute the network's answers at the scored positions of a batch, on the device; `inputs` are further arguments of the network.
-
     The positions are computed on the CPU, where the labels are: on the device, the host would have to synchronise for their number.
     """
     position_N = batch.scored_BT.flatten().nonzero().squeeze(1)
     labels_N = batch.labels_BT.flatten()[position_N].to(device, non_blocking=True)
     output_NC, _ = network(**batch.inputs(device), at_N=position_N.to(device, non_blocking=True), **inputs)
     return Answers(output_NC, labels_N, position_N // batch.labels_BT.shape[1], tolerance)
+
+
+def lengths(network: Any, batch: Batch, device: torch.device) -> dict[str, Tensor]:
+    """Return the argument `length_B` of a network that sees later positions, if any row is padded.
+
+    A causal network needs none: padding does not affect the scored positions before it.
+    """
+    config = getattr(network, "config", None)
+    if config is None or config.causal or not is_ragged(batch.length_B, batch.tokens_BT.shape[1]):
+        return {}
+    return {"length_B": batch.length_B.to(device, non_blocking=True)}

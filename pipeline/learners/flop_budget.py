@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline.config.base import filled
 from pipeline.config.catalogue import implementation
-from pipeline.config.learners import Learner, OnPolicy
+from pipeline.config.learners import DeepSupervision, Learner, OnPolicy
 from pipeline.config.networks import Network
 from pipeline.config.spec_files import load_component
 from pipeline.config.tasks import Task
@@ -29,24 +29,29 @@ def rows_in_budget(learner: Learner, network: Network, task: Task) -> tuple[int,
     """Return the training rows, or environment steps, until a budget in FLOPs is spent, and whether their number is exact.
 
     Where rows differ in length, their mean cost is that of a sample without a curriculum. Environments are taken to step at all contexts of
-    their longest episode alike; steps that only estimate a value are left out.
+    their longest episode alike; steps that only estimate a value are left out. Deep supervision is taken to have no row halt early, and
+    all outer cycles from the start.
     """
     assert learner.flops is not None
-    acting = isinstance(learner, OnPolicy)
-    forward, training, equal = _costs(canonical_json(filled(network)), canonical_json(filled(task)), acting)
-    cost = forward + training * getattr(learner, "update_epochs", 1) if acting else training
-    return math.ceil(learner.flops / (cost * learner.rows_per_step)) * learner.rows_per_step, equal and not acting
+    acting, arguments = isinstance(learner, OnPolicy), {}
+    if isinstance(learner, DeepSupervision):
+        arguments["gradient"] = learner.cycles_with_gradient(getattr(network, "outer", 1))
+    forward, training, equal = _costs(canonical_json(filled(network)), canonical_json(filled(task)), acting, **arguments)
+    before, learned = learner.passes
+    updates = math.ceil(learner.flops / ((before * forward + learned * training) * learner.rows_per_step))
+    return math.ceil(updates * learner.rows_drawn), equal and not acting and not learner.grid
 
 
 @functools.cache
-def _costs(network: str, task: str, acting: bool) -> tuple[float, float, bool]:
+def _costs(network: str, task: str, acting: bool, **arguments: int) -> tuple[float, float, bool]:
     """Return the mean FLOPs of a row, or of a step of an environment, forward and in training, and whether all rows have equal lengths.
 
-    network, task: their specs as JSON; runs that differ in other settings, such as the learning rate, share the count.
+    network, task: their specs as JSON; runs that differ in other settings, such as the learning rate, share the count. arguments: see
+    `StepCosts.row`.
     """
     made: Any = load_component("task", json.loads(task))
     lengths = np.array([made.longest]) if acting else _sample_lengths(made)
-    costs = StepCosts(build(load_component("network", json.loads(network)), made.sizes)).sequences(lengths)
+    costs = StepCosts(build(load_component("network", json.loads(network)), made.sizes)).sequences(lengths, **arguments)
     parts = made.longest if acting else SAMPLE
     return costs.forward / parts, costs.training / parts, bool((lengths == lengths[0]).all())
 

@@ -24,7 +24,7 @@ from pipeline.config import learners
 from pipeline.config.catalogue import implementation
 from pipeline.learners import parallel
 from pipeline.learners.base import Learner, Problem
-from pipeline.learners.optimization import Optimizers, ent_coef, make_rule
+from pipeline.learners.optimization import Optimizers, ent_coef, make_rules
 from pipeline.learners.playing import check_episode_length, play
 from pipeline.learners.rollout import Actor, Rollout, Sequences, log_probability
 from pipeline.networks.flops import StepCosts
@@ -53,7 +53,7 @@ class OnPolicy(Learner):
     config: learners.OnPolicy
 
     def __init__(self, config: learners.OnPolicy, network: nn.Module, problem: Problem, seed: int, device: torch.device) -> None:
-        super().__init__(config, network, Optimizers(main=make_rule(config, network)))
+        super().__init__(config, network, Optimizers(**make_rules(config, network)))
         assert isinstance(problem.validation, Episodes), "an environment is validated by playing episodes"
         self.seed, self.device, self.validation = seed, device, problem.validation
         self.task = implementation(problem.task)(problem.task)

@@ -25,28 +25,77 @@ def make_rule(config: Descent, *networks: nn.Module) -> Rule:
     return Rule(optimizer, lambda steps, flops: learning_rate(config, steps, flops), config.max_grad_norm)
 
 
+def make_rules(config: Descent, network: nn.Module) -> dict[str, Rule]:
+    """Create the rules of all parameters of a network, by name.
+
+    main: the configured one. outer, with muon: AdamW at `outer_learning_rate` for all but the matrices of the blocks. identifiers: SignSGD for
+    the table of identifiers, of which an update changes few rows. All follow the schedule of the learning rate.
+    """
+    table = table_of(network)
+    rest = [parameter for parameter in network.parameters() if all(parameter is not one for one in table)]
+    decayed = {id(one) for module in network.modules() for one in decayed_parameters(module)}
+
+    def rule(optimizer: torch.optim.Optimizer, peak: float = config.learning_rate) -> Rule:
+        factor = peak / config.learning_rate
+        return Rule(optimizer, lambda steps, flops: factor * learning_rate(config, steps, flops), config.max_grad_norm)
+
+    rules: dict[str, Rule] = {}
+    if config.optimizer == "muon":
+        hidden = {id(one) for name, one in network.named_parameters() if "blocks" in name.split(".") and one.ndim == 2}
+        matrices, others = ([one for one in rest if (id(one) in hidden) == inner] for inner in (True, False))
+        muon = _light(torch.optim.Muon)(_groups(matrices, decayed, config.weight_decay), lr=config.learning_rate, momentum=config.betas[0])
+        adamw = _adam(config.model_copy(update={"optimizer": "adamw"}), _groups(others, decayed, config.weight_decay))
+        rules |= {"main": rule(muon), "outer": rule(adamw, config.outer_learning_rate)}
+    else:
+        rules["main"] = rule(_optimizer(config, _groups(rest, decayed, config.weight_decay)))
+    if table:
+        peak, decay = getattr(config, "identifier_learning_rate", 1e-2), getattr(config, "identifier_weight_decay", 0.0)
+        rules["identifiers"] = rule(_light(SignSGD)(table, lr=peak, weight_decay=decay), peak)
+    return rules
+
+
+def table_of(network: nn.Module) -> list[Tensor]:
+    """Return the weights with sparse gradients: tables of which an update changes few rows, outside moving averages and gradient clipping."""
+    return [module.weight for module in network.modules() if isinstance(module, nn.Embedding) and module.sparse]
+
+
 def make_optimizer(config: Descent, *networks: nn.Module) -> torch.optim.Optimizer:
-    """Create the configured optimizer. Adam uses the fused kernel, also on the CPU, where it takes a third of the time."""
-    groups = parameter_groups(networks, config.weight_decay)
+    """Create the configured optimizer, one that updates every kind of parameter, for all parameters of the given networks."""
+    return _optimizer(config, parameter_groups(networks, config.weight_decay))
+
+
+def _optimizer(config: Descent, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    assert config.optimizer != "muon", "muon is for matrices only: see make_rules"
     if config.optimizer == "sign_sgd":
         return _light(SignSGD)(groups, lr=config.learning_rate)
-    shared: dict[str, Any] = {"lr": config.learning_rate, "eps": config.eps}
+    if config.optimizer == "adam_atan2":
+        return _light(AdamATan2)(groups, lr=config.learning_rate, betas=config.betas)
     if config.optimizer == "rmsprop":
-        return _light(torch.optim.RMSprop)(groups, alpha=config.betas[1], foreach=True, **shared)
+        return _light(torch.optim.RMSprop)(groups, lr=config.learning_rate, eps=config.eps, alpha=config.betas[1], foreach=True)
+    return _adam(config, groups)
+
+
+def _adam(config: Descent, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    """Create Adam or AdamW with the fused kernel, which takes a third of the time on the CPU too."""
     optimizer_class = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
-    fused = all(parameter.is_floating_point() for network in networks for parameter in network.parameters())
-    return _light(optimizer_class)(groups, betas=config.betas, fused=fused, **shared)
+    fused = all(parameter.is_floating_point() for group in groups for parameter in group["params"])
+    return _light(optimizer_class)(groups, lr=config.learning_rate, eps=config.eps, betas=config.betas, fused=fused)
 
 
 def parameter_groups(networks: Iterable[nn.Module], weight_decay: float) -> list[dict[str, Any]]:
-    """Split parameters into those with weight decay and those without; a single group if there is no decay."""
+    """Split the parameters of networks into those with weight decay and those without; a single group if there is no decay."""
     every = [parameter for network in networks for parameter in network.parameters()]
+    return _groups(
+        every, {id(one) for network in networks for module in network.modules() for one in decayed_parameters(module)}, weight_decay
+    )
+
+
+def _groups(every: list[nn.Parameter], decayed: set[int], weight_decay: float) -> list[dict[str, Any]]:
     if not weight_decay:
         return [{"params": every, "weight_decay": 0.0}]
-    decayed = {id(parameter) for network in networks for module in network.modules() for parameter in decayed_parameters(module)}
     split = [[parameter for parameter in every if (id(parameter) in decayed) == wanted] for wanted in (True, False)]
     groups = [{"params": parameters, "weight_decay": decay} for parameters, decay in zip(split, (weight_decay, 0.0), strict=True)]
-    return [group for group in groups if group["params"]]
+    return [group for group in groups if group["params"]] or groups[:1]
 
 
 def decayed_parameters(module: nn.Module) -> list[nn.Parameter]:
@@ -206,6 +255,37 @@ class SignSGD(torch.optim.Optimizer):
                 parameter.index_copy_(0, rows_N, kept * parameter[rows_N] - rate * gradient.values().sign())
 
 
+class AdamATan2(torch.optim.Optimizer):
+    """Adam with an arctangent in place of the division (Everett et al. 2024), and decoupled weight decay:
+
+        m <- b1 m + (1 - b1) g,   v <- b2 v + (1 - b2) g^2
+        p <- (1 - lr weight_decay) p - lr / (1 - b1^t) atan2(m, sqrt(v / (1 - b2^t)))
+
+    The step does not depend on the gradient's scale, needs no eps, and is bounded: |atan2| <= pi / 2. The correction of m's bias is outside
+    of the arctangent, as in the code of Tiny Recursive Models.
+    """
+
+    def __init__(self, params: Any, lr: float, betas: tuple[float, float] = (0.9, 0.95), weight_decay: float = 0.0) -> None:
+        super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Update every parameter that has a gradient."""
+        for group in self.param_groups:
+            (first, second), rate, kept = group["betas"], group["lr"], 1 - group["lr"] * group["weight_decay"]
+            for parameter in group["params"]:
+                gradient, state = parameter.grad, self.state[parameter]
+                if gradient is None:
+                    continue
+                if not state:
+                    state |= {"step": 0, "m": torch.zeros_like(parameter), "v": torch.zeros_like(parameter)}
+                state["step"] += 1
+                state["m"].lerp_(gradient, 1 - first)
+                state["v"].mul_(second).addcmul_(gradient, gradient, value=1 - second)
+                deviation = state["v"].div(1 - second ** state["step"]).sqrt_()
+                parameter.mul_(kept).add_(torch.atan2(state["m"], deviation), alpha=-rate / (1 - first ** state["step"]))
+
+
 def clip_gradients(parameters: list[Tensor], limit: float | None) -> Tensor:
     """Clip gradients to a global norm of `limit`, and return the norm before clipping.
 
@@ -218,14 +298,21 @@ def clip_gradients(parameters: list[Tensor], limit: float | None) -> Tensor:
 class WeightAverage:
     """An exponential moving average of a network's weights, started from the initial ones: average <- decay average + (1 - decay) weights.
 
-    Buffers are copied, not averaged. `network` is a copy of the network in evaluation mode with the averaged weights.
+    Buffers are copied, not averaged, and tables of identifiers are shared, see `table_of`. `network` is a copy of the network in evaluation mode
+    with the averaged weights.
     """
 
     def __init__(self, source: nn.Module, decay: float) -> None:
-        self.network = copy.deepcopy(source).eval().requires_grad_(False)
+        table = table_of(source)
+        self.network = copy.deepcopy(source, {id(one): one for one in table}).eval()
+        shared = {id(one) for one in table}
+        for parameter in self.network.parameters():
+            parameter.requires_grad_(id(parameter) in shared)
         self._blend = get_ema_multi_avg_fn(decay)
-        self._parameters: tuple[list[Tensor], list[Tensor]] = ([*self.network.parameters()], [*source.parameters()])
+        pairs = [pair for pair in zip(self.network.parameters(), source.parameters(), strict=True) if id(pair[1]) not in shared]
+        self._parameters: tuple[list[Tensor], list[Tensor]] = ([mine for mine, _ in pairs], [theirs for _, theirs in pairs])
         self._buffers = list(zip(self.network.buffers(), source.buffers(), strict=True))
+        self._shared = [name for name, parameter in source.named_parameters() if id(parameter) in shared]
 
     @torch.no_grad()
     def restart(self) -> None:
@@ -239,3 +326,12 @@ class WeightAverage:
         self._blend(*self._parameters, 0)
         for mine, current in self._buffers:
             mine.copy_(current)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the averaged weights and the buffers, without shared tables."""
+        return {name: value for name, value in self.network.state_dict().items() if name not in self._shared}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore them."""
+        present = self.network.state_dict()
+        self.network.load_state_dict({**{name: present[name] for name in self._shared}, **state})

@@ -5,42 +5,32 @@ Notation: B = rows of a batch, T = tokens of its longest row, N = scored positio
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pipeline.config import learners
-from pipeline.config.catalogue import implementation
 from pipeline.learners import parallel
-from pipeline.learners.answers import Answers, answers
-from pipeline.learners.base import MODEL, Learner, Problem, Weights
+from pipeline.learners.answers import Answers, answers, lengths
+from pipeline.learners.base import MODEL, Problem
 from pipeline.learners.curriculum import make_level
-from pipeline.learners.optimization import Optimizers, WeightAverage, make_rule
-from pipeline.learners.sampler import Batch, ShardSampler, StreamSampler, sequential_batches
+from pipeline.learners.from_rows import VALIDATION_BATCH, FromRows
+from pipeline.learners.optimization import make_rules
+from pipeline.learners.sampler import Batch, sequential_batches
 from pipeline.networks.flops import StepCosts
 from pipeline.storage.errors import UserError
-from pipeline.storage.loader import DatasetRows
-
-VALIDATION_BATCH = 4
-"""Factor on the batch size in validation, which needs much less memory without gradients."""
 
 
-class Supervised(Learner):
+class Supervised(FromRows):
     """Supervised learning on batches from shards or a stream, with optional curriculum and exponential moving average of the weights."""
 
     config: learners.Supervised
 
     def __init__(self, config: learners.Supervised, network: nn.Module, problem: Problem, seed: int, device: torch.device) -> None:
-        super().__init__(config, network, Optimizers(main=make_rule(config, network)))
-        assert isinstance(problem.validation, DatasetRows), "tokens are validated on rows"
-        self.device = device
-        self.tolerance, self.inputs = problem.task.tolerance, problem.task.inputs
-        self.validation = problem.validation
-        self.rows_name = problem.train.name if problem.train else f"{problem.task.name} stream"
-        self.average = WeightAverage(network, config.ema_decay) if config.ema_decay else None
-        self.sampler = _sampler(config, problem, seed)
+        column = config.curriculum.column if config.curriculum else None
+        super().__init__(config, network, problem, seed, device, make_rules(config, network), column)
+        self.tolerance = problem.task.tolerance
         self.level = make_level(config.curriculum, problem)
         if self.level:
             self.sampler.level = self.level.limit
@@ -90,7 +80,7 @@ class Supervised(Learner):
         first = int(scored_BT[: parallel.shard(len(scored_BT)).start].sum())
         whole_N = loss.new_zeros(len(row_N))
         whole_N[first : first + len(correct_N)] = correct_N.to(whole_N)
-        parallel.all_reduce_sum([*parallel.gradients(self.network), loss, whole_N])
+        self.share_gradients(batch.row_inputs.get("identifier"), loss, whole_N)
         return loss, row_N, whole_N > 0
 
     def _after_step(self, batch: Batch, row_N: Tensor, correct_N: Tensor) -> None:
@@ -104,12 +94,14 @@ class Supervised(Learner):
                 self.sampler.level = self.level.limit
 
     def _answer(self, network: nn.Module, batch: Batch) -> Answers:
-        # No lengths: mixers are causal, so padding does not affect the scored positions, and the final state is not used.
-        return answers(network, batch, self.tolerance, self.device)
+        return answers(network, batch, self.tolerance, self.device, **lengths(network, batch, self.device))
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Compute loss per scored position, accuracy per position and per row, over all validation rows."""
+        """Compute loss per scored position, accuracy per position and per row, over all validation rows.
+
+        The accuracy of a grid is that of whole rows: the share of puzzles that are solved.
+        """
         loss, right, positions, flawless = 0.0, 0, 0, 0
         for batch in sequential_batches(
             self.validation, self.config.micro_batch_size or self.config.batch_size * VALIDATION_BATCH, self.inputs
@@ -121,52 +113,21 @@ class Supervised(Learner):
             flawless += len(batch.tokens_BT) - len(scored.row_N[~correct_N].unique())
         if not positions:
             raise UserError(f"{self.validation.name}: no row has a scored token; expected at least one")
-        return {"loss": loss / positions, "accuracy": right / positions, "sequence_accuracy": flawless / len(self.validation)}
-
-    def score(self, validation: dict[str, float]) -> float:
-        """Return the negated loss: accuracies tie too often."""
-        return -validation["loss"]
-
-    def is_good_enough(self, validation: dict[str, float]) -> bool:
-        """Return whether the symbol accuracy has reached `stop_at`."""
-        return self.config.stop_at is not None and validation["accuracy"] >= self.config.stop_at
-
-    def models(self) -> dict[str, nn.Module]:
-        """Return the averaged network in place of the trained one, if there is one."""
-        return {MODEL: self.average.network} if self.average else self.networks
-
-    def adopt(self, parent: Mapping[str, Weights]) -> None:
-        """Initialise the moving average from the parent's weights too."""
-        super().adopt(parent)
-        if self.average:
-            self.average.restart()
+        whole, accuracy = flawless / len(self.validation), right / positions
+        if self.task.grid:
+            return {"loss": loss / positions, "accuracy": whole, "cell_accuracy": accuracy}
+        return {"loss": loss / positions, "accuracy": accuracy, "sequence_accuracy": whole}
 
     def metrics(self) -> dict[str, float | int | None]:
         """Return the curriculum's level and the learning rate of the next update."""
         return {"level": self.level.value if self.level else None, **super().metrics()}
 
     def state_dict(self) -> dict[str, Any]:
-        """Add the moving average, the position in the data, and the curriculum."""
-        return {
-            **super().state_dict(),
-            "average": self.average.network.state_dict() if self.average else None,
-            "sampler": self.sampler.state_dict(),
-            "level": self.level.state_dict() if self.level else None,
-        }
+        """Add the curriculum."""
+        return {**super().state_dict(), "level": self.level.state_dict() if self.level else None}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore a state returned by `state_dict`."""
         super().load_state_dict(state)
-        if self.average:
-            self.average.network.load_state_dict(state["average"])
-        self.sampler.load_state_dict(state["sampler"])
         if self.level:
             self.level.load_state_dict(state["level"])
-
-
-def _sampler(config: learners.Supervised, problem: Problem, seed: int) -> ShardSampler | StreamSampler:
-    column = config.curriculum.column if config.curriculum else None
-    if config.data == "stream":
-        return StreamSampler(implementation(problem.task)(problem.task), config.batch_size, seed, column, problem.task.inputs)
-    assert problem.train is not None
-    return ShardSampler(problem.train, config.batch_size, seed, column, problem.task.inputs)

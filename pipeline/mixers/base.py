@@ -1,4 +1,4 @@
-"""The interface of a mixer: a causal map from a sequence to a sequence of the same shape, with a state.
+"""The interface of a mixer: a map from a sequence to a sequence of the same shape; a causal one has a state.
 
 Notation: B = batch size, T = sequence length, D = width, P = size of a projected input. A state is a pytree of tensors, batch first;
 `pipeline.ops.state` has functions to select, fork and concatenate states.
@@ -18,7 +18,8 @@ from pipeline.ops.state import State
 
 
 class Mixer(nn.Module, ABC):
-    """A causal map from x_BTD to y_BTD. Rows are independent; a state passed in is never modified and may be reused."""
+    """A map from x_BTD to y_BTD, causal unless its config says otherwise. Rows are independent; a state passed in is never modified and may
+    be reused."""
 
     decayed: ClassVar[tuple[str, ...]] = ()
     """Names of the module's own `nn.Parameter`s that weight decay applies to: matrices, not rates, step sizes, gains or biases. Torch's layers
@@ -64,6 +65,33 @@ class Mixer(nn.Module, ABC):
     def extra_repr(self) -> str:
         """Shown by print(network)."""
         return f"width={self.width}"
+
+
+class WholeRowMixer(Mixer):
+    """A map whose outputs depend on positions before and after them: it reads whole rows at once, without a state."""
+
+    @abstractmethod
+    def mix(self, x_BTD: Tensor, length_B: Tensor | None) -> Tensor:
+        """Return y_BTD; length_B (int): lengths of right-padded rows, whose padding no other position may see; None: no row is padded."""
+
+    def initial_state(self, batch: int) -> State:
+        """Return an empty state."""
+        return ()
+
+    def forward(
+        self, x_BTD: Tensor, state: State | None = None, reset_BT: Tensor | None = None, length_B: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """Mix whole rows; no state is carried into them, and none of their positions starts an episode."""
+        assert (state is None or len(state) == 0) and reset_BT is None, "a whole row has neither a past nor episodes within"
+        return self.mix(x_BTD, length_B), ()
+
+    def step(self, x_BD: Tensor, state: State, active_B: Tensor | None = None) -> tuple[Tensor, State]:
+        """Not possible: an output depends on later positions too."""
+        raise AssertionError("a mixer that reads whole rows has no step")
+
+    def state_bytes(self, context: int) -> int:
+        """Return zero."""
+        return 0
 
 
 class HiddenMixer(Mixer):

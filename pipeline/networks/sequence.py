@@ -2,7 +2,8 @@
 
 Notation: B = batch size, T = sequence length, D = width, C = classes, F = real numbers per token, N = positions with an output.
 
-    x = E[token] [+ V values]     V only if the task has real numbers; E trained or frozen
+    x = E[token] [+ V values] [+ R[identifier]]
+                                  V only if the task has real numbers, R only if its rows have identifiers; E trained or frozen
     the blocks of `pipeline.networks.stack`
     logits = W norm(x) + b        with `tie_embeddings`, W is the rows of E of the classes, and b is zero
 """
@@ -24,16 +25,27 @@ class SequenceNetwork(Stack):
     """Logits over `classes` at every position of sequences over `vocabulary` tokens, each with `features` real numbers.
 
     Class c is token `first_class` + c, for networks with tied weights.
-    With a single class, its logit is a real-valued answer. State: a tuple of the blocks' states.
+    With a single class, its logit is a real-valued answer. `cells`: positions of a row, for mixers whose weights fix them. `identifiers`:
+    how many identifiers rows may have; 0: they have none. State: a tuple of the blocks' states.
     """
 
-    def __init__(self, config: config.SequenceNetwork, vocabulary: int, classes: int, features: int = 0, first_class: int = 0) -> None:
+    def __init__(
+        self,
+        config: config.SequenceNetwork,
+        vocabulary: int,
+        classes: int,
+        features: int = 0,
+        first_class: int = 0,
+        cells: int = 0,
+        identifiers: int = 0,
+    ) -> None:
         super().__init__()
         assert isinstance(config.width, int), "resolve_width comes first"
         self.context = config.context
         self.embedding = make_embedding(config, vocabulary)
         self.values = nn.Linear(features, config.width, bias=False) if features else None
-        self.blocks = make_blocks(config, config.dropout)
+        self.identifiers = make_identifiers(identifiers, config.width)
+        self.blocks = make_blocks(config, config.dropout, cells)
         self.norm = make_norm(config.final_norm, config.width, config.norm_eps)
         self.head = nn.Linear(config.width, classes) if not config.tie_embeddings else None
         self.answers = slice(first_class, first_class + classes)
@@ -46,6 +58,7 @@ class SequenceNetwork(Stack):
         length_B: Tensor | None = None,
         at_N: Tensor | None = None,
         values_BTF: Tensor | None = None,
+        identifier_B: Tensor | None = None,
     ) -> tuple[Tensor, State]:
         """Return logits (B, T, C) and the state after the sequence; reset_BT and length_B as in `Mixer.forward`.
 
@@ -53,28 +66,44 @@ class SequenceNetwork(Stack):
         others. Raises UserError for more tokens than the network's context.
         """
         self.check_context(self.context, None if reset_BT is not None else state, tokens_BT.shape[1])
-        x, state = self.mix(self._read(tokens_BT, values_BTF), state, reset_BT, length_B, at_N)
+        x, state = self.mix(self._read(tokens_BT, values_BTF, identifier_B), state, reset_BT, length_B, at_N)
         return self._logits(x), state
 
-    def step(self, tokens_B: Tensor, state: State, active_B: Tensor | None = None, values_BF: Tensor | None = None) -> tuple[Tensor, State]:
+    def step(
+        self,
+        tokens_B: Tensor,
+        state: State,
+        active_B: Tensor | None = None,
+        values_BF: Tensor | None = None,
+        identifier_B: Tensor | None = None,
+    ) -> tuple[Tensor, State]:
         """Return logits (B, C) after one more token, and the new state; where active_B is false, the row's state is unchanged.
 
         Raises UserError if attention would read more tokens than the network's context; mixers with a state of constant size have no limit.
         """
         self.check_context(self.context, state, 1)
-        x_BD, state = self.mix_step(self._read(tokens_B, values_BF), state, active_B)
+        x_BD, state = self.mix_step(self._read(tokens_B, values_BF, identifier_B), state, active_B)
         return self._logits(x_BD), state
 
     def random_inputs(self, batch: int, length: int) -> dict[str, Tensor]:
-        """Return random arguments of `forward`, of shapes (B, T, ...), to measure its cost."""
-        tokens = {"tokens_BT": torch.randint(self.embedding.num_embeddings, (batch, length))}
-        return tokens if self.values is None else {**tokens, "values_BTF": torch.rand(batch, length, self.values.in_features)}
+        """Return random arguments of `forward`, of shapes (B, T, ...) or, an identifier of each row, (B), to measure its cost."""
+        inputs = {"tokens_BT": torch.randint(self.embedding.num_embeddings, (batch, length))}
+        if self.values is not None:
+            inputs["values_BTF"] = torch.rand(batch, length, self.values.in_features)
+        if self.identifiers is not None:
+            inputs["identifier_B"] = torch.randint(self.identifiers.num_embeddings, (batch,))
+        return inputs
 
-    def _read(self, tokens: Tensor, values: Tensor | None) -> Tensor:
-        if self.values is None:
-            return self.embedding(tokens)
-        assert values is not None, "the task's tokens have real numbers"
-        return self.embedding(tokens) + self.values(values)
+    def _read(self, tokens: Tensor, values: Tensor | None, identifier_B: Tensor | None) -> Tensor:
+        x = self.embedding(tokens)
+        if self.values is not None:
+            assert values is not None, "the task's tokens have real numbers"
+            x = x + self.values(values)
+        if self.identifiers is not None:
+            assert identifier_B is not None, "the task's rows have identifiers"
+            row_BD = self.identifiers(identifier_B)
+            x = x + (row_BD.unsqueeze(1) if tokens.dim() == 2 else row_BD)
+        return x
 
     def _logits(self, x: Tensor) -> Tensor:
         if self.head is not None:
@@ -99,6 +128,15 @@ def make_embedding(config: config.SequenceNetwork, vocabulary: int) -> nn.Embedd
             embedding.weight.copy_(functional.normalize(nn.init.orthogonal_(embedding.weight)) * math.sqrt(config.width))
         if config.tie_embeddings:
             embedding.weight.div_(math.sqrt(config.width))
+    return embedding
+
+
+def make_identifiers(identifiers: int, width: int) -> nn.Embedding | None:
+    """Create the embedding of the rows' identifiers, zero at first, so that an identifier without training rows changes nothing; None for 0."""
+    if not identifiers:
+        return None
+    embedding = nn.Embedding(identifiers, width, sparse=True)
+    nn.init.zeros_(embedding.weight)
     return embedding
 
 

@@ -17,7 +17,6 @@ import math
 from typing import cast
 
 from torch import Tensor, nn
-from torch.nn import functional
 
 from pipeline.config import mixers
 from pipeline.config import networks as config
@@ -27,6 +26,7 @@ from pipeline.mixers.short_convolution import ShortConvolution
 from pipeline.networks.residual import make_residual
 from pipeline.networks.sequential import SequentialMixer
 from pipeline.ops.state import State
+from pipeline.ops.swiglu import swiglu
 from pipeline.storage.errors import UserError
 
 
@@ -40,8 +40,7 @@ class GatedFeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x (..., D) to the same shape."""
-        gate, up = self.into(x).chunk(2, -1)
-        return self.out(functional.silu(gate) * up)
+        return self.out(swiglu(self.into(x)))
 
 
 class PlainFeedForward(nn.Sequential):
@@ -58,11 +57,11 @@ class PlainFeedForward(nn.Sequential):
 class Block(nn.Module):
     """A mixer along the sequence, then a feed-forward layer at each position."""
 
-    def __init__(self, config: config.Stack, width: int, mixer: mixers.Mixer, feedforward: float, dropout: float) -> None:
+    def __init__(self, config: config.Stack, width: int, mixer: mixers.Mixer, feedforward: float, dropout: float, cells: int) -> None:
         super().__init__()
         inner = max(1, round(feedforward * width)) if feedforward else 0
         self.norm = make_norm(config.norm, width, config.norm_eps)
-        self.mixer = _mixer(mixer, config.convolution, width)
+        self.mixer = make_mixer(mixer, width, cells, config.convolution)
         self.residual = make_residual(config.residual, width, config.gate_gain)
         feedforward_class = GatedFeedForward if config.activation == "swiglu" else PlainFeedForward
         self.feedforward = nn.Sequential(make_norm(config.norm, width, config.norm_eps), feedforward_class(width, inner)) if inner else None
@@ -90,8 +89,10 @@ class Block(nn.Module):
         return self.feedforward_residual(x, self.dropout(self.feedforward(x)))
 
 
-def _mixer(config: mixers.Mixer, convolution: int, width: int) -> Mixer:
-    mixer = implementation(config)(config, width)
+def make_mixer(config: mixers.Mixer, width: int, cells: int = 0, convolution: int = 0) -> Mixer:
+    """Create a mixer. cells: positions of a row, for one whose weights fix them. convolution: kernel size of one before it; 0: none."""
+    assert cells or not config.fixed_length, f"{config.name} is made for rows of one length"
+    mixer = implementation(config)(config, width, *([cells] if config.fixed_length else []))
     return SequentialMixer(ShortConvolution(mixers.ShortConvolution(kernel_size=convolution), width), mixer) if convolution else mixer
 
 
@@ -136,10 +137,10 @@ class Stack(nn.Module):
         return cast("list[Block]", list(self.blocks))
 
 
-def make_blocks(config: config.Stack, dropout: float = 0.0) -> nn.ModuleList:
-    """Create the blocks of a network; its width must be resolved."""
+def make_blocks(config: config.Stack, dropout: float = 0.0, cells: int = 0) -> nn.ModuleList:
+    """Create the blocks of a network; its width must be resolved. cells: positions of a row, for mixers whose weights fix them."""
     assert isinstance(config.width, int), "resolve_width comes first"
-    return nn.ModuleList(Block(config, config.width, *block, dropout) for block in config.blocks)
+    return nn.ModuleList(Block(config, config.width, *block, dropout, cells) for block in config.blocks)
 
 
 def make_norm(name: str, width: int, epsilon: float) -> nn.Module:

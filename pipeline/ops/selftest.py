@@ -17,7 +17,7 @@ from pipeline.config.catalogue import implementation
 from pipeline.config.mixers import MIXERS
 from pipeline.ops import backends, onednn_matmul
 
-ROWS, STEPS, WIDTH = 2, 32, 32
+ROWS, STEPS, WIDTH = 2, 36, 32
 TOLERANCE = 1e-3
 """Tolerance of outputs and gradients, relative to the largest absolute value. Errors of a wrong kernel are much larger."""
 
@@ -67,7 +67,7 @@ def _outcome(name: str, backend: str, device: torch.device) -> list[Tensor] | No
     """Return the output and gradients of a mixer; None if it did not use the requested backend."""
     torch.manual_seed(0)
     config: Any = MIXERS[name]
-    mixer: Any = implementation(config)(config(), WIDTH).to(device)
+    mixer: Any = implementation(config)(config(), WIDTH, *([STEPS] if config.fixed_length else [])).to(device)
     x_BTD = torch.randn(ROWS, STEPS, WIDTH, generator=torch.Generator().manual_seed(0)).to(device)
     with _asking(backend) as used:
         y_BTD, _ = mixer(x_BTD)

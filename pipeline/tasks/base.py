@@ -179,9 +179,24 @@ class TokenTask:
         """
         raise NotImplementedError
 
+    def available(self, split: Split) -> int | None:
+        """Return how many different rows a split has, where they are listed rather than drawn at random; None: no limit."""
+        return None
+
+    def rows_from(self, start: int, rows: int, key: Key, split: Split) -> pa.RecordBatch:
+        """Generate rows `start`.. of a stored dataset, those of one shard. Where rows are listed, `start` is the place in the list."""
+        return self.generate(rows, key, split=split)
+
     def overlap(self) -> str:
         """Describe which rows, if any, are too few for disjoint splits; one sentence for the dataset card."""
         return self.config.overlap or "No row is in two splits."
+
+    def valid(self, tokens_BT: np.ndarray, answer_BT: np.ndarray, label_BT: np.ndarray | None = None) -> np.ndarray:
+        """Return for every grid whether an answer solves it by the rules of the puzzle, even if it is not the label.
+
+        label_BT: labels, negative where a cell has none; needed where there are no rules to check an answer by.
+        """
+        raise NotImplementedError
 
     def score(self, scored_BT: np.ndarray, hit_BT: np.ndarray, loss_BT: np.ndarray) -> dict[str, pa.Array]:
         """Compute the per-row columns of an evaluation from per-position results.

@@ -41,7 +41,7 @@ COLUMNS = {
 def generate_shard(folder: Path, index: int) -> Path:
     """Write shard `index` of the dataset that `folder`/dataset.yaml describes, and return its path.
 
-    Its rows depend only on the dataset's id and the index. Raises UserError for an index the dataset does not have.
+    Its rows depend only on the dataset's specification and the index. Raises UserError for an index the dataset does not have.
     """
     keep_freed_memory()
     spec, task = _read(folder)
@@ -49,7 +49,11 @@ def generate_shard(folder: Path, index: int) -> Path:
         raise UserError(f"{folder / SPECIFICATION}: no shard {index}; expected 0..{spec['shards'] - 1}")
     rows = shard_rows(spec["rows"], spec["shards"], index)
     key = derive_key("rows", spec["id"], index)
-    batch = task.generate(rows, key, split=spec["split"]) if isinstance(task, TokenTask) else task.episodes(rows, key, spec["split"])
+    if isinstance(task, TokenTask):
+        start = sum(shard_rows(spec["rows"], spec["shards"], before) for before in range(index))
+        batch = task.rows_from(start, rows, key, spec["split"])
+    else:
+        batch = task.episodes(rows, key, spec["split"])
     path = folder / shard_name(index)
     _refuse_wrong(batch, task.config, path)
     write_shard(path, batch, {**_notes(spec, index), "code": _code(task)})
@@ -152,4 +156,5 @@ def _card_facts(folder: Path, spec: dict[str, Any], task: TokenTask | Environmen
         tokens=tokens,
         files={name: ((folder / name).stat().st_size, file_sha256(folder / name)) for name in names},
         columns=_columns(task),
+        origin=task.config.published,
     )

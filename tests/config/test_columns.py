@@ -13,7 +13,8 @@ COLUMNS = [pytest.param(column, id=f"{task}.{name}") for task, entry in TASKS.it
 @pytest.mark.parametrize("column", COLUMNS)
 def test_every_column_has_label_meaning_and_unit(column: Column) -> None:
     assert column.label and column.meaning
-    assert bool(column.unit) != bool(column.categories), "numbers have a unit, categories have names"
+    assert not (column.unit and column.categories), "numbers have a unit, categories have names"
+    assert column.unit or column.categories or not column.point, "only what names a row, such as an identifier, has neither"
     assert len(set(column.categories)) == len(column.categories)
 
 

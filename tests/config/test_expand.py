@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Literal
 
 import pytest
 
@@ -11,7 +10,7 @@ from pipeline.config import expand as resolving
 from pipeline.config.config_file import Point
 from pipeline.config.document import read_document, read_text
 from pipeline.config.expand import ExpandedConfig, expand
-from pipeline.config.mixers import Lstm, Mixer
+from pipeline.config.mixers import Lstm
 from pipeline.config.points import ExpandedPoint
 from pipeline.plan import plan_file
 from pipeline.storage.errors import UserError
@@ -294,28 +293,44 @@ def test_networks_that_cannot_be_built(network: str, message: str) -> None:
     assert fails(HEAD.replace("{name: sequence, mixer: {name: lstm, horizon: 9}, width: 8, context: 500}", network)).endswith(message)
 
 
-def test_a_mixer_that_sees_the_future_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Both(Mixer):
-        """Sees both directions."""
+@pytest.mark.parametrize("mixer", ["full_attention", "token_mixing", "stencil", "both_ways"])
+def test_a_mixer_that_reads_whole_grids_is_refused_where_rows_are_none(mixer: str) -> None:
+    network = HEAD.replace("{name: lstm, horizon: 9}", mixer)
+    wrong = f"{mixer} reads whole grids in all directions, rows of copy are read forwards; expected a causal mixer"
+    assert fails(network) == f"c.yaml:5: experiments.a.base.network.mixer: {wrong}"
 
-        causal: ClassVar[bool] = False
-        name: Literal["both"] = "both"
 
-    def with_both(kind: type, value: object, place: object, validate: object = resolving.validate) -> object:
-        found = validate(kind, value, place)  # pyright: ignore[reportCallIssue]
-        return (
-            found.model_copy(update={"network": found.network.model_copy(update={"mixer": Both()})}) if isinstance(found, Point) else found
-        )
+@pytest.mark.parametrize(
+    ("mixer", "message"),
+    [
+        ("{name: both_ways, mixer: {name: lstm, heads: 3}}", "network.mixer.mixer.heads: unknown key; expected one of forget_bias"),
+        ("{name: both_ways, mixer: stencil}", "network.mixer.mixer: got 'stencil'"),
+        ("{name: both_ways, mixer: {name: both_ways}}", "network.mixer.mixer.name: got 'both_ways'"),
+        ("full_attention, attention: {heads: 2}", "full_attention is not causal, the attention of a hybrid is; expected attention: null"),
+        ("full_attention, convolution: 4", "full_attention is not causal, the convolution is; expected convolution: 0"),
+        ("{name: both_ways, mixer: attention}, width: 12", "got width 12; 4 heads expect one divisible by 8"),
+    ],
+)
+def test_networks_of_whole_grids_that_cannot_be_built(mixer: str, message: str) -> None:
+    assert message in fails(HEAD.replace("{name: lstm, horizon: 9}, width: 8", mixer if "width" in mixer else f"{mixer}, width: 8"))
 
-    monkeypatch.setattr(resolving, "validate", with_both)
-    message = "c.yaml:5: experiments.a.base.network.mixer: both is not causal; supervised expects a mixer that never sees the future"
-    assert fails(HEAD) == message
+
+def test_mixers_run_both_ways_are_named_after_the_mixer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resolving, "check_point", lambda *_: None)
+    mixers = "[both_ways, {name: both_ways, mixer: gru}, {name: both_ways, mixer: {name: gru, init: chrono}}]"
+    found = members(HEAD + f"    sweep:\n      network.mixer: {mixers}\n")
+    assert [member.coordinates["network.mixer"] for member in found] == [
+        "lstm_both_ways",
+        "gru_both_ways",
+        "gru_both_ways (init=chrono)",
+    ]
+    assert [member.point.network.label for member in found] == ["lstm_both_ways", "gru_both_ways", "gru_both_ways"]
 
 
 def test_a_figure_needs_its_column(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipeline.config.tasks import Copy
+    from pipeline.config.tasks import Column, Copy
 
-    monkeypatch.setattr(Copy, "columns", ("symbols",))
+    monkeypatch.setattr(Copy, "columns", {"symbols": Column("symbols", "symbols")})
     said = fails(HEAD + "    figures:\n      - learning_curves\n      - {name: accuracy_by, column: delay}\n")
     assert said == (
         f"c.yaml:{NEXT + 2}: experiments.a.figures[1]: accuracy_by draws the column 'delay', which copy does not have; expected symbols"
@@ -329,11 +344,11 @@ def test_a_figure_of_free_runs_needs_a_task_that_is_measured_by_them() -> None:
 
 
 def test_a_figure_of_sizes_needs_a_task_that_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipeline.config.tasks import Copy
+    from pipeline.config.tasks import Column, Copy
 
     figure = HEAD + "    figures: [learning_curves, steps_to_solve]\n"
     assert len(members(figure)) == 1
-    monkeypatch.setattr(Copy, "columns", ("surprise",))
+    monkeypatch.setattr(Copy, "columns", {"surprise": Column("surprise", "none")})
     message = "steps_to_solve compares sizes of training tasks; copy has no field that is a metadata column"
     assert fails(figure) == f"c.yaml:{NEXT}: experiments.a.figures[1]: {message}"
 

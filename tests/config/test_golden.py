@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 
 from pipeline.config.document import read_text
 from pipeline.config.expand import expand
+from pipeline.config.mixers import MIXERS
 from pipeline.config.schema import KINDS, json_schema, reference_text, schema_text
 from pipeline.environment_variables import variables_text
 from pipeline.plan import plan_file
@@ -92,6 +93,7 @@ def test_every_suite_is_right(path: Path, validator: jsonschema.Draft202012Valid
 
 POINTS = {
     "tokens": {"task": "copy", "network": "sequence", "learner": "{name: supervised, steps: 5}"},
+    "grid": {"task": "maze", "network": "recursive", "learner": "{name: supervised, steps: 5}"},
     "environment": {"task": "t_maze", "network": "actor_critic", "learner": "{name: ppo, num_updates: 5}"},
 }
 
@@ -105,7 +107,12 @@ def test_every_preset_is_right(path: Path, validator: jsonschema.Draft202012Vali
     validator.evolve(schema={"$ref": f"#/$defs/{component.__name__}", "$defs": json_schema()["$defs"]}).validate(written)
     kind = next(kind.removesuffix("s") for kind, components in KINDS.items() if written["name"] in components)
     budget = "" if kind != "learner" or {*component.budgets} & written.keys() else f", {component.budgets[1]}: 1000"
-    point = POINTS[getattr(component, "kind", "tokens")] | {kind: f"{{name: {written['name']}, preset: {path.stem}{budget}}}"}
+    mixer: Any = written.get("mixer", "lstm")
+    mixer = MIXERS[mixer if isinstance(mixer, str) else mixer["name"]]
+    grid = getattr(component, "grid", False) or not mixer.causal
+    point = POINTS["grid" if grid else getattr(component, "kind", "tokens")] | {
+        kind: f"{{name: {written['name']}, preset: {path.stem}{budget}}}"
+    }
     if kind == "mixer":
         point["network"] = f"{{name: sequence, mixer: {point.pop(kind)}}}"
     lines = "".join(f"      {key}: {value}\n" for key, value in point.items())

@@ -249,7 +249,7 @@ def test_a_frozen_form_of_another_version_is_refused() -> None:
         load_component("task", {**block, "version": 99})
     with pytest.raises(ForeignSpecError, match="written for version None"):
         load_component("task", {key: value for key, value in block.items() if key != "version"})
-    with pytest.raises(UserError, match=r"^task cpoy: not in the catalogue; expected one of adding, associative_recall"):
+    with pytest.raises(UserError, match=r"^task cpoy: not in the catalogue; expected one of adding, arc, associative_recall"):
         load_component("task", {**block, "name": "cpoy"})
     with pytest.raises(ForeignSpecError, match=r"^task copy: dealy: .*expected a specification written by this version$"):
         load_component("task", {**block, "dealy": 3})
@@ -283,3 +283,12 @@ def test_a_frozen_file_that_cannot_be_read_is_named(
         read_spec(path)
     assert str(caught.value).startswith(f"{path}: {message}")
     assert "\n" not in str(caught.value)
+
+
+def test_the_version_of_a_mixer_within_a_mixer_is_checked() -> None:
+    network = SequenceNetwork.model_validate({"mixer": {"name": "both_ways", "mixer": "gru"}})
+    block = filled(network)
+    assert load_component("network", block) == network
+    block["mixer"]["mixer"]["version"] = 99
+    with pytest.raises(ForeignSpecError, match="mixer gru: written for version 99"):
+        load_component("network", block)

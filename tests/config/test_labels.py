@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from pipeline.config.labels import Part, Parts, as_parts, assign_slots, display_name, display_names, label_of
+from pipeline.config.labels import Part, Parts, as_parts, assign_slots, component_name, display_name, display_names, label_of
 from pipeline.config.mixers import MIXERS
 from pipeline.figures import style
 
@@ -79,6 +79,12 @@ def test_two_labels_never_share_a_name() -> None:
 def test_every_mixer_has_a_name_of_its_own() -> None:
     names = display_names({name: of_mixer(name) for name in MIXERS})
     assert len(set(names.values())) == len(MIXERS) and not [name for name in names.values() if "_" in name]
+
+
+def test_a_mixer_run_both_ways_is_named_after_it() -> None:
+    assert component_name("lstm_both_ways") == "LSTM, both ways"
+    assert component_name("gated_delta_net_both_ways") == "Gated DeltaNet, both ways"
+    assert component_name("stencil_both_ways") is None
 
 
 def test_slots_do_not_follow_the_alphabet() -> None:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.config.spec_files import write_spec
-from pipeline.config.tasks import Adding, Copy, Gymnasium, Index, Mqar, MysteryPath, Parity, TMaze
+from pipeline.config.tasks import Adding, Arc, Copy, Gymnasium, Index, Maze, Mqar, MysteryPath, Parity, Sudoku, TMaze
 from pipeline.evaluation.measurements import measurement_named
 from pipeline.evaluation.overlap import Overlaps, overlap_sentence
 from pipeline.evaluation.schemas import Note
@@ -34,8 +34,8 @@ def make(results: Path, task: Any, split: str, rows: int) -> str:
 def contents(results: Path, dataset: str) -> list[tuple[Any, ...]]:
     """What a network reads of every row."""
     table = pa.concat_tables([read_table(path) for path in sorted((results / "datasets" / dataset).glob("*.parquet"))])
-    names = [name for name in ("tokens", "values") if name in table.column_names]
-    return [tuple(map(tuple, row.values())) for row in table.select(names).to_pylist()]
+    names = [name for name in ("tokens", "values", "identifier") if name in table.column_names]
+    return [tuple(tuple(value) if isinstance(value, list) else value for value in row.values()) for row in table.select(names).to_pylist()]
 
 
 def evaluation(results: Path, dataset: str, columns: tuple[str, ...]) -> pa.Table:
@@ -54,6 +54,9 @@ TASKS = [
     (Index(length=2, alphabet=4), 2000, 1.0),
     (Mqar(length=8, pairs=1, vocab_size=8), 4000, None),
     (Adding(length=10), 200, 0.0),
+    (Sudoku(side=4), 2000, 0.0),
+    (Maze(side=5), 300, 0.0),
+    (Arc(training_sets=["arc1_training"], test_set="concept_minimal", side=6, augmentations=5, votes=6), 500, 0.0),
 ]
 
 

@@ -10,13 +10,13 @@ import torch
 
 from pipeline.config import networks
 from pipeline.config.base import filled
-from pipeline.config.mixers import MIXERS
 from pipeline.config.spec_files import write_spec
 from pipeline.evaluation.profile import SCHEMA, contexts, profile, step_cost, training_speed
 from pipeline.networks.build import build, count_parameters
-from pipeline.networks.flops import step_flops
+from pipeline.networks.flops import row_flops, step_flops
 from pipeline.storage.errors import MissingFileError, UserError
 from pipeline.storage.tables import read_table
+from tests.mixers.making import CAUSAL, WHOLE_ROWS
 
 SequenceNetwork: Any = networks.SequenceNetwork
 CPU = torch.device("cpu")
@@ -29,14 +29,14 @@ def _as_before() -> object:
     torch.use_deterministic_algorithms(False)
 
 
-def specified(folder: Path, config: networks.SequenceNetwork) -> Path:
+def specified(folder: Path, config: networks.SequenceNetwork, **sizes: int) -> Path:
     """The specification of a network."""
     path = folder / "profiles" / "net.yaml"
-    write_spec(path, {"id": "net-1", "network": filled(config), "sizes": {"vocabulary": 11, "classes": 8}})
+    write_spec(path, {"id": "net-1", "network": filled(config), "sizes": {"vocabulary": 11, "classes": 8, **sizes}})
     return path
 
 
-@pytest.mark.parametrize("mixer", sorted(MIXERS))
+@pytest.mark.parametrize("mixer", CAUSAL)
 def test_a_profile(mixer: str, tmp_path: Path) -> None:
     config = SequenceNetwork(mixer=mixer, width=16, context=600)
     path = specified(tmp_path, config)
@@ -53,6 +53,18 @@ def test_a_profile(mixer: str, tmp_path: Path) -> None:
     assert all(speed > 100 for speed in found["training_tokens_per_second"])
     assert found["training_length"] == [128, 512] and found["training_batch"] == [32, 8]
     assert all(1e7 < peak < 1e11 for peak in found["peak_bytes"])
+
+
+@pytest.mark.parametrize("mixer", WHOLE_ROWS)
+def test_a_profile_of_whole_grids(mixer: str, tmp_path: Path) -> None:
+    config = SequenceNetwork(mixer=mixer, width=16)
+    path = specified(tmp_path, config, cells=81, identifiers=3)
+    profile(path, path.with_suffix(".parquet"), 1, "cpu")
+    (found,) = read_table(path.with_suffix(".parquet")).to_pylist()
+    network = build(config, {"vocabulary": 11, "classes": 8, "cells": 81, "identifiers": 3})
+    assert (found["context"], found["training_length"], found["training_batch"], found["state_bytes"]) == (81, 81, 50, 0)
+    assert found["parameters"] == count_parameters(network) and found["step_macs"] == row_flops(network, 81).forward // 2
+    assert 0 < found["step_seconds"] < 1 and found["training_tokens_per_second"] > 100
 
 
 @pytest.mark.parametrize(("longest", "expected"), [(16_384, [128, 512, 2048, 8192]), (512, [128, 512]), (600, [128, 512]), (5, [5])])

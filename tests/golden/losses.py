@@ -48,17 +48,13 @@ Cell = dict[str, list[float]]
 """Of one mixer on one task, by step: losses in `float32`, their `spread`, losses in `float64`."""
 
 
-def kind_of(task: str) -> str:
-    """What a task is made of."""
-    found: Any = TASKS[task]
-    return found.kind
+def recorded_together(mixer: Any, task: Any) -> bool:
+    """Whether a mixer is trained on a task here: both are of this repository, the task has tokens, and grids if the mixer needs them."""
+    ours = all(kind.__module__.startswith("pipeline.") for kind in (mixer, task))
+    return ours and task.kind == "tokens" and (task.grid or (mixer.causal and not mixer.needs_grid))
 
 
-CELLS = [
-    (mixer, task)
-    for mixer, task in product(sorted(MIXERS), sorted(TASKS))
-    if MIXERS[mixer].__module__.startswith("pipeline.") and TASKS[task].__module__.startswith("pipeline.") and kind_of(task) == "tokens"
-]
+CELLS = [(mixer, task) for mixer, task in product(sorted(MIXERS), sorted(TASKS)) if recorded_together(MIXERS[mixer], TASKS[task])]
 
 
 def losses(mixer: str, task: str, dtype: torch.dtype = torch.float32, perturbation: int | None = None) -> list[float]:

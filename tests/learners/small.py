@@ -9,7 +9,7 @@ import torch
 
 from pipeline.config.catalogue import implementation
 from pipeline.config.learners import LEARNERS
-from pipeline.config.networks import ActorCritic, SequenceNetwork
+from pipeline.config.networks import ActorCritic, RecursiveNetwork, SequenceNetwork
 from pipeline.config.tasks import TASKS, Task
 from pipeline.learners.base import Learner, Problem
 from pipeline.networks.build import build
@@ -26,6 +26,9 @@ SIZES = {
     "nodes": {"uniform": [6, 8]},
     "corridor": {"uniform": [2, 5]},
     "max_episode_steps": 20,
+    "side": 9,
+    "training_sets": ["arc1_training"],
+    "test_set": "concept_minimal",
 }
 """Values for fields that many tasks have; a task takes those it knows."""
 
@@ -55,8 +58,10 @@ def small_learner(
     """A learner of the catalogue at its start; one that acts learns from 4 copies of an environment for 8 steps at a time."""
     kind: Any = LEARNERS[learner]
     problem = small_problem(small_task(task) if isinstance(task, str) else task)
-    parts = {"width": 16, "depth": 2, "feedforward": 1.0, "norm": "rms", "residual": True, **(network or {})}
-    network_kind: Any = SequenceNetwork if kind.kind == "tokens" else ActorCritic
+    parts: dict[str, Any] = {"width": 16, "depth": 2, "feedforward": 1.0}
+    parts |= {"outer": 2, "inner": 2} if kind.grid else {"norm": "rms", "residual": True}
+    network_kind: Any = RecursiveNetwork if kind.grid else SequenceNetwork if kind.kind == "tokens" else ActorCritic
+    parts |= network or {}
     module = build(network_kind.model_validate({"mixer": mixer, **parts}), problem.task.sizes)
     size = {"steps": 10, "batch_size": 4} if kind.kind == "tokens" else {"num_updates": 10, "num_envs": 4, "rollout_steps": 8}
     config = kind(**{**size, **fields})

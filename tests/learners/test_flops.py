@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from pipeline.config.learners import Ppo, Supervised
+from pipeline.config.tasks import Sudoku
 from pipeline.learners import optimization
 from pipeline.learners.flop_budget import rows_in_budget
 from pipeline.networks.flops import StepCosts, count_flops, step_flops
+from tests.learners.grids import Opposite
 from tests.learners.small import small_learner, small_task
 
 WIDTH, CLASSES = 16, 5
@@ -159,3 +162,45 @@ def test_environment_steps_in_a_budget() -> None:
     while learner.progress(0.0) < 1:
         learner.update()
     assert not exact and rows == pytest.approx(learner.examples_seen, abs=32)
+
+
+DEEP: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "fresh rows": {"warm_up": "random", "supervision": 5},
+    "two cycles": {"gradient": 2},
+    "all cycles": {"gradient": "all"},
+    "the last updates": {"gradient": 0},
+    "attempts": {"attempts": 2, "network": {"start": "random"}},
+    "continue": {"halting": "continue"},
+    "everything": {"warm_up": "random", "attempts": 2, "gradient": 2, "network": {"start": "random", "latents": 3, "gate_convolution": 3}},
+    "growth": {"grow_until": 0.9, "network": {"latents": 1}},
+}
+
+
+def deep(mixer: str = "full_attention", network: dict[str, Any] | None = None, **fields: Any) -> Any:
+    parts = {"registers": 1, "outer": 3, **(network or {})}
+    fields = {"task": Opposite(side=4), "steps": None, "flops": "1T", **fields}
+    return small_learner(mixer, learner="deep_supervision", network=parts, **fields)
+
+
+@pytest.mark.parametrize("mixer", ["full_attention", "token_mixing"])
+@pytest.mark.parametrize("case", DEEP)
+def test_deep_supervision_costs_what_torch_counts(case: str, mixer: str) -> None:
+    """Over several updates, whose steps without gradient differ in number."""
+    one = deep(mixer, **DEEP[case])
+    one.update()
+    before = one.flops_seen
+    with sdpa_kernel(SDPBackend.MATH):
+        counted = [count_flops(one.update) for _ in range(6)]
+    assert one.flops_seen - before == pytest.approx(sum(counted), rel=0.005)
+    assert case != "fresh rows" or len(set(counted)) > 2
+
+
+@pytest.mark.parametrize("case", ["plain", "fresh rows", "all cycles", "continue", "everything"])
+def test_rows_of_deep_supervision_in_a_budget(case: str) -> None:
+    task = Sudoku(side=4)
+    learner = deep(**{**DEEP[case], "task": task, "flops": "400M", "supervision": 3, "exploration": 1.0})
+    rows, exact = rows_in_budget(learner.config, learner.network.config, task)
+    while learner.progress(0.0) < 1:
+        learner.update()
+    assert not exact and rows == pytest.approx(learner.examples_seen, rel=0.1 if case != "continue" else 0.5)

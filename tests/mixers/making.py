@@ -12,20 +12,25 @@ import torch
 from torch import Tensor
 
 from pipeline.config import mixers
-from pipeline.config.catalogue import implementation
 from pipeline.mixers.base import Mixer
+from pipeline.networks.stack import make_mixer
 from pipeline.ops.state import State, leaves
 
 MIXERS: dict[str, Any] = dict(mixers.MIXERS)
+CAUSAL = sorted(name for name, kind in MIXERS.items() if kind.causal)
+WHOLE_ROWS = sorted(name for name, kind in MIXERS.items() if not kind.causal)
+"""Mixers that read whole rows, without a state."""
 WIDTH = 16
+CELLS = 9
+"""Positions of the rows that mixers of one length are made for."""
 EXACT = 1e-10
 """Absolute difference allowed in float64."""
 
 
-def make(name: str, dtype: torch.dtype = torch.float64, width: int = WIDTH, **fields: Any) -> Any:
-    """A mixer of the catalogue with seeded weights."""
+def make(name: str, dtype: torch.dtype = torch.float64, width: int = WIDTH, cells: int = CELLS, **fields: Any) -> Any:
+    """A mixer of the catalogue with seeded weights; `cells` matters where they are for rows of one length."""
     torch.manual_seed(7)
-    return implementation(MIXERS[name])(MIXERS[name](**fields), width).to(dtype)
+    return make_mixer(MIXERS[name](**fields), width, cells).to(dtype)
 
 
 def sequence(batch: int, steps: int, dtype: torch.dtype = torch.float64, width: int = WIDTH, seed: int = 0) -> Tensor:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from pipeline.mixers.base import Mixer
-from tests.mixers.making import MIXERS, close, make, sequence
+from tests.mixers.making import CAUSAL, CELLS, MIXERS, close, make, sequence
 
 VARIANTS = [
     ("delta_net", {"allow_neg_eigval": True}),
@@ -21,13 +21,15 @@ VARIANTS = [
     ("arelit", {"oscillators": "upstream", "r": 3}),
     ("relit", {"feature_map": "dpfp"}),
     ("gtrxl", {"mem_len": 4, "cache": False}),
+    ("token_mixing", {"expansion": 1.5, "multiple_of": 8}),
+    *(("both_ways", {"mixer": mixer}) for mixer in CAUSAL),
 ]
 
 
 @torch.no_grad()
 @pytest.mark.parametrize(("name", "fields"), [*((name, {}) for name in sorted(MIXERS)), *VARIANTS])
 def test_a_sequence_equals_the_plain_recurrence(name: str, fields: dict[str, Any]) -> None:
-    mixer, x_BTD = make(name, **fields), sequence(2, 11)
+    mixer, x_BTD = make(name, **fields), sequence(2, CELLS)
     if type(mixer).recurrence is Mixer.recurrence and not MIXERS[name].implementation.startswith("pipeline."):
         pytest.skip("a plug-in need not have one")
     generator = torch.Generator().manual_seed(1)

@@ -24,7 +24,7 @@ every_mixer = pytest.mark.parametrize("mixer", sorted(MIXERS))
 @every_mixer
 def test_a_seed_makes_the_weights(mixer: str) -> None:
     config = SequenceNetwork(mixer=mixer, width=16, depth=2, feedforward=1.0)
-    first, again, other = (build(config, {"vocabulary": 11, "classes": 8}, seed).state_dict() for seed in (3, 3, 4))
+    first, again, other = (build(config, {"vocabulary": 11, "classes": 8, "cells": 9}, seed).state_dict() for seed in (3, 3, 4))
     assert all(torch.equal(first[key], again[key]) for key in first)
     assert any(not torch.equal(first[key], other[key]) for key in first)
 
@@ -33,7 +33,7 @@ def test_a_seed_makes_the_weights(mixer: str) -> None:
 def test_global_generators_stay_as_they_were(mixer: str) -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    build(SequenceNetwork(mixer=mixer, width="auto", parameters=1_000_000), {"vocabulary": 11, "classes": 8})
+    build(SequenceNetwork(mixer=mixer, width="auto", parameters=1_000_000), {"vocabulary": 11, "classes": 8, "cells": 9})
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -50,7 +50,7 @@ def test_weights_do_not_depend_on_what_was_drawn_before() -> None:
 def test_a_solved_width_meets_the_budget(mixer: str, parameters: int, depth: int, feedforward: float) -> None:
     config = SequenceNetwork(mixer=mixer, width="auto", parameters=parameters, depth=depth, feedforward=feedforward)
     try:
-        solved = resolve_width(config, {"vocabulary": 64, "classes": 32})
+        solved = resolve_width(config, {"vocabulary": 64, "classes": 32, "cells": 9})
     except UserError as error:
         assert MIXERS[mixer].model_fields.get("heads") and "cannot be met within 3 %" in str(error)
         return
@@ -64,7 +64,7 @@ def test_a_solved_width_meets_the_budget(mixer: str, parameters: int, depth: int
 def _count(config: networks.SequenceNetwork, width: int) -> int:
     from pipeline.networks.sequence import SequenceNetwork as Network
 
-    return count_parameters(Network(config.model_copy(update={"width": width}), 64, 32))
+    return count_parameters(Network(config.model_copy(update={"width": width}), 64, 32, cells=9))
 
 
 def test_the_solved_config_is_one_that_a_user_could_write() -> None:
@@ -124,6 +124,6 @@ print("torch._dynamo" in sys.modules)
 
 def test_sizes_are_those_that_the_network_knows() -> None:
     sizes = {"vocabulary": 11, "classes": 8}
-    for wrong in ({**sizes, "identifiers": 5}, {"vocabulary": 11}):
+    for wrong in ({**sizes, "observation": 5}, {"vocabulary": 11}):
         with pytest.raises(UserError, match=r"^network: sequence is not made for a task of sizes vocabulary"):
             build(SequenceNetwork(width=8), wrong)

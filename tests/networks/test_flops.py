@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from pipeline.config import networks
-from pipeline.config.mixers import MIXERS, Mamba
+from pipeline.config.mixers import Mamba
 from pipeline.networks.build import build
-from pipeline.networks.flops import Flops, StepCosts, count_flops, input_at, random_inputs, step_flops
+from pipeline.networks.flops import Flops, StepCosts, count_flops, input_at, random_inputs, row_flops, step_flops
 from pipeline.ops import backends
 from pipeline.ops.state import leaves
 from pipeline.storage.errors import UserError
+from tests.mixers.making import CAUSAL, steps_of
 
 WIDTH, VOCABULARY, CLASSES, LENGTH = 16, 11, 5, 12
 SequenceNetwork: Any = networks.SequenceNetwork
@@ -64,7 +67,7 @@ def assert_counts_unrolled(network: Any) -> None:
     assert two == 2 * one or "GTrXL" in str(network)
 
 
-@pytest.mark.parametrize("mixer", sorted(MIXERS))
+@pytest.mark.parametrize("mixer", CAUSAL)
 @pytest.mark.parametrize("kind", ["sequence", "actor_critic"])
 def test_every_mixer_costs_what_torch_counts(mixer: str, kind: str) -> None:
     network_kind, sizes, fields = NETWORKS[kind]
@@ -142,7 +145,7 @@ def test_an_observation_after_the_last_step_of_the_longest_episode() -> None:
     assert StepCosts(network).steps(np.array([21])) == step_flops(network, 21)
 
 
-@pytest.mark.parametrize("mixer", sorted(MIXERS))
+@pytest.mark.parametrize("mixer", CAUSAL)
 def test_counting_leaves_no_trace_and_no_backend_matters(mixer: str, monkeypatch: pytest.MonkeyPatch) -> None:
     network = small(mixer)
     for parameter in network.parameters():
@@ -160,3 +163,71 @@ def test_a_network_without_products_is_refused(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("pipeline.networks.flops.step_flops", lambda network, context: Flops(0, 0))
     with pytest.raises(UserError, match="torch counts no FLOPs in its steps; expected another budget than flops"):
         StepCosts(small("lstm")).steps(np.array([1]))
+
+
+GRID = {**SIZES, "cells": 16, "identifiers": 3}
+RICH = {**BLOCK, "depth": 2}
+WHOLE: list[tuple[Any, dict[str, Any]]] = [
+    (mixer, fields) for mixer in ("full_attention", "token_mixing", "stencil") for fields in ({}, RICH)
+]
+
+
+def torchs(work: Any) -> int:
+    """What torch counts, with attention by plain products."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        work()
+    return counter.get_total_flops()
+
+
+@pytest.mark.parametrize(("mixer", "fields"), WHOLE)
+def test_a_whole_row_costs_what_torch_counts(mixer: str, fields: dict[str, Any]) -> None:
+    network = build(SequenceNetwork(mixer=mixer, width=WIDTH, **fields), GRID)
+    one, two = (random_inputs(network, rows, 16) for rows in (1, 2))
+    forward = torchs(lambda: network(**two)) - torchs(lambda: network(**one))
+    training = torchs(lambda: network(**two)[0].sum().backward()) - torchs(lambda: network(**one)[0].sum().backward())
+    found = StepCosts(network).sequences(np.array([16]))
+    assert found.forward == pytest.approx(forward, rel=0.005) and found.training == pytest.approx(training, rel=0.005)
+    assert all(parameter.grad is not None for parameter in network.parameters()), "gradients stay as they were"
+
+
+@pytest.mark.parametrize("mixer", CAUSAL)
+@pytest.mark.parametrize("fields", [{}, {"embedding": "sinusoid"}, RICH], ids=["plain", "frozen embedding", "rich"])
+def test_both_ways_costs_its_steps(mixer: str, fields: dict[str, Any]) -> None:
+    network: Any = build(SequenceNetwork(mixer={"name": "both_ways", "mixer": mixer}, width=WIDTH, **fields), SIZES)
+
+    def stepwise(mixer: Any, x_BTD: torch.Tensor, *_: Any) -> Any:
+        return steps_of(mixer.forwards, x_BTD)[0] + steps_of(mixer.backwards, x_BTD.flip(1))[0].flip(1), ()
+
+    found = StepCosts(network).sequences(np.array([LENGTH]))
+    for block in network.blocks:
+        block.mixer.forward = functools.partial(stepwise, block.mixer)
+    one, two = (random_inputs(network, rows, LENGTH) for rows in (1, 2))
+    with torch.no_grad():
+        network(**one)  # what is computed once and kept
+        assert found.forward == torchs(lambda: network(**two)) - torchs(lambda: network(**one))
+    expected = torchs(lambda: network(**two)[0].sum().backward()) - torchs(lambda: network(**one)[0].sum().backward())
+    assert found.training == pytest.approx(expected, rel=0.02) and found.training >= expected, "the first state needs no gradient"
+
+
+def test_every_length_of_whole_rows_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr("pipeline.networks.flops.row_flops", lambda network, length: asked.append(length) or Flops(length, 3 * length))
+    costs = StepCosts(small("full_attention"))
+    assert costs.sequences(np.array([4, 9, 4])) == (17, 51) and costs.sequences(np.array([9])) == (9, 27)
+    assert costs.sequences(np.array([], np.int64)) == (0, 0) and asked == [4, 9]
+    with pytest.raises(AssertionError, match="has no steps"):
+        costs.steps(np.array([1]))
+
+
+@pytest.mark.parametrize("mixer", ["full_attention", {"name": "both_ways", "mixer": "min_gru"}])
+def test_counting_whole_rows_leaves_no_trace(mixer: Any) -> None:
+    network = small(mixer)
+    for parameter in network.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    inputs = random_inputs(network, 2, 9)
+    expected_BTC, used, generator = network(**inputs)[0], backends.used(), torch.get_rng_state()
+    row_flops(network, 9)
+    assert backends.used() == used and torch.get_rng_state().equal(generator) and network(**inputs)[0].equal(expected_BTC)
+    assert all(parameter.grad is not None and (parameter.grad == 1).all() for parameter in network.parameters())

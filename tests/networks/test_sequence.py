@@ -13,18 +13,17 @@ import torch
 from pydantic import ValidationError
 
 from pipeline.config import networks
-from pipeline.config.mixers import MIXERS
 from pipeline.networks import stack
 from pipeline.networks.build import build, count_parameters, resolve_width
 from pipeline.networks.sequence import SequenceNetwork
 from pipeline.storage.errors import UserError
-from tests.mixers.making import nbytes
+from tests.mixers.making import CAUSAL, nbytes
 
 Config: Any = networks.SequenceNetwork
 VOCABULARY, CLASSES, WIDTH = 11, 8, 16
 RICH = {"depth": 2, "feedforward": 2.0, "norm": "rms", "final_norm": "layer", "residual": True}
 
-every_mixer = pytest.mark.parametrize("mixer", sorted(MIXERS))
+every_mixer = pytest.mark.parametrize("mixer", CAUSAL)
 
 
 def network(seed: int = 0, **fields: Any) -> SequenceNetwork:

@@ -14,6 +14,7 @@ import torch
 
 from pipeline.ops import backends, native
 from pipeline.ops.diagonal_scan import diagonal
+from pipeline.storage import native as compiling
 from pipeline.storage.errors import UserError
 from tests.mixers.making import make, sequence
 
@@ -26,9 +27,9 @@ PROGRAM = "from pipeline.ops import native; native.load('diagonal_scan.c', 'REAL
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty cache folder, and a process that has not looked for a library yet."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    native._load.cache_clear()
+    compiling._load.cache_clear()
     yield tmp_path
-    native._load.cache_clear()
+    compiling._load.cache_clear()
 
 
 def compiled(home: Path) -> list[Path]:
@@ -45,8 +46,8 @@ def loaded_elsewhere() -> subprocess.Popen[str]:
 def compiler() -> None:
     """Skip where there is none."""
     try:
-        native._compiler()
-    except native.NotAvailable as error:
+        compiling._compiler()
+    except compiling.NotAvailable as error:
         pytest.skip(str(error))
 
 
@@ -57,7 +58,7 @@ def test_one_library_per_definition_and_none_twice(home: Path) -> None:
     native.load("diagonal_scan.c", "REAL=double")
     files = compiled(home)
     assert len(files) == 2 and all(file.suffix == ".so" for file in files)
-    native._load.cache_clear()
+    compiling._load.cache_clear()
     stamps = [file.stat().st_mtime_ns for file in files]
     native.load("diagonal_scan.c", "REAL=float")
     assert [file.stat().st_mtime_ns for file in compiled(home)] == stamps
@@ -102,14 +103,14 @@ def test_a_compiler_that_fails_is_a_reason(tmp_path: Path, monkeypatch: pytest.M
     broken.write_text("#!/bin/sh\n[ $1 = --version ] && exit 0\necho 'error: out of luck' >&2\nexit 1\n")
     broken.chmod(0o755)
     monkeypatch.setenv("CC", str(broken))
-    with pytest.raises(native.NotAvailable, match=r"cannot compile diagonal_scan.c \(error: out of luck\)"):
+    with pytest.raises(compiling.NotAvailable, match=r"cannot compile diagonal_scan.c \(error: out of luck\)"):
         native.load("diagonal_scan.c", "REAL=float")
 
 
 @pytest.mark.usefixtures("compiler")
 def test_a_compiler_that_does_not_know_this_processor_still_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = tmp_path / "cc"
-    plain.write_text(f'#!/bin/sh\nfor word in "$@"; do [ "$word" = -march=native ] && exit 1; done\nexec {native._compiler()} "$@"\n')
+    plain.write_text(f'#!/bin/sh\nfor word in "$@"; do [ "$word" = -march=native ] && exit 1; done\nexec {compiling._compiler()} "$@"\n')
     plain.chmod(0o755)
     monkeypatch.setenv("CC", str(plain))
     native.load("diagonal_scan.c", "REAL=float")
@@ -118,29 +119,31 @@ def test_a_compiler_that_does_not_know_this_processor_still_serves(tmp_path: Pat
 def test_a_folder_that_others_can_write_to_is_not_used(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (home / "recurlab").mkdir(mode=0o777)
     (home / "recurlab").chmod(0o777)
-    monkeypatch.setattr(native.tempfile, "gettempdir", lambda: str(home / "temporary"))
+    monkeypatch.setattr(compiling.tempfile, "gettempdir", lambda: str(home / "temporary"))
     (home / "temporary").mkdir()
-    assert native.cache_folder() == home / "temporary" / f"recurlab-{os.getuid()}"
-    native.cache_folder().chmod(0o777)
-    with pytest.raises(native.NotAvailable, match="no folder to keep the library in"):
-        native.cache_folder()
+    assert compiling.cache_folder() == home / "temporary" / f"recurlab-{os.getuid()}"
+    compiling.cache_folder().chmod(0o777)
+    with pytest.raises(compiling.NotAvailable, match="no folder to keep the library in"):
+        compiling.cache_folder()
 
 
 @pytest.mark.usefixtures("compiler")
 def test_libraries_that_came_along_need_no_compiler_and_compute_the_same_bits(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if not set(native._processor().split()) >= native.V3:
+    if not set(compiling._processor().split()) >= compiling.V3:
         pytest.skip("needs an x86-64-v3 processor")
-    native.prebuild(home / "native")
-    assert len(list((home / "native").iterdir())) == 2 * len(list(native.HERE.glob("*.c")))
+    compiling.prebuild(home / "native")
+    tasks = list((compiling.PACKAGE / "tasks").glob("*.c"))
+    assert tasks and len(list((home / "native").iterdir())) == 2 * len(list(native.HERE.glob("*.c"))) + len(tasks)
     x_BTD = sequence(2, 40, torch.float32)
     tuned = {name: make(name, torch.float32)(x_BTD)[0] for name in ("lru", "mamba", "min_gru", "multiplicative_lstm", "gated_delta_net")}
-    monkeypatch.setenv(native.PREBUILT, str(home / "native"))
+    monkeypatch.setenv(compiling.PREBUILT, str(home / "native"))
     monkeypatch.setenv("CC", "no-such-compiler")
     monkeypatch.setattr(backends, "_used", {})
-    native._load.cache_clear()
+    compiling._load.cache_clear()
     for name, expected in tuned.items():
         assert torch.equal(make(name, torch.float32)(x_BTD)[0], expected), name
     assert {backend for names in backends.used().values() for backend in names} >= {"c"}
+    assert all(compiling.load(source) for source in tasks)
     assert not [
         operation
         for operation, names in backends.used().items()

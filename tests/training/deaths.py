@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from pipeline.learners.supervised import Supervised
 from pipeline.storage.errors import UserError
-from tests.training.tiny import train_tiny
+from tests.training.tiny import digests, train_tiny
 
 DEAD = 99
 OPERATIONS = [(os, name) for name in ("fsync", "replace", "rename", "link", "unlink", "mkdir", "rmdir")]
@@ -64,6 +64,32 @@ def train_and_die(results: Path, run: str, at: int, log: Path | None = None) -> 
         return train_tiny(results, run, checkpoint_seconds=1e-9)
 
     return ended(spawn(body))
+
+
+def assert_deaths_change_nothing(folder: Path, run: str, points: int) -> None:
+    """Kill a run described in `folder / "undisturbed"` at so many file operations, spread over its training: it ends in the same bytes."""
+    undisturbed = folder / "undisturbed"
+    assert train_tiny(undisturbed, run) == 0
+    expected = digests(undisturbed, run)
+    assert "model/model.safetensors" in expected and "history.parquet" in expected
+
+    def fresh(name: str) -> Path:
+        results = folder / name
+        shutil.copytree(undisturbed / "datasets", results / "datasets")
+        (results / "runs" / run).mkdir(parents=True)
+        for name in ("run.yaml", ".run.yaml.sha256"):
+            shutil.copy(undisturbed / "runs" / run / name, results / "runs" / run)
+        return results
+
+    counting = fresh("counting")
+    assert train_and_die(counting, run, at=-1, log=counting / "log") == 0
+    assert digests(counting, run) == expected, "saving must change nothing"
+    names = (counting / "log").read_text().splitlines()
+    for index in range(len(names) // points // 2, len(names), len(names) // points):
+        results = fresh(str(index))
+        assert train_and_die(results, run, at=index + 1) == -signal.SIGKILL, names[index]
+        assert ended(spawn(lambda results=results: train_tiny(results, run))) == 0, names[index]
+        assert digests(results, run) == expected, names[index]
 
 
 def train_counting(results: Path, run: str, updates: Path, pause: float = 0.0, checkpoint_seconds: float = 1e9) -> int:

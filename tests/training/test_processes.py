@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,13 @@ from pipeline.training.processes import LOST, from_rank_0, gather, process_group
 from pipeline.training.run_spec import read_run
 from pipeline.training.serialization import read_tensors, write_tensors
 from pipeline.training.signals import RESUMABLE, StopRequest
+from tests.learners.grids import Opposite
 from tests.learners.small import small_learner
 from tests.training.deaths import ended, wait_for
 from tests.training.members import run as run_members
 from tests.training.members import start
 from tests.training.test_resume_acting import BASE
+from tests.training.test_resume_puzzles import described
 from tests.training.tiny import block, describe, digests, tiny_run, train_tiny
 
 STEPS = 12
@@ -60,6 +63,16 @@ CASES: dict[str, dict[str, Any]] = {
     "in parts": {"micro_batch_size": 1},
     "averaged, with a curriculum": {"ema_decay": 0.9, "curriculum": {"column": "delay", "start": 2, "threshold": 0.01, "window": 2}},
 }
+
+
+DEEP = {"mixer": "full_attention", "task": Opposite(side=3), "learner": "deep_supervision", "supervision": 3, "ema_decay": 0.9}
+CASES |= {
+    "identifiers": {"mixer": "full_attention", "task": Opposite(side=3)},
+    "rows that stay": {**DEEP, "halting": "continue", "exploration": 0.5, "network": {"registers": 1, "outer": 1, "inner": 1}},
+    "several attempts at fresh rows": {
+        **DEEP, "warm_up": "random", "attempts": 2, "network": {"start": "fixed", "starts": 2, "outer": 1, "inner": 1}, "data": "stream",
+    },
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -109,11 +122,11 @@ def is_under_way(results: Path, run: str) -> bool:
     return any((results / "checkpoints" / run).glob("step-*"))
 
 
-@pytest.mark.parametrize("learner", ["supervised", "ppo"])
+@pytest.mark.parametrize("learner", ["supervised", "ppo", "deep_supervision"])
 def test_a_signal_to_one_and_the_death_of_one_change_nothing(tmp_path: Path, learner: str) -> None:
     """Dropout, averages, a curriculum; environments and what is carried of them: every process's own part is in the checkpoint."""
     first, results = tmp_path / "undisturbed", tmp_path / "disturbed"
-    run = tiny_run(first) if learner == "supervised" else acting_run(first)
+    run = {"supervised": tiny_run, "ppo": acting_run, "deep_supervision": partial(described, case="arc", steps=40)}[learner](first)
     assert run_members(2, lambda: train_tiny(first, run)) == [0, 0]
     fresh(first, run, results)
     members = start(2, lambda: train_tiny(results, run, checkpoint_seconds=1e-9))
@@ -132,8 +145,13 @@ def test_a_signal_to_one_and_the_death_of_one_change_nothing(tmp_path: Path, lea
 
 
 def test_another_number_of_processes_goes_on_where_it_can(tmp_path: Path) -> None:
-    """What a supervised learner knows is in every process; an environment is in one."""
-    for name, run in (("supervised", tiny_run(tmp_path / "supervised")), ("ppo", acting_run(tmp_path / "ppo"))):
+    """What a supervised learner knows is in every process; an environment, and the latents of rows that stay, are in one."""
+    puzzles = described(tmp_path / "deep_supervision", "sudoku", steps=60)
+    for name, run in (
+        ("supervised", tiny_run(tmp_path / "supervised")),
+        ("ppo", acting_run(tmp_path / "ppo")),
+        ("deep_supervision", puzzles),
+    ):
         members = start(2, lambda name=name, run=run: train_tiny(tmp_path / name, run, checkpoint_seconds=1e-9))
         wait_for(lambda name=name, run=run: is_under_way(tmp_path / name, run))
         os.kill(members[0], signal.SIGTERM)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +10,8 @@ import pytest
 from pipeline.config.expand import expand
 from pipeline.plan import make_plan
 from pipeline.storage.tables import read_table
-from tests.training.deaths import ended, spawn, train_and_die
-from tests.training.tiny import block, describe, digests, train_tiny
+from tests.training.deaths import assert_deaths_change_nothing
+from tests.training.tiny import block, describe, train_tiny
 
 BASE: dict[str, Any] = {
     "task": {"name": "t_maze", "corridor": {"uniform": [2, 4]}, "max_episode_steps": 9},
@@ -53,27 +51,7 @@ def described(results: Path, case: str) -> str:
 @pytest.mark.parametrize("case", CASES)
 def test_killed_at_any_file_operation(case: str, tmp_path: Path) -> None:
     run = described(tmp_path / "undisturbed", case)
-    assert train_tiny(tmp_path / "undisturbed", run) == 0
-    expected = digests(tmp_path / "undisturbed", run)
-    assert "model/model.safetensors" in expected and "history.parquet" in expected
-
-    def fresh(name: str) -> Path:
-        results = tmp_path / name
-        shutil.copytree(tmp_path / "undisturbed" / "datasets", results / "datasets")
-        (results / "runs" / run).mkdir(parents=True)
-        for name in ("run.yaml", ".run.yaml.sha256"):
-            shutil.copy(tmp_path / "undisturbed" / "runs" / run / name, results / "runs" / run)
-        return results
-
-    counting = fresh("counting")
-    assert train_and_die(counting, run, at=-1, log=counting / "log") == 0
-    assert digests(counting, run) == expected, "saving must change nothing"
-    names = (counting / "log").read_text().splitlines()
-    for index in range(len(names) // POINTS // 2, len(names), len(names) // POINTS):
-        results = fresh(str(index))
-        assert train_and_die(results, run, at=index + 1) == -signal.SIGKILL, names[index]
-        assert ended(spawn(lambda results=results: train_tiny(results, run))) == 0, names[index]
-        assert digests(results, run) == expected, names[index]
+    assert_deaths_change_nothing(tmp_path, run, POINTS)
 
 
 def test_good_enough_ends_a_training(tmp_path: Path) -> None:

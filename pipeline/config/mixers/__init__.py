@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 from pipeline.config.catalogue import collect, union_of
 from pipeline.config.mixers.base import *  # noqa: F403
 from pipeline.config.mixers.base import Mixer
+from pipeline.config.mixers.causal import AnyCausalMixer as AnyCausalMixer
 from pipeline.config.mixers.cells import *  # noqa: F403
+from pipeline.config.mixers.grids import *  # noqa: F403
 from pipeline.config.mixers.matrices import *  # noqa: F403
 from pipeline.config.mixers.vectors import *  # noqa: F403
 from pipeline.config.mixers.windows import *  # noqa: F403

@@ -10,15 +10,25 @@ from pipeline.config.base import Component
 
 
 class Mixer(Component):
-    """Maps a sequence (batch, time, width) to one of the same shape, carrying state from step to step."""
+    """Maps a sequence (batch, time, width) to one of the same shape; a causal one carries state from step to step."""
 
     display_name: ClassVar[str] = ""
     """Name in figures, as in the papers; empty: `name` with spaces."""
     causal: ClassVar[bool] = True
+    """Outputs depend on the past only; false: on the whole row, which is read at once and without a state."""
+    fixed_length: ClassVar[bool] = False
+    """Weights are for rows of one length, that of the task's grids."""
+    needs_grid: ClassVar[bool] = False
+    """The positions of a row are the cells of a square grid."""
     constant_state: ClassVar[bool] = True
     """The size of the state does not depend on the context length."""
     carries_gradient: ClassVar[bool] = True
     """Gradients flow through a state into the call that returned it; false: states are detached."""
+
+    @property
+    def label(self) -> str:
+        """The short name used in identifiers and labels."""
+        return self.name
 
 
 class Gated(Mixer):

@@ -9,6 +9,7 @@ from pipeline.config.tasks.base import *  # noqa: F403
 from pipeline.config.tasks.base import Task
 from pipeline.config.tasks.control import *  # noqa: F403
 from pipeline.config.tasks.memory import *  # noqa: F403
+from pipeline.config.tasks.puzzles import *  # noqa: F403
 from pipeline.config.tasks.retrieval import *  # noqa: F403
 from pipeline.config.tasks.symbols import *  # noqa: F403
 

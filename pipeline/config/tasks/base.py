@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 from pydantic import AfterValidator, Field, model_validator
 
 from pipeline.config.base import Component, Distribution, FieldConflict, Rows, Section, largest, smallest
-from pipeline.config.measurements import AnyMeasurement
+from pipeline.config.measurements import AnyMeasurement, read_measurement
 
 
 def _positive_and_different(values: list[int]) -> list[int]:
@@ -55,6 +55,14 @@ class Evaluation(Section):
         """The variants of the task that are measured, one dataset each."""
         return [task]
 
+    def measured_by(self, task: Any) -> Any:
+        """How the network is measured: by the kind that is named here, else by the task's own."""
+        return self.measurement or read_measurement(task.measurement)
+
+    def rows_of(self, task: Any) -> int:
+        """Test rows of one of these variants."""
+        return self.rows
+
     def returns(self, task: Any) -> ReturnRange | None:
         """Range of an episode's return; None where it is unknown, or the task has no episodes."""
         return task.returns if isinstance(task, EnvironmentTask) else None
@@ -68,18 +76,27 @@ class Column(NamedTuple):
     """A metadata column: one value per row, by which a curriculum filters, an evaluation groups, and figures draw. Stored as int32.
 
     meaning: what a value is, for the dataset's card. label: what tables and axes call it. unit: what it counts; empty for categories.
-    categories: names of the values 0, 1, ...; empty where the values are numbers.
+    categories: names of the values 0, 1, ...; empty where the values are numbers. point: rows with equal values form a point of an
+    evaluation; false for a column that only describes each row, such as an identifier.
     """
 
     label: str
     meaning: str
     unit: str = ""
     categories: tuple[str, ...] = ()
+    point: bool = True
 
     @property
     def axis(self) -> str:
         """The label of an axis, with the unit where it says more."""
         return self.label if self.unit in ("", self.label) else f"{self.label} ({self.unit})"
+
+
+class Glyph(NamedTuple):
+    """How a figure draws a cell: its colour, and the text in it."""
+
+    colour: str
+    text: str = ""
 
 
 class Task(Component):
@@ -94,6 +111,11 @@ class Task(Component):
     """Those metadata columns that the network reads too: an identifier of each row, which reaches it as the argument `{column}_B`."""
     measurement: ClassVar[str] = "tokens"
     """How networks are measured on it unless a config says otherwise: a kind that `pipeline list measurements` shows."""
+    glyphs: ClassVar[tuple[Glyph, ...]] = ()
+    """How figures draw a cell of a grid, by token; a token without one is drawn as its number."""
+    grid: ClassVar[bool] = False
+    """Rows are square grids of cells in row-major order, all of them given at once, and every answer stands at its own cell: networks may
+    read them in both directions."""
     apart_by: ClassVar[tuple[str, str]] = ("length", "tokens")
     """The field whose size decides whether rows are kept apart between the splits, and its unit."""
 
@@ -132,6 +154,11 @@ class Task(Component):
         return 0
 
     @property
+    def identifiers(self) -> int:
+        """Number of different values of the metadata column `identifier`, where networks read it; 0: they do not."""
+        return 0
+
+    @property
     def tolerance(self) -> float | None:
         """Answers are real numbers, and right when at most so far from the target; None: they are classes."""
         return None
@@ -139,7 +166,8 @@ class Task(Component):
     @property
     def sizes(self) -> dict[str, Any]:
         """What a network is made for: vocabulary and classes, and the others where they are not zero."""
-        further = {"features": self.features, "first_class": self.first_class}
+        further = {"features": self.features, "first_class": self.first_class, "identifiers": self.identifiers}
+        further |= {"cells": self.longest} if self.grid else {}
         return {"vocabulary": self.vocabulary, "classes": self.classes, **{key: value for key, value in further.items() if value}}
 
     @property
@@ -172,6 +200,11 @@ class Task(Component):
             f"No row is in two splits, except rows of fewer than {self.separable} {unit}: of those there may be fewer than {ENOUGH} "
             "different ones, so every split draws from all of them."
         )
+
+    @property
+    def published(self) -> str:
+        """What published data rows are made from, and its licence, in a sentence or two for the dataset's card; empty where none are."""
+        return ""
 
     @property
     def memory_bits(self) -> float | None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from pipeline.config.base import Component
+from pipeline.config.tasks.base import Column as Metadata
 from pipeline.storage.lazy import np, pa
 from pipeline.storage.table_schema import Column
 
@@ -152,7 +153,9 @@ class Measurement(Component):
     length: ClassVar[str] = "tokens"
     """Column with the steps of an example, which determine the bytes of state."""
     columns: ClassVar[Mapping[str, Column]] = {}
-    """Columns kept of every example, besides `dataset`, `row`, the task's metadata and `state_bytes`."""
+    """Columns kept of every example, besides `dataset`, `row`, the task's metadata, `state_bytes` and `coordinates`."""
+    coordinates: ClassVar[Mapping[str, Metadata]] = {}
+    """Columns, like the task's metadata, whose values the measurement varies: every example has a row for each combination of them."""
     scores: ClassVar[Mapping[str, Score]] = {}
     """Scores of every point, in the order of results.parquet; `NAME_low` and `NAME_high` are intervals over the examples of a run."""
     primary: ClassVar[str] = "accuracy"
@@ -168,12 +171,17 @@ class Measurement(Component):
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
         cls.implementation = f"{cls.__module__}:{cls.__name__}"
 
+    @property
+    def per_example(self) -> int:
+        """Rows of an evaluation for each example."""
+        return 1
+
     def refusal(self, task: Any) -> str:
         """Return why this task cannot be measured; empty if it can."""
         return "" if task.kind == self.reads else f"{self.name} measures tasks of kind {self.reads}, {task.name} is of kind {task.kind}"
 
     def measure(self, network: Any, task: Any, data: Any, device: torch.device) -> dict[str, pa.Array]:
-        """Return the `columns` of every example of a dataset, in its order.
+        """Return `columns` and `coordinates` of every example of a dataset, in its order; the `per_example` rows of one side by side.
 
         network: in evaluation mode, on the device. task: the implementation. data: `DatasetRows`, or `Episodes` if `reads` is environment.
         """
