@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.ft2font import LoadFlags
@@ -136,6 +138,14 @@ def line_style_of(slot: int) -> LineStyle:
     if slot < 0:
         return LineStyle(GREY, DASHES[(-1 - slot) % len(DASHES)], MARKERS[(-1 - slot) % len(MARKERS)])
     return LineStyle(COLOURS[slot % len(COLOURS)], DASHES[slot // len(COLOURS) % len(DASHES)], MARKERS[slot % len(MARKERS)])
+
+
+def shades(count: int) -> list[str]:
+    """Return colours for the values of one ordered quantity, from dark to light."""
+    dark, light = (np.array(to_rgb(shade)) for shade in (SHADES[-1], SHADES[0]))
+    middle = np.array(to_rgb(SHADES[1]))
+    found = [place / max(1, count - 1) for place in range(count)]
+    return [to_hex(dark + 2 * at * (middle - dark) if at < 0.5 else middle + (2 * at - 1) * (light - middle)) for at in found]
 
 
 def width_of(wanted: str | None, panels: int = 1, beside: float = 0.0, legend: Sequence[LegendEntry] = ()) -> float:
