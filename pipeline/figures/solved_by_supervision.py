@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from pipeline.config.figures import SolvedBySupervision
 from pipeline.figures import axes as panels_of
 from pipeline.figures import style
-from pipeline.figures.frames import Frame, Results, common, over_seeds, read_results
+from pipeline.figures.frames import SUPERVISION, Frame, Results, common, over_seeds, read_results
 from pipeline.figures.style import COLOURS, DOTTED, MARKERS, LegendEntry, LineStyle
 
 HEIGHT, BETWEEN = 1.6, 0.42
@@ -20,7 +20,6 @@ LINE = 0.14
 """Height of a line of a panel's title, inches."""
 MOST, MOST_NARROW = 3, 2
 """Maximum panels side by side, on a page as wide as the text and as a column."""
-STEPS = "supervision"
 
 
 class Panel(NamedTuple):
@@ -32,16 +31,16 @@ class Panel(NamedTuple):
 
 def draw(experiment: Path, out: Path, figure: SolvedBySupervision, title: str) -> None:
     """Draw results.parquet of the folder `experiment` to `out`.svg, .pdf, .png and .csv."""
-    results = read_results(experiment, figure).selected(STEPS).across_runs()
-    sizes = [column for column in results.varying if column != STEPS]
-    data = results.ordered(over_seeds(results.rows, ["label", *sizes, STEPS], results.metric, results.score), *sizes, STEPS)
+    results = read_results(experiment, figure).selected(SUPERVISION).across_runs()
+    sizes = [column for column in results.varying if column != SUPERVISION]
+    data = results.ordered(over_seeds(results.rows, ["label", *sizes, SUPERVISION], results.metric, results.score), *sizes, SUPERVISION)
     data = data.dropna(subset=["mean"])
     looks = _sizes(data, sizes, results)
     panels = _by_size(looks, results) if sizes else _one(results)
     with style.page():
         entries = {name: look for name, (_, look) in looks.items()} if sizes else results.line_styles
         legend = [LegendEntry(results.names.get(name, name), look) for name, look in entries.items()]
-        trained = results.rows[f"{STEPS}_most_trained"].dropna()
+        trained = results.rows[f"{SUPERVISION}_most_trained"].dropna()
         legend += style.reference_entry(trained, "supervision steps in training: {}", DOTTED)
         width = style.width_of(figure.width, len(panels), legend=legend)
         chart, axes = _canvas(title, width, panels, legend, results)
@@ -50,7 +49,7 @@ def draw(experiment: Path, out: Path, figure: SolvedBySupervision, title: str) -
         for axis in axes.flat[len(panels) :]:
             axis.set_visible(False)
         for row in axes:
-            row[0].set_ylabel(style.wrapped(results.score_label(STEPS, *sizes), HEIGHT))
+            row[0].set_ylabel(style.wrapped(results.score_label(SUPERVISION, *sizes), HEIGHT))
         style.save(chart, out, data)
 
 
@@ -101,22 +100,22 @@ def _canvas(title: str, width: float, panels: list[Panel], legend: list[LegendEn
 def _panel(axis: Axes, panel: Panel, data: Frame, results: Results) -> None:
     """Draw means, intervals and seeds of each line, and the numbers of steps in training."""
     axis.set_title(panel.title, loc="left", pad=4)
-    axis.set_xlabel(results.axis_label(STEPS))
+    axis.set_xlabel(results.axis_label(SUPERVISION))
     count = len(panel.lines)
-    panels_of.value_axis(axis, sorted(results.rows[STEPS].unique()), count)
+    panels_of.value_axis(axis, sorted(results.rows[SUPERVISION].unique()), count)
     trained: set[float] = set()
     for place, (chosen, look) in enumerate(panel.lines.values()):
         line, seeds = (_where(frame, chosen) for frame in (data, results.rows))
         if line.empty:
             continue
-        x = panels_of.dodge(axis, line[STEPS].tolist(), place, count)
+        x = panels_of.dodge(axis, line[SUPERVISION].tolist(), place, count)
         if seeds["halted"].isna().all():
             _flat(axis, line, x, look)
             continue
         values = results.score.scale * seeds[results.metric]
-        axis.plot(panels_of.dodge(axis, seeds[STEPS].tolist(), place, count), values, color=look.colour, **panels_of.SEED)
+        axis.plot(panels_of.dodge(axis, seeds[SUPERVISION].tolist(), place, count), values, color=look.colour, **panels_of.SEED)
         panels_of.means(axis, x, line, look)
-        trained |= set(seeds[f"{STEPS}_most_trained"].dropna())
+        trained |= set(seeds[f"{SUPERVISION}_most_trained"].dropna())
     style.reference(axis, trained, "", DOTTED, upright=True)
     panels_of.score_axis(axis, "y", results.score)
 

@@ -49,7 +49,7 @@ BATCH_CELLS = 32_768
 """Most cells of a batch, attempts included; a larger puzzle is a batch of its own."""
 DEFAULT_STEPS = 16
 SOLVED = Score("puzzles solved", bounds=(0, 1), better="higher")
-LEAST_DECADE, MOST_DECADE, PER_DECADE = -4, 1, 5
+LEAST_DECADE, MOST_DECADE, PER_DECADE = -7, 1, 4
 """Bins of residuals: logarithmic, so many per decade; what is smaller or larger is in the first or last bin."""
 FLAG = Column("whole", least=0, most=1)
 LISTS = ("prompt", "target", "answer")
