@@ -159,8 +159,8 @@ class LearningCurves(Figure):
 
     implementation: ClassVar[str] = "pipeline.figures.learning_curves:draw"
     explanation: ClassVar[str] = (
-        "Loss (above, logarithmic) and symbol accuracy (below) on the validation rows, against the training rows seen so far. Thin lines "
-        "are single seeds, the thick line is their median, drawn as far as every seed was trained. Dotted above: the memoryless baseline, "
+        "Loss (above, logarithmic) and accuracy (below: of symbols, or the share of puzzles solved) on the validation rows, against the "
+        "training rows seen so far. Thin lines are single seeds, the thick line is their median, drawn as far as every seed was trained. Dotted above: the memoryless baseline, "
         "the lowest loss that is possible without memory; a network that remembers falls below it. Dashed below: chance. "
         "A curve that stays on both has learned which answers are possible, and nothing about which one it was. A network with a "
         "curriculum is validated on the whole task from the start, so its curve may rise late and then at once. Where networks act, the "
@@ -391,6 +391,29 @@ class AccuracyAtLongest(PointFigure):
 
     name: Literal["accuracy_at_longest"] = "accuracy_at_longest"
     metric: str | None = Field(default=None, description=METRIC)
+
+
+class Ablations(PointFigure):
+    """Accuracy, or another score, at one point: a bar per variant, and its difference to the experiment without it, seed by seed."""
+
+    implementation: ClassVar[str] = "pipeline.figures.ablations:draw"
+    explanation: ClassVar[str] = (
+        f"The score that the x axis names on test data, at {AT}. The first row is what the others are compared with, the dotted line its "
+        f"mean. The bar is the mean over seeds, each dot a seed, the black line {INTERVAL}. The numbers on the right: the mean, then the "
+        "difference to the first row, the mean over the seeds that both have of one minus the other, with its 95 % interval over these pairs "
+        "(Student's, widened for skew; it assumes that the differences do not split into two groups). A change whose interval includes zero "
+        "has no effect that these seeds could show."
+    )
+
+    name: Literal["ablations"] = "ablations"
+    metric: str | None = Field(default=None, description=METRIC)
+    against: str | None = Field(
+        default=None,
+        description=(
+            "Label that the others are compared with; default: the one that is no variant. Set it if there are several, or to compare with "
+            "another one."
+        ),
+    )
 
 
 class CostQuality(PointFigure):

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 
 from pipeline.config.figures import SolutionStrips
 from pipeline.config.tasks.base import Glyph
@@ -140,16 +141,18 @@ def _draw_grid(axis: Axes, grid: Cells, given: np.ndarray, glyphs: tuple[Glyph, 
     axis.set_title(grid.heading, loc="left", pad=2, fontsize=style.SMALL)
     cells = [_glyph(glyphs, token) for token in grid.tokens.tolist()]
     axis.imshow(np.array([to_rgb(cell.colour) for cell in cells]).reshape(side, side, 3), interpolation="nearest")
-    size = 0.68 * 72 * style.panel_size(axis)[1] / side
+    points = 72 * style.panel_size(axis)[1] / side
     for place, cell in enumerate(cells):
         wrong = grid.target is not None and grid.target[place] > 0 and grid.target[place] != grid.tokens[place]
         y, x = divmod(place, side)
         if cell.text:
             known = bool(_glyph(glyphs, int(given[place])).text)
             look = {"color": WRONG if wrong else INK if known else ANSWERED, "fontweight": "bold" if known else "normal"}
-            axis.text(x, y, cell.text, ha="center", va="center_baseline", fontsize=size, **look)
+            axis.text(x, y, cell.text, ha="center", va="center_baseline", fontsize=0.85 * points, **look)
         elif wrong:
-            axis.add_patch(Rectangle((x - 0.42, y - 0.42), 0.84, 0.84, fill=False, ec=WRONG, lw=min(0.9, 0.16 * size)))
+            frame = Rectangle((x - 0.4, y - 0.4), 0.8, 0.8, fill=False, ec=WRONG, lw=min(0.9, 0.12 * points))
+            frame.set_path_effects([withStroke(linewidth=min(1.8, 0.22 * points), foreground="white")])
+            axis.add_patch(frame)
     _lines(axis, side, boxes.get(side))
 
 
