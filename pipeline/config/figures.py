@@ -160,8 +160,9 @@ class LearningCurves(Figure):
     implementation: ClassVar[str] = "pipeline.figures.learning_curves:draw"
     explanation: ClassVar[str] = (
         "Loss (above, logarithmic) and accuracy (below: of symbols, or the share of puzzles solved) on the validation rows, against the "
-        "training rows seen so far. Thin lines are single seeds, the thick line is their median, drawn as far as every seed was trained. Dotted above: the memoryless baseline, "
-        "the lowest loss that is possible without memory; a network that remembers falls below it. Dashed below: chance. "
+        "training rows seen so far. Thin lines are single seeds, the thick line is their median, drawn as far as every seed was trained. "
+        "Dotted above: the memoryless baseline, the lowest loss that is possible without memory; a network that remembers falls below it. "
+        "Dashed below: chance. "
         "A curve that stays on both has learned which answers are possible, and nothing about which one it was. A network with a "
         "curriculum is validated on the whole task from the start, so its curve may rise late and then at once. Where networks act, the "
         "upper panel shows the mean return of the validation episodes, dotted the best possible, the lower one the share solved, dashed "

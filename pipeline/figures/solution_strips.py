@@ -147,7 +147,7 @@ def _draw_grid(axis: Axes, grid: Cells, given: np.ndarray, glyphs: tuple[Glyph, 
         y, x = divmod(place, side)
         if cell.text:
             known = bool(_glyph(glyphs, int(given[place])).text)
-            look = {"color": WRONG if wrong else INK if known else ANSWERED, "fontweight": "bold" if known else "normal"}
+            look: dict[str, Any] = {"color": WRONG if wrong else INK if known else ANSWERED, "fontweight": "bold" if known else "normal"}
             axis.text(x, y, cell.text, ha="center", va="center_baseline", fontsize=0.85 * points, **look)
         elif wrong:
             frame = Rectangle((x - 0.4, y - 0.4), 0.8, 0.8, fill=False, ec=WRONG, lw=min(0.9, 0.12 * points))

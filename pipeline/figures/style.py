@@ -142,10 +142,10 @@ def line_style_of(slot: int) -> LineStyle:
 
 def shades(count: int) -> list[str]:
     """Return colours for the values of one ordered quantity, from dark to light."""
-    dark, light = (np.array(to_rgb(shade)) for shade in (SHADES[-1], SHADES[0]))
-    middle = np.array(to_rgb(SHADES[1]))
-    found = [place / max(1, count - 1) for place in range(count)]
-    return [to_hex(dark + 2 * at * (middle - dark) if at < 0.5 else middle + (2 * at - 1) * (light - middle)) for at in found]
+    ends = [to_rgb(shade) for shade in reversed(SHADES)]
+    places, known = np.linspace(0, 1, count), np.linspace(0, 1, len(ends))
+    parts = [np.interp(places, known, part).tolist() for part in zip(*ends, strict=True)]
+    return [to_hex((red, green, blue)) for red, green, blue in zip(*parts, strict=True)]
 
 
 def width_of(wanted: str | None, panels: int = 1, beside: float = 0.0, legend: Sequence[LegendEntry] = ()) -> float:

@@ -137,7 +137,7 @@ def test_strips_are_the_first_seeds_answers_after_each_number_of_steps(experimen
         assert row["answer"] == " ".join(map(str, found))
     grids = [axis for axis in drawn[0].axes if axis.images]
     assert len(grids) == 2 * (7 + 3 + 7 + 7)
-    frames = [sum(patch.get_edgecolor() == to_rgb(WRONG) + (1.0,) for patch in axis.patches) for axis in grids[:7]]
+    frames = [sum(patch.get_edgecolor() == (*to_rgb(WRONG), 1.0) for patch in axis.patches) for axis in grids[:7]]
     first = table[(table.label == "base") & (table.row == 0)]
     assert frames == [0, *(first["scored"] - first["correct"]), 0], "of the puzzle, the answers, the solution"
     texts = said(drawn[0])
