@@ -205,6 +205,7 @@ def check_figures(experiment: ExpandedExperiment) -> None:
         if figure.measurements and kind.name not in figure.measurements:
             wanted, task = " or ".join(figure.measurements), experiment.members[0].point.task.name
             raise location.error(f"{task} is measured by {kind.name}; expected {wanted}, which {figure.name} draws")
+        _check_networks(figure, experiment, location)
         metric = None if figure.tuned else getattr(figure, "metric", None)
         if metric is not None and metric not in kind.scores:
             raise location.error(f"metric: {kind.name} has no score {metric!r}{suggestion(metric, kind.scores)}")
@@ -218,6 +219,15 @@ def check_figures(experiment: ExpandedExperiment) -> None:
             if figure.sized and not set(task.columns) & set(type(task).model_fields):
                 message = f"{figure.name} compares sizes of training tasks; {task.name} has no field that is a metadata column"
                 raise location.error(message)
+
+
+def _check_networks(figure: Figure, experiment: ExpandedExperiment, location: Location) -> None:
+    """Some network of the experiment is of the kind that the figure shows."""
+    points = [member.point for member in experiment.members]
+    if figure.halting and not any(point.learner.grid for point in points):
+        raise location.error(f"no run is trained by deep_supervision; expected one, as {figure.name} shows how networks halt")
+    if figure.recursive and not any(point.network.recursive for point in points):
+        raise location.error(f"no network is recursive; expected one, as {figure.name} shows how latents change")
 
 
 def _check_points(figure: Figure, experiment: ExpandedExperiment, location: Location) -> None:

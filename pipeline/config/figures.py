@@ -34,6 +34,10 @@ class Figure(Component):
     """It shows what a tuned experiment tried."""
     measurements: ClassVar[tuple[str, ...]] = ()
     """The kinds of measurement that it draws; empty: every kind."""
+    recursive: ClassVar[bool] = False
+    """It shows recursive networks only."""
+    halting: ClassVar[bool] = False
+    """It shows networks that are trained by deep supervision, and so to halt, only."""
     explanation: ClassVar[str] = ""
     """How to read it: its caption in the report, in reStructuredText."""
 
@@ -155,9 +159,10 @@ class LearningCurves(Figure):
 
     implementation: ClassVar[str] = "pipeline.figures.learning_curves:draw"
     explanation: ClassVar[str] = (
-        "Loss (above, logarithmic) and symbol accuracy (below) on the validation rows, against the training rows seen so far. Thin lines "
-        "are single seeds, the thick line is their median, drawn as far as every seed was trained. Dotted above: the memoryless baseline, "
-        "the lowest loss that is possible without memory; a network that remembers falls below it. Dashed below: chance. "
+        "Loss (above, logarithmic) and accuracy (below: of symbols, or the share of puzzles solved) on the validation rows, against the "
+        "training rows seen so far. Thin lines are single seeds, the thick line is their median, drawn as far as every seed was trained. "
+        "Dotted above: the memoryless baseline, the lowest loss that is possible without memory; a network that remembers falls below it. "
+        "Dashed below: chance. "
         "A curve that stays on both has learned which answers are possible, and nothing about which one it was. A network with a "
         "curriculum is validated on the whole task from the start, so its curve may rise late and then at once. Where networks act, the "
         "upper panel shows the mean return of the validation episodes, dotted the best possible, the lower one the share solved, dashed "
@@ -234,14 +239,15 @@ class EpisodeStrips(PointFigure):
 
 
 class SolvedBySupervision(PointFigure):
-    """Puzzles solved against supervision steps: a panel per network, a line per size of puzzle."""
+    """Puzzles solved against supervision steps: a panel per network, a line per size of puzzle; of one size, a line per network."""
 
     implementation: ClassVar[str] = "pipeline.figures.solved_by_supervision:draw"
     explanation: ClassVar[str] = (
-        "The share of test puzzles that are solved, or the score that the y axis names, after each number of supervision steps, a panel per "
-        f"network and a line per size of puzzle. Markers are means over seeds, bars {INTERVAL}, small dots single seeds. {BESIDE}The dotted line "
-        "is the largest number of steps in training. A line that rises beyond it gains from thinking longer than it was trained to; one that "
-        "falls is not steady. A network without recursion answers once, so its lines are flat."
+        "The share of test puzzles that are solved, or the score that the y axis names, after each number of supervision steps: a panel per "
+        "network with a line per size of puzzle or, where one size was measured, one panel with a line per network. Markers are means over "
+        f"seeds, bars {INTERVAL}, small dots single seeds. {BESIDE}The dotted line is the largest number of steps in training. A line that "
+        "rises beyond it gains from thinking longer than it was trained to; one that falls is not steady. A network without recursion "
+        "answers once: its line is flat, with its mean and interval at the right end."
     )
     measurements: ClassVar[tuple[str, ...]] = ("puzzles", "arc")
 
@@ -249,13 +255,50 @@ class SolvedBySupervision(PointFigure):
     metric: str | None = Field(default=None, description=METRIC)
 
 
+class Halting(PointFigure):
+    """Puzzles halted, and how often the halting logit q is right about the answer, against supervision steps, a line per network."""
+
+    implementation: ClassVar[str] = "pipeline.figures.halting:draw"
+    explanation: ClassVar[str] = (
+        f"What the halting logit q knows, on test puzzles at {AT.replace('the axis says', 'the line below says')}, of networks trained by deep "
+        "supervision. One panel: the share of puzzles with a q above 0 at some step so far, which would have halted. The other: how often q "
+        f"above 0 goes with a solved puzzle and q below 0 with another one. Markers are means over seeds, bars {INTERVAL}, small dots single "
+        f"seeds. {BESIDE}Dotted is what a q that does not look at the puzzle attains: always the more frequent of solved and not solved. A "
+        "network knows when it is right only as far as it lies above its dotted line."
+    )
+    measurements: ClassVar[tuple[str, ...]] = ("puzzles", "arc")
+    halting: ClassVar[bool] = True
+
+    name: Literal["halting"] = "halting"
+
+
+class Residuals(PointFigure):
+    """How much the latents changed in the last step, for solved puzzles and for the others, a panel per recursive network."""
+
+    implementation: ClassVar[str] = "pipeline.figures.residuals:draw"
+    explanation: ClassVar[str] = (
+        "Whether a network that has settled is right: the change of the latents in the last measured supervision step (root mean square), of "
+        "the test puzzles that are solved then and of the others, each a distribution of its own, means over seeds; the line below says at "
+        "which step and point, which the option `at` may name. Above a panel: the share of puzzles solved, and the area under the ROC curve "
+        "(AUC), the probability that a solved puzzle changed less than another one, mean over seeds; 0.5 says that the change tells nothing. "
+        "Where the distributions lie apart, a small change is a sign of a right answer; where they overlap, the network also settles on wrong "
+        "ones. Smaller changes than the smallest shown are in the first bin."
+    )
+    measurements: ClassVar[tuple[str, ...]] = ("puzzles", "arc")
+    recursive: ClassVar[bool] = True
+
+    name: Literal["residuals"] = "residuals"
+
+
 class SolutionStrips(PointFigure):
     """Puzzles with the answer after each number of supervision steps and the solution, a strip for the first seed of every network."""
 
     implementation: ClassVar[str] = "pipeline.figures.solution_strips:draw"
     explanation: ClassVar[str] = (
-        "Test puzzles: first as given, then the answer of each network's first seed after each number of supervision steps, at last the "
-        "solution. A cell that is not answered as in the solution has a red frame. The same puzzles are shown for every network."
+        "Test puzzles: first as given, then the answer of each network's first seed after measured numbers of supervision steps, at last the "
+        "solution; the line below says at which point. A cell that is not answered as in the solution has a red frame or, with characters, a "
+        "red one; given characters are bold. A network without recursion answers once. The same puzzles are shown for every network. Where "
+        "more numbers of steps were measured than fit, some between the first and the last are left out."
     )
     measurements: ClassVar[tuple[str, ...]] = ("puzzles", "arc")
 
@@ -349,6 +392,29 @@ class AccuracyAtLongest(PointFigure):
 
     name: Literal["accuracy_at_longest"] = "accuracy_at_longest"
     metric: str | None = Field(default=None, description=METRIC)
+
+
+class Ablations(PointFigure):
+    """Accuracy, or another score, at one point: a bar per variant, and its difference to the experiment without it, seed by seed."""
+
+    implementation: ClassVar[str] = "pipeline.figures.ablations:draw"
+    explanation: ClassVar[str] = (
+        f"The score that the x axis names on test data, at {AT}. The first row is what the others are compared with, the dotted line its "
+        f"mean. The bar is the mean over seeds, each dot a seed, the black line {INTERVAL}. The numbers on the right: the mean, then the "
+        "difference to the first row, the mean over the seeds that both have of one minus the other, with its 95 % interval over these pairs "
+        "(Student's, widened for skew; it assumes that the differences do not split into two groups). A change whose interval includes zero "
+        "has no effect that these seeds could show."
+    )
+
+    name: Literal["ablations"] = "ablations"
+    metric: str | None = Field(default=None, description=METRIC)
+    against: str | None = Field(
+        default=None,
+        description=(
+            "Label that the others are compared with; default: the one that is no variant. Set it if there are several, or to compare with "
+            "another one."
+        ),
+    )
 
 
 class CostQuality(PointFigure):

@@ -7,7 +7,8 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from pipeline.config.document import suggestion
+from pipeline.config.document import Location, suggestion
+from pipeline.config.figures import Ablations
 from pipeline.config.mixers import MIXERS
 from pipeline.config.points import ExpandedExperiment, ExpandedPoint, Written
 
@@ -200,6 +201,19 @@ def check_names(experiment: ExpandedExperiment, labels: list[Parts]) -> None:
         if unknown:
             where = suggestion(unknown[0], known) or f"; expected one of {', '.join(sorted(set(map(label_of, labels))))}"
             raise place.error(f"labels: {figure.name} has no label {unknown[0]!r}{where}")
+        if isinstance(figure, Ablations):
+            _check_base(figure, experiment, labels, place)
         twice = [name for name in figure.labels.values() if list(figure.labels.values()).count(name) > 1]
         if twice:
             raise place.error(f"labels: {twice[0]!r} names two labels; expected different names")
+
+
+def _check_base(figure: Ablations, experiment: ExpandedExperiment, labels: list[Parts], place: Location) -> None:
+    """There is one label that the variants of an ablation are compared with."""
+    written = sorted(set(map(label_of, labels)))
+    bases = sorted({label_of(parts) for member, parts in zip(experiment.members, labels, strict=True) if member.variant is None})
+    if figure.against is not None and figure.against not in written:
+        where = suggestion(figure.against, written) or f"; expected one of {', '.join(written)}"
+        raise place.error(f"against: ablations has no label {figure.against!r}{where}")
+    if figure.against is None and len(bases) != 1:
+        raise place.error(f"against: got none, and {len(bases)} labels that are no variant; expected one of {', '.join(written)}")

@@ -165,6 +165,7 @@ def _note(spec: Row, members: list[Member], points: list[str], known: set[str], 
     further |= {"tuned": tuned} if tuned else {}
     task: Any = TASKS.get(members[0].spec["task"].get("name"))
     further |= {"glyphs": task.glyphs} if task and task.glyphs else {}
+    further |= {"boxes": [[side, *box] for side, box in task.boxes.items()]} if task and task.boxes else {}
     labels = {member.entry["label"]: member.entry["parts"] for member in members}
     fixed = {"coordinates": spec["columns"], "points": points, "labels": labels, "measurement": filled(members[0].measurement)}
     return json.dumps({**fixed, "columns": columns, **further}, ensure_ascii=False, allow_nan=False)

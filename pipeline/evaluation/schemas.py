@@ -6,6 +6,7 @@ Every reader raises MissingFileError or CorruptFileError, one line naming the fi
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -138,6 +139,8 @@ class Note(NamedTuple):
     """A sentence on how the experiment was tuned; empty if it was not."""
     glyphs: tuple[Glyph, ...] = ()
     """How the task's cells are drawn, by token."""
+    boxes: Mapping[int, tuple[int, int]] = {}
+    """Rows and columns of the boxes of the task's grids, by side."""
 
     @classmethod
     def of(cls, metadata: dict[bytes, bytes] | None) -> Note:
@@ -147,7 +150,8 @@ class Note(NamedTuple):
         coordinates, points = list(block["coordinates"]), list(block["points"])
         columns = {name: Metadata(**{**column, "categories": tuple(column["categories"])}) for name, column in block["columns"].items()}
         glyphs = tuple(Glyph(*glyph) for glyph in block.get("glyphs", []))
-        rest = block.get("overlap"), block.get("tuned", ""), glyphs
+        boxes = {side: (rows, columns) for side, rows, columns in block.get("boxes", [])}
+        rest = block.get("overlap"), block.get("tuned", ""), glyphs, boxes
         return cls(measurement_of(block["measurement"]), coordinates, points, labels, columns, *rest)
 
 

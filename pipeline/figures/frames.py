@@ -23,6 +23,8 @@ STEPS = Score("optimizer steps", bounds=(0, None), better="lower")
 """Scores of training, which no evaluation holds."""
 LAYOUT = "task.layout"
 """If it is swept, each layout has a panel, and a label is a line in all of them."""
+SUPERVISION = "supervision"
+"""The coordinate of puzzles: supervision steps after which answers are measured."""
 Frame = Any
 """A pandas.DataFrame; pandas' own annotations cannot tell a column from a frame."""
 
@@ -99,6 +101,17 @@ class Results(NamedTuple):
     def runs(self) -> Frame:
         """One row per run, for columns that do not depend on the point."""
         return self.rows.drop_duplicates("run")
+
+    @property
+    def recursive(self) -> Results:
+        """The results of recursive networks, which puzzles are measured with besides others."""
+        return self._with(self.rows[self.rows["halted"].notna()])
+
+    @property
+    def halting(self) -> Results:
+        """The results of networks that learned to halt, by deep supervision; the q of others means nothing."""
+        recursive = self.recursive
+        return recursive._with(recursive.rows[recursive.rows[f"{SUPERVISION}_most_trained"].notna()])
 
     def at(self, *kept: str) -> Frame:
         """Return the rows at the point that the figure shows, with all values of the metadata columns `kept`."""

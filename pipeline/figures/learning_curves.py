@@ -88,7 +88,8 @@ def _loss(axis: Axes, data: Frame, results: Results) -> None:
     log_axis(axis, "y", [*data["loss"], *baseline])
     _lines(axis, data, results, "loss")
     style.reference(axis, baseline, "", style.DOTTED)
-    axis.set_ylabel(f"validation loss\n({' or '.join(results.rows['unit'].unique())})")
+    unit = results.measurement.scores["loss"].unit.format(unit=" or ".join(results.rows["unit"].unique()))
+    axis.set_ylabel(f"validation loss\n({unit})")
 
 
 def _other(axis: Axes, data: Frame, results: Results) -> None:

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.ft2font import LoadFlags
@@ -136,6 +138,14 @@ def line_style_of(slot: int) -> LineStyle:
     if slot < 0:
         return LineStyle(GREY, DASHES[(-1 - slot) % len(DASHES)], MARKERS[(-1 - slot) % len(MARKERS)])
     return LineStyle(COLOURS[slot % len(COLOURS)], DASHES[slot // len(COLOURS) % len(DASHES)], MARKERS[slot % len(MARKERS)])
+
+
+def shades(count: int) -> list[str]:
+    """Return colours for the values of one ordered quantity, from dark to light."""
+    ends = [to_rgb(shade) for shade in reversed(SHADES)]
+    places, known = np.linspace(0, 1, count), np.linspace(0, 1, len(ends))
+    parts = [np.interp(places, known, part).tolist() for part in zip(*ends, strict=True)]
+    return [to_hex((red, green, blue)) for red, green, blue in zip(*parts, strict=True)]
 
 
 def width_of(wanted: str | None, panels: int = 1, beside: float = 0.0, legend: Sequence[LegendEntry] = ()) -> float:

@@ -103,3 +103,54 @@ def test_captions_know_what_the_tasks_say_of_overlap() -> None:
     made = planned().experiments
     assert "except rows of fewer than 4 symbols" in made["one"].overlap
     assert made["two"].overlap == ""
+
+
+PUZZLES = """\
+experiments:
+  one:
+    base:
+      task: {name: maze, side: 5}
+      network: {name: %s, mixer: stencil, width: 8}
+      learner: {name: %s, steps: 10}
+      evaluate: {rows: 10, supervision: [1, 4]}
+    sweep: {seed: [0, 1]}
+    %s
+    figures: [%s]
+"""
+VARIANTS = "variants: {wide: {network.width: 16}}"
+
+
+def puzzles(figure: str, network: str = "recursive", learner: str = "deep_supervision", further: str = VARIANTS) -> Plan:
+    return make_plan(expand(read_text(PUZZLES % (network, learner, further, figure), "c.yaml")))
+
+
+@pytest.mark.parametrize(
+    "figure", ["solved_by_supervision", "halting", "residuals", "solution_strips", "ablations", "{name: ablations, against: wide}"]
+)
+def test_figures_of_puzzles_are_planned(figure: str) -> None:
+    assert len(puzzles(figure).experiments["one"].figures) == 1
+
+
+@pytest.mark.parametrize(
+    ("figure", "network", "learner", "said"),
+    [
+        ("halting", "recursive", "supervised", "no run is trained by deep_supervision; expected one, as halting shows how networks halt"),
+        ("residuals", "sequence", "supervised", "no network is recursive; expected one, as residuals shows how latents change"),
+        ("{name: ablations, against: wied}", "sequence", "supervised", "against: ablations has no label 'wied'; did you mean 'wide'?"),
+        ("{name: halting, at: {side: 7}}", "recursive", "deep_supervision", "at.side: got 7; expected a measured value: 5"),
+        ("{name: solution_strips, puzzles: 4}", "recursive", "deep_supervision", None),
+        ("mean_return", "recursive", "deep_supervision", "maze is measured by puzzles; expected episodes, which mean_return draws"),
+    ],
+)
+def test_a_wrong_figure_of_puzzles_is_one_line(figure: str, network: str, learner: str, said: str | None) -> None:
+    with pytest.raises(UserError) as caught:
+        puzzles(figure, network, learner)
+    text = str(caught.value)
+    assert text.startswith("c.yaml:10: experiments.one.figures[0]") and "\n" not in text
+    assert said is None or text == f"c.yaml:10: experiments.one.figures[0]: {said}"
+
+
+def test_ablations_need_one_label_to_compare_with() -> None:
+    with pytest.raises(UserError, match="against: got none, and 3 labels that are no variant; expected one of gru, lstm, none"):
+        planned(figures="ablations")
+    assert "ablations_gru" in planned(figures="{name: ablations, against: gru}").experiments["one"].figures

@@ -22,7 +22,7 @@ from pipeline.evaluation.measurements import measurement_named
 from pipeline.evaluation.schemas import with_kind
 from pipeline.figures import style
 from pipeline.storage.tables import read_table, write_table
-from tests.figures import mazes
+from tests.figures import mazes, puzzles
 from tests.figures.graphs import COLUMNS, make_graphs
 from tests.figures.tuned import DRAWS, RATE, make_tuned
 
@@ -60,6 +60,11 @@ CASES: dict[str, dict[str, Any]] = {
     "one_maze": {"columns": mazes.COLUMNS, "make": mazes.make_mazes, "labels": ["gru"], "seeds": [0], "corridors": [10], "trained": 10},
     "trained_mazes": {"columns": mazes.COLUMNS, "make": mazes.make_mazes, "swept": True, "seeds": [0, 1]},
     "paths": {"columns": (), "make": mazes.make_mazes, "chance": 0.0, "pictures": False},
+    "puzzles": {"columns": ("side",), "make": puzzles.make_puzzles},
+    "lost_puzzles": {"columns": ("side",), "make": puzzles.make_puzzles, "labels": ["base", "deep"], "seeds": [0, 1], "missing": True},
+    "sudoku": {"columns": (), "make": puzzles.make_puzzles, "task": "sudoku", "sizes": [9]},
+    "origins": {"columns": ("origin",), "make": puzzles.make_puzzles, "task": "sudoku", "sizes": ["generated", "hard"]},
+    "one_puzzle": {"columns": (), "make": puzzles.make_puzzles, "task": "arc", "sizes": [5], "labels": ["base"], "seeds": [0]},
     "tuned": {"make": make_tuned},
     "tuned_on_one_seed": {"make": make_tuned, "labels": ["lstm"], "tried": 1, "seeds": [0, 1]},
     "tuned_keys": {"make": make_tuned, "tune": {RATE: (0.001, 0.003, 0.01), "network.dropout": (0, 0.1)}, "tried": 2, "labels": LONG[:6]},
@@ -67,18 +72,20 @@ CASES: dict[str, dict[str, Any]] = {
     "tuned_without_accuracy": {"make": make_tuned, "tune": {RATE: [0.001]}, "labels": ["gru", "lru"], "diverged": 0.001, "accuracy": False},
 }
 TUNED = tuple(case for case in CASES if case.startswith("tuned"))
+PUZZLES = ("puzzles", "lost_puzzles", "sudoku", "origins", "one_puzzle")
 PLAYED = ("mazes", "one_maze", "trained_mazes", "paths")
 MANY_PANELS = [("accuracy_by_symbols", "many_delays"), ("recall_positions", "unsolved"), ("accuracy_by_nodes", "families")]
 OF_FREE_RUNS = ("accuracy_by_nodes", "accuracy_by_family", "accuracy_by_state", "first_errors")
-BY_COLUMN = {f"accuracy_by_{name}": name for name in ("delay", "length", "symbols", "pairs", "nodes", "family", "corridor")}
+BY_COLUMN = {f"accuracy_by_{name}": name for name in ("delay", "length", "symbols", "pairs", "nodes", "family", "corridor", "supervision")}
 """One figure for each column that it may show."""
 DRAWN = (*BY_COLUMN, *(name for name in FIGURES if name != "accuracy_by"))
 ALSO = {
     "accuracy_by_state": ["widths", "memoryless", "mazes", "paths"],
-    "accuracy_at_longest": ["graphs", *PLAYED],
+    "ablations": ["graphs", *PLAYED, *PUZZLES],
+    "accuracy_at_longest": ["graphs", *PLAYED, *PUZZLES],
     "cost_quality": ["graphs", *PLAYED],
-    "learning_curves": PLAYED,
-    "sample_efficiency": PLAYED,
+    "learning_curves": [*PLAYED, *PUZZLES],
+    "sample_efficiency": [*PLAYED, *PUZZLES],
     "step_cost": ["usual", *PLAYED],
     "steps_to_solve": ["trained_mazes"],
     "training_time": ["mazes"],
@@ -198,8 +205,10 @@ def cases_of(figure: str) -> list[str]:
     needs = {BY_COLUMN[figure]} if figure in BY_COLUMN else set(getattr(FIGURES[figure], "needs", ()))
     if figure in FIGURES and FIGURES[figure].tuned:  # pyright: ignore[reportAttributeAccessIssue]
         return list(TUNED)
-    free = [case for case, made in CASES.items() if "make" in made and case not in (*PLAYED, *TUNED)]
-    wanted = free if figure in OF_FREE_RUNS else [case for case in CASES if case not in (*free, *PLAYED, *TUNED)]
+    free = [case for case, made in CASES.items() if "make" in made and case not in (*PLAYED, *PUZZLES, *TUNED)]
+    wanted = free if figure in OF_FREE_RUNS else [case for case in CASES if case not in (*free, *PLAYED, *PUZZLES, *TUNED)]
+    if figure == "accuracy_by_supervision" or "puzzles" in getattr(FIGURES.get(figure), "measurements", ()):
+        return list(PUZZLES)
     played = figure == "accuracy_by_corridor" or "episodes" in getattr(FIGURES.get(figure), "measurements", ())
     wanted = list(PLAYED) if played else [] if figure == "step_cost" else wanted
     wanted = [*wanted, *ALSO.get(figure, [])]

@@ -93,10 +93,11 @@ class Column(NamedTuple):
 
 
 class Glyph(NamedTuple):
-    """How a figure draws a cell: its colour, and the text in it."""
+    """How a figure draws a cell: its colour, the text in it, and what the legend calls it, if it does."""
 
     colour: str
     text: str = ""
+    name: str = ""
 
 
 class Task(Component):
@@ -113,6 +114,8 @@ class Task(Component):
     """How networks are measured on it unless a config says otherwise: a kind that `pipeline list measurements` shows."""
     glyphs: ClassVar[tuple[Glyph, ...]] = ()
     """How figures draw a cell of a grid, by token; a token without one is drawn as its number."""
+    boxes: ClassVar[Mapping[int, tuple[int, int]]] = {}
+    """Rows and columns of the boxes that lines set apart in a figure of a grid, by its side."""
     grid: ClassVar[bool] = False
     """Rows are square grids of cells in row-major order, all of them given at once, and every answer stands at its own cell: networks may
     read them in both directions."""

@@ -205,6 +205,7 @@ class Sudoku(StoredPuzzle):
     evaluation: ClassVar[type[Evaluation]] = SudokuEvaluation
     named: ClassVar[tuple[str, ...]] = ORIGINS
     glyphs: ClassVar[tuple[Glyph, ...]] = (Glyph(PAPER), Glyph(PAPER), *(Glyph(PAPER, str(digit)) for digit in range(1, 10)))
+    boxes: ClassVar[Mapping[int, tuple[int, int]]] = {4: (2, 2), 6: (2, 3), 9: (3, 3)}
     columns: ClassVar[Mapping[str, Column]] = {
         "origin": Column("origin", "where the puzzle comes from", categories=("generated", "hard", "clues17", "file")),
         **DESCRIBING,
@@ -284,7 +285,14 @@ class Maze(StoredPuzzle):
     implementation: ClassVar[str] = "pipeline.tasks.maze:Maze"
     source: ClassVar[str] = "Wang et al. 2025, Hierarchical reasoning model: arXiv:2506.21734"
     evaluation: ClassVar[type[Evaluation]] = MazeEvaluation
-    glyphs: ClassVar[tuple[Glyph, ...]] = tuple(map(Glyph, (PAPER, "#3b3b3b", "#efefef", "#009e73", "#d55e00", "#56b4e9")))
+    glyphs: ClassVar[tuple[Glyph, ...]] = (
+        Glyph(PAPER),
+        Glyph("#3b3b3b", name="wall"),
+        Glyph("#efefef"),
+        Glyph("#009e73", name="start"),
+        Glyph("#e69f00", name="goal"),
+        Glyph("#56b4e9", name="marked"),
+    )
     columns: ClassVar[Mapping[str, Column]] = {"side": Column("side", "cells per side", "cells"), **DESCRIBING}
 
     name: Literal["maze"] = "maze"

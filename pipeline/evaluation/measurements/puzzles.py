@@ -49,6 +49,8 @@ BATCH_CELLS = 32_768
 """Most cells of a batch, attempts included; a larger puzzle is a batch of its own."""
 DEFAULT_STEPS = 16
 SOLVED = Score("puzzles solved", bounds=(0, 1), better="higher")
+LEAST_DECADE, MOST_DECADE, PER_DECADE = -7, 1, 4
+"""Bins of residuals: logarithmic, so many per decade; what is smaller or larger is in the first or last bin."""
 FLAG = Column("whole", least=0, most=1)
 LISTS = ("prompt", "target", "answer")
 
@@ -94,6 +96,8 @@ class Puzzles(Measurement):
         "residual": Score("change of the latents", bounds=(0, None)),
         "residual_solved": Score("change of the latents, solved", bounds=(0, None)),
         "residual_unsolved": Score("change of the latents, not solved", bounds=(0, None)),
+        "residuals_solved": Score("puzzles by change of the latents, solved", bounds=(0, None), type="list"),
+        "residuals_unsolved": Score("puzzles by change of the latents, not solved", bounds=(0, None), type="list"),
         "tokens": Score("cells per puzzle", unit="cells", bounds=(0, None)),
     }
     title: ClassVar[str] = "Puzzles solved (%)"
@@ -183,7 +187,10 @@ class Puzzles(Measurement):
         )
 
     def score(self, examples: dict[str, np.ndarray], run: Point) -> Point:
-        """Return the shares solved, valid and halted, cells right, and means of the rest over the puzzles of a point."""
+        """Return the shares solved, valid and halted, cells right, and means of the rest over the puzzles of a point.
+
+        `residuals_solved`, `residuals_unsolved`: number of puzzles whose residual is in each bin of `residual_edges`.
+        """
         rows, exact = len(examples["exact"]), examples["exact"].astype(bool)
         low, high = wilson_interval(int(exact.sum()), rows)
         scored, q, residual = int(examples["scored"].sum(dtype=np.int64)), examples["q"], examples["residual"].astype(np.float64)
@@ -204,6 +211,8 @@ class Puzzles(Measurement):
             "residual": _mean(residual),
             "residual_solved": _mean(residual[exact]),
             "residual_unsolved": _mean(residual[~exact]),
+            "residuals_solved": _binned(residual[exact]) if recursive else None,
+            "residuals_unsolved": _binned(residual[~exact]) if recursive else None,
             "tokens": float(examples["tokens"].mean(dtype=np.float64)),
         }
 
@@ -211,6 +220,17 @@ class Puzzles(Measurement):
         """Return the puzzles whose tokens are kept, for pictures."""
         kept = table.filter(pa.array(table.column("row").to_numpy() < STRIPS))
         return kept.drop_columns(["dataset", "state_bytes"]) if "answer" in table.column_names else None
+
+
+def residual_edges() -> np.ndarray:
+    """Return the edges of the bins of residuals."""
+    return np.logspace(LEAST_DECADE, MOST_DECADE, (MOST_DECADE - LEAST_DECADE) * PER_DECADE + 1)
+
+
+def _binned(residuals: np.ndarray) -> list[int]:
+    """Count residuals per bin."""
+    edges = residual_edges()
+    return np.histogram(np.clip(residuals, edges[0], edges[-1]), edges)[0].tolist()
 
 
 def _mean(values: np.ndarray) -> float | None:
