@@ -249,7 +249,7 @@ class SolvedBySupervision(PointFigure):
         "rises beyond it gains from thinking longer than it was trained to; one that falls is not steady. A network without recursion "
         "answers once: its line is flat, with its mean and interval at the right end."
     )
-    measurements: ClassVar[tuple[str, ...]] = ("puzzles", "arc")
+    measurements: ClassVar[tuple[str, ...]] = ("puzzles", "arc_votes")
 
     name: Literal["solved_by_supervision"] = "solved_by_supervision"
     metric: str | None = Field(default=None, description=METRIC)
@@ -266,7 +266,7 @@ class Halting(PointFigure):
         f"seeds. {BESIDE}Dotted is what a q that does not look at the puzzle attains: always the more frequent of solved and not solved. A "
         "network knows when it is right only as far as it lies above its dotted line."
     )
-    measurements: ClassVar[tuple[str, ...]] = ("puzzles", "arc")
+    measurements: ClassVar[tuple[str, ...]] = ("puzzles", "arc_votes")
     halting: ClassVar[bool] = True
 
     name: Literal["halting"] = "halting"
@@ -284,7 +284,7 @@ class Residuals(PointFigure):
         "Where the distributions lie apart, a small change is a sign of a right answer; where they overlap, the network also settles on wrong "
         "ones. Smaller changes than the smallest shown are in the first bin."
     )
-    measurements: ClassVar[tuple[str, ...]] = ("puzzles", "arc")
+    measurements: ClassVar[tuple[str, ...]] = ("puzzles", "arc_votes")
     recursive: ClassVar[bool] = True
 
     name: Literal["residuals"] = "residuals"
@@ -300,7 +300,7 @@ class SolutionStrips(PointFigure):
         "red one; given characters are bold. A network without recursion answers once. The same puzzles are shown for every network. Where "
         "more numbers of steps were measured than fit, some between the first and the last are left out."
     )
-    measurements: ClassVar[tuple[str, ...]] = ("puzzles", "arc")
+    measurements: ClassVar[tuple[str, ...]] = ("puzzles", "arc_votes")
 
     name: Literal["solution_strips"] = "solution_strips"
     puzzles: int = Field(default=1, ge=1, le=3, description="Puzzles shown per network. Raise it to see others.")

@@ -143,7 +143,7 @@ def test_mixers(mixer: str, field: str, value: float, init: bool) -> None:
     if init and not allowed:
         pytest.skip("the field does not depend on how the mixer starts")
     chosen = {"name": mixer, field: value} | ({"init": allowed[0]} if init else {})
-    learn(field, mixer=chosen, network={"depth": 1})
+    learn(field, mixer=chosen, network={"depth": 1}, task="copy" if MIXERS[mixer].causal else "maze")
 
 
 @pytest.mark.parametrize(("r_min", "r_max"), [(0.0, 0.0), (0.0, 1.0), (1.0 - 1e-12, 1.0)])
@@ -153,9 +153,9 @@ def test_the_ring_of_lru(r_min: float, r_max: float) -> None:
 
 @pytest.mark.parametrize(("network", "field", "value"), extremes(NETWORKS))
 def test_networks(network: str, field: str, value: float) -> None:
-    learner = "supervised" if network == "sequence" else "ppo"
+    learner, task = {"sequence": ("supervised", "copy"), "recursive": ("deep_supervision", "maze")}.get(network, ("ppo", "t_maze"))
     sizes = {"width": 8, "depth": 1, "encoder": "mlp", "final_norm": "rms"} if learner == "ppo" else {"depth": 1}
-    learn(field, learner=learner, task="copy" if learner == "supervised" else "t_maze", network={**sizes, field: value})
+    learn(field, learner=learner, task=task, network={**sizes, field: value})
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_attention_blocks(field: str, value: float) -> None:
 @pytest.mark.parametrize(("learner", "field", "value"), extremes(LEARNERS))
 @pytest.mark.parametrize("optimizer", ["adamw", "rmsprop"])
 def test_learners(learner: str, field: str, value: float, optimizer: str) -> None:
-    task = "copy" if learner == "supervised" else "t_maze"
+    task = {"supervised": "copy", "deep_supervision": "maze"}.get(learner, "t_maze")
     others = {"weight_decay": 0.1} if field not in ("weight_decay", "learning_rate") else {}
     if field in ("warmup_steps", "min_lr_ratio", "half_life", "min_ent_coef_ratio"):
         others |= {"lr_schedule": "inverse" if field == "half_life" else "cosine"}

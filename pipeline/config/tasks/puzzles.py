@@ -419,7 +419,7 @@ class Arc(Puzzle):
     source: ClassVar[str] = (
         "Chollet 2019 (arXiv 1911.01547); Moskvichev et al. 2023 (ConceptARC); ARC-AGI-2 2025; rows as in Wang et al. 2025"
     )
-    measurement: ClassVar[str] = "arc"
+    measurement: ClassVar[str] = "arc_votes"
     evaluation: ClassVar[type[Evaluation]] = ArcEvaluation
     glyphs: ClassVar[tuple[Glyph, ...]] = tuple(map(Glyph, (PAPER, "#d9d9d9", *COLOURS)))
     columns: ClassVar[Mapping[str, Column]] = {

@@ -88,7 +88,7 @@ class ArcVotes(Puzzles):
     )
     training: ClassVar[Training] = Puzzles.training._replace(accuracy="rows right", goal="this share of rows was right")
 
-    name: Literal["arc"] = "arc"
+    name: Literal["arc_votes"] = "arc_votes"
 
     def refusal(self, task: Any) -> str:
         """Return why this task cannot be measured: its rows must be symmetries of test pairs."""

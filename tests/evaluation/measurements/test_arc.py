@@ -111,6 +111,6 @@ def test_rows_without_a_test_pair_have_no_votes() -> None:
 
 def test_it_is_arcs_measurement_with_the_settings_of_puzzles() -> None:
     kind: Any = Arc.evaluation.model_validate({"votes": 2, "supervision": [1, 8], "chains": 2, "noise": 0.1}).measured_by(CONFIG)
-    assert (kind.name, kind.supervision, kind.chains, kind.noise) == ("arc", [1, 8], 2, 0.1)
-    assert measurement_named("arc").refusal(CONFIG) == ""
-    assert measurement_named("arc").refusal(Sudoku()) == "arc measures votes on test pairs; sudoku has none"
+    assert (kind.name, kind.supervision, kind.chains, kind.noise) == ("arc_votes", [1, 8], 2, 0.1)
+    assert measurement_named("arc_votes").refusal(CONFIG) == ""
+    assert measurement_named("arc_votes").refusal(Sudoku()) == "arc_votes measures votes on test pairs; sudoku has none"
