@@ -40,6 +40,10 @@ SIZED = {
         "expand",
         "d_conv",
         "kernel_size",
+        "expansion",
+        "multiple_of",
+        "gate_convolution",
+        "registers",
     ),
     *(
         "dt_rank",
@@ -54,7 +58,7 @@ SIZED = {
         "steps",
         "num_updates",
     ),
-    *("rows", "total_timesteps", "validation_rows", "distinct_rows"),
+    *("rows", "total_timesteps", "validation_rows", "distinct_rows", "puzzles"),
 }
 """Fields whose value decides how much memory or time a run needs."""
 LONGEST = 4096
@@ -104,6 +108,10 @@ BLOCKS = {
 }
 
 
+REPEATED = {"outer": 3, "inner": 3, "latents": 3, "starts": 3, "supervision": 4, "attempts": 3, "gradient": 3}
+"""What repeats the work of an update, and how often the tests do at most."""
+
+
 def extremes(catalogue: Any) -> list[Field]:
     """The lowest and highest values of all fields, or LARGE."""
     found = []
@@ -111,7 +119,7 @@ def extremes(catalogue: Any) -> list[Field]:
         for field, schema in fields(kind):
             lowest, highest = bounds(schema) or (1, 1)
             if field not in OPEN:
-                found += [(name, field, lowest), (name, field, min(highest, LARGE) if field in SIZED else highest)]
+                found += [(name, field, lowest), (name, field, min(highest, REPEATED.get(field, LARGE if field in SIZED else highest)))]
     return found
 
 

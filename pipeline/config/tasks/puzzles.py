@@ -93,6 +93,10 @@ class Puzzle(Task):
     evaluation: ClassVar[type[Evaluation]] = PuzzleEvaluation
 
 
+MOST_PUZZLES = 1_000_000
+"""Most different puzzles that training may be limited to: they are made at once and kept in memory."""
+
+
 class StoredPuzzle(Puzzle):
     """A puzzle whose rows are generated, or made from stored puzzles: lists that are part of this repository, or a user's file."""
 
@@ -108,7 +112,7 @@ class StoredPuzzle(Puzzle):
             "refuse any file but one."
         ),
     )
-    puzzles: Count | None = Field(
+    puzzles: Annotated[Count, Field(le=MOST_PUZZLES)] | None = Field(
         default=None,
         description=(
             "Number of different puzzles in training, before symmetries; default: all there are, without end if generated. Set "
