@@ -36,7 +36,10 @@ WRONG = [
         {"evaluate": "{chains: 2, noise: 0.1, measurement: puzzles}"},
         ":8: experiments.one.base.evaluate.measurement: got chains and noise beside a measurement; expected its settings within it",
     ),
-    ({"evaluate": "{measurement: arc}"}, ":8: experiments.one.base.evaluate.measurement: arc measures votes on test pairs; sudoku has none"),
+    (
+        {"evaluate": "{measurement: arc_votes}"},
+        ":8: experiments.one.base.evaluate.measurement: arc_votes measures votes on test pairs; sudoku has none",
+    ),
     (
         {"evaluate": "{chains: 3}"},
         ":8: experiments.one.base.evaluate.chains: got 3 attempts that are all the same; expected noise above 0, or network.start: random",

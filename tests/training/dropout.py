@@ -29,12 +29,17 @@ TOKENS = {
     "network": {"name": "sequence", "width": 8},
     "learner": {"steps": 7, "batch_size": 4, "ema_decay": 0.9, "evaluate_every": 3, "validation_rows": 12, "distinct_rows": 30},
 }
+PUZZLES = {
+    "task": {"name": "sudoku", "side": 4},
+    "network": {"name": "recursive", "width": 8, "outer": 2, "inner": 1},
+    "learner": {**TOKENS["learner"], "supervision": 3},
+}
 STOPS = {"before a validation": [3], "after a validation": [4], "at every step": [1, 2, 3, 4, 5, 6]}
 
 
 def described(results: Path, learner: str, dropout: float) -> str:
     """The run of that learner; returns its identifier."""
-    parts: dict[str, Any] = TOKENS if learner == "supervised" else ACTING
+    parts: dict[str, Any] = {"supervised": TOKENS, "deep_supervision": PUZZLES}.get(learner, ACTING)
     network = {**parts["network"], "mixer": {"name": "dropping", "dropout": dropout}}
     base = {**parts, "network": network, "learner": {"name": learner, **parts["learner"]}, "evaluate": {"rows": 4}}
     return describe(make_plan(expand(block({"experiments": {"dropout": {"base": base}}}))), results)

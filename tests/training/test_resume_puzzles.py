@@ -60,5 +60,9 @@ def test_a_checkpoint_holds_the_identifiers_once(tmp_path: Path) -> None:
     run = described(tmp_path, "arc")
     assert train_and_die(tmp_path, run, at=150) != 0
     saved = read_tensors(max((tmp_path / "checkpoints" / run).glob("step-*")) / "state.safetensors")
-    tables = [name for name, tensor in saved.items() if tensor.shape == next(saved[name] for name in saved if "identifiers" in name).shape]
+    tables = [
+        name
+        for name, tensor in saved.items()
+        if tensor.shape == next(saved[name] for name in saved if name.endswith("identifiers.weight")).shape
+    ]
     assert len(tables) == 1 and "networks" in tables[0]

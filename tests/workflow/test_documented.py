@@ -28,6 +28,8 @@ PAGES = [
 ELSEWHERE = {
     "pipeline schema --write": "it would write into this checkout; tests/config/test_golden.py compares what it writes",
     "pipeline retrain 'copy-lstm-*' --yes": "it needs trained runs; tests/test_retrain.py has them",
+    "pipeline solve RUN 53..7....6..195...": "it needs a trained run; tests/cli/test_solve.py has them",
+    "pipeline submission RUN --out submission.json": "likewise",
     "pipeline export copy_sizes --format copy-study": "it needs the memory suite; tests/evaluation/test_copy_study.py has such results",
 }
 SMALLER = ("--set", "evaluate.rows=20", "--set", "learner.validation_rows=20", "--set")
