@@ -119,7 +119,7 @@ def _step(network: RecursiveNetwork, rows: Rows, carry: Carry) -> tuple[Tensor, 
     size = max(1, PART_CELLS // cells)
     if size >= count:
         return network(rows.tokens_BT, carry, **rows.inputs)
-    parts = [(rows.of_rank(slice(first, first + size)), cut(carry, first, first + size)) for first in range(0, count, size)]
+    parts = [(rows.part(slice(first, first + size)), cut(carry, first, first + size)) for first in range(0, count, size)]
     logits, carries = zip(*(network(part.tokens_BT, state, **part.inputs) for part, state in parts), strict=True)
     return torch.cat(logits), concatenate(carries)
 

@@ -11,7 +11,7 @@ sigmoid(q_halt') at the last step. With warm_up: random, every update has new ro
 With several `attempts`, a row is tried from each start, and only the attempt with the lowest loss is corrected; q learns from all, and the row
 halts as soon as one of them would.
 
-Notation: B = batch size over all ranks, R = rows of this rank, A = attempts, RA = both, row after row, T = cells.
+Notation: B = batch size over all ranks, R = rows and attempts of this rank, row after row, T = cells.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from pipeline.learners.row_queue import RowQueue, Rows
 from pipeline.learners.sampler import sequential_batches
 from pipeline.networks.flops import StepCosts
 from pipeline.networks.recursive import CONTINUE, HALT, Carry, RecursiveNetwork, perturb
-from pipeline.ops.state import transform, where
+from pipeline.ops.state import concatenate, cut, transform, where
 from pipeline.storage.rng import derive_key, generator
 
 
@@ -69,19 +69,18 @@ class DeepSupervision(FromRows):
 
     def learn_from(self, rows: Rows) -> dict[str, Tensor | float]:
         """Take one supervision step with all rows, and one optimizer step."""
-        mine, outer = rows.of_rank(self.mine).repeated(self.config.attempts), self._outer()
-        carry = self._carried(mine)
+        attempts, outer = self.config.attempts, self._outer()
+        mine = rows.part(self.mine).repeated(attempts)
+        carry, steps_R = self._carried(mine), torch.where(self.halted_B, 0, self.steps_B)[self.mine].repeat_interleave(attempts)
         self.optimizers.zero_grad()
-        with torch.no_grad():
-            for _ in range(self._steps_without_gradient()):
-                carry = self._step(mine, carry, outer)[1]
-        logits_RTC, carry = self._step(mine, carry, outer)
-        loss, metrics, right_R = self._loss(mine, logits_RTC, carry, outer)
-        loss.backward()
+        size = (self.config.micro_batch_size or self.config.batch_size) * attempts
+        parts = [(at, at + size) for at in range(0, len(steps_R), size)]
+        done = [self._gradients(mine.part(slice(*part)), cut(carry, *part), steps_R[slice(*part)], outer) for part in parts]
+        carry = self.carry = concatenate([carried for carried, _ in done])
+        metrics = {name: torch.stack([found[name] for _, found in done]).sum() for name in done[0][1]}
         self.share_gradients(rows.inputs.get("identifier_B"), *metrics.values())
         norms = self.optimizers.step(self.steps, flops=self.flops_seen)
-        self.carry = transform(Tensor.detach, carry)
-        self._count_step(carry.q_B2.detach(), right_R)
+        self._count_step(carry.q_B2)
         return {**metrics, **norms, "train_halted": self.halted_B.double().mean()}
 
     def count_flops(self, costs: StepCosts, rows: Rows) -> int:
@@ -123,8 +122,21 @@ class DeepSupervision(FromRows):
         carry = perturb(carry, self.config.noise)
         return self.network(rows.tokens_BT, carry, gradient=self.config.cycles_with_gradient(outer), outer=outer, **rows.inputs)
 
-    def _loss(self, rows: Rows, logits_RTC: Tensor, carry: Carry, outer: int) -> tuple[Tensor, dict[str, Any], Tensor]:
-        """Return this rank's part of the loss, its metrics, and which of its rows and attempts are right in every cell."""
+    def _gradients(self, rows: Rows, carry: Carry, steps_R: Tensor, outer: int) -> tuple[Carry, dict[str, Any]]:
+        """Accumulate the gradients of some rows and attempts; return their new state and their part of the batch's metrics.
+
+        steps_R: their supervision steps so far.
+        """
+        with torch.no_grad():
+            for _ in range(self._steps_without_gradient()):
+                carry = self._step(rows, carry, outer)[1]
+        logits_RTC, carry = self._step(rows, carry, outer)
+        loss, metrics = self._loss(rows, logits_RTC, carry, steps_R, outer)
+        loss.backward()
+        return transform(Tensor.detach, carry), metrics
+
+    def _loss(self, rows: Rows, logits_RTC: Tensor, carry: Carry, steps_R: Tensor, outer: int) -> tuple[Tensor, dict[str, Any]]:
+        """Return the part that some rows have in the loss, and in its metrics."""
         labelled_RT = rows.labels_BT >= 0
         count_R = labelled_RT.sum(1)
         loss_R = cell_loss(logits_RTC, rows.labels_BT, self.config.loss, self.config.label_smoothing).sum(1) / count_R.clamp(min=1)
@@ -132,7 +144,7 @@ class DeepSupervision(FromRows):
         right_R = right_RT.sum(1) == count_R
         q_R = binary_cross_entropy_with_logits(carry.q_B2[:, HALT], right_R.to(carry.q_B2.dtype), reduction="none")
         if self.config.halting == "continue":
-            goal_R = self._continue_target(rows, carry, outer)
+            goal_R = self._continue_target(rows, carry, steps_R, outer)
             q_R = q_R + binary_cross_entropy_with_logits(carry.q_B2[:, CONTINUE], goal_R, reduction="none")
         any_R, attempts = (count_R > 0).to(loss_R.dtype), self.config.attempts
         best_R = loss_R.view(-1, attempts).min(1).values
@@ -143,16 +155,16 @@ class DeepSupervision(FromRows):
         labelled = (self.rows.labels_BT >= 0).sum().clamp(min=1) * attempts  # of all ranks
         cells = right_RT.double().sum() / labelled
         metrics = {"train_loss": answers.detach().double(), "train_q_loss": q.detach().double(), "train_accuracy": solved}
-        return answers + self.config.q_coef * q, {**metrics, "train_cell_accuracy": cells}, right_R
+        return answers + self.config.q_coef * q, {**metrics, "train_cell_accuracy": cells}
 
     @torch.no_grad()
-    def _continue_target(self, rows: Rows, carry: Carry, outer: int) -> Tensor:
+    def _continue_target(self, rows: Rows, carry: Carry, steps_R: Tensor, outer: int) -> Tensor:
         """Return what the logit to continue learns: the value of one step more."""
         further = self._step(rows, transform(Tensor.detach, carry), outer)[1].q_B2
-        last_R = (self.steps_B[self.mine].repeat_interleave(self.config.attempts) + 1) >= self.config.supervision
+        last_R = (steps_R + 1) >= self.config.supervision
         return torch.where(last_R, further[:, HALT], further.amax(1)).sigmoid()
 
-    def _count_step(self, q_R2: Tensor, right_R: Tensor) -> None:
+    def _count_step(self, q_R2: Tensor) -> None:
         """Count the update, and note who has halted: all ranks know it of all rows."""
         self.steps += 1
         if self.average:
@@ -182,7 +194,8 @@ class DeepSupervision(FromRows):
         """Compute loss per labelled cell, puzzles solved and cells right, after `supervision` steps; q_accuracy: q says which are solved."""
         network: Any = self.models()[MODEL]
         totals = torch.zeros(5, dtype=torch.float64)
-        for batch in sequential_batches(self.validation, self.config.batch_size * VALIDATION_BATCH, self.inputs):
+        size = self.config.micro_batch_size or self.config.batch_size * VALIDATION_BATCH
+        for batch in sequential_batches(self.validation, size, self.inputs):
             rows = Rows.of(batch, self.device)
             carry, logits_BTC = network.fresh(*rows.tokens_BT.shape, generator=_fixed(self.device)), None
             for _ in range(self.config.supervision):

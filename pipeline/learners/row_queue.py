@@ -36,7 +36,7 @@ class Rows(NamedTuple):
         """Apply a function to each tensor and the corresponding ones of other rows."""
         return transform(by, self, *others)
 
-    def of_rank(self, rows: slice) -> Rows:
+    def part(self, rows: slice) -> Rows:
         """Return a slice of the rows."""
         return self.map(lambda values: values[rows])
 
@@ -94,7 +94,7 @@ class RowQueue:
         if not taken:
             return waiting
         further = Rows.of(self.sampler.take(taken), self.device)
-        return waiting.of_rank(slice(taken, None)).map(lambda *parts: torch.cat(parts), further)
+        return waiting.part(slice(taken, None)).map(lambda *parts: torch.cat(parts), further)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the sampler's state before the rows that wait, which are sampled again, and which of them were taken."""

@@ -50,8 +50,8 @@ def fork(state: State, copies: int) -> State:
 
 
 def concatenate(states: Sequence[State]) -> State:
-    """Concatenate the rows of all states."""
-    return transform(lambda *parts: torch.cat(_aligned(parts)), *states)
+    """Concatenate the rows of all states. A single one is returned as it is."""
+    return states[0] if len(states) == 1 else transform(lambda *parts: torch.cat(_aligned(parts)), *states)
 
 
 def where(active_B: Tensor, new: State, old: State) -> State:

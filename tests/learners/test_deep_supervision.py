@@ -205,7 +205,7 @@ def test_a_single_step_of_supervision() -> None:
 
 def test_the_logit_to_continue_learns_the_next_step() -> None:
     learner = halting(deep(halting="continue", supervision=3, network={"registers": 1}), 0.3, 0.5)
-    for _ in range(3):
+    for _ in range(9):
         rows = learner.collect()
         carry = learner._carried(rows)
         with torch.no_grad():
@@ -344,12 +344,28 @@ def test_only_the_best_attempt_is_corrected() -> None:
     logits_RTC = logits_RTC.detach().requires_grad_()
     q_B2 = carry.q_B2.detach().requires_grad_()
     each = nn.functional.cross_entropy(logits_RTC.mT, mine.labels_BT, reduction="none").mean(1).view(4, 3)
-    loss, figures, _ = learner._loss(mine, logits_RTC, Carry(carry.latents, q_B2), 2)
+    loss, figures = learner._loss(mine, logits_RTC, Carry(carry.latents, q_B2), torch.zeros(12, dtype=torch.int64), 2)
     loss.backward()
     assert float(figures["train_loss"]) == pytest.approx(each.min(1).values.mean().item())
     assert logits_RTC.grad is not None and q_B2.grad is not None
     assert logits_RTC.grad.flatten(1).any(1).view(4, 3).equal(each == each.min(1, keepdim=True).values)
     assert bool(q_B2.grad[:, HALT].all()), "q learns from all"
+
+
+@pytest.mark.parametrize("size", [1, 3, 4])
+@pytest.mark.parametrize("fields", [{"halting": "continue"}, {"warm_up": "random"}, {"attempts": 2}], ids=str)
+def test_parts_of_a_batch_add_up(size: int, fields: dict[str, Any]) -> None:
+    network = {"registers": 1, "start": "fixed", "starts": 2}
+    whole, parts = (deep(network=network, supervision=3, **fields, micro_batch_size=rows) for rows in (None, size))
+    for _ in range(7):
+        expected, found = whole.update(), parts.update()
+        assert found.keys() == expected.keys()
+        assert {name: float(value) for name, value in found.items()} == pytest.approx(
+            {name: float(value) for name, value in expected.items()}, rel=1e-4
+        )
+        assert parts.halted_B.equal(whole.halted_B)
+    for (name, weight), other in zip(whole.network.named_parameters(), parts.network.parameters(), strict=True):
+        torch.testing.assert_close(other, weight, rtol=1e-3, atol=1e-5, msg=name)
 
 
 def test_equal_attempts_are_one() -> None:
@@ -365,7 +381,7 @@ def test_a_row_leaves_with_its_first_attempt() -> None:
     learner = deep(attempts=2, halting="continue", exploration=0.0)
     learner.collect()
     q_R2 = torch.tensor([[1.0, 2], [3, 9], [1, 0], [0, 5], [-3, -2], [-2, -3], [0, 0], [0, 0]])
-    learner._count_step(q_R2, torch.zeros(8))
+    learner._count_step(q_R2)
     assert learner.halted_B.tolist() == [False, True, True, False]
 
 

@@ -69,6 +69,15 @@ class FromRows(Descent):
         le=10**6,
         description=("Rows per optimizer step, over all processes. Raise it if gradients are noisy, together with the learning rate."),
     )
+    micro_batch_size: int | None = Field(
+        default=None,
+        ge=1,
+        le=10**6,
+        description=(
+            "Rows per forward and backward pass; gradients accumulate over a batch; null: the whole batch. "
+            "Set it if a batch does not fit in memory."
+        ),
+    )
     ema_decay: float = Field(
         default=0.0,
         ge=0,
@@ -119,7 +128,10 @@ class FromRows(Descent):
     )
 
     @model_validator(mode="after")
-    def _stored_or_fresh(self) -> FromRows:
+    def _rows_consistent(self) -> FromRows:
+        if self.micro_batch_size is not None and self.micro_batch_size > self.batch_size:
+            message = f"got micro_batch_size: {self.micro_batch_size}; expected at most batch_size: {self.batch_size}"
+            raise FieldConflict(message, "micro_batch_size", "batch_size")
         if self.data == "stream" and self.distinct_rows is not None:
             raise FieldConflict("'distinct_rows' is used with data: shards only, got data: stream", "distinct_rows", "data")
         if self.identifier_learning_rate * self.identifier_weight_decay > 1:
@@ -161,15 +173,6 @@ class Supervised(FromRows):
     version: ClassVar[int] = 6
 
     name: Literal["supervised"] = "supervised"
-    micro_batch_size: int | None = Field(
-        default=None,
-        ge=1,
-        le=10**6,
-        description=(
-            "Rows per forward and backward pass; gradients accumulate over a batch; null: the whole batch. "
-            "Set it if a batch does not fit in memory."
-        ),
-    )
     curriculum: Curriculum | None = Field(
         default=None,
         description=(
@@ -177,13 +180,6 @@ class Supervised(FromRows):
             "Use it if a network stays at chance on the whole task."
         ),
     )
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Supervised:
-        if self.micro_batch_size is not None and self.micro_batch_size > self.batch_size:
-            message = f"got micro_batch_size: {self.micro_batch_size}; expected at most batch_size: {self.batch_size}"
-            raise FieldConflict(message, "micro_batch_size", "batch_size")
-        return self
 
 
 CellLoss = Literal["softmax", "stablemax"]
