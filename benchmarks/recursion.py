@@ -104,11 +104,18 @@ def measure(steps: dict[str, Callable[[], object]], repeats: int) -> dict[str, f
 
 
 def parity(folder: Path, side: int, mixer: dict[str, Any]) -> dict[str, float]:
-    """The largest differences from the published code, from the same weights on the same rows; gradients relative to the largest one."""
-    ours = Ours(side, mixer, PARITY_ROWS, faithful=True, supervision=2, outer=2, inner=3)
-    peer = make_peer(folder, ours, side)
+    """The largest differences from the published code, from the same weights on the same rows; gradients relative to the largest one.
+
+    rounding: the largest difference of weights between the published code and itself, started from weights next to those in float32.
+    """
+    ours, shifted = (Ours(side, mixer, PARITY_ROWS, faithful=True, supervision=2, outer=2, inner=3) for _ in range(2))
+    with torch.no_grad():
+        for weight in shifted.network.parameters():
+            weight.copy_(weight.nextafter(torch.tensor(torch.inf)))
+    peer, near = make_peer(folder, ours, side), make_peer(folder, shifted, side)
     found: dict[str, float] = {"loss": 0.0}
     for step in range(PARITY_STEPS):
+        near.step(ours.rows.tokens_BT, ours.rows.labels_BT)
         losses = peer.step(ours.rows.tokens_BT, ours.rows.labels_BT), ours.step()
         found["loss"] = max(found["loss"], abs(losses[0] - losses[1]))
         if step == 0:
@@ -116,7 +123,13 @@ def parity(folder: Path, side: int, mixer: dict[str, Any]) -> dict[str, float]:
             largest = max(float(theirs.abs().max()) for theirs, _ in gradients)
             found["gradients"] = max(float((theirs - mine).abs().max()) for theirs, mine in gradients) / largest
     found["weights"] = max(float((theirs - mine).detach().abs().max()) for theirs, mine in pairs(peer, ours))
+    found["rounding"] = max(float((theirs - other).abs().max()) for theirs, other in zip(weights(peer), weights(near), strict=True))
     return found
+
+
+def weights(peer: Peer) -> list[torch.Tensor]:
+    """Detached parameters of the published model."""
+    return [weight.detach() for weight in peer.model.parameters()]
 
 
 def pairs(peer: Peer, ours: Ours) -> list[tuple[torch.Tensor, torch.Tensor]]:
