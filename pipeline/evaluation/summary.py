@@ -22,6 +22,8 @@ Place = tuple[Any, ...]
 RowsByLabel = dict[str, list[Row]]
 """Label of a network -> its rows at one point."""
 NOTHING = "–"
+WIDEST = 8
+"""Points of a table; with more of them, every value of the first column has a table of its own."""
 ONE_SEED = "¹"
 OVER_SEEDS = "Mean over seeds [95 % interval over seeds]"
 UNBOUNDED = "Intervals of {} assume that the seeds do not split into some that solve the task and some that do not."
@@ -66,6 +68,14 @@ class Section(NamedTuple):
     """Lines below the note, each on its own."""
 
 
+class Part(NamedTuple):
+    """Points that share a table: what they have in common, as the end of its title, and their headings."""
+
+    common: str
+    places: list[Place]
+    headings: list[str]
+
+
 class Report(NamedTuple):
     """The data of the tables: the rows of results.parquet, and those at every point by network."""
 
@@ -92,10 +102,19 @@ class Report(NamedTuple):
         above, below = known and all(value > most for _, most in ends), known and all(value < least for least, _ in ends)
         return f"{name} {value}{' (beyond training)' if above else ' (below training)' if below else ''}"
 
-    def headings(self) -> list[str]:
-        """Return a heading for every point: its varying metadata."""
-        names = (", ".join(self.value(index, place) for index in self.varying) for place in self.places)
-        return [name or self.measurement.primary for name in names]
+    def parts(self) -> list[Part]:
+        """Split many points into tables, of which only the last metadata column varies within one."""
+        *outer, inner = self.varying or [0]
+        if len(self.places) <= WIDEST or not outer:
+            names = (", ".join(self.value(index, place) for index in self.varying) for place in self.places)
+            return [Part("", self.places, [name or self.measurement.primary for name in names])]
+        groups: dict[Place, list[Place]] = {}
+        for place in self.places:
+            groups.setdefault(tuple(place[index] for index in outer), []).append(place)
+        return [
+            Part(": " + ", ".join(self.value(index, places[0]) for index in outer), places, [self.value(inner, place) for place in places])
+            for places in groups.values()
+        ]
 
 
 def summary(results: pa.Table, note: Note) -> list[Section]:
@@ -106,10 +125,10 @@ def summary(results: pa.Table, note: Note) -> list[Section]:
     labels = list(dict.fromkeys(row["label"] for row in rows))
     at = {place: {label: _select(rows, note.points, label, place) for label in labels} for place in places}
     report = Report(note.measurement, note.points, rows, at)
-    per_seed = [_per_seed(report)] if len({row["seed"] for row in rows}) > 1 else []
+    per_seed = _per_seed(report) if len({row["seed"] for row in rows}) > 1 else []
     tables = [_table(table, report) for table in note.measurement.tables]
-    sections = [_primary(report, overlap_sentence(note, rows)), *per_seed, *tables, _learning(report)]
-    return [section._replace(note=f"{section.note} {note.tuned}") for section in sections] if note.tuned else sections
+    sections = [*_primary(report, overlap_sentence(note, rows)), *per_seed, *tables, _learning(report)]
+    return [section._replace(note=f"{section.note} {note.tuned}".strip()) for section in sections] if note.tuned else sections
 
 
 def _with_names(rows: list[Row], note: Note) -> list[Row]:
@@ -137,33 +156,40 @@ def _write(score: Score) -> Write:
     return percent if score.is_share else "{:.2f}".format
 
 
-def _primary(report: Report, overlap: str) -> Section:
-    """Return the table of the primary score at every point."""
+def _primary(report: Report, overlap: str) -> list[Section]:
+    """Return the tables of the primary score at every point; what holds for all is said above the first one."""
     measurement, score = report.measurement, report.measurement.scores[report.measurement.primary]
     write = _write(score)
-    body = []
-    for label in _labels(report):
-        means = [_mean(report.at[place][label], measurement, measurement.primary, write) for place in report.places]
-        seeds = _range([len(report.at[place][label]) for place in report.places], "{:.0f}".format)
-        body.append([label, *means, seeds])
     fixed = [report.value(index, report.places[0]) for index in range(len(report.points)) if index not in report.varying]
     examples = _range([row["rows"] for row in report.rows], "{:,.0f}".format)
-    text = f"{'; '.join([OVER_SEEDS, *fixed, f'{examples} test {measurement.example}s per point and seed'])}." + (
+    note = f"{'; '.join([OVER_SEEDS, *fixed, f'{examples} test {measurement.example}s per point and seed'])}." + (
         f" {overlap}" if overlap else ""
     )
-    rows = ([row for found in report.at[place].values() for row in found] for place in report.places)
-    known = [_range([row.get(score.reference) for row in found], write) for found in rows]
-    reference = [measurement.reference, *known, ""] if score.reference else None
-    return Section(measurement.title, text + _one_seed(body, measurement), ["network", *report.headings(), "seeds"], body, reference)
+    sections = []
+    for part in report.parts():
+        body = []
+        for label in _labels(report):
+            means = [_mean(report.at[place][label], measurement, measurement.primary, write) for place in part.places]
+            seeds = _range([len(report.at[place][label]) for place in part.places], "{:.0f}".format)
+            body.append([label, *means, seeds])
+        rows = ([row for found in report.at[place].values() for row in found] for place in part.places)
+        known = [_range([row.get(score.reference) for row in found], write) for found in rows]
+        reference = [measurement.reference, *known, ""] if score.reference else None
+        header, text = ["network", *part.headings, "seeds"], ("" if sections else note) + _one_seed(body, measurement)
+        sections.append(Section(measurement.title + part.common, text, header, body, reference))
+    return sections
 
 
-def _per_seed(report: Report) -> Section:
-    """Return the table of the primary score of every seed, which a mean over few seeds hides."""
+def _per_seed(report: Report) -> list[Section]:
+    """Return the tables of the primary score of every seed, which a mean over few seeds hides."""
     key, title = report.measurement.primary, report.measurement.title
-    write = _write(report.measurement.scores[key])
-    body = [[label, *(_values(report.at[place][label], key, write) for place in report.places)] for label in _labels(report)]
-    heading = f"Every seed: {title[0].lower()}{title[1:]}"
-    return Section(heading, "One value per seed, in the order of the seeds.", ["network", *report.headings()], body)
+    write, sections = _write(report.measurement.scores[key]), []
+    for part in report.parts():
+        body = [[label, *(_values(report.at[place][label], key, write) for place in part.places)] for label in _labels(report)]
+        note = "" if sections else "One value per seed, in the order of the seeds."
+        heading = f"Every seed: {title[0].lower()}{title[1:]}{part.common}"
+        sections.append(Section(heading, note, ["network", *part.headings], body))
+    return sections
 
 
 def _values(rows: list[Row], key: str, write: Write) -> str:
@@ -268,7 +294,7 @@ def as_markdown(sections: list[Section]) -> str:
 def _markdown(section: Section) -> str:
     rows = [*section.body, *([section.reference] if section.reference else [])]
     lines = [_line(section.header), _line(["---", *["---:"] * (len(section.header) - 1)]), *map(_line, rows)]
-    paragraphs = [line for text in (section.note, *section.warnings) for line in (text, "")]
+    paragraphs = [line for text in (section.note, *section.warnings) if text for line in (text, "")]
     return "\n".join([f"## {section.title}", "", *paragraphs, *lines, ""])
 
 
@@ -289,7 +315,7 @@ def _html(section: Section) -> str:
     if section.reference:
         lines.append(_html_row(section.reference, ' class="reference"'))
     table = f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n" + "\n".join(lines) + "\n</tbody>\n</table>"
-    paragraphs = "\n".join(f"<p>{escape(text)}</p>" for text in (section.note, *section.warnings))
+    paragraphs = "\n".join(f"<p>{escape(text)}</p>" for text in (section.note, *section.warnings) if text)
     return f"<h2>{escape(section.title)}</h2>\n{paragraphs}\n<div>{table}</div>"
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from pipeline.config.spec_files import read_spec, write_spec
+from pipeline.evaluation import summary
 from pipeline.evaluation.collect import collect
 from pipeline.evaluation.statistics import summarise
 from pipeline.storage.errors import CorruptFileError, MissingFileError, UserError
@@ -121,6 +122,34 @@ def test_table_shows_every_seed(tiny: Tiny, out: Path) -> None:
     found = [at(tiny.rows[f"lstm-s{seed}"], POINTS[2]) for seed in (0, 1)]
     seeds = [f"{100 * sum(row['correct'] for row in rows) / sum(row['scored'] for row in rows):.1f}" for rows in found]
     assert next(line for line in section.splitlines() if line.startswith("| LSTM")).rstrip(" |").split(" | ")[3] == " ".join(seeds)
+
+
+def test_many_points_are_several_tables(tiny: Tiny, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table for every value of the first column, with the cells that one table would have."""
+    monkeypatch.setattr(summary, "WIDEST", 2)
+    collect(tiny.experiment, tiny.results, tmp_path / "split")
+    one, split = [(folder / "table.md").read_text().split("## ")[1:] for folder in (out, tmp_path / "split")]
+    titles = [section.splitlines()[0] for section in split]
+    assert titles[:4] == [f"{title}: {delay}" for title in ("Symbol accuracy (%)", "Every seed: symbol accuracy (%)") for delay in DELAYS]
+    assert split[4:] == one[2:]
+    for title, before, after in (("seeds", one[0], split[:2]), ("", one[1], split[2:4])):
+        whole, (first, second) = table_of(before), [table_of(section) for section in after]
+        assert [first[0], second[0]] == [
+            ["network", "symbols 2 (below training)", "symbols 3", *([title] if title else [])],
+            ["network", "symbols 3", *([title] if title else [])],
+        ]
+        joined = [left[:3] + right[1:] for left, right in zip(first[1:], second[1:], strict=True)]
+        assert joined == whole[1:]
+    assert "test rows per point and seed" in split[0] and "test rows" not in split[1]
+
+
+DELAYS = ("delay 20", "delay 50 (beyond training)")
+
+
+def table_of(section: str) -> list[list[str]]:
+    """The cells of a Markdown table, without the line below its header."""
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line.startswith("|")]
+    return [lines[0], *lines[2:]]
 
 
 def test_one_seed_has_the_interval_over_its_rows_and_says_so(tiny: Tiny, out: Path, tmp_path: Path) -> None:
