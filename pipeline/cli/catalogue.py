@@ -91,7 +91,7 @@ def show(name: str) -> None:
 def _properties(component: Any) -> list[tuple[str, str]]:
     """Return what a component declares besides its fields."""
     keys = ("source", "implementation", "causal", "constant_state")
-    values = {key: getattr(component, key) for key in keys if getattr(component, key, "") != ""}
+    values = {key: value for key in keys if (value := getattr(component, key, "")) != "" and not isinstance(value, property)}
     words = {key: {True: "yes", False: "no"}[value] if isinstance(value, bool) else value for key, value in values.items()}
     return [(key, ", ".join(value) if isinstance(value, tuple) else str(value)) for key, value in words.items()]
 

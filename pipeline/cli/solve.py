@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli.param_types import FILE
+from pipeline.cli.param_types import FILE, Finite
 from pipeline.cli.stages import RESULTS, changed_code, execution, settings
 from pipeline.storage.errors import UserError
 
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from pipeline.evaluation.runs import Run
     from pipeline.evaluation.solver import Solver, Step
 
-WORDS = {True: "valid", False: "not valid", None: ""}
+VALID, RIGHT = {True: "valid", False: "not valid"}, {True: "right", False: "wrong"}
+"""Words for an answer that is checked by the rules, and for one that is compared with the solution."""
 MAX_STEPS, MAX_CHAINS, MAX_NOISE, MAX_VOTES = 100_000, 4_096, 100, 100_001
 
 
@@ -26,7 +27,7 @@ MAX_STEPS, MAX_CHAINS, MAX_NOISE, MAX_VOTES = 100_000, 4_096, 100, 100_001
 @click.argument("puzzle")
 @click.option("--steps", type=click.IntRange(1, MAX_STEPS), default=16, help="Supervision steps at most.")
 @click.option("--chains", type=click.IntRange(1, MAX_CHAINS), default=1, help="Attempts; more need noise to differ.")
-@click.option("--noise", type=click.FloatRange(0, MAX_NOISE), default=0.0, help="Standard deviation of noise before each step.")
+@click.option("--noise", type=Finite(0, MAX_NOISE), default=0.0, help="Standard deviation of noise before each step.")
 @click.option("--choose", type=click.Choice(["q", "vote", "first_to_halt"]), default="q", help="Which attempt is the answer.")
 @click.option("--all-steps", is_flag=True, help="Go on after the first valid answer.")
 @click.option("--votes", type=click.IntRange(1, MAX_VOTES), help="ARC: symmetries of the puzzle that vote on its answer.")
@@ -38,7 +39,8 @@ def solve(run: Path, puzzle: str, steps: int, all_steps: bool, votes: int | None
 
     RUN is a run below results/runs, or its folder. PUZZLE is a puzzle of the run's task, a file of puzzles, or - for standard input: a line
     or a grid for Sudoku, the lines of a maze, a csv file with a column question, ARC's JSON of one puzzle or the name of one. q is the
-    probability that the answer is right, as the network estimates it. It stops at the first valid answer.
+    probability that the answer is right, as the network estimates it. It stops at the first answer that is valid by the rules; answers to
+    ARC's puzzles are only known to be right by their solutions, so that all steps are shown.
 
     Exit codes: 0 every puzzle has a valid answer, or there is none to compare it with; 1 one has not; 2 invalid input.
 
@@ -56,6 +58,8 @@ def solve(run: Path, puzzle: str, steps: int, all_steps: bool, votes: int | None
     solver = Solver(found, options["checkpoint"], *machine, options["allow"] or runtime.get("changed_code") == "allow")
     if votes and solver.config.name != "arc":
         raise UserError(f"--votes: symmetries vote on puzzles of arc only; the task of {found.id} is {solver.config.name}")
+    if solver.recursive and not options["noise"] and options["chains"] > solver.different_starts:
+        raise UserError(f"--chains: got {options['chains']} attempts that start alike; expected --noise above 0")
     questions = read_questions(solver.config, puzzle)
     for question in questions:
         solver.check(question, votes or 1)
@@ -80,11 +84,14 @@ def _solved(solver: Solver, question: Question, chosen: Any, all_steps: bool) ->
     before_T, first, steps = question.tokens_T, 0, 0
     last: Step | None = None
     for steps, last in enumerate(solver.steps(question, chosen), 1):
-        _show(question, steps, last, before_T)
+        _show(question, steps, last, before_T, chosen.chains)
         before_T, first = last.answer_T, first or (steps if last.valid else 0)
-        if first and not all_steps:
+        if first and not all_steps and question.label_T is None:
             break
     assert last is not None
+    if question.label_T is not None:
+        click.echo(f"{RIGHT[bool(last.valid)]} after {_count(steps)}")
+        return bool(last.valid)
     if last.valid is None:
         click.echo(f"answered in {_count(steps)}; the solution is not known")
         return None
@@ -107,7 +114,7 @@ def _introduce(question: Question) -> None:
         click.echo(f"{question.where}:")
 
 
-def _show(question: Question, number: int, step: Step, before_T: Any) -> None:
+def _show(question: Question, number: int, step: Step, before_T: Any, chains: int) -> None:
     """Print one step: a line for Sudoku, a grid for others; cells that changed stand out on a terminal."""
     changed_T = step.answer_T != before_T
     changed = int(changed_T.sum())
@@ -116,8 +123,9 @@ def _show(question: Question, number: int, step: Step, before_T: Any) -> None:
         for line in _cells(question, step, changed_T)
     ]
     facts = [] if step.q is None else [f"q {step.q:.3f}"]
-    facts += [f"attempt {step.attempt}"] if step.attempt else []
-    facts += [WORDS[step.valid]] if step.valid is not None else []
+    facts += [f"attempt {step.attempt + 1} of {chains}"] if chains > 1 else []
+    words = VALID if question.label_T is None else RIGHT
+    facts += [words[step.valid]] if step.valid is not None else []
     if len(lines) == 1:
         click.echo(f"step {number:>3}  {lines[0]}  {'  '.join(facts)}")
     else:
@@ -150,7 +158,7 @@ def _voted(solver: Solver, question: Question, votes: int, chosen: Any) -> bool 
     from pipeline.tasks.arc_grids import crop
 
     _introduce(question)
-    candidates = [candidate for candidate in solver.votes(question, votes, chosen) if candidate.grid]
+    candidates = solver.votes(question, votes, chosen)
     right = None if question.label_T is None else as_grid(np.asarray(crop(question.label_T)))
     for number, candidate in enumerate(candidates[:2], 1):
         word = "" if right is None else "  right" if candidate.grid == right else "  wrong"

@@ -22,7 +22,7 @@ DEFAULTS = {"tokens": ("sequence", "supervised", 20_000), "environment": ("actor
 def document_of_point(name: str, config: Path, overrides: tuple[str, ...], ignore_config: bool = False, section: str = "") -> YamlMapping:
     """Build a config document with one point: the base of experiment `name`, else the task `name` with defaults, with overrides applied.
 
-    overrides: `dotted.key=value`, the value in YAML. section: the part of the point that their keys are in; empty: the point. Raises
+    Its `runtime` is that of the config. overrides: `dotted.key=value`, the value in YAML. section: the part of the point that their keys are in; empty: the point. Raises
     ConfigError for an invalid key or value.
     """
     from pipeline.config.document import Location, YamlMapping, put_dotted, suggestion, with_name
@@ -31,7 +31,8 @@ def document_of_point(name: str, config: Path, overrides: tuple[str, ...], ignor
 
     here = Location("--set", 0, "")
     absent = ignore_config or (config == DEFAULT_CONFIG and not config.exists())
-    experiments = {} if absent else _experiments(config)
+    known = YamlMapping(here) if absent else _validated(config)
+    experiments = known.get("experiments", {})
     if name in experiments:
         base = experiments[name]["base"].copy()
     elif name in TASKS:
@@ -58,6 +59,8 @@ def document_of_point(name: str, config: Path, overrides: tuple[str, ...], ignor
     experiment.put("base", base, here)
     inner.put("try", experiment, here)
     document.put("experiments", inner, here)
+    if "runtime" in known:
+        document.put("runtime", known["runtime"], known.locations["runtime"])
     return document
 
 
@@ -72,14 +75,14 @@ def _budgets(base: YamlMapping, key: str) -> list[str]:
     return budgets if key in budgets else []
 
 
-def _experiments(config: Path) -> dict[str, Any]:
-    """Read and validate the experiments of a config file."""
+def _validated(config: Path) -> YamlMapping:
+    """Read and validate a config file."""
     from pipeline.config.document import read_document
     from pipeline.config.expand import expand
 
     document = read_document(config)
     expand(document)
-    return document["experiments"]
+    return document
 
 
 def _parse(override: str) -> tuple[str, Any, Any]:

@@ -100,10 +100,18 @@ def check_point(member: ExpandedPoint, written: YamlMapping) -> None:
         raise location_of(written, "network", "learner").error(f"{message}; expected network: {' or '.join(fit)}")
     if point.learner.grid:
         _check_attempts(point.learner, point.network, written)
+    most, wanted = getattr(point.task, "validation_rows", None), getattr(point.learner, "validation_rows", 0)
+    if most is not None and wanted > most:
+        message = f"got {wanted:,} rows; expected at most {most:,}, the held-out test pairs and their symmetries"
+        raise location_of(written, "learner.validation_rows", "task").error(message)
 
 
 def _check_attempts(learner: Any, network: Any, written: YamlMapping) -> None:
-    """Several attempts at a row differ from the start, or by noise."""
+    """Several attempts at a row differ from the start, or by noise; gradients pass through cycles that there are."""
+    if isinstance(learner.gradient, int) and learner.gradient > network.outer:
+        raise location_of(written, "learner.gradient", "network.outer").error(
+            f"got {learner.gradient} cycles with gradients of network.outer = {network.outer}; expected at most that, or all"
+        )
     alike = network.start != "random" and not learner.noise and learner.attempts > network.starts
     if alike:
         message = (
@@ -120,10 +128,11 @@ def _check_chains(member: ExpandedPoint, written: YamlMapping) -> None:
         and network.recursive
         and not settings.noise
         and network.start != "random"
-        and network.starts == 1
+        and network.starts < settings.chains
     ):
+        what = f"that start alike with network.starts = {network.starts}" if network.starts > 1 else "that are all the same"
         raise location_of(written, "evaluate.chains", "evaluate").error(
-            f"got {settings.chains} attempts that are all the same; expected noise above 0, or network.start: random"
+            f"got {settings.chains} attempts {what}; expected noise above 0, or network.start: random"
         )
 
 
@@ -169,7 +178,8 @@ def _measured(member: ExpandedPoint, written: YamlMapping) -> list[Task]:
     try:
         return member.measured
     except FieldConflict as clash:
-        raise location_of(written, "evaluate").error(f"{clash}, in a point of the evaluation") from None
+        named = [f"evaluate.{field}" for field in clash.fields] or ["evaluate"]
+        raise location_of(written, *named).error(f"{clash}, in a point of the evaluation") from None
 
 
 def check_members(members: list[ExpandedPoint]) -> None:

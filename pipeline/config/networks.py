@@ -289,6 +289,8 @@ class RecursiveNetwork(Network):
             )
         if self.gate_convolution > 0 and not self.feedforward:
             raise FieldConflict("a convolution in the gate needs a feed-forward layer; expected feedforward above 0", "gate_convolution")
+        if self.gate_norm and not self.feedforward:
+            raise FieldConflict("gate_norm normalises a feed-forward layer; expected feedforward above 0", "gate_norm")
         if self.registers and self.mixer.needs_grid and not self.mixer.fixed_length:
             message = f"got registers: {self.registers} with mixer {self.mixer.name}; expected 0: they are no cells of a grid"
             raise FieldConflict(message, "registers", "mixer")

@@ -57,7 +57,7 @@ def _evaluation(run: Path, chosen: str | None) -> tuple[Path, pa.Table]:
     path = files[names[0]]
     table, measurement = read_evaluation(path)
     if measurement.name != "arc_votes":
-        raise UserError(f"{path}: measured by {measurement.name}; expected an evaluation by arc, which has votes")
+        raise UserError(f"{path}: measured by {measurement.name}; expected an evaluation by arc_votes")
     return path, table.filter(pc.field("augmentation") == 0)
 
 

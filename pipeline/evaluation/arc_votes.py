@@ -84,8 +84,8 @@ def count_votes(
 
 
 def ranked(qs: Mapping[Grid, Sequence[float]]) -> list[Candidate]:
-    """Rank candidates by their predictions' q, in any order."""
-    candidates = [Candidate(grid, len(values), math.fsum(values) / len(values)) for grid, values in qs.items()]
+    """Rank candidates by their predictions' q, in any order. A prediction without a grid is no candidate: it cannot be submitted."""
+    candidates = [Candidate(grid, len(values), math.fsum(values) / len(values)) for grid, values in qs.items() if grid]
     return sorted(candidates, key=lambda candidate: (-candidate.count, -candidate.q, candidate.grid))
 
 
@@ -115,7 +115,7 @@ def submission(votes: Mapping[Pair, Sequence[Candidate]], names: list[str], pair
     """
     found: dict[str, list[dict[str, Any]]] = {}
     for group, pair in sorted(pairs):
-        grids = [[list(row) for row in candidate.grid] for candidate in votes.get((group, pair), ()) if candidate.grid] or [[[0]]]
+        grids = [[list(row) for row in candidate.grid] for candidate in votes.get((group, pair), ())] or [[[0]]]
         attempts = [grids[min(place, len(grids) - 1)] for place in range(len(KEYS))]
         found.setdefault(names[group], []).append(dict(zip(KEYS, attempts, strict=True)))
     return found

@@ -202,8 +202,9 @@ def _columns(member: Member) -> Mapping[str, Column]:
 
 
 def _trained_coordinates(member: Member) -> Row:
-    """Return the learner's values of the coordinates of its measurement, such as the supervision steps of a row in training."""
-    return {name: member.spec["learner"][name] for name in member.measurement.coordinates if name in member.spec["learner"]}
+    """Return what the learner covers of the coordinates of its measurement: training corrects rows after 1..`supervision` steps."""
+    learner = member.spec["learner"] if member.measurement.coordinates else {}
+    return {name: {"uniform": [1, learner[name]]} for name in member.measurement.coordinates if name in learner}
 
 
 def _trained(task: Row, points: list[str], columns: Mapping[str, Column]) -> Row:

@@ -14,6 +14,7 @@ import json
 import lzma
 import math
 import sys
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -77,7 +78,7 @@ def read_questions(config: Any, given: str) -> list[Question]:
     elif _is_file(path):
         if ".csv" in path.suffixes:
             return [_question(maker, line, place) for line, place in _csv_lines(path)]
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8-sig") as file:
             text, where = _text(file, given), given
     elif "\n" not in given and path.suffix in SUFFIXES:
         raise MissingFileError(f"{given}: no such file; expected one, a puzzle, or - for standard input")
@@ -86,6 +87,8 @@ def read_questions(config: Any, given: str) -> list[Question]:
     if not text.strip():
         raise UserError(f"{where}: empty; expected a puzzle")
     if config.name == "arc":
+        if where == "puzzle" and not text.lstrip().startswith("{"):
+            raise UserError(f"{_shortened(text)}: neither a puzzle of the run's task nor JSON; expected one of them, a file, or -")
         return _arc(maker, text, where, path.stem if where == given else "")
     return [_question(maker, one, place) for one, place in _separate(config, text, where)]
 
@@ -122,31 +125,50 @@ def _csv_lines(path: Path) -> list[tuple[str, str]]:
     """Return the questions of a csv file, and where each is."""
     try:
         with opened(path) as file, io.TextIOWrapper(file, "utf-8-sig") as text:
-            rows = list(csv.DictReader(text, strict=True))
-    except (OSError, EOFError, ValueError, lzma.LZMAError, csv.Error) as error:
+            reader = csv.DictReader(text, strict=True)
+            rows = [(row, reader.line_num) for row in reader]
+    except (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error, csv.Error) as error:
         raise UserError(f"{path}: {(str(error).splitlines() or [type(error).__name__])[0]}; expected a csv file of puzzles") from None
-    if not rows or not all(row.get("question") for row in rows):
-        raise UserError(f"{path}: no column question with a puzzle in every row; expected one")
-    return [(row["question"], f"{path}:{number}") for number, row in enumerate(rows, 2)]
+    if not rows or "question" not in rows[0][0]:
+        raise UserError(f"{path}: {'no column question' if rows else 'no puzzle'}; expected a column question with a puzzle in every row")
+    for row, number in rows:
+        if not row["question"]:
+            raise UserError(f"{path}:{number}: no question; expected a puzzle in every row")
+    return [(row["question"], f"{path}:{number}") for row, number in rows]
 
 
 def _question(maker: Any, text: str, where: str) -> Question:
     """Parse a puzzle, a maze at its own side."""
-    if maker.config.name == "maze" and (side := _side(text)) != maker.config.side:
-        try:
-            config = maker.config.variant(side=side, min_path=1)
-        except ValueError as error:
-            raise UserError(f"{where}: {error}") from None
-        maker = implementation(config)(config)
-    return Question(where, maker, maker.parse(text.strip("\n"), where))
+    if maker.config.name == "maze":
+        text = text.removesuffix("\n")
+        if len(side := _sides(text, maker.config.side)) != 1:
+            longest = max(map(len, text.split("\n")))
+            got = f"{text.count(chr(10)) + 1} lines of at most {longest} cells" if "\n" in text else f"{longest} cells in one line"
+            raise UserError(f"{where}: got {got}; expected a square, each line with the spaces at its end, or all cells in one line")
+        if side[0] != maker.config.side:
+            try:
+                config = maker.config.variant(side=side[0], min_path=1)
+            except ValueError as error:
+                raise UserError(f"{where}: {error}") from None
+            maker = implementation(config)(config)
+        text = text if len(text.split("\n")) in (1, side[0]) else text.strip("\n")
+    return Question(where, maker, maker.parse(text, where))
 
 
-def _side(text: str) -> int:
-    """Return the cells per side of a maze: an empty line is one without walls where the others are as long as there are lines with it."""
-    lines = text.strip("\n").split("\n")
-    if len(lines) == 1:
-        return math.isqrt(len(lines[0]))
-    return max(len(text.strip().split("\n")), *(len(line.rstrip()) for line in lines))
+def _sides(text: str, known: int) -> list[int]:
+    """Return the cells per side of a maze, nothing if it is no square. known: the side of the run's mazes, whose lines may end early."""
+    if "\n" not in text:
+        side = math.isqrt(len(text))
+        return [side] * (side**2 == len(text))
+    for lines in (text.split("\n"), text.strip("\n").split("\n")):
+        if len(lines) == max(map(len, lines)) or (len(lines) == known >= max(len(line.rstrip()) for line in lines)):
+            return [len(lines)]
+    return []
+
+
+def _shortened(text: str) -> str:
+    line = text.strip().split("\n")[0]
+    return line if len(line) <= 40 else f"{line[:40]}..."
 
 
 def _published(config: Any, name: str) -> Any:

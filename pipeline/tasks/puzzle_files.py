@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gzip
 import lzma
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -76,7 +77,7 @@ def _table(path: Path) -> pa.Table:
                 pcsv.ParseOptions(ignore_empty_lines=False),
                 pcsv.ConvertOptions(column_types=types, include_columns=wanted),
             )
-    except (pa.ArrowException, OSError, EOFError, lzma.LZMAError) as error:
+    except (pa.ArrowException, OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         line = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path}: {line}; expected a csv file with columns question, answer and maybe rating") from None
 
@@ -87,7 +88,9 @@ def _boards(column: pa.ChunkedArray, path: Path, name: str, cells: int, letters:
     wrong_P = lengths_P != cells
     if wrong_P.any():
         line = int(wrong_P.argmax())
-        raise UserError(f"{path}:{line + 2}: {name} has {lengths_P[line]} characters; expected {cells}")
+        text = column[line].as_py()
+        foreign = next((f"{letter!r} in cell {place}" for place, letter in enumerate(text, 1) if not letter.isascii()), None)
+        raise UserError(f"{path}:{line + 2}: {name} has {foreign or f'{len(text)} characters'}; expected {cells} characters of a board")
     tokens = np.full(256, 255, np.uint8)
     tokens[[ord(letter) for letter in letters]] = list(letters.values())
     text = b"".join(_bytes(chunk) for chunk in column.chunks)

@@ -34,6 +34,8 @@ ROUND = 20_000
 """Puzzles generated at a time."""
 FURTHER = 1_000
 """Puzzles generated at least to find further different ones."""
+AT_ONCE = 20_000
+"""Stored puzzles that are checked before the first is used; of more, each is at its first use."""
 HOPELESS = 20_000
 """Generated puzzles after which a split without any of them is given up."""
 
@@ -144,8 +146,11 @@ class PuzzleTask(TokenTask):
             order_P = interleaved(order_P, self.puzzles.origin_B[order_P], self.shares) if self.shares else order_P
             if not len(order_P) or (most or 0) > len(order_P):
                 asked = f"got puzzles {most:,}" if most else f"no puzzle of {len(self.puzzles):,} is of the {split} split"
-                raise UserError(f"{self.config.name}: {asked}; expected {f'at most {len(order_P):,}' if most else 'more of them'}")
+                where = self.config.origin if self.config.is_file else self.config.name
+                raise UserError(f"{where}: {asked}; expected {f'at most {len(order_P):,}' if most else 'more of them'}")
             self.pools[split] = order_P[:most]
+            if len(self.pools[split]) <= AT_ONCE:
+                self.check_used(self.pools[split])
         return self.pools[split]
 
     def _from_pool(self, rows: int, rng: np.random.Generator, split: Split) -> tuple[Puzzles, np.ndarray]:

@@ -66,7 +66,7 @@ class Sudoku(PuzzleTask):
         return Puzzles(file.question_PC, file.answer_PC, file.rating_P, np.arange(len(file.rating_P)), np.full(len(file.rating_P), FILE))
 
     def check_used(self, chosen_P: np.ndarray) -> None:
-        """Raise UserError for a file's puzzle with more than one solution, at its first use: solving all of a large file takes minutes."""
+        """Raise UserError for a file's puzzle with more than one solution. Solving all of a large file takes minutes."""
         if not self.config.is_file:
             return
         new_P = chosen_P[~self.is_unique_P[chosen_P]]

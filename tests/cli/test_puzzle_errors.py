@@ -69,11 +69,36 @@ WRONG = [
         {"task": "{name: arc, training_sets: [arc2_training], test_set: arc1_evaluation}"},
         ":5: experiments.one.base.task.training_sets: 376 of the 400 puzzles of arc1_evaluation are in arc2_training too; ",
     ),
-    ({"task": "{name: arc, augmentations: 3}", "evaluate": "{votes: 5}"}, ":8: experiments.one.base.evaluate: got 5 votes of 3 augmentations"),
+    ({"task": "{name: arc, augmentations: 3}", "evaluate": "{votes: 5}"}, ":8: experiments.one.base.evaluate.votes: got 5 votes of 3 augmentations"),
     ({"task": "arc", "evaluate": "{rows: 420}"}, ":8: experiments.one.base.evaluate: got 420 rows; expected at most 419: 419 test pairs x 1 votes"),
     (
         {"task": "{name: maze, side: 9}", "network": "{name: recursive, mixer: token_mixing}", "evaluate": "{sides: [9, 11]}"},
         ":8: experiments.one.base.evaluate: a point of the evaluation has cells 121, the task 81; expected the same: ",
+    ),
+    (
+        {"evaluate": "{supervision: [100001]}"},
+        ":8: experiments.one.base.evaluate.supervision: got 100,001 supervision steps; expected at most 100,000",
+    ),
+    (
+        {"network": "{name: recursive, start: fixed, starts: 2}", "evaluate": "{chains: 4}"},
+        ":8: experiments.one.base.evaluate.chains: got 4 attempts that start alike with network.starts = 2; expected noise above 0, or ",
+    ),
+    (
+        {"learner": "{name: deep_supervision, steps: 2, halting: halt, q_coef: 0}"},
+        ":7: experiments.one.base.learner.q_coef: got q_coef: 0 with halting: halt, so nobody learns to halt; expected q_coef above 0",
+    ),
+    (
+        {"network": "{name: recursive, outer: 2}", "learner": "{name: deep_supervision, steps: 2, gradient: 3}"},
+        ":7: experiments.one.base.learner.gradient: got 3 cycles with gradients of network.outer = 2; expected at most that, or all",
+    ),
+    (
+        {"network": "{name: recursive, feedforward: 0, gate_norm: true}"},
+        ":6: experiments.one.base.network.gate_norm: gate_norm normalises a feed-forward layer; expected feedforward above 0",
+    ),
+    ({"task": "{name: maze, side: 9, min_path: 55}"}, ":5: experiments.one.base.task.min_path: got min_path 55 with side 9; expected at most 54"),
+    (
+        {"task": "{name: arc, augmentations: 0, side: 10}", "learner": "{name: deep_supervision, steps: 2, validation_rows: 1m}"},
+        ":7: experiments.one.base.learner.validation_rows: got 1,000,000 rows; expected at most ",
     ),
     ({"task": "maze", "evaluate": "{sides: [3]}"}, ":8: experiments.one.base.evaluate: got side 3; expected 5 to 128"),
 ]  # fmt: skip
@@ -102,6 +127,8 @@ FILES = [
     ("sudoku", "q,answer\n" + BOARD, "puzzles.csv:1: no column question; expected columns question and answer"),
     ("sudoku", "question,answer\n" + BOARD[1:], "puzzles.csv:2: question has 15 characters; expected 16"),
     ("sudoku", "question,answer\nx" + BOARD[1:], "puzzles.csv:2: question has 'x' in cell 1; expected '.' '0' '1' '2' '3' '4'"),
+    ("sudoku", "question,answer\né" + BOARD[1:], "puzzles.csv:2: question has 'é' in cell 1; expected 16 characters of a board"),
+    ("sudoku", "question,answer\n" + BOARD, "puzzles.csv: no puzzle of 1 is of the "),
     ("sudoku", "question,answer\n", "puzzles.csv: Empty CSV file; expected a csv file"),
     ("sudoku", "", "puzzles.csv:1: no column question"),
     ("sudoku", "\0\0", "puzzles.csv:1: no column question"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import math
@@ -106,7 +107,7 @@ def test_answers_are_those_of_the_evaluation(here: Path, call: Call) -> None:
         shown = answer.out.splitlines()[1 + row["supervision"]]
         assert shown.split()[:3] == ["step", str(row["supervision"]), task.text(np.array(row["answer"]))]
         assert probability(row["q"]) in shown and ("not valid" in shown) != bool(row["valid"])
-        assert (f"attempt {row['attempt']}" in shown) == (row["attempt"] > 0)
+        assert f"attempt {row['attempt'] + 1} of 3" in shown
         assert answer.code == (not row["valid"])
 
 
@@ -133,6 +134,7 @@ def test_grids_with_their_identifiers(here: Path, call: Call, tmp_path: Path) ->
     for given in (name, tmp_path / f"{name}.json"):
         found = call("solve", run, given, "--steps", "1")
         assert found.code == 1 and found.out.count(f"identifier {row['identifier']}, of {name} as it is") == 3
+        assert found.out.count("wrong after 1 step") == 3 and "valid" not in found.out
         assert probability(row["q"]) in found.out
     known = call("solve", run, name, "--steps", "2", "--votes", "4")
     assert known.code == 1 and " of 4 votes  q " in known.out and "wrong" in known.out
@@ -153,6 +155,17 @@ def test_votes_are_those_of_the_evaluation(here: Path, call: Call) -> None:
         one = shown.split(f"test {row['pair']}: ")[1].split("test ")[0]
         grids = ["\n".join("".join(map(str, line)) for line in row[name]) for name in ("attempt_1", "attempt_2") if row[name]]
         assert all(grid in one for grid in grids) and one.count("attempt ") == len(grids)
+
+
+@pytest.mark.parametrize("margin", ["whole", "spaces at the end missing"])
+def test_a_maze_with_an_open_margin_keeps_its_side(margin: str, here: Path, call: Call, tmp_path: Path) -> None:
+    """Of the run's side, 7: its outer rows and columns are spaces, which an editor may have removed."""
+    inner = ["S   #", "### #", "    #", " ### ", "    G"]
+    lines = [" " * 7, *(f" {line} " for line in inner), " " * 7]
+    lines = lines if margin == "whole" else [line.rstrip() for line in lines]
+    (tmp_path / "maze.txt").write_text("\n".join(lines) + "\n")
+    found = call("solve", run_of(here, "mazes"), tmp_path / "maze.txt", "--steps", "1")
+    assert not found.err and len(found.out.splitlines()) == 1 + 1 + 7 + 1
 
 
 class Perfect:
@@ -213,17 +226,23 @@ WRONG = [
     ("boards", "11" + "." * 14, "puzzle: got a puzzle with no solution; expected exactly one"),
     ("boards", "nothing.txt", "nothing.txt: no such file; expected one, a puzzle, or - for standard input"),
     ("boards", "-", "standard input: empty; expected a puzzle"),
-    ("boards", "wrong.csv", "wrong.csv: no column question with a puzzle in every row; expected one"),
+    ("boards", "wrong.csv", "wrong.csv: no column question; expected a column question with a puzzle in every row"),
+    ("boards", "empty.csv", "empty.csv:4: no question; expected a puzzle in every row"),
     ("boards", "wrong.csv.xz", "wrong.csv.xz: "),
+    ("boards", "wrong.csv.gz", "wrong.csv.gz: "),
     ("boards", "wrong.txt", "wrong.txt: not text in UTF-8; expected puzzles"),
     ("mazes", MAZE.replace(" G", "#G").replace("### #", "#####"), "puzzle: got a maze without a path from S to G; expected one"),
     ("mazes", MAZE.replace("S", " "), "puzzle: got 0 cells S; expected exactly one"),
     ("mazes", MAZE.replace("S", "o"), "puzzle: got 'o' in line 1, column 1; expected # for a wall"),
     ("mazes", "S  \n## \nG  ", "puzzle: got side 3; expected 5 to 128"),
+    ("mazes", "S#G" + " " * 23, "puzzle: got 26 cells in one line; expected a square"),
+    ("mazes", MAZE + "\n     ", "puzzle: got 6 lines of at most 5 cells; expected a square"),
+    ("mazes", "\n".join(line + " " for line in MAZE.split("\n")), "puzzle: got 5 lines of at most 6 cells; expected a square"),
     ("length", MAZE.replace("\n", " \n") + "\n", None),
     ("length", "\n".join(line + "  " for line in MAZE.split("\n")) + "\n      #\n      #", "puzzle: cells of 49, but the network of "),
-    ("grids", "no json", "puzzle: not JSON (Expecting value: line 1 column 1 (char 0)); expected one puzzle"),
-    ("grids", "[" * 100_000, "puzzle: not JSON ("),
+    ("grids", "00000000", "00000000: neither a puzzle of the run's task nor JSON; expected one of them, a file, or -"),
+    ("grids", "{no json", "puzzle: not JSON (Expecting property name"),
+    ("grids", '{"test": ' + "[" * 100_000, "puzzle: not JSON ("),
     ("grids", '{"train": []}', 'puzzle: expected a puzzle, {"train": [{"input": grid, "output": grid}, ...], "test": [{"input": grid}, ...]}'),
     ("grids", json.dumps({"train": [], "test": [{"input": [[0] * 31] * 31}]}), "puzzle: test 0 input: a grid of 31 x 31 cells; expected at most 6"),
     ("grids", json.dumps({"train": [], "test": [{"input": [[0]], "output": [[10]]}]}), "puzzle: test 0 output: colour 10; expected 0..9"),
@@ -238,7 +257,9 @@ def test_errors_are_one_line(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "stdin", io.StringIO(""))
     Path("wrong.csv").write_text("answer\n1\n")
+    Path("empty.csv").write_text(f"question,answer\n{SUDOKU},\n\n,{SUDOKU}\n")
     Path("wrong.csv.xz").write_bytes(b"\xfd7zXZ\0no")
+    Path("wrong.csv.gz").write_bytes(gzip.compress(b"question,answer\n")[:10] + b"\xff" * 20)
     Path("wrong.txt").write_bytes(b"\xff\xfe")
     before = sorted(tmp_path.iterdir())
     answer = call("solve", trained / "results" / "runs" / run_of(trained, experiment), puzzle, "--steps", "1")
@@ -260,6 +281,8 @@ def test_errors_about_the_run_are_one_line(here: Path, call: Call, tmp_path: Pat
         ([unfinished, SUDOKU], f"{unfinished / 'manifest.json'}: no such file"),
         ([run, SUDOKU, "--votes", "3"], f"--votes: symmetries vote on puzzles of arc only; the task of {run} is sudoku"),
         ([run, SUDOKU, "--checkpoint", "best"], f"{run}: checkpoint best: not kept; expected model or one of last"),
+        ([run, SUDOKU, "--chains", "4"], "--chains: got 4 attempts that start alike; expected --noise above 0"),
+        ([run, SUDOKU, "--noise", "nan"], "pipeline solve: invalid value for '--noise': nan is no number"),
         ([run, SUDOKU, "--steps", "0"], "pipeline solve: invalid value for '--steps': 0 is not in the range"),
         ([run_of(here, "tiny"), "1234"], f"{run_of(here, 'tiny')}: its task is copy; expected a run of a task of puzzles"),
         ([run_of(here, "grids"), rows_of(here, "grids")[0].names[0], "--votes", "11"], ": test 0: got 11 votes; expected at most 10"),
@@ -311,7 +334,7 @@ def test_points_have_what_was_trained(here: Path) -> None:
         table, note = read_results(here / "results" / "experiments" / name / "results.parquet")
         assert set(note.points) == points
         rows = table.to_pylist()
-        assert {(row["supervision_least_trained"], row["supervision_most_trained"]) for row in rows} == {(2, 2)}
+        assert {(row["supervision_least_trained"], row["supervision_most_trained"]) for row in rows} == {(1, 2)}
         assert all(row[note.measurement.primary] is not None for row in rows)
         assert all(row["in_training"] == 0 for row in rows)
     sides = read_results(here / "results" / "experiments" / "mazes" / "results.parquet")[0].to_pylist()

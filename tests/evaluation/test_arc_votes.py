@@ -85,11 +85,17 @@ def test_puzzles_count_by_the_mean_of_their_pairs_or_by_all_of_them() -> None:
     assert pass_at({}, SOLUTIONS) == {}
 
 
-def test_a_prediction_without_a_grid_is_a_candidate_but_no_attempt() -> None:
+def test_a_prediction_without_a_grid_is_no_candidate() -> None:
+    """It takes no place before the right answer either: what counts is what is submitted."""
     found = count_votes(NAMES, np.array([0]), np.array([0]), np.array([7]), np.zeros((1, 16), np.int64), np.array([0.5]))
-    assert found == {(0, 0): [Candidate((), 1, 0.5)]}
+    assert found == {(0, 0): []}
     assert pass_at(found, SOLUTIONS)[1000] == (0.0, 0.0)
     assert submission(found, NAMES, [(0, 0)]) == {"one": [{"attempt_1": [[0]], "attempt_2": [[0]]}]}
+    solution = as_grid(SOLUTIONS[0, 0])
+    counted = {(0, 0): ranked({(): [0.9] * 5, ((8,),): [0.9] * 4, solution: [0.5]})}
+    assert [candidate.count for candidate in counted[0, 0]] == [4, 1]
+    assert pass_at(counted, {(0, 0): SOLUTIONS[0, 0]})[2].all == 1
+    assert submission(counted, NAMES, [(0, 0)])["one"][0]["attempt_2"] == list(map(list, solution))
 
 
 @cache
@@ -113,7 +119,7 @@ def test_right_answers_to_all_symmetries_solve_all_puzzles() -> None:
 
 
 def test_the_second_attempt_is_the_second_candidate() -> None:
-    found = {(1, 1): [Candidate((), 3, 1.0), *(Candidate(((cell,),), 2, 0.5) for cell in range(3))]}
+    found = {(1, 1): [Candidate(((cell,),), 2, 0.5) for cell in range(3)]}
     assert submission(found, NAMES, [(1, 1), (1, 0)])["two"] == [
         {"attempt_1": [[0]], "attempt_2": [[0]]},
         {"attempt_1": [[0]], "attempt_2": [[1]]},

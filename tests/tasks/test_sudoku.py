@@ -238,6 +238,7 @@ def test_a_file(tmp_path: Path) -> None:
         ([f"a,{EASY},{SOLVED[1:]}5,1"], r":2: the answer does not have every digit once"),
         ([f"a,{EASY},{SOLVED},1"] * 2 + [f"a,1{EASY[1:]},{SOLVED},1"] * 2, r":4: the answer changes a given of the question; .* 1 other"),
         ([f"a,{'.' * 81},{SOLVED},1"], r":2: more than one solution; expected exactly one"),
+        ([f"a,{EASY},{SOLVED},1"] * 99 + [f"a,{'.' * 81},{SOLVED},1"], r":101: more than one solution; expected exactly one"),
         ([f"a,{EASY},{SOLVED}"], r"Expected 4 columns, got 3"),
         ([f"a,{EASY},{SOLVED},hard"], r"invalid value 'hard'"),
     ],

@@ -274,6 +274,10 @@ class DeepSupervision(FromRows):
             raise FieldConflict(
                 f"got halting: {self.halting} with warm_up: random; expected off: rows leave at every update", "halting", "warm_up"
             )
+        if self.halting != "off" and not self.q_coef:
+            raise FieldConflict(
+                f"got q_coef: 0 with halting: {self.halting}, so nobody learns to halt; expected q_coef above 0", "q_coef", "halting"
+            )
         if self.rows is not None and self.warm_up == "off":
             message = "a budget in rows with rows that stay in the batch; expected one in steps, flops or seconds, or warm_up: random"
             raise FieldConflict(message, "rows", "warm_up")

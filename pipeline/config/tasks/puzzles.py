@@ -27,10 +27,24 @@ DESCRIBING: Mapping[str, Column] = {
 """Columns of every puzzle that describe a row and are not coordinates of a point."""
 
 
+MOST_STEPS = 100_000
+"""Supervision steps that can be measured at most."""
+
+
+def _not_endless(steps: list[int]) -> list[int]:
+    if steps and max(steps) > MOST_STEPS:
+        raise ValueError(f"got {max(steps):,} supervision steps; expected at most {MOST_STEPS:,}")
+    return steps
+
+
+Steps = Annotated[Grid, AfterValidator(_not_endless)]
+"""Numbers of supervision steps."""
+
+
 class PuzzleEvaluation(Evaluation):
     """A puzzle is measured after each of these numbers of supervision steps. A network without recursion answers alike at all of them."""
 
-    supervision: Grid = Field(
+    supervision: Steps = Field(
         default=[],
         description=(
             "Numbers of supervision steps after which answers are measured; default: 16. "
@@ -283,7 +297,7 @@ class Maze(StoredPuzzle):
     """Mark the shortest path through a maze, or every cell that can be reached. Mazes as hard as the published ones have `side: 30, min_path: 111`.
 
     A row's tokens are the cells: 0 padding, 1 wall, 2 open, 3 start, 4 goal; its labels are the same with 5 on every marked cell.
-    Accuracy is the share of mazes that are solved; of several shortest paths each is a solution.
+    Accuracy is the share of mazes answered by the label, one of the shortest paths; valid answers may mark any of them.
     """
 
     implementation: ClassVar[str] = "pipeline.tasks.maze:Maze"
@@ -345,7 +359,11 @@ class Maze(StoredPuzzle):
             raise FieldConflict(
                 "every cell of a perfect maze can be reached; expected walls: percolation with asks: reach", "asks", "walls"
             )
-        most = self.side**2 // 2
+        if self.is_file and self.min_path > 1:
+            raise FieldConflict(
+                f"got min_path {self.min_path} with mazes of a file, which are as they are; expected no min_path", "min_path"
+            )
+        most = 2 * self.side**2 // 3  # a path that is the shortest between its ends passes no cell beside one it passed before
         if self.min_path > most and not self.is_file:
             raise FieldConflict(f"got min_path {self.min_path} with side {self.side}; expected at most {most} moves", "min_path", "side")
 

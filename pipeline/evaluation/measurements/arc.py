@@ -1,8 +1,9 @@
 """ARC: what is measured of every puzzle, and the votes of each test pair's symmetries on its answer.
 
 A test pair is asked under several symmetries. The answers are turned back and counted, so that the most frequent grids are its candidates,
-and `pass_k` is the share of puzzles that are solved by the first k of them. Puzzles have several test pairs: as published, a puzzle counts by
-the share of its pairs that are right; by the official rules, `pass_2_all`, only if all of them are, with two attempts each.
+and `pass_k` is the share of puzzles that are solved by the first k of them. An answer without a grid is no candidate. Puzzles have several
+test pairs: as published, a puzzle counts by the share of its pairs that are right; by the official rules, `pass_2_all`, only if all of them
+are, with two attempts each.
 
 What the votes say of a pair stands in its row of symmetry 0.
 """
@@ -53,7 +54,7 @@ class ArcVotes(Puzzles):
         "rank": PLACE,  # of the right grid among the candidates of the row's test pair; null if none is right, and beside symmetry 0
         "puzzle_rank": PLACE,  # the largest rank of the puzzle's test pairs, null if one is
         "weight": Column("number", null=True, least=0, most=1),  # 1 / test pairs of the puzzle; null beside symmetry 0
-        "candidates": PLACE,  # different answers to the pair
+        "candidates": PLACE,  # different answers to the pair; null if none has a grid
         "attempt_1": GRID,  # rows of colours of the first candidate; null if there is none
         "attempt_2": GRID,  # and of the second
     }
@@ -62,7 +63,7 @@ class ArcVotes(Puzzles):
         "pass_2_all": ALL,
         **{f"{name}_{end}": ends(score) for name, score in {**SOLVED, "pass_2_all": ALL}.items() for end in ("low", "high")},
         "puzzles": Score("ARC puzzles", bounds=(0, None), type="whole"),
-        "candidates": Score("different answers to a test pair", bounds=(1, None)),
+        "candidates": Score("different answers to a test pair", bounds=(0, None)),
         **Puzzles.scores,
         "rows": Score("rows", bounds=(0, None), type="whole"),
         "accuracy": Puzzles.scores["accuracy"]._replace(label="rows right"),
@@ -114,7 +115,7 @@ class ArcVotes(Puzzles):
         """Return the scores of `puzzles`, and the shares of puzzles solved by votes, each with Wilson's interval over puzzles."""
         weight = examples["weight"].astype(np.float64)
         asked = ~np.isnan(weight)
-        weight, candidates = weight[asked], examples["candidates"][asked].astype(np.float64)
+        weight, candidates = weight[asked], np.nan_to_num(examples["candidates"][asked].astype(np.float64))
         rank, puzzle_rank = (np.nan_to_num(examples[name][asked].astype(np.float64), nan=np.inf) for name in ("rank", "puzzle_rank"))
         puzzles = round(float(weight.sum()))
         right = {f"pass_{attempts}": rank <= attempts for attempts in ATTEMPTS} | {"pass_2_all": puzzle_rank <= 2}
@@ -134,7 +135,7 @@ def _ballots(votes: Votes, task: Any) -> dict[Pair, Ballot]:
     for pair in votes.pairs():
         grids, solution = [candidate.grid for candidate in votes.candidates(pair)], as_grid(task.solution(*pair))
         rank = grids.index(solution) + 1 if solution in grids else None
-        found[pair] = Ballot(rank, len(grids), [grid for grid in grids if grid][:2])
+        found[pair] = Ballot(rank, len(grids), grids[:2])
     return found
 
 

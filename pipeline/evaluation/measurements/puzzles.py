@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from pipeline.config.tasks.base import Column as Metadata
-from pipeline.config.tasks.base import Grid
-from pipeline.config.tasks.puzzles import PuzzleEvaluation
+from pipeline.config.tasks.puzzles import PuzzleEvaluation, Steps
 from pipeline.evaluation.measurements.base import (
     COUNT,
     NUMBER,
@@ -122,7 +121,7 @@ class Puzzles(Measurement):
     )
 
     name: Literal["puzzles"] = "puzzles"
-    supervision: Grid = Field(default=[DEFAULT_STEPS], min_length=1, description=_meaning("supervision"))
+    supervision: Steps = Field(default=[DEFAULT_STEPS], min_length=1, description=_meaning("supervision"))
     chains: int = Field(default=1, ge=1, le=4_096, description=_meaning("chains"))
     noise: float = Field(default=0.0, ge=0, le=100, description=_meaning("noise"))
     choose: Literal["q", "vote", "first_to_halt"] = Field(default="q", description=_meaning("choose"))
