@@ -22,8 +22,8 @@ DEFAULTS = {"tokens": ("sequence", "supervised", 20_000), "environment": ("actor
 def document_of_point(name: str, config: Path, overrides: tuple[str, ...], ignore_config: bool = False, section: str = "") -> YamlMapping:
     """Build a config document with one point: the base of experiment `name`, else the task `name` with defaults, with overrides applied.
 
-    Its `runtime` is that of the config. overrides: `dotted.key=value`, the value in YAML. section: the part of the point that their keys are in; empty: the point. Raises
-    ConfigError for an invalid key or value.
+    Its `runtime` is that of the config. overrides: `dotted.key=value`, the value in YAML. section: the part of the point that their keys are
+    in; empty: the point. Raises ConfigError for an invalid key or value.
     """
     from pipeline.config.document import Location, YamlMapping, put_dotted, suggestion, with_name
     from pipeline.config.learners import LEARNERS
