@@ -58,7 +58,7 @@ def solve(run: Path, puzzle: str, steps: int, all_steps: bool, votes: int | None
     solver = Solver(found, options["checkpoint"], *machine, options["allow"] or runtime.get("changed_code") == "allow")
     if votes and solver.config.name != "arc":
         raise UserError(f"--votes: symmetries vote on puzzles of arc only; the task of {found.id} is {solver.config.name}")
-    if solver.recursive and not options["noise"] and options["chains"] > solver.different_starts:
+    if solver.recursive and not options["noise"] and options["chains"] > solver.network.settings.different_starts:
         raise UserError(f"--chains: got {options['chains']} attempts that start alike; expected --noise above 0")
     questions = read_questions(solver.config, puzzle)
     for question in questions:

@@ -112,8 +112,7 @@ def _check_attempts(learner: Any, network: Any, written: YamlMapping) -> None:
         raise location_of(written, "learner.gradient", "network.outer").error(
             f"got {learner.gradient} cycles with gradients of network.outer = {network.outer}; expected at most that, or all"
         )
-    alike = network.start != "random" and not learner.noise and learner.attempts > network.starts
-    if alike:
+    if not learner.noise and learner.attempts > network.different_starts:
         message = (
             f"{learner.attempts} attempts start alike with network.starts = {network.starts}; expected as many starts, or start: random"
         )
@@ -123,16 +122,11 @@ def _check_attempts(learner: Any, network: Any, written: YamlMapping) -> None:
 def _check_chains(member: ExpandedPoint, written: YamlMapping) -> None:
     """Several attempts at a puzzle differ by noise or by their starts."""
     settings, network = member.measurement, cast("Any", member.point.network)
-    if (
-        getattr(settings, "chains", 1) > 1
-        and network.recursive
-        and not settings.noise
-        and network.start != "random"
-        and network.starts < settings.chains
-    ):
+    chains = getattr(settings, "chains", 1)
+    if chains > 1 and network.recursive and not settings.noise and chains > network.different_starts:
         what = f"that start alike with network.starts = {network.starts}" if network.starts > 1 else "that are all the same"
         raise location_of(written, "evaluate.chains", "evaluate").error(
-            f"got {settings.chains} attempts {what}; expected noise above 0, or network.start: random"
+            f"got {chains} attempts {what}; expected noise above 0, or network.start: random"
         )
 
 

@@ -302,6 +302,11 @@ class RecursiveNetwork(Network):
         return f"recursive_{self.mixer.label}"
 
     @property
+    def different_starts(self) -> float:
+        """How many attempts at a row start differently; inf if each does."""
+        return math.inf if self.start == "random" else self.starts
+
+    @property
     def causal(self) -> bool:
         """Every supervision step but the first has seen the whole row."""
         return False

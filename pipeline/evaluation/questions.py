@@ -140,30 +140,31 @@ def _csv_lines(path: Path) -> list[tuple[str, str]]:
 def _question(maker: Any, text: str, where: str) -> Question:
     """Parse a puzzle, a maze at its own side."""
     if maker.config.name == "maze":
-        text = text.removesuffix("\n")
-        if len(side := _sides(text, maker.config.side)) != 1:
-            longest = max(map(len, text.split("\n")))
-            got = f"{text.count(chr(10)) + 1} lines of at most {longest} cells" if "\n" in text else f"{longest} cells in one line"
-            raise UserError(f"{where}: got {got}; expected a square, each line with the spaces at its end, or all cells in one line")
-        if side[0] != maker.config.side:
+        lines = _square(text.removesuffix("\n").split("\n"), maker.config.side, where)
+        side, text = math.isqrt(len(lines[0])) if len(lines) == 1 else len(lines), "\n".join(lines)
+        if side != maker.config.side:
             try:
-                config = maker.config.variant(side=side[0], min_path=1)
+                config = maker.config.variant(side=side, min_path=1)
             except ValueError as error:
                 raise UserError(f"{where}: {error}") from None
             maker = implementation(config)(config)
-        text = text if len(text.split("\n")) in (1, side[0]) else text.strip("\n")
     return Question(where, maker, maker.parse(text, where))
 
 
-def _sides(text: str, known: int) -> list[int]:
-    """Return the cells per side of a maze, nothing if it is no square. known: the side of the run's mazes, whose lines may end early."""
-    if "\n" not in text:
-        side = math.isqrt(len(text))
-        return [side] * (side**2 == len(text))
-    for lines in (text.split("\n"), text.strip("\n").split("\n")):
-        if len(lines) == max(map(len, lines)) or (len(lines) == known >= max(len(line.rstrip()) for line in lines)):
-            return [len(lines)]
-    return []
+def _square(lines: list[str], known: int, where: str) -> list[str]:
+    """Return the lines of a maze, without empty ones around it if it is a square only then; or all cells in one line.
+
+    known: the side of the run's mazes, whose lines may lack the spaces at their end. Raises UserError for what is no square.
+    """
+    longest = max(map(len, lines))
+    if len(lines) == 1:
+        if math.isqrt(longest) ** 2 == longest:
+            return lines
+        raise UserError(f"{where}: got {longest} cells in one line; expected a square number, or one line per row")
+    for some in (lines, "\n".join(lines).strip("\n").split("\n")):
+        if len(some) == longest or (len(some) == known >= max(len(line.rstrip()) for line in some)):
+            return some
+    raise UserError(f"{where}: got {len(lines)} lines of at most {longest} cells; expected a square, each line with the spaces at its end")
 
 
 def _shortened(text: str) -> str:

@@ -60,12 +60,6 @@ class Solver:
         """Whether more steps change the answer."""
         return isinstance(self.network, RecursiveNetwork)
 
-    @property
-    def different_starts(self) -> float:
-        """How many attempts of a recursive network start differently."""
-        settings = self.network.settings
-        return math.inf if settings.start == "random" else settings.starts
-
     def check(self, question: Question, votes: int = 1) -> None:
         """Raise UserError if the network cannot read a puzzle, or has not been trained on so many symmetries of it."""
         known = 1 + (question.task.config.augmentations if question.known_as else votes)

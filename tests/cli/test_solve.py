@@ -235,7 +235,7 @@ WRONG = [
     ("mazes", MAZE.replace("S", " "), "puzzle: got 0 cells S; expected exactly one"),
     ("mazes", MAZE.replace("S", "o"), "puzzle: got 'o' in line 1, column 1; expected # for a wall"),
     ("mazes", "S  \n## \nG  ", "puzzle: got side 3; expected 5 to 128"),
-    ("mazes", "S#G" + " " * 23, "puzzle: got 26 cells in one line; expected a square"),
+    ("mazes", "S#G" + " " * 23, "puzzle: got 26 cells in one line; expected a square number"),
     ("mazes", MAZE + "\n     ", "puzzle: got 6 lines of at most 5 cells; expected a square"),
     ("mazes", "\n".join(line + " " for line in MAZE.split("\n")), "puzzle: got 5 lines of at most 6 cells; expected a square"),
     ("length", MAZE.replace("\n", " \n") + "\n", None),
